@@ -1,0 +1,75 @@
+# Everything runs in .venv, made on first use. `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SET ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train generate calibrate score register check-data ui test test-slow check format bench docs clean
+
+help: ## list the targets
+	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## install into .venv, once
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the whole job, 8 minutes on two cores; DATA=folder for scans of your own
+ifdef DATA
+	$(BIN)/medgan run demo_own -o $(or $(OUT),runs/demo-own) --set data.source="$(DATA)" $(SET)
+else
+	$(BIN)/medgan run demo -o $(or $(OUT),runs/demo) $(SET)
+endif
+
+train: $(READY) ## train on DATA into OUT; CONFIG=preset or YAML
+	$(BIN)/medgan train $(or $(CONFIG),train) --data "$(call need,DATA)" -o $(or $(OUT),runs/train) $(SET)
+
+generate: $(READY) ## write N synthetic scans from MODEL into OUT
+	$(BIN)/medgan generate $(call need,MODEL) -n $(or $(N),8) -o $(or $(OUT),runs/generate) $(SET)
+
+calibrate: $(READY) ## calibrate MODEL on the healthy scans in DATA
+	$(BIN)/medgan calibrate $(call need,MODEL) "$(call need,DATA)" -o $(or $(OUT),runs/calibrate) $(SET)
+
+score: $(READY) ## score the scans in DATA with MODEL into OUT
+	$(BIN)/medgan score $(call need,MODEL) "$(call need,DATA)" -o $(or $(OUT),runs/score) $(SET)
+
+register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
+	$(BIN)/medgan register $(call need,MODEL) --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(SET)
+
+check-data: $(READY) ## validate the scans in DATA
+	$(BIN)/medgan check "$(call need,DATA)" -o $(or $(OUT),runs/check) $(SET)
+
+ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(or $(STORE),runs/mlflow.db))
+
+test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
+	$(BIN)/python -m pytest -q
+
+test-slow: $(READY) ## run the tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(READY) ## ruff, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## training speed of the three presets beside the machine's peak
+	$(BIN)/medgan bench phantoms msd_hippocampus ixi_brain_2mm
+
+docs: $(READY) ## write the reference pages from the code
+	$(BIN)/python docs/make_reference.py
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+need = $(or $($(1)),$(error give $(1)=...))

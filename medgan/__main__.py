@@ -1,0 +1,5 @@
+"""`python -m medgan`."""
+
+from medgan.cli import main
+
+main()

@@ -1,0 +1,267 @@
+"""Every knob: frozen sections, unknown keys refused with the nearest known one."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from medgan.errors import ConfigError
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] >= pair[1]:
+        raise ValueError(f"must rise, not {pair[0]} to {pair[1]}")
+    return pair
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Size = Annotated[int, Field(gt=0, multiple_of=16)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Percentiles = Annotated[tuple[Percentile, Percentile], AfterValidator(_rising)]
+Window = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where scans come from, and the grid and intensities the model sees."""
+
+    source: str = Field("", description="folder, BIDS tree, Decathlon folder or CSV")
+    suffix: str = Field("", description="BIDS suffix where a tree holds several, such as T1w")
+    splits: str = Field(
+        "", description="JSON of subjects in train, calibration and test; empty draws them"
+    )
+    fractions: tuple[Positive, Positive, Positive] = Field(
+        (0.7, 0.15, 0.15), description="shares of train, calibration and test when drawn"
+    )
+    assign: Literal["draw", "train", "calibration", "test"] = Field(
+        "draw", description="draw splits by subject, or put every case into one"
+    )
+    healthy: dict[str, list[str]] = Field(
+        {},
+        description="covariate values of healthy cases, as {diagnosis: [control]}; all other "
+        "cases are only tested",
+    )
+    spacing: tuple[Positive, Positive, Positive] | Literal["auto"] = Field(
+        "auto", description="voxel size of the model in mm along R, A and S; auto fits the scans"
+    )
+    shape: tuple[Size, Size, Size] | Literal["auto"] = Field(
+        "auto", description="voxels of the model along R, A and S, each divisible by 16"
+    )
+    voxels: int = Field(50_000, gt=4095, description="voxel budget that auto keeps to")
+    intensity: Literal["mri", "ct"] = Field(
+        "mri", description="mri: percentiles of the foreground; ct: a window in HU"
+    )
+    percentiles: Percentiles = Field(
+        (0.5, 99.5), description="foreground percentiles that become -1 and 1 (mri)"
+    )
+    window: Window = Field((-160.0, 240.0), description="HU that become -1 and 1 (ct)")
+    labels: tuple[int, ...] | Literal["auto"] = Field(
+        "auto", description="label values to learn, without background; auto takes all present"
+    )
+    seed: int = Field(0, ge=0, description="seed of the drawn splits")
+
+
+class ModelConfig(Section):
+    """The sizes of the networks."""
+
+    latent: int = Field(128, gt=0, description="length of the latent")
+    widths: tuple[Count, ...] = Field(
+        (24, 48, 96),
+        min_length=2,
+        max_length=4,
+        description="channels at 1/2, 1/4, 1/8 (and 1/16) of the resolution",
+    )
+    thin: int = Field(16, gt=0, description="channels at full resolution")
+    blocks: int = Field(2, gt=0, description="residual blocks a stage")
+
+
+class TrainConfig(Section):
+    """Length, objective and book-keeping of a training."""
+
+    volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
+    minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
+    batch: int = Field(8, gt=1, description="volumes a step")
+    learning_rate: Positive = Field(2e-4, description="Adam's, before the fall in the second half")
+    warmup: int = Field(
+        800,
+        ge=0,
+        description="volumes over which the learning rate rises; gamma is doubled twice as long",
+    )
+    gamma: Positive = Field(50.0, description="weight of the penalties R1 and R2")
+    penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
+    reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
+    latent: float = Field(0.5, ge=0, description="weight of the latent loss")
+    ema_half_life: Positive = Field(
+        2_500.0, description="half-life of the weight average, in volumes"
+    )
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast of the networks")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
+    checkpoint_every: int = Field(800, gt=0, description="volumes from one checkpoint to the next")
+    sample_every: int = Field(1_600, gt=0, description="volumes from one picture to the next")
+    resume: Literal["auto", "never"] = Field(
+        "auto", description="auto continues from the newest good checkpoint"
+    )
+
+
+class ScoreConfig(Section):
+    """How score maps become a score."""
+
+    top: float = Field(
+        0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
+    )
+
+
+class GenerateConfig(Section):
+    """How many synthetic scans, and which."""
+
+    count: int = Field(8, gt=0, description="synthetic scans to write")
+    seed: int = Field(0, ge=0, description="seed of the latents")
+
+
+class PhantomConfig(Section):
+    """The procedural cohort."""
+
+    healthy: int = Field(72, gt=0, description="healthy subjects")
+    lesioned: int = Field(8, ge=0, description="subjects with one planted lesion")
+    shape: tuple[Count, Count, Count] = Field((48, 56, 48), description="voxels as stored")
+    spacing: Positive = Field(4.0, description="voxel size in mm")
+    seed: int = Field(0, ge=0, description="seed of the cohort")
+
+
+class TrackingConfig(Section):
+    """MLflow: where runs are recorded and models registered."""
+
+    uri: str = Field(
+        "", description="tracking URI; empty is sqlite:///mlflow.db beside the output; none is off"
+    )
+    experiment: str = Field("medgan", description="MLflow experiment")
+    name: str = Field("medgan", description="registered model")
+    alias: str = Field("challenger", description="alias set on the registered version")
+
+
+class ReportConfig(Section):
+    """The page at the end."""
+
+    scans: int = Field(12, gt=0, description="scans shown with pictures, highest scores first")
+
+
+class Config(Section):
+    """All settings of a pipeline."""
+
+    out: str = Field("runs/latest", description="folder that receives everything")
+    model_uri: str = Field("", description="model folder, models:/name@alias or runs:/id/model")
+    data: DataConfig = DataConfig()  # pyright: ignore[reportCallIssue]
+    model: ModelConfig = ModelConfig()  # pyright: ignore[reportCallIssue]
+    train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
+    score: ScoreConfig = ScoreConfig()  # pyright: ignore[reportCallIssue]
+    generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
+    phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
+    tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
+    report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
+
+
+class Preprocessing(Section):
+    """What is done to a scan before a network sees it; it travels with the model."""
+
+    spacing: tuple[Positive, Positive, Positive]
+    shape: tuple[Size, Size, Size]
+    intensity: Literal["mri", "ct"] = "mri"
+    percentiles: Percentiles = (0.5, 99.5)
+    window: Window = (-160.0, 240.0)
+    labels: tuple[int, ...] = ()
+
+
+def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:
+    """Validated configuration from nested values and `section.key=value` overrides.
+
+    Args:
+        values: nested dictionary, as read from YAML.
+        overrides: settings that win over `values`; the right side is YAML.
+
+    Raises:
+        ConfigError: E_KEY for an unknown key, E_VALUE for a value out of range, E_SET and
+            E_YAML for an override that cannot be read.
+
+    Example:
+        >>> build({"train": {"batch": 4}}, ["train.gamma=20"]).train.gamma
+        20.0
+    """
+    merged = merge({}, values)
+    for override in overrides or []:
+        path, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError("E_SET", override, "no value", "write section.key=value")
+        value: Any = _yaml(text, override)
+        for key in reversed(path.strip().split(".")):
+            value = {key: value}
+        merged = merge(merged, value)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` laid over it, dictionaries key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = merge(old, value) if both else value  # pyright: ignore[reportArgumentType]
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The dictionary in a YAML file.
+
+    Raises:
+        ConfigError: E_MISSING, E_YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        raise ConfigError("E_MISSING", str(path), "cannot be read", "check the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError("E_YAML", path.name, "not UTF-8 text", "save it as UTF-8") from None
+    values = _yaml(text, path.name)
+    if not isinstance(values, dict):
+        raise ConfigError("E_YAML", path.name, "not a mapping", "write `key: value` lines")
+    return values
+
+
+def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        what = " ".join(str(error).split())
+        raise ConfigError("E_YAML", where, what, "mend the YAML") from None
+
+
+def _explain(error: ValidationError) -> ConfigError:
+    errors = [(_location(e["loc"]), e) for e in error.errors()]
+    location, first = errors[0]
+    where = ".".join(location)
+    if first["type"] != "extra_forbidden":
+        messages = [e["msg"] for place, e in errors if place == location]
+        what = " or ".join(message.removeprefix("Value error, ") for message in messages)
+        return ConfigError("E_VALUE", where, what, "see docs/reference/configuration.md")
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.0)
+    prefix = ".".join([*location[:-1], ""])
+    return ConfigError("E_KEY", where, "no such setting", f"did you mean {prefix}{near[0]}?")
+
+
+def _location(loc: tuple[int | str, ...]) -> list[str]:
+    """The path of a setting, without pydantic's names for the branches of a union."""
+    return [str(part) for part in loc if not str(part).startswith(("tuple[", "literal["))]

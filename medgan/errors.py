@@ -1,0 +1,77 @@
+"""Every deliberate exception: a code, what happened, where, and what to do about it."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses of the command line."""
+
+    DONE = 0
+    USAGE = 2
+    """Wrong configuration or usage."""
+    REFUSED = 3
+    """Some inputs were refused; the rest is done."""
+    ENVIRONMENT = 4
+    """Disk, device or server failed."""
+    DIVERGED = 5
+    """Training ran into numbers that are not finite; the last good checkpoint stands."""
+    RESUMABLE = 75
+    """Stopped early on request; the same command continues."""
+
+
+class MedganError(Exception):
+    """An error that a user can act on.
+
+    Args:
+        code: short and stable, `E_` and a word.
+        where: what it is about: a case under its pseudonym, a setting, a folder of the user's.
+        what: what is wrong, in a few words.
+        remedy: what to do, in the imperative.
+
+    Example:
+        >>> print(DataError("E_SPACING", "c-1f2e", "spacing 0 mm along Z", "repair the header"))
+        E_SPACING c-1f2e: spacing 0 mm along Z; repair the header
+    """
+
+    exit_status = Exit.USAGE
+
+    def __init__(self, code: str, where: str, what: str, remedy: str) -> None:
+        super().__init__(code, where, what, remedy)
+        self.code, self.where, self.what, self.remedy = code, where, what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.where}: {self.what}; {self.remedy}"
+
+
+class ConfigError(MedganError):
+    """The configuration or the command line is wrong."""
+
+
+class DataError(MedganError):
+    """A scan, a label map or a whole data set cannot be used."""
+
+    exit_status = Exit.REFUSED
+
+
+class ModelError(MedganError):
+    """A model folder or checkpoint is missing, damaged or does not fit."""
+
+    exit_status = Exit.ENVIRONMENT
+
+
+class EnvironmentFailure(MedganError):
+    """Disk, device or server failed."""
+
+    exit_status = Exit.ENVIRONMENT
+
+
+class TrainingDiverged(MedganError):
+    """A loss stopped being a finite number."""
+
+    exit_status = Exit.DIVERGED
+
+
+class Interrupted(MedganError):
+    """Training was asked to stop and can continue where it was."""
+
+    exit_status = Exit.RESUMABLE

@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests: tiny volumes, a tiny configuration, a private home."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path_factory, monkeypatch):
+    """The site's secret never comes from, or goes to, the real home."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def real_data():
+    """Folder of real scans; the test is skipped, saying so, where there is none."""
+    folder = os.environ.get("MEDGAN_DATA", "")
+    if not folder or not (Path(folder) / "splits.json").is_file():
+        pytest.skip("MEDGAN_DATA names no folder of real scans")
+    return Path(folder)
