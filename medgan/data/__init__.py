@@ -1,0 +1,1 @@
+"""From files on disk to batches: index, checks, transforms, loaders and phantoms."""

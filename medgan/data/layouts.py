@@ -1,0 +1,218 @@
+"""How data sets lie on disk: a NIfTI folder, Decathlon, BIDS, a CSV become one listing."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medgan.errors import DataError
+
+SUFFIXES = (".nii", ".nii.gz")
+LABEL_MARK = re.compile(r"[_-](label|labels|seg|dseg|mask)$")
+LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One scan as a data set names it, before anything is read; this never leaves the index.
+
+    Attributes:
+        name, subject: as the data set spells them.
+        image, label: absolute paths.
+        covariates: column and value.
+        root: folder that scanning found it in, which links must not lead out of.
+    """
+
+    name: str
+    subject: str
+    image: Path
+    label: Path | None = None
+    covariates: tuple[tuple[str, str], ...] = ()
+    root: Path | None = None
+
+
+def list_scans(source: Path, suffix: str = "") -> list[Listed]:
+    """The scans that a data set names, unread.
+
+    Raises:
+        DataError: E_NO_SCANS, E_LAYOUT, E_DATASET, E_SUFFIX.
+    """
+    source = source.resolve()
+    if not source.exists():
+        raise DataError("E_NO_SCANS", str(source), "does not exist", "check the path")
+    if source.is_file() and _is_nifti(source):
+        return [Listed(stem(source), _subject_of(stem(source)), source)]
+    if source.is_file() and source.suffix in (".csv", ".tsv"):
+        listing = _from_table(source)
+    elif source.name == "dataset.json" or (source / "dataset.json").is_file():
+        listing = _from_decathlon(source.parent if source.is_file() else source)
+    elif (source / "dataset_description.json").is_file():
+        listing = _from_bids(source, suffix)
+    elif source.is_dir():
+        listing = _from_folder(source)
+    else:
+        raise DataError(
+            "E_LAYOUT", source.name, "no layout that is known",
+            "give a folder of NIfTI files, a Decathlon or BIDS folder, or a CSV",
+        )  # fmt: skip
+    if not listing:
+        raise DataError("E_NO_SCANS", source.name, "no scan found", "check the folder")
+    return listing
+
+
+def stem(path: Path) -> str:
+    """File name without .nii or .nii.gz."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def _scans_below(folder: Path) -> list[Path]:
+    """Scans outside hidden folders; a link that leads nowhere is listed, to be refused later."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if _is_nifti(path)
+        and (path.is_file() or path.is_symlink())
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def inside(path: Path, root: Path) -> bool:
+    """Whether a file is in a folder, or in the git-annex that keeps the folder's contents."""
+    target = Path(os.path.realpath(path))
+    annexes = (parent / ".git" / "annex" for parent in root.parents)
+    return any(target.is_relative_to(place) for place in (root, *annexes))
+
+
+def _from_folder(folder: Path) -> list[Listed]:
+    """Lists images anywhere below a folder, with their labels.
+
+    Labels are `<image>_label` (`_seg`, `_dseg`, `_mask`) beside the image, or have its name in a
+    folder `labels` (Decathlon's `labelsTr`) beside that of the image.
+    """
+    files = _scans_below(folder)
+    labels = {
+        p
+        for p in files
+        if LABEL_MARK.search(stem(p)) or (p.parent.name in LABEL_FOLDERS and p.parent != folder)
+    }
+    by_place = {(p.parent, LABEL_MARK.sub("", stem(p))): p for p in labels}
+    listing = []
+    for path in files:
+        if path in labels:
+            continue
+        name = stem(path)
+        beside = by_place.get((path.parent, name))
+        across = [by_place.get((path.parent.parent / d, name)) for d in LABEL_FOLDERS]
+        label = next((p for p in (beside, *across) if p is not None), None)
+        unique = str(path.relative_to(folder).with_name(name))
+        listing.append(Listed(unique, _subject_of(name), path, label, root=folder))
+    return _shorten_names(listing)
+
+
+def _shorten_names(listing: list[Listed]) -> list[Listed]:
+    """Plain file names where they are unique, so that every layout names a scan alike.
+
+    Where they are not, as in one folder a patient, the topmost folder is the subject.
+    """
+    plain = [Path(listed.name).name for listed in listing]
+    if len(set(plain)) == len(plain):
+        return [replace(listed, name=name) for listed, name in zip(listing, plain, strict=True)]
+    return [
+        replace(listed, subject=_subject_of(Path(listed.name).parts[0]))
+        if listed.subject == name
+        else listed
+        for listed, name in zip(listing, plain, strict=True)
+    ]
+
+
+def _subject_of(name: str) -> str:
+    match = re.match(r"(sub-[A-Za-z0-9]+)", name)
+    return match.group(1) if match else name
+
+
+def _from_decathlon(folder: Path) -> list[Listed]:
+    try:
+        values = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        entries = [*values.get("training", []), *values.get("test", [])]
+        listing = []
+        for entry in entries:
+            row = entry if isinstance(entry, dict) else {"image": entry}
+            image = folder / row["image"]
+            label = folder / row["label"] if row.get("label") else None
+            listing.append(Listed(stem(image), _subject_of(stem(image)), image, label))
+        return listing
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            "E_DATASET", "dataset.json", "no list `training` of image and label paths", "mend it"
+        ) from None
+
+
+def _from_bids(folder: Path, suffix: str) -> list[Listed]:
+    people = _participants(folder / "participants.tsv")
+    files = [p for p in _scans_below(folder) if p.parent.name == "anat" and "sub-" in p.name]
+    raw = [p for p in files if "derivatives" not in p.relative_to(folder).parts]
+    images = [p for p in raw if not LABEL_MARK.search(stem(p))]
+    suffixes = {stem(p).rsplit("_", 1)[-1] for p in images}
+    if suffix:
+        images = [p for p in images if stem(p).endswith(f"_{suffix}")]
+    elif len(suffixes) > 1:
+        raise DataError(
+            "E_SUFFIX", folder.name, f"several kinds of scans: {', '.join(sorted(suffixes))}",
+            f"choose one with --set data.suffix={min(suffixes)}",
+        )  # fmt: skip
+    labels = {stem(p).rsplit("_", 1)[0]: p for p in files if stem(p).endswith("_dseg")}
+    listing = []
+    for path in images:
+        entities = stem(path).rsplit("_", 1)[0]
+        subject = _subject_of(path.name)
+        listing.append(
+            Listed(stem(path), subject, path, labels.get(entities), people.get(subject, ()), folder)
+        )
+    return listing
+
+
+def _participants(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+    if not path.is_file():
+        return {}
+    people = {}
+    for row in _rows(path):
+        subject = row.pop("participant_id", "")
+        people[subject] = tuple(row.items())
+    return people
+
+
+def _from_table(path: Path) -> list[Listed]:
+    listing = []
+    for number, row in enumerate(_rows(path), start=2):
+        if not row.get("image"):
+            raise DataError(
+                "E_DATASET", path.name, f"line {number} has no image", "fill the column image"
+            )
+        image = path.parent / row.pop("image")
+        label = row.pop("label", "")
+        name = row.pop("case", "") or stem(image)
+        subject = row.pop("subject", "") or _subject_of(name)
+        if row.get("lesion_mask"):  # a known lesion of a test case, for the report
+            row["lesion_mask"] = str(path.parent / row["lesion_mask"])
+        covariates = tuple((k, v) for k, v in row.items() if v)
+        listing.append(
+            Listed(name, subject, image, path.parent / label if label else None, covariates)
+        )
+    return listing
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file, delimiter=delimiter):
+                yield {k.strip(): (v or "").strip() for k, v in row.items() if k}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise DataError("E_DATASET", path.name, "cannot be read", "save it as UTF-8") from None

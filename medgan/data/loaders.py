@@ -1,0 +1,184 @@
+"""Prepared volumes on disk, and the endless stream of batches a training reads."""
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from medgan.config import Preprocessing
+from medgan.data.manifest import Case
+from medgan.data.transforms import IMAGE, LABEL, geometry_chain, loader, quiet_monai
+from medgan.errors import DataError
+from medgan.files import write_atomic
+
+
+class Batch(NamedTuple):
+    """What one step of training reads.
+
+    Attributes:
+        volume: images in [-1, 1].
+        labels: soft label channels in [-1, 1], -1 where a scan has no label map.
+        labelled: which scans have a label map.
+    """
+
+    volume: Float[Tensor, "B 1 X Y Z"]
+    labels: Float[Tensor, "B K X Y Z"]
+    labelled: Bool[Tensor, " B"]
+
+    def to(self, device: torch.device) -> "Batch":
+        """On the device, images in the memory layout that 3D convolutions are fastest in."""
+        return Batch(
+            self.volume.to(device, non_blocking=True, memory_format=torch.channels_last_3d),
+            self.labels.to(device, non_blocking=True),
+            self.labelled.to(device, non_blocking=True),
+        )
+
+
+def soften(label: Int[Tensor, "X Y Z"], values: tuple[int, ...]) -> Float[Tensor, "K X Y Z"]:
+    """Label map to soft channels in [-1, 1], one a value, without background.
+
+    One-hot edges are smoothed by [1 2 1] / 4 along each axis, because a generator cannot and
+    need not draw perfect steps, and a discriminator would look at nothing else.
+
+    Args:
+        label: label values.
+        values: the values that get a channel, in order.
+    """
+    onehot = torch.stack([label == value for value in values]).float()[:, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = 3
+        kernel = torch.tensor([0.25, 0.5, 0.25]).reshape(shape)
+        pad = [0] * 6
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = 1
+        onehot = F.conv3d(F.pad(onehot, pad, mode="replicate"), kernel)
+    return 2 * onehot[:, 0] - 1
+
+
+def harden(channels: Float[Tensor, "K X Y Z"], values: tuple[int, ...]) -> Int[Tensor, "X Y Z"]:
+    """Soft label channels back to a label map: the strongest of background and all labels."""
+    share = (channels + 1) / 2
+    background = 1 - share.sum(dim=0, keepdim=True)
+    winner = torch.cat([background, share]).argmax(dim=0)
+    return torch.tensor([0, *values], device=channels.device)[winner]
+
+
+class PreparedVolumes:
+    """Scans in the model's grid, computed once and kept on disk as plain tensors.
+
+    A file's name is made from the hashes of scan and label map and from the preprocessing, so a
+    changed scan or setting is never served from an old file. Files that cannot be read are
+    computed again.
+
+    MONAI's PersistentDataset is not used: it moves files in from another disk, so a killed
+    process leaves half of one, which then stops every later training.
+
+    Args:
+        cases: from the manifest.
+        preprocessing: the model's.
+        folder: cache; made if missing.
+    """
+
+    def __init__(self, cases: Sequence[Case], preprocessing: Preprocessing, folder: Path) -> None:
+        quiet_monai()
+        self.labels = preprocessing.labels
+        self._cases, self._folder = cases, folder
+        self._policy = preprocessing.model_dump_json()
+        self._prepare = _Prepare(preprocessing)
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, bool]:
+        """Image (1, X, Y, Z), label channels (K, X, Y, Z), whether there is a label map."""
+        item = self._read(self._cases[number])
+        image, label = item[IMAGE], item.get(LABEL)
+        if label is None:
+            return image, image.new_full((len(self.labels), *image.shape[1:]), -1.0), False
+        return image, soften(label, self.labels), True
+
+    def warm(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Computes whatever is not on disk yet."""
+        for number in range(len(self)):
+            self._read(self._cases[number])
+            progress(number + 1, len(self))
+
+    def _read(self, case: Case) -> dict[str, Tensor]:
+        key = json.dumps([case.sha256, case.label_sha256, self._policy])
+        path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+        with suppress(FileNotFoundError, SafetensorError):
+            return load(path.read_bytes())
+        item = self._prepare(case)
+        write_atomic(path, save(item), private=True)
+        return item
+
+
+class _Prepare:
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._labelled = bool(preprocessing.labels)
+        self._image = geometry_chain(preprocessing, (IMAGE,))
+        self._both = geometry_chain(preprocessing, (IMAGE, LABEL))
+
+    def __call__(self, case: Case) -> dict[str, Tensor]:
+        paths = {IMAGE: case.image}
+        if case.label and self._labelled:
+            paths[LABEL] = case.label
+        if not all(Path(path).is_file() for path in paths.values()):
+            raise DataError("E_UNREADABLE", case.case, "the file is gone", "run medgan check again")
+        chain = self._both if LABEL in paths else self._image
+        item = chain(loader(tuple(paths))(paths))
+        prepared = {IMAGE: item[IMAGE].as_tensor().float().contiguous()}
+        if LABEL in paths:
+            prepared[LABEL] = item[LABEL].as_tensor()[0].round().to(torch.int32).contiguous()
+        return prepared
+
+
+@dataclass
+class BatchStream:
+    """Endless shuffled batches, read ahead by one in a thread.
+
+    The i-th volume of the stream is a function of the seed and i alone, so its position is
+    one number and a resumed training reads on as if nothing had happened.
+
+    Attributes:
+        volumes: what is streamed.
+        size: volumes a batch.
+        seed: of the order.
+        position: volumes handed out so far.
+    """
+
+    volumes: PreparedVolumes
+    size: int
+    seed: int
+    position: int = 0
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        with ThreadPoolExecutor(1) as reader:
+            ahead: Future[Batch] = reader.submit(self._read, self.position)
+            while True:
+                batch = ahead.result()
+                self.position += self.size
+                ahead = reader.submit(self._read, self.position)
+                yield batch
+
+    def _read(self, position: int) -> Batch:
+        items = [self.volumes[self.number(position + i)] for i in range(self.size)]
+        images, labels, labelled = zip(*items, strict=True)
+        return Batch(torch.stack(images), torch.stack(labels), torch.tensor(labelled))
+
+    def number(self, position: int) -> int:
+        """Which volume stands at a position: a new permutation every pass."""
+        turn, place = divmod(position, len(self.volumes))
+        return int(np.random.default_rng([self.seed, turn]).permutation(len(self.volumes))[place])

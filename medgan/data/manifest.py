@@ -1,0 +1,104 @@
+"""What a data set holds that can be used: cases under pseudonyms, hashes, covariates, splits."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medgan.errors import DataError
+from medgan.files import write_atomic
+
+SPLITS = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One usable scan.
+
+    Attributes:
+        case, subject: pseudonyms.
+        image, label: absolute paths; label may be missing.
+        sha256, label_sha256: hashes of the files as they are on disk.
+        shape, spacing: as stored; spacing in mm.
+        labels: label values present, without background.
+        covariates: column name to value, as text.
+        healthy: whether training and calibration may use it.
+        split: train, calibration or test.
+    """
+
+    case: str
+    subject: str
+    image: str
+    label: str | None
+    sha256: str
+    label_sha256: str | None
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    labels: tuple[int, ...]
+    covariates: dict[str, str]
+    healthy: bool = True
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One file that was left out, under its pseudonym, with the reason and the remedy."""
+
+    case: str
+    code: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All usable cases of a data set, and what was refused."""
+
+    cases: tuple[Case, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the file hashes, splits and health of all cases; no names go in."""
+        rows = sorted((c.sha256, c.label_sha256 or "", c.split, c.healthy) for c in self.cases)
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def split(self, name: str) -> list[Case]:
+        """The cases of one split, in manifest order."""
+        return [case for case in self.cases if case.split == name]
+
+    def with_all_in(self, split: str) -> "Manifest":
+        """The same manifest, every case in one split."""
+        return replace(self, cases=tuple(replace(case, split=split) for case in self.cases))
+
+    def save(self, path: Path) -> None:
+        """Writes JSON that only the owner may read: it holds paths of patients' files."""
+        text = json.dumps(
+            {
+                "cases": [asdict(c) for c in self.cases],
+                "refusals": [asdict(r) for r in self.refusals],
+            },
+            indent=1,
+        )
+        write_atomic(path, text, private=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: E_MANIFEST.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            cases = tuple(Case(**_tuples(case)) for case in values["cases"])
+            return cls(cases, tuple(Refusal(**r) for r in values["refusals"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(
+                "E_MANIFEST", path.name, "cannot be read", "run medgan check again"
+            ) from None
+
+
+def _tuples(case: dict[str, Any]) -> dict[str, Any]:
+    return case | {key: tuple(case[key]) for key in ("shape", "spacing", "labels")}

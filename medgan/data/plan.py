@@ -1,0 +1,73 @@
+"""Chooses the model's grid for scans nobody has described."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from medgan.config import DataConfig, Preprocessing
+from medgan.data.manifest import Case
+from medgan.errors import ConfigError
+
+_KEPT = 0.95
+"""Share of the field of view that has to fit; the rim of a scan is air."""
+
+
+def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
+    """Resolves every `auto` of the data section against the scans to be learned.
+
+    The grid holds the 75th percentile of the scans' field of view. The spacing is isotropic,
+    as fine as the scans or as the voxel budget allows, whichever is coarser.
+
+    Args:
+        config: the data section.
+        cases: the training cases.
+
+    Raises:
+        ConfigError: E_VALUE when a setting cannot be met.
+    """
+    extent = np.percentile([_extent_ras(case) for case in cases], 75, axis=0)
+    spacing = config.spacing
+    if spacing == "auto":
+        native = float(np.median([min(case.spacing) for case in cases]))
+        if config.shape == "auto":
+            edge = _finest(extent, native, config.voxels)
+        else:
+            edge = max(native, float((extent / config.shape).max()))
+        spacing = (edge, edge, edge)
+    shape = _shape(extent, spacing) if config.shape == "auto" else config.shape
+    labels = config.labels
+    if labels == "auto":
+        labels = tuple(sorted({value for case in cases for value in case.labels}))
+    try:
+        return Preprocessing(
+            spacing=spacing, shape=shape, intensity=config.intensity,
+            percentiles=config.percentiles, window=config.window, labels=labels,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError("E_VALUE", "data", str(error), "mend the data section") from None
+
+
+def _extent_ras(case: Case) -> np.ndarray:
+    """Field of view in mm along R, A and S."""
+    import nibabel
+    from nibabel.orientations import io_orientation
+
+    affine = nibabel.load(case.image).affine  # pyright: ignore
+    order = io_orientation(affine)[:, 0].astype(int)
+    extent = np.empty(3)
+    extent[order] = np.multiply(case.shape, case.spacing)
+    return extent
+
+
+def _shape(extent: np.ndarray, spacing: tuple[float, ...]) -> tuple[int, int, int]:
+    sizes = (_KEPT * float(e / s) for e, s in zip(extent, spacing, strict=True))
+    x, y, z = (16 * max(1, math.ceil(size / 16 - 1e-6)) for size in sizes)
+    return x, y, z
+
+
+def _finest(extent: np.ndarray, native: float, voxels: int) -> float:
+    spacing = native
+    while math.prod(_shape(extent, (round(spacing, 3),) * 3)) > voxels:
+        spacing *= 1.02
+    return round(spacing, 3)

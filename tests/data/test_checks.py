@@ -1,0 +1,384 @@
+import gzip
+import os
+import resource
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from medgan.data.checks import MAX_BYTES, Checked, check_image, check_label
+from medgan.errors import DataError
+from medgan.volume import Volume
+
+CASE = "c-0123456789"
+NAME = "DOE^JANE"
+SHAPE = (6, 7, 8)
+AFFINE = np.array([[2.0, 0, 0, -5], [0, 1.5, 0, 7], [0, 0, 3, 9], [0, 0, 0, 1]])
+
+
+def voxels(shape: tuple[int, ...] = SHAPE, kind: type = np.int16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 1000, shape).astype(kind)
+
+
+def write(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def patch(path: Path, field: str, value: object, place: int | None = None) -> Path:
+    """Overwrites one header field of an unpacked file, behind nibabel's back."""
+    raw = bytearray(path.read_bytes())
+    header = np.frombuffer(raw, nibabel.Nifti1Header().structarr.dtype, 1)
+    if place is None:
+        header[field][0] = value
+    else:
+        header[field][0][place] = value
+    path.write_bytes(raw)
+    return path
+
+
+def refusal(path: Path) -> DataError:
+    with pytest.raises(DataError) as caught:
+        check_image(path, CASE)
+    assert NAME not in str(caught.value)
+    assert str(path.parent) not in str(caught.value)
+    assert caught.value.where == CASE
+    return caught.value
+
+
+def outcome(path: Path) -> str:
+    try:
+        check_image(path, CASE)
+    except DataError as error:
+        leaks = NAME in str(error)
+        return "the error holds the name" if leaks else error.code
+    return "good"
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    return write(tmp_path / f"{NAME}.nii", voxels())
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    return write(tmp_path / f"{NAME}.nii.gz", voxels())
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
+def test_a_good_scan_comes_back_as_it_is(tmp_path: Path, ending: str, kind: type) -> None:
+    data = voxels().clip(0, 200).astype(kind)
+    checked = check_image(write(tmp_path / f"{NAME}.{ending}", data), CASE)
+    assert checked.shape == SHAPE
+    np.testing.assert_allclose(checked.spacing, (2, 1.5, 3))
+    np.testing.assert_array_equal(checked.data, data)
+    np.testing.assert_allclose(checked.affine, AFFINE)
+
+
+def test_nifti_2_and_big_endian_files_are_read(tmp_path: Path) -> None:
+    second = tmp_path / "second.nii.gz"
+    nibabel.save(nibabel.Nifti2Image(voxels(), AFFINE), second)
+    swapped = tmp_path / "swapped.nii"
+    header = nibabel.Nifti1Header(endianness=">")
+    nibabel.save(nibabel.Nifti1Image(voxels(), AFFINE, header), swapped)
+    assert swapped.read_bytes()[:4] == (348).to_bytes(4, "big")
+    for path in (second, swapped):
+        np.testing.assert_array_equal(check_image(path, CASE).data, voxels())
+
+
+def test_header_scaling_is_applied(plain: Path) -> None:
+    patch(plain, "scl_slope", 2.0)
+    patch(plain, "scl_inter", -10.0)
+    np.testing.assert_array_equal(check_image(plain, CASE).data, 2.0 * voxels() - 10)
+
+
+def test_a_gzip_file_cut_anywhere_is_truncated(zipped: Path) -> None:
+    whole = zipped.read_bytes()
+    for length in [
+        *range(2, 60),
+        *range(60, len(whole) - 9, 23),
+        *range(len(whole) - 9, len(whole)),
+    ]:
+        zipped.write_bytes(whole[:length])
+        assert refusal(zipped).code == "E_TRUNCATED", length
+
+
+def test_a_plain_file_cut_anywhere_is_truncated(plain: Path) -> None:
+    whole = plain.read_bytes()
+    for length in [1, 3, 4, 100, 347, 348, 351, 352, 353, len(whole) // 2, len(whole) - 1]:
+        plain.write_bytes(whole[:length])
+        assert refusal(plain).code == "E_TRUNCATED", length
+
+
+@pytest.mark.parametrize("place", [-8, -5, -4, -1])
+def test_a_wrong_checksum_or_length_of_gzip_is_found(zipped: Path, place: int) -> None:
+    raw = bytearray(zipped.read_bytes())
+    raw[place] ^= 1
+    zipped.write_bytes(raw)
+    assert refusal(zipped).code == "E_CHECKSUM"
+
+
+def test_damage_inside_compressed_data_is_never_passed_on(zipped: Path) -> None:
+    whole, outcomes = zipped.read_bytes(), []
+    for place in range(50, len(whole) - 8, 31):
+        raw = bytearray(whole)
+        raw[place] ^= 0x10
+        zipped.write_bytes(raw)
+        outcomes.append(outcome(zipped))
+        if outcomes[-1] == "good":  # bits that deflate does not use
+            np.testing.assert_array_equal(check_image(zipped, CASE).data, voxels())
+    refused = {"E_CHECKSUM", "E_TRUNCATED", "E_MAGIC", "E_HEADER"}
+    assert set(outcomes) <= refused | {"good"}
+    assert outcomes.count("good") < 0.1 * len(outcomes)
+
+
+def test_rubbish_after_compressed_data_is_refused(zipped: Path) -> None:
+    zipped.write_bytes(zipped.read_bytes() + b"rubbish")
+    assert refusal(zipped).code == "E_CHECKSUM"
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    for ending in ("nii", "nii.gz"):
+        path = tmp_path / f"{NAME}.{ending}"
+        path.touch()
+        assert refusal(path).code == "E_EMPTY"
+
+
+@pytest.mark.parametrize("length", [5, 347, 348, 5000])
+def test_text_is_no_scan(tmp_path: Path, length: int) -> None:
+    text = (b"<html>not found</html> " * 300)[:length]
+    (tmp_path / "a.nii").write_bytes(text)
+    (tmp_path / "b.nii.gz").write_bytes(text)
+    (tmp_path / "c.nii.gz").write_bytes(gzip.compress(text))
+    for name in ("a.nii", "b.nii.gz", "c.nii.gz"):
+        assert refusal(tmp_path / name).code == "E_MAGIC", name
+
+
+def test_names_that_lie_about_compression_are_refused(plain: Path, zipped: Path) -> None:
+    a, b = plain.read_bytes(), zipped.read_bytes()
+    plain.write_bytes(b)
+    zipped.write_bytes(a)
+    assert refusal(plain).code == "E_MAGIC"
+    assert refusal(zipped).code == "E_MAGIC"
+
+
+@pytest.mark.parametrize("magic", [b"", b"ni1", b"n+9", b"n+1!"])
+def test_a_wrong_magic_is_refused(plain: Path, magic: bytes) -> None:
+    assert refusal(patch(plain, "magic", magic)).code == "E_MAGIC"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path: Path, value: float) -> None:
+    data = voxels(kind=np.float32)
+    data[0, 0, 0] = data[3, 3, 3] = value
+    error = refusal(write(tmp_path / f"{NAME}.nii.gz", data))
+    assert error.code == "E_NAN"
+    assert error.what.startswith("2 voxels")
+
+
+def test_voxels_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+    data = voxels(kind=np.float64)
+    data[0, 0, 0] = 1e300
+    assert refusal(write(tmp_path / f"{NAME}.nii.gz", data)).code == "E_NAN"
+
+
+def test_a_constant_scan_is_refused(tmp_path: Path) -> None:
+    assert (
+        refusal(write(tmp_path / f"{NAME}.nii", np.full(SHAPE, 7, np.int16))).code == "E_CONSTANT"
+    )
+
+
+@pytest.mark.parametrize(
+    "shape", [(8,), (8, 9), (8, 9, 1), (8, 1, 9), (5, 6, 7, 2), (5, 6, 7, 1, 3)]
+)
+def test_what_is_not_one_volume_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    assert refusal(write(tmp_path / f"{NAME}.nii", voxels(shape))).code == "E_DIMENSIONS"
+
+
+@pytest.mark.parametrize("shape", [(*SHAPE, 1), (*SHAPE, 1, 1)])
+def test_single_trailing_axes_are_dropped(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    checked = check_image(write(tmp_path / f"{NAME}.nii", voxels(shape)), CASE)
+    assert checked.shape == checked.data.shape == SHAPE
+
+
+def test_complex_numbers_and_colours_are_refused(tmp_path: Path) -> None:
+    colours = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for data in (voxels().astype(np.complex64), colours):
+        assert refusal(write(tmp_path / f"{NAME}.nii", data)).code == "E_DTYPE"
+
+
+@pytest.mark.parametrize("sform", [0, 1])
+@pytest.mark.parametrize("spacing", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_impossible_spacing_is_refused_even_beside_a_good_affine(
+    plain: Path, axis: int, spacing: float, sform: int
+) -> None:
+    patch(plain, "sform_code", sform)
+    error = refusal(patch(plain, "pixdim", spacing, 1 + axis))
+    assert error.code == "E_SPACING"
+    assert error.what.endswith(f"along {'XYZ'[axis]}")
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e5])
+def test_a_spacing_of_micrometres_or_metres_is_refused(tmp_path: Path, factor: float) -> None:
+    affine = AFFINE @ np.diag([factor, factor, factor, 1])
+    assert refusal(write(tmp_path / f"{NAME}.nii", voxels(), affine)).code == "E_SPACING"
+
+
+def test_a_sheared_affine_is_refused_and_a_rotated_one_is_not(tmp_path: Path) -> None:
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.1
+    assert refusal(write(tmp_path / f"{NAME}.nii", voxels(), sheared)).code == "E_AFFINE"
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    checked = check_image(write(tmp_path / f"{NAME}.nii", voxels(), turn @ AFFINE), CASE)
+    np.testing.assert_allclose(checked.spacing, (2, 1.5, 3), rtol=1e-6)
+
+
+def test_an_affine_that_is_not_finite_is_refused(plain: Path) -> None:
+    patch(plain, "sform_code", 1)
+    assert refusal(patch(plain, "srow_x", np.nan, 3)).code == "E_AFFINE"
+
+
+def test_an_impossible_quaternion_is_refused(plain: Path) -> None:
+    patch(plain, "sform_code", 0)
+    patch(plain, "qform_code", 1)
+    for field in ("quatern_b", "quatern_c", "quatern_d"):
+        patch(plain, field, 2.0)
+    assert refusal(plain).code == "E_HEADER"
+
+
+@pytest.mark.parametrize("size", [0, -1, -32768])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_axes_without_voxels_are_refused(plain: Path, axis: int, size: int) -> None:
+    assert refusal(patch(plain, "dim", size, axis)).code == "E_HEADER"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("vox_offset", np.nan),
+        ("vox_offset", np.inf),
+        ("vox_offset", -1.0),
+        ("vox_offset", 1e30),
+        ("datatype", 9999),
+        ("scl_slope", np.inf),
+        ("scl_inter", np.inf),
+        ("scl_slope", 1e35),
+    ],
+)
+def test_a_broken_header_is_refused(plain: Path, field: str, value: float) -> None:
+    assert refusal(patch(plain, field, value)).code == "E_HEADER"
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_header_that_announces_a_bomb_is_refused_without_memory(plain: Path) -> None:
+    for axis in (1, 2, 3):
+        patch(plain, "dim", 32767, axis)
+    Path(f"{plain}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    before, start = peak(), time.perf_counter()
+    assert refusal(plain).code == "E_SIZE"
+    assert refusal(Path(f"{plain}.gz")).code == "E_SIZE"
+    assert peak() - before < 2**25
+    assert time.perf_counter() - start < 1
+
+
+def test_voxels_that_fit_the_file_but_not_as_float32_are_refused(plain: Path) -> None:
+    for axis, size in enumerate((2048, 1024, 1024), start=1):
+        patch(plain, "dim", size, axis)
+    patch(plain, "datatype", 2)
+    patch(plain, "bitpix", 8)
+    assert 2048 * 1024 * 1024 < MAX_BYTES
+    assert refusal(plain).code == "E_SIZE"
+
+
+def test_a_gzip_bomb_behind_good_voxels_is_refused_without_memory(plain: Path) -> None:
+    bomb = Path(f"{plain}.gz")
+    with gzip.open(bomb, "wb", compresslevel=1) as file:
+        file.write(plain.read_bytes())
+        for _ in range(256):
+            file.write(bytes(2**20))
+    before = peak()
+    assert refusal(bomb).code == "E_SIZE"
+    assert peak() - before < 2**26
+
+
+def test_a_huge_file_is_refused_unread(plain: Path) -> None:
+    os.truncate(plain, 2 * MAX_BYTES)  # sparse: takes no room on the disk
+    start = time.perf_counter()
+    assert refusal(plain).code == "E_SIZE"
+    assert time.perf_counter() - start < 1
+
+
+def test_what_is_no_plain_file_is_refused_unread(tmp_path: Path) -> None:
+    pipe = tmp_path / f"{NAME}.nii"
+    os.mkfifo(pipe)
+    (tmp_path / "folder.nii").mkdir()
+    for path in (pipe, tmp_path / "folder.nii", tmp_path / "missing.nii"):
+        assert refusal(path).code == "E_UNREADABLE"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_the_right_to_read_is_refused(plain: Path) -> None:
+    plain.chmod(0)
+    assert refusal(plain).code == "E_UNREADABLE"
+
+
+def refused_label(path: Path, image: Checked) -> str:
+    with pytest.raises(DataError) as caught:
+        check_label(path, CASE, image)
+    assert NAME not in str(caught.value)
+    return caught.value.code
+
+
+def test_a_label_map_must_lie_on_the_grid_of_its_image(tmp_path: Path, plain: Path) -> None:
+    image = check_image(plain, CASE)
+    path, label = tmp_path / f"{NAME}_seg.nii", (voxels() % 3).astype(np.uint8)
+    np.testing.assert_array_equal(check_label(write(path, label), CASE, image).data, label)
+    moved = AFFINE.copy()
+    moved[:3, 3] += 1
+    assert refused_label(write(path, label, moved), image) == "E_LABEL_GRID"
+    assert refused_label(write(path, label[:, ::-1][:-1]), image) == "E_LABEL_GRID"
+    mirrored = AFFINE @ np.diag([-1, 1, 1, 1])
+    assert refused_label(write(path, label, mirrored), image) == "E_LABEL_GRID"
+    nearly = AFFINE.copy()
+    nearly[:3, 3] += 0.01
+    check_label(write(path, label, nearly), CASE, image)
+
+
+def test_an_empty_label_map_is_a_label_map(tmp_path: Path, plain: Path) -> None:
+    path = write(tmp_path / f"{NAME}_seg.nii", np.zeros(SHAPE, np.uint8))
+    assert not check_label(path, CASE, check_image(plain, CASE)).data.any()
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 70000.0, np.nan, np.inf])
+def test_label_values_are_whole_numbers_from_0(tmp_path: Path, plain: Path, value: float) -> None:
+    label = np.ones(SHAPE, np.float32)
+    label[1, 1, 1] = value
+    path = write(tmp_path / f"{NAME}_seg.nii", label)
+    assert refused_label(path, check_image(plain, CASE)) == "E_LABEL_VALUE"
+
+
+def test_random_damage_to_a_header_is_refused_or_harmless(plain: Path) -> None:
+    rng, whole = np.random.default_rng(0), plain.read_bytes()
+    outcomes = set()
+    for number in range(3000):
+        raw = bytearray(whole)
+        for place in rng.integers(0, 352, rng.integers(1, 6)):
+            raw[place] = rng.choice([rng.integers(256), 0, 127, 128, 255])
+        plain.write_bytes(raw)
+        start = time.process_time()
+        outcomes.add(result := outcome(plain))
+        assert time.process_time() - start < 1, number
+        if result == "good":
+            checked, again = check_image(plain, CASE), Volume.load(plain)
+            np.testing.assert_array_equal(again.data, checked.data)
+            np.testing.assert_array_equal(again.affine, checked.affine)
+    assert "the error holds the name" not in outcomes
+    assert {"good", "E_HEADER", "E_MAGIC", "E_SPACING", "E_TRUNCATED"} <= outcomes

@@ -1,0 +1,509 @@
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medgan.data.index import index
+from medgan.data.layouts import list_scans
+from medgan.data.manifest import SPLITS, Case, Manifest, Refusal
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
+from medgan.errors import ConfigError, DataError
+
+PSEUDONYMS = Pseudonyms(b"s" * 32)
+
+
+def scan(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.random.default_rng(seed).integers(0, 999, (4, 5, 6)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), path)
+    return path
+
+
+def label(path: Path, value: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.zeros((4, 5, 6), np.uint8)
+    data[1] = value
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), path)
+    return path
+
+
+def indexed(source: Path, suffix: str = "") -> Manifest:
+    return index(source, PSEUDONYMS, suffix)[0]
+
+
+def table(path: Path, *rows: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    separator = "\t" if path.suffix == ".tsv" else ","
+    path.write_text("\n".join(row.replace(",", separator) for row in rows) + "\n")
+    return path
+
+
+def dataset_json(folder: Path, training: list, test: list | None = None) -> Path:
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({"training": training, "test": test or []}))
+    return path
+
+
+def bids(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    return folder
+
+
+# Layouts
+
+
+@pytest.mark.parametrize(
+    ("image", "label_file"),
+    [
+        ("a.nii.gz", "a_label.nii.gz"),
+        ("a.nii.gz", "a_seg.nii"),
+        ("a.nii", "a_dseg.nii.gz"),
+        ("a.nii.gz", "a-mask.nii.gz"),
+        ("images/a.nii.gz", "labels/a.nii.gz"),
+        ("imagesTr/a.nii.gz", "labelsTr/a.nii.gz"),
+        ("site/imagesTr/a.nii.gz", "site/labelsTr/a.nii.gz"),
+    ],
+)
+def test_a_folder_pairs_images_with_labels(tmp_path: Path, image: str, label_file: str) -> None:
+    scan(tmp_path / image)
+    label(tmp_path / label_file, 3)
+    (case,) = indexed(tmp_path).cases
+    assert case.image == str(tmp_path / image)
+    assert case.label == str(tmp_path / label_file)
+    assert case.labels == (3,)
+    assert case.shape == (4, 5, 6)
+    assert case.spacing == (2, 2, 3)
+
+
+def test_a_folder_lists_scans_without_labels_and_ignores_what_is_no_scan(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz")
+    scan(tmp_path / ".b.nii.gz", 1)
+    scan(tmp_path / ".cache" / "c.nii.gz", 2)
+    (tmp_path / "readme.txt").write_text("x")
+    (case,) = indexed(tmp_path).cases
+    assert case.label is None
+    assert case.labels == ()
+
+
+def test_the_folder_itself_may_be_called_labels(tmp_path: Path) -> None:
+    for name in ("labels", "labelled_2020"):
+        scan(tmp_path / name / "a.nii.gz")
+        assert len(indexed(tmp_path / name).cases) == 1
+
+
+def test_one_folder_a_patient_makes_one_subject_a_folder(tmp_path: Path) -> None:
+    for seed, name in enumerate(["p1/v1/t1", "p1/v2/t1", "p2/v1/t1", "sub-7/t1"]):
+        scan(tmp_path / f"{name}.nii.gz", seed)
+    listing = list_scans(tmp_path)
+    assert [listed.subject for listed in listing] == ["p1", "p1", "p2", "sub-7"]
+    assert len({listed.name for listed in listing}) == 4
+
+
+def test_sub_entities_are_the_subject(tmp_path: Path) -> None:
+    scan(tmp_path / "sub-01_ses-1_T1w.nii.gz", 1)
+    scan(tmp_path / "sub-01_ses-2_T1w.nii.gz", 2)
+    assert len({case.subject for case in indexed(tmp_path).cases}) == 1
+
+
+def test_a_single_file_is_a_data_set(tmp_path: Path) -> None:
+    (case,) = indexed(scan(tmp_path / "a.nii.gz")).cases
+    assert case.case == PSEUDONYMS.case("a")
+
+
+def test_decathlon_lists_training_and_test(tmp_path: Path) -> None:
+    scan(tmp_path / "imagesTr" / "h_1.nii.gz", 1)
+    label(tmp_path / "labelsTr" / "h_1.nii.gz", 2)
+    scan(tmp_path / "imagesTs" / "h_2.nii.gz", 2)
+    scan(tmp_path / "imagesTr" / "not_listed.nii.gz", 3)
+    entry = {"image": "./imagesTr/h_1.nii.gz", "label": "./labelsTr/h_1.nii.gz"}
+    path = dataset_json(tmp_path, [entry], ["./imagesTs/h_2.nii.gz"])
+    assert indexed(path) == indexed(tmp_path)
+    first, second = indexed(tmp_path).cases
+    assert (first.labels, second.label) == ((2,), None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{broken", '{"training": [{"label": "a"}]}', '{"training": [1]}', '{"training": 3}'],
+)
+def test_a_broken_dataset_json_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match="E_DATASET"):
+        list_scans(tmp_path)
+
+
+def test_bids_reads_sessions_derivatives_and_participants(tmp_path: Path) -> None:
+    tree = bids(tmp_path / "tree")
+    for number in (1, 2):
+        name = f"sub-01_ses-{number}"
+        scan(tree / "sub-01" / f"ses-{number}" / "anat" / f"{name}_T1w.nii.gz", number)
+    scan(tree / "sub-02" / "anat" / "sub-02_T1w.nii.gz", 3)
+    scan(tree / "sub-02" / "func" / "sub-02_bold.nii.gz", 4)
+    segmented = label(tree / "derivatives" / "fs" / "sub-02" / "anat" / "sub-02_dseg.nii.gz", 7)
+    scan(tree / "derivatives" / "fs" / "sub-02" / "anat" / "sub-02_T1w.nii.gz", 5)
+    table(
+        tree / "participants.tsv", "participant_id,age,diagnosis", "sub-01,44,control", "sub-02,,AD"
+    )
+    cases = indexed(tree).cases
+    assert len(cases) == 3
+    assert len({case.subject for case in cases}) == 2
+    assert [case.covariates["diagnosis"] for case in cases] == ["control", "control", "AD"]
+    assert cases[0].covariates["age"] == "44"
+    assert cases[2].label == str(segmented)
+    assert cases[2].labels == (7,)
+
+
+def test_bids_with_several_suffixes_wants_a_choice(tmp_path: Path) -> None:
+    tree = bids(tmp_path)
+    for seed, suffix in enumerate(("T1w", "T2w")):
+        scan(tree / "sub-01" / "anat" / f"sub-01_{suffix}.nii.gz", seed)
+    with pytest.raises(DataError, match=r"E_SUFFIX.*T1w, T2w.*data\.suffix=T1w"):
+        indexed(tree)
+    (case,) = indexed(tree, "T2w").cases
+    assert case.image.endswith("sub-01_T2w.nii.gz")
+    with pytest.raises(DataError, match="E_NO_SCANS"):
+        indexed(tree, "FLAIR")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_table_gives_names_labels_and_covariates(tmp_path: Path, ending: str) -> None:
+    scan(tmp_path / "x" / "a.nii.gz", 1)
+    scan(tmp_path / "x" / "b.nii.gz", 2)
+    label(tmp_path / "x" / "m.nii.gz", 4)
+    path = table(
+        tmp_path / f"list.{ending}",
+        "case,subject,image,label,age",
+        "first,p,x/a.nii.gz,x/m.nii.gz, 50 ",
+        "second,p,x/b.nii.gz,,",
+    )
+    first, second = indexed(path).cases
+    assert first.case == PSEUDONYMS.case("first")
+    assert first.subject == second.subject == PSEUDONYMS.subject("p")
+    assert (first.labels, second.labels) == ((4,), ())
+    assert (first.covariates, second.covariates) == ({"age": "50"}, {})
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz")
+    path = tmp_path / "list.csv"
+    path.write_bytes("\ufeffimage,age\r\na.nii.gz,5,surplus\r\n".encode())
+    assert indexed(path).cases[0].covariates == {"age": "5"}
+
+
+def test_a_table_without_an_image_or_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"E_DATASET.*line 3"):
+        list_scans(table(tmp_path / "list.csv", "image,age", "a.nii.gz,1", ",2"))
+    (tmp_path / "list.csv").write_bytes("image,näme\na.nii,x\n".encode("latin-1"))
+    with pytest.raises(DataError, match="E_DATASET"):
+        list_scans(tmp_path / "list.csv")
+
+
+def test_a_known_lesion_is_found_beside_the_table(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz")
+    path = table(tmp_path / "list.csv", "image,lesion_mask,age", "a.nii.gz,lesions/a.nii.gz,3")
+    wanted = {"lesion_mask": str(tmp_path / "lesions" / "a.nii.gz"), "age": "3"}
+    assert indexed(path).cases[0].covariates == wanted
+
+
+def test_a_scan_has_one_pseudonym_in_every_layout(tmp_path: Path) -> None:
+    name = "sub-01_T1w.nii.gz"
+    scan(tmp_path / "folder" / "images" / name)
+    scan(tmp_path / "dec" / "imagesTr" / name)
+    dataset_json(tmp_path / "dec", [{"image": f"imagesTr/{name}"}])
+    scan(bids(tmp_path / "bids") / "sub-01" / "anat" / name)
+    path = table(tmp_path / "list.csv", "image", f"folder/images/{name}")
+    sources = ["folder", "dec", "bids", "list.csv", f"folder/images/{name}"]
+    cases = [indexed(tmp_path / source).cases[0] for source in sources]
+    assert path.exists()
+    assert {case.case for case in cases} == {PSEUDONYMS.case("sub-01_T1w")}
+    assert {case.subject for case in cases} == {PSEUDONYMS.subject("sub-01")}
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, bids, lambda p: table(p / "list.csv", "image,age")])
+def test_a_data_set_without_scans_is_refused(tmp_path: Path, make) -> None:
+    made = make(tmp_path / "empty") or tmp_path / "empty"
+    with pytest.raises(DataError, match="E_NO_SCANS"):
+        indexed(made)
+
+
+def test_what_is_missing_or_of_no_known_layout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="E_NO_SCANS"):
+        indexed(tmp_path / "missing")
+    (tmp_path / "a.dcm").touch()
+    with pytest.raises(DataError, match="E_LAYOUT"):
+        indexed(tmp_path / "a.dcm")
+
+
+# Refusals
+
+
+def test_one_bad_file_is_refused_and_the_rest_kept(tmp_path: Path) -> None:
+    for seed, name in enumerate(["a", "b", "c"]):
+        scan(tmp_path / f"{name}.nii.gz", seed)
+    bad = tmp_path / "b.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:-20])
+    told = []
+    manifest, kept = index(
+        tmp_path, PSEUDONYMS, progress=lambda done, total: told.append((done, total))
+    )
+    assert [case.case for case in manifest.cases] == [PSEUDONYMS.case(n) for n in "ac"]
+    assert [listed.name for listed in kept] == ["a", "b", "c"]
+    (refusal,) = manifest.refusals
+    assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_TRUNCATED")
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_bad_label_refuses_its_case(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz")
+    (tmp_path / "a_seg.nii.gz").touch()
+    manifest = indexed(tmp_path)
+    assert not manifest.cases
+    assert [r.code for r in manifest.refusals] == ["E_EMPTY"]
+
+
+def test_the_same_content_or_name_twice_is_refused_once(tmp_path: Path) -> None:
+    shutil.copy(scan(tmp_path / "a.nii.gz"), tmp_path / "b.nii.gz")
+    manifest = indexed(tmp_path)
+    assert len(manifest.cases) == 1
+    assert [r.code for r in manifest.refusals] == ["E_DUPLICATE"]
+    scan(tmp_path / "b.nii.gz", 1)
+    path = table(tmp_path / "list.csv", "case,image", "x,a.nii.gz", "x,b.nii.gz")
+    manifest = indexed(path)
+    assert len(manifest.cases) == 1
+    assert [r.code for r in manifest.refusals] == ["E_DUPLICATE"]
+
+
+def test_a_missing_file_of_a_table_is_refused(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz")
+    path = table(tmp_path / "list.csv", "image", "a.nii.gz", "gone.nii.gz")
+    manifest = indexed(path)
+    assert len(manifest.cases) == 1
+    assert [r.code for r in manifest.refusals] == ["E_UNREADABLE"]
+
+
+@pytest.mark.parametrize("layout", ["folder", "bids"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_out_of_a_scanned_folder_is_refused(
+    tmp_path: Path, layout: str, exists: bool
+) -> None:
+    outside = tmp_path / "outside.nii.gz"
+    if exists:
+        scan(outside)
+    tree = bids(tmp_path / "tree") if layout == "bids" else tmp_path / "tree"
+    scan(tree / "sub-01" / "anat" / "sub-01_T1w.nii.gz", 1)
+    link = tree / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    manifest = indexed(tree)
+    assert len(manifest.cases) == 1
+    assert [r.code for r in manifest.refusals] == ["E_OUTSIDE"]
+
+
+def test_a_label_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    scan(tmp_path / "tree" / "a.nii.gz")
+    (tmp_path / "tree" / "a_seg.nii.gz").symlink_to(label(tmp_path / "outside.nii.gz"))
+    assert [r.code for r in indexed(tmp_path / "tree").refusals] == ["E_OUTSIDE"]
+
+
+def test_links_of_a_circle_or_to_nothing_are_refused(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz")
+    (tmp_path / "b.nii.gz").symlink_to(tmp_path / "b.nii.gz")
+    (tmp_path / "c.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    manifest = indexed(tmp_path)
+    assert len(manifest.cases) == 1
+    assert [r.code for r in manifest.refusals] == ["E_UNREADABLE"] * 2
+
+
+def test_a_table_may_name_links_that_lead_anywhere(tmp_path: Path) -> None:
+    scan(tmp_path / "outside.nii.gz")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.nii.gz").symlink_to(tmp_path / "outside.nii.gz")
+    assert len(indexed(table(tmp_path / "tree" / "list.csv", "image", "a.nii.gz")).cases) == 1
+
+
+def annexed(tree: Path, name: str, seed: int) -> None:
+    """A scan as git-annex keeps it: a link to content under `.git`."""
+    key = f"MD5E-s100--{seed:032x}.nii.gz"
+    kept = scan(tree / ".git" / "annex" / "objects" / "1f" / "2e" / key / key, seed)
+    link = tree / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("../" * name.count("/") + kept.relative_to(tree).as_posix())
+    assert link.exists()
+
+
+@pytest.mark.parametrize("layout", ["folder", "bids"])
+def test_a_datalad_tree_is_read_once_and_whole_or_in_part(tmp_path: Path, layout: str) -> None:
+    tree = bids(tmp_path / "tree") if layout == "bids" else tmp_path / "tree"
+    for number in (1, 2):
+        annexed(tree, f"sub-0{number}/anat/sub-0{number}_T1w.nii.gz", number)
+    manifest = indexed(tree)
+    assert not manifest.refusals
+    names = [PSEUDONYMS.case(f"sub-0{number}_T1w") for number in (1, 2)]
+    assert [case.case for case in manifest.cases] == names
+    assert [case.case for case in indexed(tree / "sub-02").cases] == names[1:]
+
+
+# Manifests
+
+
+def test_a_manifest_is_read_back_as_written_by_its_owner_alone(tmp_path: Path) -> None:
+    scan(tmp_path / "a.nii.gz", 1)
+    label(tmp_path / "a_seg.nii.gz")
+    (tmp_path / "b.nii.gz").touch()
+    manifest = indexed(tmp_path)
+    assert len(manifest.refusals) == 1
+    path = tmp_path / "out" / "manifest.json"
+    manifest.save(path)
+    assert Manifest.load(path) == manifest
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"cases": [{}], "refusals": []}', '{"cases": 1}']
+)
+def test_a_broken_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    for name in ("manifest.json", "missing.json"):
+        with pytest.raises(DataError, match="E_MANIFEST"):
+            Manifest.load(tmp_path / name)
+
+
+def test_names_stand_in_paths_alone(tmp_path: Path) -> None:
+    tree = bids(tmp_path / "tree")
+    scan(tree / "sub-DOEJANE" / "anat" / "sub-DOEJANE_T1w.nii.gz", 1)
+    label(tree / "derivatives" / "sub-DOEJANE" / "anat" / "sub-DOEJANE_dseg.nii.gz")
+    broken = scan(tree / "sub-DOEJOHN" / "anat" / "sub-DOEJOHN_T1w.nii.gz", 2)
+    broken.write_bytes(b"DOEJOHN" * 200)
+    table(tree / "participants.tsv", "participant_id,age", "sub-DOEJANE,44")
+    indexed(tree).save(tmp_path / "manifest.json")
+    values = json.loads((tmp_path / "manifest.json").read_text())
+    for case in values["cases"]:
+        assert "DOE" in case.pop("image")
+        assert "DOE" in case.pop("label")
+    assert len(values["cases"]) == len(values["refusals"]) == 1
+    assert "DOE" not in json.dumps(values)
+
+
+def test_the_digest_depends_on_content_and_splits_but_not_on_names_or_order() -> None:
+    cases = tuple(a_case(n, f"s{n}") for n in range(3))
+    digest = Manifest(cases).digest
+    assert Manifest(cases[::-1]).digest == digest
+    assert Manifest((a_case(0, "other"), *cases[1:])).digest == digest
+    assert Manifest(cases[:2]).digest != digest
+    assert Manifest((a_case(0, "s0", split="train"), *cases[1:])).digest != digest
+
+
+# Health and splits
+
+
+def a_case(number: int, subject: str, split: str = "test", **covariates: str) -> Case:
+    return Case(
+        case=f"c-{number}", subject=subject, image=f"/x/{number}.nii", label=None,
+        sha256=f"{number:064x}", label_sha256=None, shape=(4, 5, 6), spacing=(1.0, 1.0, 1.0),
+        labels=(), covariates=covariates, split=split,
+    )  # fmt: skip
+
+
+def test_health_is_all_covariates_at_a_wanted_value() -> None:
+    cases = (
+        a_case(0, "a", diagnosis="control", scanner="A"),
+        a_case(1, "b", diagnosis="AD", scanner="A"),
+        a_case(2, "c", diagnosis="control", scanner="B"),
+        a_case(3, "d", scanner="A"),
+    )
+    wanted = {"diagnosis": ["control", "none"], "scanner": ["A"]}
+    marked = with_health(Manifest(cases), wanted)
+    assert [case.healthy for case in marked.cases] == [True, False, False, False]
+    with pytest.raises(ConfigError, match="E_COVARIATE"):
+        with_health(Manifest(cases), {"diagnose": ["control"]})
+
+
+people = st.lists(
+    st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=60
+)  # (subject, healthy) of each scan
+shares = st.tuples(*[st.floats(0.01, 5.0)] * 3)
+
+
+def cohort(scans: list[tuple[int, bool]]) -> Manifest:
+    cases = (
+        a_case(n, f"s-{subject}", dx="yes" if healthy else "no")
+        for n, (subject, healthy) in enumerate(scans)
+    )
+    return with_health(Manifest(tuple(cases)), {"dx": ["yes"]})
+
+
+@given(people, shares, st.integers(0, 5))
+def test_drawn_splits_keep_subjects_whole_and_the_sick_out_of_training(
+    scans: list[tuple[int, bool]], fractions: tuple[float, float, float], seed: int
+) -> None:
+    manifest = with_drawn_splits(cohort(scans), fractions, seed)
+    assert len(manifest.cases) == len(scans)
+    places = {s: {c.subject for c in manifest.split(s)} for s in SPLITS}
+    assert sum(map(len, places.values())) == len({subject for subject, _ in scans})
+    assert all(c.healthy for s in ("train", "calibration") for c in manifest.split(s))
+    sick = {c.subject for c in manifest.cases if not c.healthy}
+    assert sick <= places["test"]
+    sizes = [len(places["train"]), len(places["calibration"]), len(places["test"] - sick)]
+    wanted = np.array(fractions) / sum(fractions) * sum(sizes)
+    assert np.abs(sizes - wanted).max() <= 1 + 1e-9
+
+
+@given(people, shares, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_drawn_splits_do_not_depend_on_the_order_of_files(
+    scans: list[tuple[int, bool]], fractions: tuple[float, float, float], seed: int, random
+) -> None:
+    manifest = cohort(scans)
+    mixed = list(manifest.cases)
+    random.shuffle(mixed)
+    one = with_drawn_splits(manifest, fractions, seed)
+    other = with_drawn_splits(Manifest(tuple(mixed)), fractions, seed)
+    assert {c.case: c.split for c in one.cases} == {c.case: c.split for c in other.cases}
+
+
+def test_another_seed_draws_other_splits() -> None:
+    manifest = cohort([(n, True) for n in range(31)])
+    drawn = [with_drawn_splits(manifest, (0.7, 0.15, 0.15), seed) for seed in (0, 1)]
+    assert drawn[0].split("test") != drawn[1].split("test")
+
+
+def named(*subjects: str) -> Manifest:
+    cases = (a_case(n, PSEUDONYMS.subject(name)) for n, name in enumerate(subjects))
+    return Manifest(tuple(cases), (Refusal("c-x", "E_NAN", "what", "remedy"),))
+
+
+def test_given_splits_place_subjects_and_drop_the_unlisted() -> None:
+    splits = {"train": ["a"], "calibration": ["b"], "test": ["c", "not there"]}
+    manifest = with_given_splits(named("a", "a", "b", "c", "d"), splits, PSEUDONYMS)
+    assert [c.split for c in manifest.cases] == ["train", "train", "calibration", "test"]
+    assert len(manifest.refusals) == 1
+
+
+def test_a_subject_in_two_lists_is_a_leak() -> None:
+    with pytest.raises(ConfigError, match="E_LEAK") as caught:
+        with_given_splits(named("jane"), {"train": ["jane"], "test": ["jane"]}, PSEUDONYMS)
+    assert "jane" not in str(caught.value)
+
+
+def test_splits_are_read_flat_or_under_the_name_of_the_folder(tmp_path: Path) -> None:
+    lists = {"train": ["a"], "calibration": ["b"], "test": []}
+    path, source = tmp_path / "splits.json", tmp_path / "hippocampus"
+    scan(source / "a.nii.gz")
+    for values in (lists, {"hippocampus": lists, "other": {}}):
+        path.write_text(json.dumps(values))
+        assert read_splits(path, source) == lists
+        assert read_splits(path, source / "a.nii.gz") == lists
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"train": [], "test": []}', '{"other": {}}'])
+def test_broken_splits_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "splits.json").write_text(text)
+    for name in ("splits.json", "missing.json"):
+        with pytest.raises(ConfigError, match="E_SPLITS"):
+            read_splits(tmp_path / name, tmp_path)
