@@ -1,0 +1,1 @@
+"""The three networks: generator, discriminator and encoder."""

@@ -1,0 +1,66 @@
+"""The generator: latent to volume and label channels."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan.models.blocks import SLOPE, ResidualBlock, Upsample, convolution, leaky_relu
+
+
+class Generator(nn.Module):
+    """Maps a latent to a volume and, where labels are learned, to soft label channels.
+
+    The latent shapes a learned coarse basis and scales every stage. All wide stages run at
+    half resolution or below; the full resolution gets an up-sampling of a few channels and
+    two convolutions. The output is linear: intensities are learned into [-1, 1], not squashed.
+
+    Args:
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of stages.
+        out_channels: image channels, then label channels.
+        latent: length of the latent.
+        widths: channels of the stages, finest (half resolution) first.
+        thin: channels at full resolution.
+        blocks: residual blocks a stage.
+
+    Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
+        normalisation, no output non-linearity), carried to 3D.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        out_channels: int,
+        latent: int,
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+    ) -> None:
+        super().__init__()
+        coarse_first = widths[::-1]
+        base = tuple(size // 2 ** len(widths) for size in shape)
+        self.latent = latent
+        self.basis = nn.Parameter(torch.randn(1, coarse_first[0], *base))
+        self.shape_basis = nn.Linear(latent, coarse_first[0])
+        nn.init.normal_(self.shape_basis.weight, std=latent**-0.5)
+        self.scales = nn.ModuleList(nn.Linear(latent, w) for w in coarse_first)
+        for scale in self.scales:
+            nn.init.normal_(scale.weight, std=0.25 * latent**-0.5)  # pyright: ignore
+            nn.init.zeros_(scale.bias)  # pyright: ignore
+        depth = blocks * len(widths)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in coarse_first
+        )
+        self.ups = nn.ModuleList(
+            Upsample(a, b) for a, b in zip(coarse_first, (*coarse_first[1:], thin), strict=True)
+        )
+        gain = (2 / (1 + SLOPE**2)) ** 0.5
+        self.thin = convolution(thin, thin)
+        self.out = convolution(thin, out_channels, gain=gain)
+
+    def forward(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B C X Y Z"]:
+        """Latents (B, L) to image and label channels (B, C, X, Y, Z)."""
+        x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
+        for scale, stage, up in zip(self.scales, self.stages, self.ups, strict=True):
+            x = x * (1 + scale(latent))[:, :, None, None, None]
+            x = up(stage(x))
+        return self.out(leaky_relu(self.thin(x)))

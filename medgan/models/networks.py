@@ -1,0 +1,63 @@
+"""The three networks of a model, built from its configuration."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from medgan.models.discriminator import Discriminator
+from medgan.models.encoder import Encoder
+from medgan.models.generator import Generator
+
+
+@dataclass
+class Networks:
+    """Generator, encoder and discriminator, on one device."""
+
+    generator: Generator
+    encoder: Encoder
+    discriminator: Discriminator
+
+    @classmethod
+    def build(
+        cls,
+        shape: tuple[int, int, int],
+        labels: int,
+        latent: int,
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+    ) -> "Networks":
+        """Fresh networks, weights drawn from torch's global generator.
+
+        Args:
+            shape: (X, Y, Z) of the volume, divisible by 2 to the number of widths.
+            labels: label channels that the generator emits beside the image.
+            latent: length of the latent.
+            widths: channels of the stages, finest (half resolution) first.
+            thin: channels at full resolution.
+            blocks: residual blocks a stage; the encoder has half as many.
+        """
+        return cls(
+            Generator(shape, 1 + labels, latent, widths, thin, blocks),
+            Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2)),
+            Discriminator(shape, 1, widths, thin, blocks),
+        )
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks under the names by which they are stored."""
+        return {
+            "generator": self.generator,
+            "encoder": self.encoder,
+            "discriminator": self.discriminator,
+        }
+
+    def to(self, device: torch.device) -> None:
+        """Moves the networks, in the memory layout that 3D convolutions are fastest in."""
+        for module in self.modules().values():
+            module.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+
+    def requires_grad(self, on: bool) -> None:
+        """Freezes or frees all parameters."""
+        for module in self.modules().values():
+            module.requires_grad_(on)

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from medgan.models.blocks import ResidualBlock, Trunk, Upsample, convolution, leaky_relu
+
+
+def test_leaky_relu_keeps_a_fifth_of_what_is_negative():
+    assert torch.allclose(leaky_relu(torch.tensor([-5.0, 0.0, 2.0])), torch.tensor([-1.0, 0, 2]))
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_divides_an_even_size_by_its_stride(kernel, stride):
+    out = convolution(2, 5, kernel, stride)(torch.zeros(1, 2, 6, 8, 4))
+    assert out.shape == (1, 5, 6 // stride, 8 // stride, 4 // stride)
+    assert out.abs().max() == 0
+
+
+def test_a_convolution_keeps_the_variance_times_its_squared_gain(generator):
+    torch.manual_seed(0)
+    x = torch.randn(1, 24, 10, 10, 10, generator=generator)
+    with torch.no_grad():
+        for gain in (1.0, 2.0):
+            inner = convolution(24, 64, gain=gain)(x)[..., 1:-1, 1:-1, 1:-1]
+            assert inner.std().item() == pytest.approx(gain, rel=0.1)
+
+
+def test_a_residual_block_starts_as_the_identity_and_can_leave_it(generator):
+    torch.manual_seed(0)
+    block = ResidualBlock(4, depth=3)
+    x = torch.randn(2, 4, 5, 6, 7, generator=generator)
+    assert torch.equal(block(x), x)
+    torch.nn.init.normal_(block.second.weight)
+    assert not torch.allclose(block(x), x)
+
+
+def test_upsampling_doubles_every_axis_and_keeps_a_constant():
+    up = Upsample(3, 2)
+    x = torch.ones(1, 3, 2, 3, 4)
+    out = up(x)
+    assert out.shape == (1, 2, 4, 6, 8)
+    assert torch.allclose(out, up.mix(x)[:, :, :1, :1, :1].expand_as(out), atol=1e-6)
+
+
+@pytest.mark.parametrize("thin", [0, 3])
+@pytest.mark.parametrize("widths", [(4, 6), (4, 6, 8, 10)])
+def test_a_trunk_halves_the_grid_at_every_stage_from_the_finest(thin, widths):
+    features = Trunk(2, widths, thin, blocks=1)(torch.zeros(2, 2, 16, 48, 32))
+    expected = [(2, w, 8 >> i, 24 >> i, 16 >> i) for i, w in enumerate(widths)]
+    assert [tuple(f.shape) for f in features] == expected
+
+
+def test_a_trunk_without_a_thin_layer_has_nothing_at_full_resolution():
+    assert Trunk(1, (4, 6), thin=0, blocks=1).thin is None
+    assert Trunk(1, (4, 6), thin=3, blocks=1).thin.out_channels == 3
+
+
+def test_the_blocks_of_a_trunk_number_as_many_as_asked():
+    trunk = Trunk(1, (4, 6, 8), thin=2, blocks=3)
+    assert [len(stage) for stage in trunk.stages] == [3, 3, 3]

@@ -1,0 +1,122 @@
+import pytest
+import torch
+
+from medgan.losses import gradient_penalty
+from medgan.models.networks import Networks
+
+SHAPE, LATENT = (16, 48, 32), 7
+
+
+def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0):
+    torch.manual_seed(seed)
+    return Networks.build(SHAPE, labels, LATENT, widths, thin=4, blocks=blocks)
+
+
+def perturb(networks):
+    """Leaves the start, where convolutions at zero hide the weights before them."""
+    with torch.no_grad():
+        for module in networks.modules().values():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
+
+
+@pytest.mark.parametrize("labels", [0, 1, 4])
+def test_the_generator_emits_the_image_and_a_channel_a_label(labels):
+    networks = make(labels)
+    out = networks.generator(torch.zeros(1, LATENT))
+    assert out.shape == (1, 1 + labels, *SHAPE)
+    assert networks.discriminator(out[:, :1]).shape == (1,)
+    assert networks.encoder(out[:, :1]).shape == (1, LATENT)
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(1, 1), (2, 1), (4, 2)])
+def test_the_encoder_has_half_the_blocks_but_at_least_one(blocks, expected):
+    networks = make(blocks=blocks)
+    assert len(networks.encoder.trunk.stages[0]) == expected
+    assert len(networks.discriminator.trunk.stages[0]) == blocks
+
+
+def test_the_global_seed_decides_the_weights():
+    states = [
+        [p for m in make(seed=seed).modules().values() for p in m.parameters()]
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(states[0], states[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(states[0], states[2], strict=True))
+
+
+def test_a_batch_gives_what_its_members_give_one_by_one(generator):
+    networks = make()
+    perturb(networks)
+    latent = torch.randn(3, LATENT, generator=generator)
+    volume = torch.randn(3, 1, *SHAPE, generator=generator)
+    inputs = {"generator": latent, "encoder": volume, "discriminator": volume}
+    with torch.no_grad():
+        for name, module in networks.modules().items():
+            together = module(inputs[name])
+            alone = torch.cat([module(x[None]) for x in inputs[name]])
+            assert torch.allclose(together, alone, rtol=1e-4, atol=1e-5), name
+            assert not torch.allclose(together[0], together[1], rtol=1e-3), name
+
+
+def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(generator):
+    networks = make()
+    perturb(networks)
+    latent = torch.randn(2, LATENT, generator=generator)
+    volume = torch.randn(2, 1, *SHAPE, generator=generator)
+    fake = networks.generator(latent)
+    recon = networks.generator(networks.encoder(volume))
+    loss = networks.discriminator(fake[:, :1]).sum() + (recon[:, :1] - volume).abs().mean()
+    (loss + fake[:, 1:].square().mean()).backward()
+    for name, module in networks.modules().items():
+        for key, parameter in module.named_parameters():
+            assert parameter.grad is not None, f"{name}.{key}"
+            assert torch.isfinite(parameter.grad).all(), f"{name}.{key}"
+            assert parameter.grad.abs().max() > 0, f"{name}.{key}"
+
+
+def test_networks_run_under_bf16_autocast_close_to_fp32(generator):
+    networks = make()
+    perturb(networks)
+    networks.to(torch.device("cpu"))
+    latent = torch.randn(2, LATENT, generator=generator)
+    with torch.no_grad():
+        exact = networks.generator(latent)
+        with torch.autocast("cpu", torch.bfloat16):
+            fake = networks.generator(latent)
+            logits = networks.discriminator(fake[:, :1])
+            recovered = networks.encoder(fake[:, :1])
+    assert fake.dtype == logits.dtype == recovered.dtype == torch.bfloat16
+    assert torch.isfinite(logits).all()
+    assert torch.isfinite(recovered).all()
+    assert (fake.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_moving_networks_keeps_their_results_and_lays_channels_last(generator):
+    networks = make()
+    latent = torch.randn(1, LATENT, generator=generator)
+    before = networks.generator(latent).detach()
+    networks.to(torch.device("cpu"))
+    weight = networks.generator.thin.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.allclose(networks.generator(latent), before, atol=1e-5)
+
+
+def test_parameters_can_be_frozen_and_freed():
+    networks = make()
+    parameters = [p for m in networks.modules().values() for p in m.parameters()]
+    for on in (False, True):
+        networks.requires_grad(on)
+        assert {p.requires_grad for p in parameters} == {on}
+
+
+def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
+    networks = make()
+    perturb(networks)
+    volume = torch.randn(2, 1, *SHAPE, generator=generator, requires_grad=True)
+    penalty = gradient_penalty(networks.discriminator(volume), volume)
+    penalty.backward()
+    assert penalty.item() > 0
+    for key, parameter in networks.discriminator.named_parameters():
+        if key.endswith("weight"):
+            assert parameter.grad.abs().max() > 0, key
