@@ -1,0 +1,1 @@
+"""Score maps, and what turns them into a calibrated score."""

@@ -1,0 +1,74 @@
+"""Score maps: tensors in, tensor out, one value a voxel, higher is stranger."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def residual_map(
+    volume: Float[Tensor, "B 1 X Y Z"], recon: Float[Tensor, "B 1 X Y Z"]
+) -> Float[Tensor, "B 1 X Y Z"]:
+    """Absolute difference between a volume and its reconstruction, in units of [-1, 1].
+
+    Reference: Schlegl et al. 2019 (f-AnoGAN), eq. 4, per voxel.
+    """
+    return (volume - recon).abs()
+
+
+def feature_map(
+    volume_features: list[Tensor], recon_features: list[Tensor], shape: tuple[int, int, int]
+) -> Float[Tensor, "B 1 X Y Z"]:
+    """Distance between the discriminator's features of a volume and of its reconstruction.
+
+    At each depth, the root mean square over channels, each channel first divided by its mean
+    magnitude in both; up-sampled to the volume's grid and averaged over depths.
+
+    Args:
+        volume_features: one (B, C, x, y, z) a depth.
+        recon_features: likewise.
+        shape: (X, Y, Z) of the volume.
+
+    Reference: Schlegl et al. 2019 (f-AnoGAN), the second term of eq. 6, per voxel and at
+        every depth.
+    """
+    maps = []
+    for a, b in zip(volume_features, recon_features, strict=True):
+        a, b = a.float(), b.float()
+        scale = (a.abs() + b.abs()).mean(dim=(2, 3, 4), keepdim=True) / 2 + 1e-6
+        distance = ((a - b) / scale).square().mean(dim=1, keepdim=True).sqrt()
+        maps.append(F.interpolate(distance, size=shape, mode="trilinear"))
+    return torch.stack(maps).mean(dim=0)
+
+
+def top_mean(standardised: Float[Tensor, "B 1 X Y Z"], top: float) -> Float[Tensor, " B"]:
+    """Mean of the highest voxels of each map.
+
+    Args:
+        standardised: score maps in healthy standard deviations.
+        top: share of the voxels, in (0, 1].
+    """
+    flat = standardised.flatten(1)
+    count = max(1, round(top * flat.shape[1]))
+    return flat.topk(count, dim=1).values.mean(dim=1)
+
+
+def make_maps(
+    volume: Float[Tensor, "B 1 X Y Z"],
+    recon: Float[Tensor, "B 1 X Y Z"],
+    features: Callable[[Tensor], list[Tensor]],
+) -> dict[str, Tensor]:
+    """Every score map of a volume, by name.
+
+    Args:
+        volume: in [-1, 1].
+        recon: in [-1, 1].
+        features: the discriminator's features of a volume, finest first.
+    """
+    shape = (volume.shape[2], volume.shape[3], volume.shape[4])
+    return {
+        "residual": residual_map(volume, recon),
+        "features": feature_map(features(volume), features(recon), shape),
+    }

@@ -1,0 +1,165 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import medgan
+from medgan.config import ModelConfig, Preprocessing
+from medgan.errors import DataError, ModelError
+from medgan.model import Model
+from medgan.models.networks import Networks
+from medgan.volume import Volume
+from tests.builders import ball
+
+SIZES = ModelConfig(latent=8, widths=(16, 16), thin=16, blocks=1)
+GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3, 7))
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def make_model(grid: Preprocessing = GRID, seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    networks = Networks.build(grid.shape, len(grid.labels), **SIZES.model_dump())
+    with torch.no_grad():
+        for module in networks.modules().values():
+            for p in module.parameters():
+                p.add_(0.02 * torch.randn_like(p))
+    return Model(networks, grid, SIZES, {"training_scans": 3})
+
+
+def scans(count: int, seed: int = 0) -> list[Volume]:
+    rng = np.random.default_rng(seed)
+    return [Volume(ball(rng).astype(np.float32), AFFINE) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> Model:
+    model = make_model()
+    model.calibrate(scans(12))
+    return model
+
+
+def test_a_scan_is_a_function_of_seed_and_number_alone():
+    model = make_model()
+    many = model.generate(4, seed=3)
+    alone = model.generate(1, seed=3, first=2)[0]
+    assert np.array_equal(many[2].image.data, alone.image.data)
+    assert not np.array_equal(many[1].image.data, many[2].image.data)
+    assert not np.array_equal(model.generate(1, seed=4)[0].image.data, many[0].image.data)
+
+
+def test_synthetic_scans_have_the_models_grid_units_and_label_values():
+    scan = make_model().generate(1)[0]
+    assert scan.image.data.shape == (16, 16, 16)
+    assert scan.image.spacing == (2.0, 2.0, 2.0)
+    assert scan.image.data.min() >= 0
+    assert scan.image.data.max() <= 1000
+    assert scan.label is not None
+    assert set(np.unique(scan.label.data)) <= {0, 3, 7}
+
+
+def test_synthetic_ct_is_in_hounsfield_units():
+    grid = GRID.model_copy(update={"intensity": "ct", "window": (-1000.0, 400.0), "labels": ()})
+    scan = make_model(grid).generate(1)[0]
+    assert scan.label is None
+    assert -1000 <= scan.image.data.min() < 0
+
+
+def test_a_saved_model_scores_generates_and_encodes_as_before(calibrated, tmp_path):
+    calibrated.save(tmp_path / "model")
+    loaded = medgan.load(str(tmp_path / "model"))
+    scan = scans(1, seed=5)[0]
+    before, after = calibrated.score(scan), loaded.score(scan)
+    assert before.score == after.score
+    assert before.p_value == after.p_value
+    assert np.array_equal(before.score_map.data, after.score_map.data)
+    assert np.array_equal(calibrated.encode(scan), loaded.encode(scan))
+    assert np.array_equal(calibrated.generate(1)[0].image.data, loaded.generate(1)[0].image.data)
+
+
+def test_the_card_names_limits_and_calibration(calibrated, tmp_path):
+    calibrated.save(tmp_path)
+    card = (tmp_path / "card.md").read_text()
+    assert "Not a medical device" in card
+    assert "12 healthy scans" in card
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "calibration.json", "calibration.safetensors"]
+)
+def test_a_changed_file_is_refused(calibrated, tmp_path, name):
+    calibrated.save(tmp_path)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[-3] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ModelError, match="differs from its hash"):
+        medgan.load(str(tmp_path))
+
+
+def test_missing_foreign_and_future_folders_are_refused(calibrated, tmp_path):
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        medgan.load(str(tmp_path / "nowhere"))
+    calibrated.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    for change, message in (
+        ({"format": 99}, "format 99"),
+        ({"sha256": {"../secret": "0"}}, "outside itself"),
+        ({"model": {**config["model"], "latent": 9}}, "does not fit itself"),
+    ):
+        shutil.copytree(tmp_path / "m", tmp_path / "x", dirs_exist_ok=True)
+        (tmp_path / "x" / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ModelError, match=message):
+            medgan.load(str(tmp_path / "x"))
+
+
+def test_an_uncalibrated_model_refuses_to_score():
+    with pytest.raises(ModelError, match="E_UNCALIBRATED"):
+        make_model().score(scans(1)[0])
+
+
+def test_too_few_calibration_scans_are_refused():
+    for count in (0, 4):
+        with pytest.raises(DataError, match="E_CALIBRATION"):
+            make_model().calibrate(scans(count))
+
+
+def test_a_scan_with_a_bright_blot_scores_higher(calibrated):
+    scan = scans(1, seed=8)[0]
+    data = scan.data.copy()
+    data[2:5, 11:14, 2:5] = 100
+    clean, spoiled = calibrated.score(scan), calibrated.score(Volume(data, AFFINE))
+    assert spoiled.score > clean.score
+    assert spoiled.parts["residual"] > clean.parts["residual"]
+
+
+def test_a_reconstruction_comes_in_the_scans_grid_and_intensities(calibrated):
+    scan = scans(1)[0]
+    padded = Volume(np.pad(scan.data, ((0, 4), (2, 0), (0, 0))), AFFINE)
+    recon = calibrated.reconstruct(padded)
+    assert recon.data.shape == padded.data.shape
+    assert np.array_equal(recon.affine, padded.affine)
+    assert 0 < recon.data.mean() < 150
+
+
+def test_p_values_of_fresh_healthy_scans_are_not_small_too_often(calibrated):
+    p = [calibrated.score(scan).p_value for scan in scans(40, seed=99)]
+    assert np.mean(np.array(p) <= 0.2) <= 0.5
+    assert min(p) >= 1 / 13
+
+
+def test_bits_of_a_score_do_not_depend_on_storage_order(calibrated, tmp_path):
+    import nibabel
+    from nibabel.orientations import axcodes2ornt, ornt_transform
+
+    image = nibabel.Nifti1Image(scans(1, seed=4)[0].data, AFFINE)
+    results = []
+    for codes in ("RAS", "LPI", "SAR", "ILP", "PSR"):
+        turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+        path = tmp_path / f"{codes}.nii.gz"
+        nibabel.save(image.as_reoriented(turn), path)
+        results.append(calibrated.score(path))
+    assert len({r.score for r in results}) == 1
+    assert len({r.p_value for r in results}) == 1
+    reference = results[0].score_map.canonical().data
+    assert all(np.array_equal(r.score_map.canonical().data, reference) for r in results)
