@@ -1,0 +1,174 @@
+"""Pictures of volumes: arrays in, PNG out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PLANES = ("sagittal", "coronal", "axial")
+LABEL_COLOURS = ("#4cc9f0", "#f9c74f", "#f94144", "#90be6d", "#b388eb", "#ff8fab")
+_INK, _PAPER = "#e8e8e8", "#111111"
+
+
+def plane(data: np.ndarray, axis: int, position: int) -> np.ndarray:
+    """One slice of an RAS+ array as a radiologist looks at it, row 0 at the top.
+
+    Args:
+        data: shape (X, Y, Z).
+        axis: 0 sagittal, 1 coronal, 2 axial; anterior faces left in sagittal slices and the
+            patient's right lies on the left in the others.
+        position: index along the axis.
+    """
+    slices = np.take(data, position, axis=axis).T[::-1]
+    return slices[:, ::-1]
+
+
+def sample_grid(
+    path: Path,
+    fakes: np.ndarray,
+    volumes: np.ndarray,
+    recons: np.ndarray,
+    labels: Sequence[np.ndarray] = (),
+    title: str = "",
+) -> None:
+    """Writes samples with label contours above scans, their reconstructions and residuals.
+
+    Args:
+        path: the PNG.
+        fakes: shape (N, X, Y, Z) in [-1, 1].
+        volumes: shape (M, X, Y, Z) in [-1, 1].
+        recons: shape (M, X, Y, Z) in [-1, 1].
+        labels: N label maps (X, Y, Z) of the fakes, or none.
+        title: a line above.
+    """
+    columns = max(len(fakes), len(volumes))
+    maps: list[np.ndarray | None] = list(labels) or [None] * len(fakes)
+    residuals = np.abs(volumes - recons)
+    figure, axes = _canvas(3 + 3, columns, fakes.shape[1:], title)
+    for column in range(len(fakes)):
+        for axis in range(3):
+            draw_slice(axes[axis, column], fakes[column], axis, label=maps[column])
+    for column in range(len(volumes)):
+        draw_slice(axes[3, column], volumes[column], 2)
+        draw_slice(axes[4, column], recons[column], 2)
+        draw_slice(axes[5, column], residuals[column], 2, low=0.0, high=0.6, colours="inferno")
+    names = [f"sample\n{p}" for p in PLANES] + ["real", "recon-\nstruction", "residual"]
+    for row, name in enumerate(names):
+        axes[row, 0].text(
+            -0.08, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center",
+            color=_INK, fontsize=8,
+        )  # fmt: skip
+    _write(figure, path)
+
+
+def score_panel(path: Path, volume: np.ndarray, recon: np.ndarray, score_map: np.ndarray,
+                spacing: tuple[float, float, float], label: np.ndarray | None = None,
+                vmax: float = 8.0) -> None:  # fmt: skip
+    """Writes three planes of a scan, its reconstruction and its score map, through the peak.
+
+    Args:
+        path: the PNG.
+        volume: shape (X, Y, Z), RAS+.
+        recon: likewise; shown on the volume's scale.
+        score_map: shape (X, Y, Z), in healthy standard deviations.
+        spacing: mm along the three axes.
+        label: mask to outline, such as a planted lesion.
+        vmax: standard deviations that are brightest.
+    """
+    peak = np.unravel_index(int(np.argmax(score_map)), score_map.shape)
+    figure, axes = _canvas(3, 3, volume.shape, "", cell=2.2)
+    low, high = float(volume.min()), float(np.percentile(volume, 99.8))
+    for axis in range(3):
+        aspect = _aspect(axis, spacing)
+        at = int(peak[axis])
+        draw_slice(axes[0, axis], volume, axis, at, low=low, high=high, label=label, aspect=aspect)
+        draw_slice(axes[1, axis], recon, axis, at, low=low, high=high, aspect=aspect)
+        draw_slice(axes[2, axis], volume, axis, at, low=low, high=high, label=label, aspect=aspect)
+        heat = plane(score_map, axis, at)
+        axes[2, axis].imshow(
+            np.ma.masked_less(heat, 2.0), cmap="inferno", vmin=0, vmax=vmax, alpha=0.75,
+            aspect=aspect,
+        )  # fmt: skip
+        axes[0, axis].set_title(PLANES[axis], color=_INK, fontsize=9)
+    for row, name in enumerate(("scan", "reconstruction", "score map")):
+        axes[row, 0].text(
+            -0.06, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center",
+            color=_INK, fontsize=9, rotation=90,
+        )  # fmt: skip
+    _write(figure, path)
+
+
+def curves(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Writes one curve a figure against the volumes seen.
+
+    Args:
+        path: the PNG.
+        rows: as read from metrics.jsonl.
+        names: figures to draw, one panel each.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(names), 2.6), facecolor=_PAPER)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        points = [(row["volumes_seen"], row[name]) for row in rows if name in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=LABEL_COLOURS[0], linewidth=1.2)
+        axes.set_title(name, color=_INK, fontsize=9)
+        axes.set_facecolor("#1c1c1c")
+        axes.tick_params(colors=_INK, labelsize=7)
+        axes.set_xlabel("volumes seen", color=_INK, fontsize=8)
+    _write(figure, path)
+
+
+def draw_slice(
+    axes: "Axes",
+    data: np.ndarray,
+    axis: int,
+    position: int | None = None,
+    *,
+    low: float = -1.0,
+    high: float = 1.0,
+    label: np.ndarray | None = None,
+    colours: str = "gray",
+    aspect: float = 1.0,
+) -> None:
+    """Draws one slice, the middle one unless told, with the outlines of its labels."""
+    at = data.shape[axis] // 2 if position is None else position
+    axes.imshow(plane(data, axis, at), cmap=colours, vmin=low, vmax=high, aspect=aspect)
+    if label is None:
+        return
+    for value in (int(v) for v in np.unique(label) if v > 0):
+        mask = plane(label == value, axis, at).astype(float)
+        if mask.any():
+            colour = LABEL_COLOURS[(value - 1) % len(LABEL_COLOURS)]
+            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
+
+
+def _aspect(axis: int, spacing: tuple[float, float, float]) -> float:
+    across, up = [s for number, s in enumerate(spacing) if number != axis]
+    return up / across
+
+
+def _canvas(
+    rows: int, columns: int, shape: tuple[int, ...], title: str, cell: float = 1.3
+) -> "tuple[Figure, np.ndarray]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(cell * columns + 0.9, cell * rows + 0.3), facecolor=_PAPER)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    if title:
+        figure.suptitle(title, color=_INK, fontsize=10)
+    figure.subplots_adjust(0.9 / (cell * columns + 0.9), 0.01, 0.995, 0.94, 0.03, 0.04)
+    return figure, axes
+
+
+def _write(figure: "Figure", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())

@@ -1,0 +1,152 @@
+"""A training's record in MLflow, mirrored from what metrics.jsonl holds anyway."""
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan.errors import EnvironmentFailure
+from medgan.files import write_atomic
+from medgan.tracking.client import connect, database_file, unreachable
+
+if TYPE_CHECKING:
+    from mlflow.utils.async_logging.run_operations import RunOperations
+
+log = logging.getLogger(__name__)
+RUN_FILE = "mlflow_run.txt"
+MODEL_ARTIFACT = "model"
+_SECONDS_BETWEEN_ROWS = 2.0
+
+
+class MlflowRun:
+    """One MLflow run, continued when the same folder is trained again.
+
+    A server that fails while a training runs costs the mirror, never the training: the first
+    failure is logged and the rest of the figures go to metrics.jsonl alone.
+
+    Args:
+        uri: of the tracking store.
+        experiment: made if missing.
+        folder: of the run; keeps the run's id.
+
+    Raises:
+        EnvironmentFailure: E_TRACKING when the store cannot be reached at the start.
+    """
+
+    def __init__(self, uri: str, experiment: str, folder: Path) -> None:
+        self._client = connect(uri)
+        self._pending: list[RunOperations] = []
+        self._last_row = 0.0
+        self._lost = False
+        try:
+            self.run_id = self._resume(folder) or self._create(uri, experiment, folder)
+        except Exception as error:
+            raise unreachable(error) from None
+
+    def _resume(self, folder: Path) -> str | None:
+        from mlflow.exceptions import MlflowException
+
+        path = folder / RUN_FILE
+        if not path.is_file():
+            return None
+        try:
+            run_id = path.read_text().strip()
+            self._client.update_run(run_id, status="RUNNING")
+            return run_id
+        except MlflowException:
+            return None  # the folder was moved to another store
+
+    def _create(self, uri: str, experiment: str, folder: Path) -> str:
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            database = database_file(uri)
+            # Without a place of its own MLflow would put artifacts under the current folder.
+            place = f"file://{database.resolve().parent / 'mlartifacts'}" if database else None
+            experiment_id = self._client.create_experiment(experiment, artifact_location=place)
+        else:
+            experiment_id = found.experiment_id
+        tags = {"mlflow.user": "medgan", "mlflow.source.name": "medgan"}
+        run = self._client.create_run(experiment_id, run_name=folder.name, tags=tags)
+        write_atomic(folder / RUN_FILE, run.info.run_id)
+        return run.info.run_id
+
+    def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
+        """Mirrors figures in the background.
+
+        At most one row in two seconds, but never without those that go with a picture.
+        """
+        from mlflow.entities import Metric
+
+        now = time.monotonic()
+        whole = any(name.startswith("samples/") for name in scalars)
+        if self._lost or (now - self._last_row < _SECONDS_BETWEEN_ROWS and not whole):
+            return
+        self._last_row = now
+        stamp = int(1000 * time.time())
+        metrics = [Metric(name, value, stamp, volumes_seen) for name, value in scalars.items()]
+        try:
+            operations = self._client.log_batch(self.run_id, metrics=metrics, synchronous=False)
+            self._pending += [operations] if operations else []
+        except Exception as error:  # the training must not fail with its mirror
+            self._lose(error)
+
+    def picture(self, path: Path) -> None:
+        """Mirrors a picture."""
+        self._try(lambda: self._client.log_artifact(self.run_id, str(path), "samples"))
+
+    def describe(self, parameters: dict[str, Any], tags: dict[str, str], config_file: Path) -> None:
+        """Records settings, tags and the resolved configuration.
+
+        Args:
+            parameters: flat; no paths.
+            tags: such as the git revision.
+            config_file: YAML without paths of scans.
+        """
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(key, str(value)[:500]) for key, value in parameters.items()]
+        pairs = [RunTag(key, value) for key, value in tags.items()]
+        self._try(lambda: self._client.log_batch(self.run_id, params=params, tags=pairs))
+        self._try(lambda: self._client.log_artifact(self.run_id, str(config_file)))
+
+    def dataset(self, digest: str, counts: dict[str, int]) -> None:
+        """Records the manifest's digest as the run's data set; no names, no paths."""
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset("manifest", digest[:32], "local", json.dumps({"sha256": digest}),
+                       profile=json.dumps(counts))  # fmt: skip
+        entry = DatasetInput(data, [InputTag("mlflow.data.context", "training")])
+        self._try(lambda: self._client.log_inputs(self.run_id, datasets=[entry]))
+
+    def model(self, folder: Path) -> None:
+        """Records the model folder.
+
+        Raises:
+            EnvironmentFailure: E_TRACKING: a model that was not stored must not look stored.
+        """
+        try:
+            self._client.log_artifacts(self.run_id, str(folder), MODEL_ARTIFACT)
+        except Exception as error:
+            raise unreachable(error) from None
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Waits for what is on its way and closes the run: FINISHED, FAILED or KILLED."""
+        for operations in self._pending:
+            self._try(operations.wait)
+        self._pending = []
+        self._try(lambda: self._client.set_terminated(self.run_id, status))
+
+    def _try(self, call) -> None:  # noqa: ANN001 - a call without arguments
+        if self._lost:
+            return
+        try:
+            call()
+        except Exception as error:  # the training must not fail with its mirror
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        self._lost = True
+        failure: EnvironmentFailure = unreachable(error)
+        log.warning("%s; figures go on to metrics.jsonl", failure)

@@ -1,0 +1,1 @@
+"""The training: one loop, its two steps, and what a checkpoint holds."""

@@ -1,0 +1,183 @@
+"""From a manifest to a trained model folder: data, state, loop, and the record of it all."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from medgan.config import Config, Preprocessing
+from medgan.data.loaders import BatchStream, PreparedVolumes
+from medgan.data.manifest import Manifest
+from medgan.data.plan import plan
+from medgan.errors import ConfigError, DataError, EnvironmentFailure, Interrupted
+from medgan.files import write_atomic
+from medgan.model import Model
+from medgan.progress import counting
+from medgan.tracking.mlflow import MlflowRun
+from medgan.tracking.tracker import JsonlTracker, Trackers, read_metrics
+from medgan.training.checkpoint import restore_newest
+from medgan.training.loop import make_reference, train
+from medgan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+METRICS = "metrics.jsonl"
+HELD_OUT = 40
+
+
+def train_model(
+    config: Config,
+    manifest: Manifest,
+    out: Path,
+    model_folder: Path,
+    facts: dict[str, str],
+    open_mlflow: Callable[[], MlflowRun | None],
+) -> dict[str, Any]:
+    """Trains, or goes on training, and writes the model folder.
+
+    Args:
+        config: all settings.
+        manifest: with splits.
+        out: receives cache, checkpoints, samples and metrics.jsonl.
+        model_folder: receives the model, without calibration.
+        facts: versions, for the card.
+        open_mlflow: opens the mirror, or gives None.
+
+    Returns:
+        Last figures, by name.
+
+    Raises:
+        DataError: E_SPLIT when there is nothing to train or to look at.
+        Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
+    """
+    cases, held_out_cases = manifest.split("train"), manifest.split("calibration")
+    if len(cases) < 2 or len(held_out_cases) < 2:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} training and {len(held_out_cases)} calibration scans",
+            "at least two of each are needed", "add healthy scans or set data.fractions",
+        )  # fmt: skip
+    preprocessing = plan(config.data, cases)
+    _say_plan(preprocessing)
+    device = choose_device(config.train.device)
+    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    if config.train.resume == "never":
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    _same_training(out / "checkpoints", [case.sha256 for case in cases], preprocessing, config)
+    if restore_newest(state, out / "checkpoints"):
+        log.info("resumed at %d volumes", state.volumes_seen)
+    volumes = PreparedVolumes(cases, preprocessing, out / "cache")
+    held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")
+    with counting("preparing scans") as tick:
+        volumes.warm(tick)
+        held_out.warm()
+    few = range(min(len(volumes), len(held_out)))
+    reference = make_reference(
+        state,
+        torch.stack([held_out[i][0] for i in range(len(held_out))]),
+        torch.stack([volumes[i][0] for i in few]),
+        preprocessing.labels,
+        config.train,
+    )
+    stream = BatchStream(volumes, config.train.batch, config.train.seed)
+    jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
+    mlflow = open_mlflow()
+    if mlflow is not None:
+        _describe(mlflow, config, preprocessing, manifest, facts, out)
+    tracker = Trackers([jsonl, mlflow] if mlflow is not None else [jsonl])
+    status = "FAILED"
+    try:
+        train(state, stream, reference, config.train, tracker, out)
+        status = "FINISHED"
+    except Interrupted:
+        status = "KILLED"
+        raise
+    finally:
+        if mlflow is not None:
+            mlflow.finish(status)
+    last = _last_figures(out / METRICS)
+    learned = {
+        "training_scans": len(cases),
+        "volumes_seen": state.volumes_seen,
+        "data_digest": manifest.digest,
+        **facts,
+        **{name.removeprefix("samples/"): value for name, value in last.items()},
+    }
+    Model(state.average, preprocessing, config.model, learned).save(model_folder)
+    log.info("model: %s", model_folder)
+    return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **last}
+
+
+def _same_training(
+    checkpoints: Path, hashes: list[str], preprocessing: Preprocessing, config: Config
+) -> None:
+    """Refuses to go on with checkpoints of other scans, another grid or other networks."""
+    text = json.dumps([sorted(hashes), preprocessing.model_dump(), config.model.model_dump()])
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    path = checkpoints / "trained_on.txt"
+    if path.is_file() and path.read_text().strip() != identity:
+        raise ConfigError(
+            "E_RESUME", str(checkpoints), "belongs to other scans, another grid or other networks",
+            "choose another output folder or --set train.resume=never",
+        )  # fmt: skip
+    write_atomic(path, identity)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes the GPU where there is one.
+
+    Raises:
+        EnvironmentFailure: E_DEVICE when CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure(
+            "E_DEVICE", "train.device", "no CUDA device here", "use --set train.device=cpu"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _say_plan(preprocessing: Preprocessing) -> None:
+    log.info(
+        "grid: %s voxels of %s mm; labels: %s",
+        " x ".join(map(str, preprocessing.shape)),
+        " x ".join(f"{s:g}" for s in preprocessing.spacing),
+        ", ".join(map(str, preprocessing.labels)) or "none",
+    )
+
+
+def _describe(
+    mlflow: MlflowRun,
+    config: Config,
+    preprocessing: Preprocessing,
+    manifest: Manifest,
+    facts: dict[str, str],
+    out: Path,
+) -> None:
+    """Records settings without the paths of anybody's scans."""
+    public = config.model_dump(mode="json", exclude={"out": True, "model_uri": True})
+    public["data"] |= {"source": "", "splits": "", **preprocessing.model_dump(mode="json")}
+    public["tracking"] |= {"uri": ""}
+    path = out / "resolved.yaml"
+    write_atomic(path, yaml.safe_dump(public))
+    flat = {
+        f"{section}.{key}": value
+        for section, values in public.items()
+        if section in ("data", "model", "train", "score")
+        for key, value in values.items()
+    }
+    counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
+    mlflow.describe(flat, {**facts, "manifest_sha256": manifest.digest}, path)
+    mlflow.dataset(manifest.digest, counts)
+
+
+def _last_figures(path: Path) -> dict[str, float]:
+    last: dict[str, float] = {}
+    for row in read_metrics(path):
+        last |= {key: round(value, 5) for key, value in row.items() if key.startswith("samples/")}
+    return last

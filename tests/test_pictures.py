@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from medgan.pictures import LABEL_COLOURS, curves, plane, sample_grid, score_panel
+
+SHAPE = (10, 14, 12)
+LEFT, RIGHT = 0, SHAPE[0] - 1
+BACK, FRONT = 0, SHAPE[1] - 1
+FEET, HEAD = 0, SHAPE[2] - 1
+
+
+def volumes(count, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, *SHAPE)).astype(np.float32)
+
+
+def coloured(path, colour=None) -> int:
+    """Pixels of the picture that are near a colour, or that are not grey."""
+    pixels = imread(path)[..., :3]
+    if colour is None:
+        return int((np.ptp(pixels, axis=-1) > 0.3).sum())
+    wanted = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return int((np.abs(pixels - wanted).max(axis=-1) < 0.08).sum())
+
+
+@pytest.mark.parametrize(
+    ("axis", "marker", "corner"),
+    [
+        (0, (RIGHT, FRONT, HEAD), (0, 0)),
+        (0, (RIGHT, BACK, HEAD), (0, -1)),
+        (0, (RIGHT, FRONT, FEET), (-1, 0)),
+        (1, (RIGHT, FRONT, HEAD), (0, 0)),
+        (1, (LEFT, FRONT, HEAD), (0, -1)),
+        (1, (RIGHT, FRONT, FEET), (-1, 0)),
+        (2, (RIGHT, FRONT, HEAD), (0, 0)),
+        (2, (LEFT, FRONT, HEAD), (0, -1)),
+        (2, (RIGHT, BACK, HEAD), (-1, 0)),
+    ],
+)
+def test_a_marker_appears_where_a_radiologist_looks_for_it(axis, marker, corner):
+    data = np.zeros(SHAPE)
+    data[marker] = 1
+    seen = plane(data, axis, marker[axis])
+    across, up = (n for number, n in enumerate(SHAPE) if number != axis)
+    assert seen.shape == (up, across)
+    assert seen[corner] == 1
+    assert seen.sum() == 1
+
+
+def test_a_plane_shows_only_its_own_position():
+    data = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    for axis in range(3):
+        for position in (0, 5):
+            assert set(plane(data, axis, position).flat) == set(data.take(position, axis).flat)
+
+
+def test_unlabelled_samples_are_written_without_outlines(tmp_path):
+    path = tmp_path / "new" / "grid.png"
+    scans = volumes(2)
+    sample_grid(path, volumes(1, seed=1), scans, scans, title="three columns or fewer")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    for colour in (LABEL_COLOURS[3 - 1], LABEL_COLOURS[(7 - 1) % len(LABEL_COLOURS)]):
+        assert coloured(path, colour) == 0
+
+
+def test_labelled_samples_are_outlined_in_a_colour_a_label(tmp_path):
+    labels = np.zeros((8, *SHAPE), dtype=np.int16)
+    labels[:, 2:8, 3:11, 3:9] = 3
+    labels[:, 4:6, 5:9, 5:7] = 7
+    labels[5] = 0
+    path = tmp_path / "grid.png"
+    scans = volumes(3)
+    sample_grid(path, volumes(8), scans, scans, list(labels))
+    for colour in (LABEL_COLOURS[3 - 1], LABEL_COLOURS[(7 - 1) % len(LABEL_COLOURS)]):
+        assert coloured(path, colour) > 50
+
+
+def test_residuals_glow_where_the_reconstruction_is_wrong(tmp_path):
+    scans = np.zeros((1, *SHAPE), dtype=np.float32)
+    for name, error in (("right", 0.0), ("wrong", 0.5)):
+        sample_grid(tmp_path / f"{name}.png", scans, scans, scans + error)
+    assert coloured(tmp_path / "right.png") == 0
+    assert coloured(tmp_path / "wrong.png") > 500
+
+
+def white(path) -> int:
+    return int((imread(path)[..., :3].min(axis=-1) > 0.98).sum())
+
+
+def test_a_score_panel_is_cut_through_the_peak(tmp_path):
+    cross = np.full(SHAPE, -1.0, dtype=np.float32)
+    at = (2, 3, 9)
+    for axis in range(3):
+        np.moveaxis(cross, axis, 0)[at[axis]] = 1
+    shares = []
+    for peak in (at, (6, 7, 3)):
+        heat = np.zeros(SHAPE, dtype=np.float32)
+        heat[peak] = 1.5
+        path = tmp_path / f"{peak}.png"
+        score_panel(path, cross, cross, heat, (1.0, 1.0, 1.0))
+        shares.append(white(path))
+    assert shares[0] > 3 * shares[1]
+
+
+def test_a_score_panel_shows_the_heat_and_outlines_the_label(tmp_path):
+    scan = volumes(1)[0]
+    heat = np.zeros(SHAPE, dtype=np.float32)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[3:6, 4:8, 5:9] = True
+    pictures = {
+        "plain": (heat, None),
+        "hot": (np.where(mask, 6.0, 0.0), None),
+        "outlined": (np.where(mask, 1.0, 0.0), mask),
+    }
+    for name, (score_map, label) in pictures.items():
+        path = tmp_path / f"{name}.png"
+        score_panel(path, scan, scan, score_map, (1.0, 2.0, 3.0), label)
+    assert coloured(tmp_path / "plain.png") == 0
+    assert coloured(tmp_path / "hot.png") > 100
+    assert coloured(tmp_path / "outlined.png", LABEL_COLOURS[0]) > 20
+
+
+def test_a_slices_proportions_are_those_of_the_body(tmp_path):
+    """A cube in mm stays square on paper whatever the voxel size."""
+    scan = np.full((12, 12, 12), -1.0, dtype=np.float32)
+    scan[3:9, 3:9, 5:7] = 1
+    heat = np.zeros_like(scan)
+    heat[6, 6, 6] = 1
+    path = tmp_path / "panel.png"
+    score_panel(path, scan, scan, heat, (1.0, 1.0, 3.0))
+    pixels = imread(path)[..., 0]
+    top_left = pixels[30 : pixels.shape[0] // 3, 100 : 100 + (pixels.shape[1] - 100) // 3] > 0.98
+    height, width = np.ptp(np.nonzero(top_left)[0]) + 1, np.ptp(np.nonzero(top_left)[1]) + 1
+    assert height == pytest.approx(width, rel=0.1)
+
+
+def test_curves_are_drawn_for_figures_that_some_or_no_rows_have(tmp_path):
+    rows = [{"volumes_seen": 8, "a": 1.0}, {"volumes_seen": 16}, {"volumes_seen": 24, "a": 2.0}]
+    for name, given in (("with", rows), ("without", [])):
+        curves(tmp_path / f"{name}.png", given, ["a", "b"])
+    drawn = [coloured(tmp_path / f"{name}.png", LABEL_COLOURS[0]) for name in ("with", "without")]
+    assert drawn[0] > 50
+    assert drawn[1] == 0

@@ -1,0 +1,145 @@
+import pytest
+import torch
+
+from medgan.data.loaders import Batch
+from medgan.training.steps import (
+    average_step,
+    discriminator_step,
+    gamma,
+    generator_step,
+    learning_rate,
+    progress,
+)
+from tests.builders import CONFIG, advance, fresh_state
+
+
+def batch(labelled: list[bool]) -> Batch:
+    random = torch.Generator().manual_seed(1)
+    shape = (len(labelled), 1, 16, 16, 16)
+    return Batch(
+        torch.rand(shape, generator=random) * 2 - 1,
+        torch.rand(shape, generator=random) * 2 - 1,
+        torch.tensor(labelled),
+    )
+
+
+def weights(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+
+
+def test_the_discriminator_step_moves_the_discriminators_and_nothing_else():
+    state = fresh_state()
+    assert state.pair_discriminator is not None
+    nets = [*state.networks.modules().values(), state.pair_discriminator]
+    before = [weights(n) for n in nets]
+    discriminator_step(state, batch([True, True]), CONFIG.train)
+    moved = [not torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True)]
+    assert moved == [False, False, True, True]
+
+
+def test_the_generator_step_moves_generator_and_encoder_and_nothing_else():
+    state = fresh_state()
+    assert state.pair_discriminator is not None
+    nets = [*state.networks.modules().values(), state.pair_discriminator]
+    before = [weights(n) for n in nets]
+    generator_step(state, batch([True, True]), CONFIG.train)
+    moved = [not torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True)]
+    assert moved == [True, True, False, False]
+
+
+def test_without_labels_in_a_batch_the_pair_discriminator_rests():
+    state = fresh_state()
+    assert state.pair_discriminator is not None
+    before = weights(state.pair_discriminator)
+    scalars = discriminator_step(state, batch([False, False]), CONFIG.train)
+    assert "pair/loss" not in scalars
+    assert torch.equal(before, weights(state.pair_discriminator))
+
+
+def test_the_scoring_discriminator_never_sees_label_channels():
+    labelled, blank = batch([True, True]), batch([True, True])
+    blank = blank._replace(labels=torch.full_like(blank.labels, -1.0))
+    losses = []
+    for one in (labelled, blank):
+        scalars = discriminator_step(fresh_state(), one, CONFIG.train)
+        losses.append(float(scalars["critic/loss"]))
+    assert losses[0] == losses[1]
+
+
+def test_penalties_come_every_second_step():
+    state = fresh_state()
+    seen = [
+        "critic/r1" in discriminator_step(state, batch([True, True]), CONFIG.train)
+        for _ in range(4)
+    ]
+    assert seen == [True, False, True, False]
+
+
+def test_a_loss_that_is_not_finite_moves_nothing():
+    state = fresh_state()
+    before = weights(state.networks.discriminator)
+    bad = batch([True, True])
+    bad = bad._replace(volume=bad.volume * float("nan"))
+    with pytest.raises(FloatingPointError):
+        discriminator_step(state, bad, CONFIG.train)
+    assert torch.equal(before, weights(state.networks.discriminator))
+
+
+def test_the_average_of_constant_weights_is_those_weights():
+    state = fresh_state()
+    state.volumes_seen = 100
+    with torch.no_grad():
+        for p in state.networks.generator.parameters():
+            p.fill_(3.0)
+    for _ in range(400):
+        average_step(state, CONFIG.train)
+    assert torch.allclose(weights(state.average.generator), torch.tensor(3.0), atol=1e-3)
+
+
+def test_the_average_halves_its_distance_in_one_half_life():
+    state = fresh_state()
+    state.volumes_seen = 10**9
+    with torch.no_grad():
+        for p in state.average.generator.parameters():
+            p.fill_(0.0)
+        for p in state.networks.generator.parameters():
+            p.fill_(1.0)
+    config = CONFIG.train.model_copy(update={"ema_half_life": 20.0})
+    for _ in range(20 // config.batch):
+        average_step(state, config)
+    assert torch.allclose(weights(state.average.generator), torch.tensor(0.5), atol=1e-5)
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"volumes": 1000, "warmup": 100})
+    rates = []
+    for seen in (0, 50, 98, 400, 500, 750, 1000):
+        state.volumes_seen = seen
+        rates.append(learning_rate(state, config) / config.learning_rate)
+    assert rates == pytest.approx([0.02, 0.52, 1, 1, 1, 0.5, 0.05])
+
+
+def test_progress_is_by_volumes_or_minutes_whichever_is_further():
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"volumes": 100, "minutes": 2.0})
+    state.volumes_seen, state.seconds = 30, 90.0
+    assert progress(state, config) == 0.75
+    state.volumes_seen = 90
+    assert progress(state, config) == 0.9
+
+
+def test_gamma_is_doubled_while_the_networks_find_each_other():
+    state = fresh_state()
+    assert gamma(state, CONFIG.train) == 2 * CONFIG.train.gamma
+    state.volumes_seen = 2 * CONFIG.train.warmup
+    assert gamma(state, CONFIG.train) == CONFIG.train.gamma
+
+
+def test_two_trainings_with_one_seed_are_equal_and_with_two_seeds_are_not():
+    states = [fresh_state(), fresh_state(), fresh_state(seed=1)]
+    for state in states:
+        advance(state, 2)
+    first, second, other = (weights(s.networks.generator) for s in states)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
