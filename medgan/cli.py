@@ -1,0 +1,208 @@
+"""The command line: verbs that run a pipeline file, a few lines each."""
+
+import json
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    help="Learn healthy 3D anatomy; get synthetic scans and calibrated anomaly maps. "
+    "Research use only.",
+    epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, "
+    "4 disk, device or server failed, 5 training diverged, 75 stopped and resumable.",
+)
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="section.key=value; repeat")
+]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Out = Annotated[str, typer.Option("-o", "--out", help="folder that receives everything")]
+Model = Annotated[str, typer.Argument(help="folder, models:/name@alias or runs:/id/model")]
+Source = Annotated[
+    str, typer.Argument(help="NIfTI folder or file, BIDS tree, Decathlon folder or CSV")
+]
+
+
+@app.command()
+def check(source: Source, out: Out = "runs/check", set_: Set = None, as_json: Json = False) -> None:
+    """Index and validate scans; write the manifest and the table of refusals.
+
+    Example: medgan check scans -o runs/check
+    """
+    _run("check", out, [f"data.source={source}"], set_, as_json)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="pipeline file or the name of a shipped one")],
+    data: Annotated[str, typer.Option(help="scans to learn from")] = "",
+    out: Out = "runs/train",
+    resume: Annotated[str, typer.Option(help="auto or never")] = "auto",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train and calibrate a model; the same command resumes.
+
+    Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
+    """
+    first = [f"data.source={data}"] if data else []
+    _run(config, out, [*first, f"train.resume={resume}"], set_, as_json)
+
+
+@app.command()
+def generate(
+    model: Model,
+    count: Annotated[int, typer.Option("-n", "--count", help="synthetic scans to write")] = 8,
+    seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    out: Out = "runs/generate",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write synthetic scans with labels as a Decathlon data set.
+
+    Example: medgan generate runs/demo/model -n 100 -o runs/synthetic
+    """
+    first = [f"model_uri={model}", f"generate.count={count}", f"generate.seed={seed}"]
+    _run("generate", out, first, set_, as_json)
+
+
+@app.command()
+def calibrate(
+    model: Model, healthy: Source, out: Out = "runs/calibrate", set_: Set = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Calibrate a model's scores on healthy scans of one's own scanner.
+
+    A model folder is calibrated in place; a registered model is copied to OUT/model.
+
+    Example: medgan calibrate runs/demo/model healthy_scans
+    """
+    _run("calibrate", out, [f"model_uri={model}", f"data.source={healthy}"], set_, as_json)
+
+
+@app.command()
+def score(
+    model: Model, source: Source, out: Out = "runs/score", set_: Set = None, as_json: Json = False
+) -> None:
+    """Score scans: a table with p-values, maps in each scan's own grid, one page.
+
+    Example: medgan score models:/medgan@challenger scans -o runs/score
+    """
+    _run("score", out, [f"model_uri={model}", f"data.source={source}"], set_, as_json)
+
+
+@app.command()
+def register(
+    model: Annotated[str, typer.Argument(help="model folder")],
+    name: Annotated[str, typer.Option(help="registered model")] = "medgan",
+    alias: Annotated[str, typer.Option(help="alias to set")] = "challenger",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Register a model folder in MLflow under a name and an alias.
+
+    Example: medgan register runs/ixi/model --name brain --alias champion
+    """
+    from pathlib import Path
+
+    first = [f"model_uri={model}", f"tracking.name={name}", f"tracking.alias={alias}"]
+    _run("register", str(Path(model).parent), first, set_, as_json)
+
+
+@app.command()
+def phantoms(out: Out = "runs/phantoms", set_: Set = None, as_json: Json = False) -> None:
+    """Make a cohort of procedural head phantoms, some with a lesion.
+
+    Example: medgan phantoms -o runs/phantoms --set phantoms.healthy=100
+    """
+    _run("phantoms", out, [], set_, as_json)
+
+
+@app.command()
+def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
+    """Write the page of a folder that holds a training or scores.
+
+    Example: medgan report -o runs/demo
+    """
+    _run("report", out, [], set_, as_json)
+
+
+@app.command()
+def run(
+    pipeline: Annotated[str, typer.Argument(help="pipeline file or the name of a shipped one")],
+    out: Out = "runs/latest",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Run the steps of any pipeline file.
+
+    Example: medgan run demo -o runs/demo
+    """
+    _run(pipeline, out, [], set_, as_json)
+
+
+@app.command()
+def bench(
+    presets: Annotated[list[str], typer.Argument(help="pipeline files or shipped names")],
+    steps: Annotated[int, typer.Option(help="timed steps")] = 6,
+    as_json: Json = False,
+) -> None:
+    """Measure training speed against the convolution peak of this machine.
+
+    Example: medgan bench phantoms msd_hippocampus ixi_brain_2mm
+    """
+    _guard(as_json, lambda: _bench(presets, steps, as_json))
+
+
+def _bench(presets: list[str], steps: int, as_json: bool) -> int:
+    from medgan.bench import bench_preset, table
+    from medgan.pipeline import read_pipeline
+
+    rows = [bench_preset(name, read_pipeline(name)[1], steps) for name in presets]
+    print(json.dumps(rows, indent=1) if as_json else table(rows))
+    return 0
+
+
+def _run(pipeline: str, out: str, first: list[str], more: list[str] | None, as_json: bool) -> None:
+    """Runs a pipeline; what the verb sets comes first, so that --set wins."""
+
+    def work() -> int:
+        from medgan.errors import Exit
+        from medgan.pipeline import run_pipeline
+
+        done = run_pipeline(pipeline, [f"out={out}", *first, *(more or [])])
+        if as_json:
+            refused = [vars(refusal) for refusal in done.refusals]
+            print(json.dumps({"out": str(done.out), **done.results, "refusals": refused}, indent=1))
+        else:
+            for line in done.closing_lines():
+                print(line)
+        return Exit.REFUSED if done.refusals else Exit.DONE
+
+    _guard(as_json, work)
+
+
+def _guard(as_json: bool, work) -> None:  # noqa: ANN001 - a call that gives an exit status
+    """Turns errors that a user can act on into one line and an exit status."""
+    from medgan.errors import MedganError
+
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("medgan").setLevel(logging.INFO)
+    try:
+        status = int(work())
+    except MedganError as error:
+        if as_json:
+            print(json.dumps({"error": error.code, "where": error.where, "what": error.what,
+                              "remedy": error.remedy}))  # fmt: skip
+        print(f"medgan: {error}", file=sys.stderr)
+        status = int(error.exit_status)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """Entry point of the command `medgan`."""
+    app(prog_name="medgan")

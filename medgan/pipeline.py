@@ -1,0 +1,356 @@
+"""Runs the steps of a pipelines/*.yaml.
+
+Steps hand over through files in one folder, so any of them can be run again alone.
+"""
+
+import csv
+import io
+import logging
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import medgan
+from medgan.config import Config, build, merge, read_yaml
+from medgan.data.index import index
+from medgan.data.manifest import Manifest, Refusal
+from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
+from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
+from medgan.errors import ConfigError, DataError
+from medgan.files import locked, write_atomic
+from medgan.progress import counting
+
+if TYPE_CHECKING:
+    from medgan.model import Model
+    from medgan.tracking.mlflow import MlflowRun
+
+log = logging.getLogger(__name__)
+MANIFEST, RESOLVED = "manifest.json", "config.yaml"
+
+
+@dataclass
+class Run:
+    """What the steps of one pipeline share.
+
+    Attributes:
+        config: settings; a step may add what it found out.
+        results: what each step reports, for the end and for --json.
+        refusals: files that were left out.
+    """
+
+    config: Config
+    results: dict[str, Any] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def out(self) -> Path:
+        """The folder that receives everything."""
+        return Path(self.config.out)
+
+    @property
+    def model_folder(self) -> Path:
+        """Where a training puts its model."""
+        return self.out / "model"
+
+    def manifest(self) -> Manifest:
+        """The manifest that the step `index` wrote."""
+        return Manifest.load(self.out / MANIFEST)
+
+    def model(self) -> "Model":
+        """The model to use: the configured one, else the one trained here."""
+        uri = self.config.model_uri or str(self.model_folder)
+        return medgan.load(uri, self.tracking_uri())
+
+    def tracking_uri(self) -> str:
+        """The tracking store, resolved; empty when tracking is off."""
+        from medgan.tracking.client import default_uri
+
+        uri = self.config.tracking.uri
+        return "" if uri == "none" else uri or default_uri(self.out)
+
+    def closing_lines(self) -> list[str]:
+        """What to open and what to try next."""
+        lines = []
+        for step, key in (("check", "manifest"), ("generate", "folder"), ("score", "folder")):
+            if step in self.results and key in self.results[step]:
+                lines.append(f"{step:9} {self.results[step][key]}")
+        if "report" in self.results:
+            lines.append(f"open      {self.results['report']['page']}")
+        model = self.results.get("register", {}).get("uri") or self.results.get("train", {}).get(
+            "model"
+        )
+        if model:
+            store = self.results.get("register", {}).get("tracking_uri")
+            more = f" --set tracking.uri={store}" if store else ""
+            lines += [
+                f"try       medgan generate {model} -n 100 -o runs/synthetic{more}",
+                f"try       medgan score {model} YOUR_SCANS -o runs/score{more}",
+            ]
+        if "register" in self.results:
+            lines.append("try       make ui    (MLflow on 127.0.0.1)")
+        return lines
+
+    def set(self, section: str, **values: Any) -> None:  # noqa: ANN401 - any setting
+        """Changes settings of one section for the steps to come."""
+        old = getattr(self.config, section)
+        self.config = self.config.model_copy(
+            update={section: old.model_copy(update=values) if values else old}
+        )
+
+
+def phantoms(run: Run) -> None:
+    """Makes the procedural cohort and points the data section at it."""
+    from medgan.data.phantoms import make_cohort
+
+    settings = run.config.phantoms
+    folder = run.out / "cohort"
+    cohort = make_cohort(folder, settings.healthy, settings.lesioned, settings.shape,
+                         settings.spacing, settings.seed)  # fmt: skip
+    run.set("data", source=str(cohort), healthy={"diagnosis": ["healthy"]})
+    run.results["phantoms"] = {"healthy": settings.healthy, "lesioned": settings.lesioned}
+    log.info("phantoms: %d healthy, %d with a lesion", settings.healthy, settings.lesioned)
+
+
+def index_step(run: Run) -> None:
+    """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
+    settings = run.config.data
+    if not settings.source:
+        raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
+    pseudonyms = Pseudonyms.of_site()
+    source = Path(settings.source)
+    with counting("checking scans") as tick:
+        manifest, listing = index(source, pseudonyms, settings.suffix, tick)
+    names = {pseudonyms.case(listed.name): str(listed.image) for listed in listing}
+    subjects = {case.case: case.subject for case in manifest.cases}
+    write_private_key(
+        run.out / PRIVATE_KEY, [(c, subjects.get(c, ""), file) for c, file in names.items()]
+    )
+    if settings.healthy:
+        manifest = with_health(manifest, settings.healthy)
+    if settings.splits:
+        splits = read_splits(Path(settings.splits), source)
+        manifest = with_given_splits(manifest, splits, pseudonyms)
+    elif settings.assign == "draw":
+        manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
+    else:
+        manifest = manifest.with_all_in(settings.assign)
+    manifest.save(run.out / MANIFEST)
+    run.refusals = manifest.refusals
+    _write_table(run.out / "refused.csv", [vars(r) for r in manifest.refusals],
+                 ("case", "code", "what", "remedy"))  # fmt: skip
+    for refusal in manifest.refusals:
+        log.warning("refused %s %s: %s; %s", refusal.code, refusal.case, refusal.what,
+                    refusal.remedy)  # fmt: skip
+    if not manifest.cases:
+        raise DataError(
+            "E_NO_SCANS", "the data set", f"none of {len(listing)} scans is usable",
+            f"see refused.csv and {PRIVATE_KEY} in {run.out}",
+        )  # fmt: skip
+    counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
+    run.results["index"] = {"cases": len(manifest.cases), **counts,
+                            "refused": len(manifest.refusals)}  # fmt: skip
+    log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
+             len(manifest.refusals))  # fmt: skip
+
+
+def train_step(run: Run) -> None:
+    """Trains on the training split and writes the model folder; resumes by itself."""
+    from medgan.training.session import train_model
+
+    run.results["train"] = train_model(
+        run.config, run.manifest(), run.out, run.model_folder, _facts(), lambda: _mlflow(run)
+    )
+
+
+def calibrate_step(run: Run) -> None:
+    """Calibrates the scores on the calibration split and saves the model again."""
+    model = run.model()
+    cases = run.manifest().split("calibration")
+    with counting("calibrating") as tick:
+        model.calibrate([case.image for case in cases], run.config.score.top, tick)
+    folder = run.model_folder
+    if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
+        folder = Path(run.config.model_uri)
+    model.facts["calibration_digest"] = run.manifest().digest
+    model.save(folder)
+    run.results["calibrate"] = {"scans": len(cases), "model": str(folder)}
+    log.info("calibrated on %d healthy scans: %s", len(cases), folder)
+
+
+def register_step(run: Run) -> None:
+    """Records the model folder in MLflow and registers it under name and alias."""
+    from medgan.tracking.registry import register
+
+    uri = run.tracking_uri()
+    if not uri:
+        log.info("tracking is off: the model is not registered")
+        return
+    tracker = _mlflow(run)
+    assert tracker is not None
+    folder = Path(run.config.model_uri) if run.config.model_uri else run.model_folder
+    model = medgan.load(str(folder))
+    tracker.model(folder)
+    settings = run.config.tracking
+    tags = {key: str(value) for key, value in model.facts.items()}
+    version = register(tracker, uri, settings.name, settings.alias, tags)
+    tracker.finish()
+    address = f"models:/{settings.name}@{settings.alias}"
+    run.results["register"] = {"uri": address, "version": version, "tracking_uri": uri}
+    log.info("registered version %s as %s", version, address)
+
+
+def load_back(run: Run) -> None:
+    """From here on the pipeline uses the model as the registry gives it back."""
+    if "register" in run.results:
+        run.config = run.config.model_copy(update={"model_uri": run.results["register"]["uri"]})
+        run.model()
+        log.info("loaded back from %s", run.config.model_uri)
+
+
+def generate_step(run: Run) -> None:
+    """Writes synthetic scans as a Decathlon data set, with provenance."""
+    from medgan.synthetic import write_synthetic
+
+    settings = run.config.generate
+    with counting("generating") as tick:
+        folder = write_synthetic(
+            run.model(), run.out / "synthetic", settings.count, settings.seed, _facts(), tick
+        )
+    run.results["generate"] = {"count": settings.count, "folder": str(folder)}
+    log.info("%d synthetic scans: %s", settings.count, folder)
+
+
+def score_step(run: Run) -> None:
+    """Scores the test split: scores.csv, scores.json and maps in each scan's own grid."""
+    from medgan.cohort import score_cases
+
+    cases = run.manifest().split("test")
+    if not cases:
+        raise DataError("E_NO_SCANS", "the test split", "is empty", "add scans to score")
+    with counting("scoring") as tick:
+        rows = score_cases(run.model(), cases, run.out / "scores", tick)
+    run.results["score"] = {"scans": len(rows), "folder": str(run.out / "scores")}
+    log.info("scored %d scans: %s", len(rows), run.out / "scores" / "scores.csv")
+
+
+def report_step(run: Run) -> None:
+    """Writes one self-contained HTML page of what the folder holds."""
+    from medgan.report.page import write_page
+
+    page = write_page(run.out, run.config.report.scans)
+    run.results["report"] = {"page": str(page)}
+    log.info("page: %s", page)
+
+
+STEPS: dict[str, Callable[[Run], None]] = {
+    "phantoms": phantoms,
+    "index": index_step,
+    "train": train_step,
+    "calibrate": calibrate_step,
+    "register": register_step,
+    "load_back": load_back,
+    "generate": generate_step,
+    "score": score_step,
+    "report": report_step,
+}
+
+
+def run_pipeline(name: str, overrides: list[str]) -> Run:
+    """Runs every step of a pipeline file in order.
+
+    Args:
+        name: path of a YAML file, or the name of one in `pipelines/`.
+        overrides: `section.key=value`, which win over the file.
+
+    Raises:
+        MedganError: whatever a step cannot do; steps before it have left their files.
+    """
+    steps, values = read_pipeline(name)
+    run = Run(build(values, overrides))
+    with locked(run.out):
+        write_atomic(run.out / RESOLVED, yaml.safe_dump(run.config.model_dump(mode="json")))
+        for step in steps:
+            started = time.monotonic()
+            STEPS[step](run)
+            log.debug("%s took %.1f s", step, time.monotonic() - started)
+    return run
+
+
+def read_pipeline(name: str) -> tuple[list[str], dict[str, Any]]:
+    """Steps and settings of a pipeline file; `extends` names one to start from.
+
+    Raises:
+        ConfigError: E_MISSING, E_PIPELINE.
+    """
+    path = find_pipeline(name)
+    values = read_yaml(path)
+    unknown = set(values) - {"extends", "steps", "config"}
+    if unknown:
+        raise ConfigError(
+            "E_PIPELINE", path.name, f"unknown key {min(unknown)}", "use extends, steps, config"
+        )
+    steps: list[str] = []
+    config: dict[str, Any] = {}
+    if "extends" in values:
+        steps, config = read_pipeline(values["extends"])
+    steps = values.get("steps", steps)
+    for step in steps:
+        if step not in STEPS:
+            raise ConfigError(
+                "E_PIPELINE", path.name, f"unknown step {step}", f"use {', '.join(STEPS)}"
+            )
+    return steps, merge(config, values.get("config") or {})
+
+
+def find_pipeline(name: str) -> Path:
+    """A file as given, or one that ships with medgan.
+
+    Raises:
+        ConfigError: E_MISSING.
+    """
+    package = Path(medgan.__file__).parent
+    places = [Path(name)]
+    if Path(name).name == name:
+        shipped = [package / "pipelines", package.parent / "pipelines"]
+        places += [folder / f"{Path(name).stem}.yaml" for folder in shipped]
+    for place in places:
+        if place.is_file():
+            return place
+    names = sorted(p.stem for folder in places[1:] for p in folder.parent.glob("*.yaml"))
+    raise ConfigError("E_MISSING", name, "no such pipeline", f"use a path or {', '.join(names)}")
+
+
+def git_revision() -> str:
+    """The revision of the checkout this package runs from, or an empty string."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(medgan.__file__).parent,
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+        return answer.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _facts() -> dict[str, str]:
+    return {"medgan": medgan.__version__, "git_revision": git_revision() or "unknown"}
+
+
+def _mlflow(run: Run) -> "MlflowRun | None":
+    from medgan.tracking.mlflow import MlflowRun
+
+    uri = run.tracking_uri()
+    return MlflowRun(uri, run.config.tracking.experiment, run.out) if uri else None
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())

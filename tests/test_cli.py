@@ -1,0 +1,172 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from tests.builders import TINY, write_folder
+
+MEDGAN = [sys.executable, "-m", "medgan"]
+
+
+def medgan(*arguments, **kwargs):
+    return subprocess.run(
+        [*MEDGAN, *map(str, arguments)], capture_output=True, text=True, timeout=240, **kwargs
+    )
+
+
+def best_of(count, command):
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A folder of scans and a pipeline that trains on them in seconds."""
+    folder = tmp_path_factory.mktemp("cli")
+    source = write_folder(folder / "scans", 16, labels=False)
+    pipeline = folder / "tiny.yaml"
+    pipeline.write_text(yaml.safe_dump({"steps": ["index", "train", "calibrate"], "config": TINY}))
+    return folder, pipeline, source
+
+
+def test_import_and_help_are_fast():
+    empty = best_of(3, [sys.executable, "-c", ""])
+    assert best_of(3, [sys.executable, "-c", "import medgan"]) - empty < 0.1
+    assert best_of(3, [*MEDGAN, "--help"]) < 0.4
+
+
+def test_import_loads_nothing_heavy():
+    heavy = "('torch', 'monai', 'mlflow', 'numpy')"
+    code = f"import sys, medgan; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "verb", ["check", "train", "generate", "calibrate", "score", "register", "phantoms", "run"]
+)
+def test_every_verb_has_help_with_an_example(verb):
+    done = medgan(verb, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_train_then_score_gives_json_and_status_0(training, tmp_path):
+    folder, pipeline, source = training
+    out = folder / "out-json"
+    done = medgan("train", pipeline, "--data", source, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["train"]["volumes_seen"] == 16
+    scan = source / "person-03.nii.gz"
+    done = medgan("score", out / "model", scan, "-o", tmp_path / "s", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["score"]["scans"] == 1
+    assert (tmp_path / "s" / "scores" / "scores.csv").read_text().count("\n") == 2
+
+
+def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path):
+    _, _, source = training
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("person-00.nii.gz", "person-01.nii.gz"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    (folder / "MUSTERMANN_MAX.nii.gz").write_bytes((folder / "person-00.nii.gz").read_bytes()[:900])
+    done = medgan("check", folder, "-o", tmp_path / "out")
+    assert done.returncode == 3
+    lines = [line for line in done.stderr.splitlines() if "E_TRUNCATED" in line]
+    assert len(lines) == 1
+    assert "MUSTERMANN" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["train", "nonsense"], 2, "E_MISSING"),
+        (["run", "check", "--set", "train.gama=2"], 2, "train.gamma"),
+        (["run", "check"], 2, "E_NO_DATA"),
+        (["score", "no/such/model", "."], 3, "E_NO_SCANS"),
+        (["generate", "no/such/model"], 4, "E_MODEL"),
+        (["bogus"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_line_with_code_and_status(arguments, status, text, tmp_path):
+    done = medgan(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    if text.startswith("E_"):
+        assert len([line for line in done.stderr.splitlines() if line.startswith("medgan:")]) == 1
+
+
+def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
+    folder, pipeline, source = training
+    command = ["train", pipeline, "--data", source, "--set", "train.volumes=60"]
+    whole, stopped = folder / "whole", folder / "stopped"
+    assert medgan(*command, "-o", whole).returncode == 0
+    process = subprocess.Popen(
+        [*MEDGAN, *map(str, command), "-o", str(stopped)], stderr=subprocess.PIPE, text=True
+    )
+    wait_for_checkpoint(stopped, process)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=120)
+    assert process.returncode == 75, text
+    assert "E_STOPPED" in text
+    assert medgan(*command, "-o", stopped).returncode == 0
+    assert weights(whole) == weights(stopped)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_end_with_the_same_weights(training):
+    import random
+
+    folder, pipeline, source = training
+    command = ["train", pipeline, "--data", source, "--set", "train.volumes=400"]
+    whole, killed = folder / "whole-400", folder / "killed"
+    assert medgan(*command, "-o", whole).returncode == 0
+    random.seed(0)
+    for _ in range(20):
+        process = subprocess.Popen(
+            [*MEDGAN, *map(str, command), "-o", str(killed)], stderr=subprocess.DEVNULL
+        )
+        wait_for_checkpoint(killed, process, newer_than=newest(killed))
+        time.sleep(random.uniform(0, 0.6))
+        process.kill()
+        process.wait()
+    assert medgan(*command, "-o", killed).returncode == 0
+    assert weights(whole) == weights(killed)
+
+
+def wait_for_checkpoint(out, process, newer_than=""):
+    """Until a checkpoint is newer than the one named, or the process has ended."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if newest(out) > newer_than:
+            return
+        time.sleep(0.02)
+
+
+def newest(out):
+    return max((p.name for p in (out / "checkpoints").glob("*.json")), default="")
+
+
+def weights(out):
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_an_output_that_cannot_be_written_gives_status_4(tmp_path):
+    tmp_path.chmod(0o500)
+    done = medgan("check", tmp_path, "-o", tmp_path / "out")
+    tmp_path.chmod(0o700)
+    assert done.returncode == 4
+    assert "E_DISK" in done.stderr
