@@ -2,7 +2,9 @@
 
 import json
 import logging
+import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,7 +16,8 @@ app = typer.Typer(
     help="Learn healthy 3D anatomy; get synthetic scans and calibrated anomaly maps. "
     "Research use only.",
     epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, "
-    "4 disk, device or server failed, 5 training diverged, 75 stopped and resumable.",
+    "4 disk, memory, device or server failed, 5 training diverged, 70 internal fault, "
+    "75 stopped and resumable.",
 )
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="section.key=value; repeat")
@@ -25,6 +28,19 @@ Model = Annotated[str, typer.Argument(help="folder, models:/name@alias or runs:/
 Source = Annotated[
     str, typer.Argument(help="NIfTI folder or file, BIDS tree, Decathlon folder or CSV")
 ]
+
+
+_STATE = {"debug": False}
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option(help="tracebacks for errors that should not happen")
+    ] = False,
+) -> None:
+    """Options of every verb."""
+    _STATE["debug"] = debug
 
 
 @app.command()
@@ -181,26 +197,40 @@ def _run(pipeline: str, out: str, first: list[str], more: list[str] | None, as_j
         else:
             for line in done.closing_lines():
                 print(line)
-        return Exit.REFUSED if done.refusals else Exit.DONE
+        return int(Exit.REFUSED if done.refusals else Exit.DONE)
 
     _guard(as_json, work)
 
 
-def _guard(as_json: bool, work) -> None:  # noqa: ANN001 - a call that gives an exit status
-    """Turns errors that a user can act on into one line and an exit status."""
-    from medgan.errors import MedganError
+def _guard(as_json: bool, work: Callable[[], int]) -> None:
+    """Turns errors into one line and an exit status."""
+    from medgan.errors import MedganError, as_medgan_error
 
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("medgan").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
-        status = int(work())
-    except MedganError as error:
+        raise typer.Exit(work())
+    except typer.Exit:
+        raise
+    except Exception as error:
+        known = isinstance(error, MedganError)
+        if _STATE["debug"] and not known:
+            raise
+        failure = error if isinstance(error, MedganError) else as_medgan_error(error)
         if as_json:
-            print(json.dumps({"error": error.code, "where": error.where, "what": error.what,
-                              "remedy": error.remedy}))  # fmt: skip
-        print(f"medgan: {error}", file=sys.stderr)
-        status = int(error.exit_status)
-    raise typer.Exit(status)
+            parts = ("code", "where", "what", "remedy")
+            print(json.dumps({"error": {part: getattr(failure, part) for part in parts}}))
+        print(f"medgan: {failure}", file=sys.stderr)
+        raise typer.Exit(int(failure.exit_status)) from None
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM and Ctrl-C before or after a training; while it runs it has handlers of its own."""
+    from medgan.errors import Interrupted
+
+    raise Interrupted("E_STOPPED", "medgan", "asked to stop", "run the same command again")
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ class Exit(IntEnum):
     """Disk, device or server failed."""
     DIVERGED = 5
     """Training ran into numbers that are not finite; the last good checkpoint stands."""
+    INTERNAL = 70
+    """A fault of medgan's own."""
     RESUMABLE = 75
     """Stopped early on request; the same command continues."""
 
@@ -75,3 +77,29 @@ class Interrupted(MedganError):
     """Training was asked to stop and can continue where it was."""
 
     exit_status = Exit.RESUMABLE
+
+
+class InternalFault(MedganError):
+    """What should not happen."""
+
+    exit_status = Exit.INTERNAL
+
+
+def as_medgan_error(error: Exception) -> MedganError:
+    """Any other exception as an error with a code; its text is left out, it may name files."""
+    kind = type(error).__name__
+    exhausted = isinstance(error, MemoryError) or "OutOfMemory" in kind
+    if exhausted or "can't allocate memory" in str(error):
+        return EnvironmentFailure(
+            "E_MEMORY", "medgan", "memory ran out",
+            "lower train.batch, data.voxels or data.shape, or use a larger machine",
+        )  # fmt: skip
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = (error.strerror or kind).lower()
+        return EnvironmentFailure(
+            "E_DISK", "medgan", f"a file could not be read or written ({reason})",
+            "free some space, check rights and run the same command again",
+        )  # fmt: skip
+    return InternalFault(
+        "E_INTERNAL", "medgan", f"unexpected {kind}", "run medgan --debug VERB ... and report it"
+    )

@@ -139,7 +139,8 @@ def draw_slice(
 ) -> None:
     """Draws one slice, the middle one unless told, with the outlines of its labels."""
     at = data.shape[axis] // 2 if position is None else position
-    axes.imshow(plane(data, axis, at), cmap=colours, vmin=low, vmax=high, aspect=aspect)
+    slices = plane(data, axis, at)
+    axes.imshow(slices, cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
     if label is None:
         return
     for value in (int(v) for v in np.unique(label) if v > 0):

@@ -63,8 +63,11 @@ class Run:
 
     def model(self) -> "Model":
         """The model to use: the configured one, else the one trained here."""
+        from medgan.training.session import choose_device
+
         uri = self.config.model_uri or str(self.model_folder)
-        return medgan.load(uri, self.tracking_uri())
+        device = choose_device(self.config.train.device)
+        return medgan.load(uri, self.tracking_uri(), device.type)
 
     def tracking_uri(self) -> str:
         """The tracking store, resolved; empty when tracking is off."""
@@ -184,16 +187,20 @@ def calibrate_step(run: Run) -> None:
 
 def register_step(run: Run) -> None:
     """Records the model folder in MLflow and registers it under name and alias."""
+    from medgan.tracking.mlflow import MlflowRun
     from medgan.tracking.registry import register
 
     uri = run.tracking_uri()
     if not uri:
         log.info("tracking is off: the model is not registered")
         return
-    tracker = _mlflow(run)
-    assert tracker is not None
+    if run.config.model_uri.startswith(("models:/", "runs:/")):
+        raise ConfigError(
+            "E_USAGE", run.config.model_uri, "is in MLflow already", "register a model folder"
+        )
     folder = Path(run.config.model_uri) if run.config.model_uri else run.model_folder
     model = medgan.load(str(folder))
+    tracker = MlflowRun(uri, run.config.tracking.experiment, run.out)
     tracker.model(folder)
     settings = run.config.tracking
     tags = {key: str(value) for key, value in model.facts.items()}

@@ -1,0 +1,60 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import medgan
+
+ROOT = Path(medgan.__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SOURCE = "\n".join(p.read_text() for p in sorted((ROOT / "medgan").rglob("*.py")))
+
+
+def shell_lines():
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                command = line.split("#")[0].strip()
+                if command:
+                    yield pytest.param(command, id=f"{page.name}: {command[:40]}")
+
+
+@pytest.mark.parametrize("command", list(shell_lines()))
+def test_every_command_in_the_docs_exists(command):
+    words = command.removeprefix(".venv/bin/").split()
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert words[1] in targets
+    elif words[0] == "medgan":
+        verbs = re.findall(
+            r"@app\.command\(\)\ndef (\w+)", (ROOT / "medgan" / "cli.py").read_text()
+        )
+        assert words[1] in verbs
+    else:
+        assert words[0] in ("pre-commit", "git", "cd")
+
+
+def test_the_page_of_settings_is_what_make_docs_writes():
+    code = "import runpy; print(runpy.run_path('docs/make_reference.py')['render'](), end='')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == (ROOT / "docs" / "reference" / "configuration.md").read_text()
+
+
+def test_every_error_code_is_documented_and_every_documented_one_exists():
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    used = set(re.findall(r"\bE_[A-Z_]+\b", SOURCE))
+    assert used == set(re.findall(r"\bE_[A-Z_]+\b", page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_pictures_in_the_docs_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_python_of_the_readme_is_valid():
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        compile(block, "README.md", "exec")
