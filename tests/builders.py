@@ -17,7 +17,6 @@ TINY = {
     "model": {"latent": 8, "widths": [16, 16], "thin": 16, "blocks": 1},
     "train": {
         "volumes": 16, "batch": 2, "warmup": 4, "checkpoint_every": 4, "sample_every": 8,
-        "precision": "fp32",
     },
     "generate": {"count": 2},
     "tracking": {"uri": "none"},

@@ -22,7 +22,8 @@ from medgan.progress import counting
 from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_newest
-from medgan.training.loop import make_reference, train
+from medgan.training.loop import train
+from medgan.training.samples import make_reference
 from medgan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -75,14 +76,7 @@ def train_model(
     with counting("preparing scans") as tick:
         volumes.warm(tick)
         held_out.warm()
-    few = range(min(len(volumes), len(held_out)))
-    reference = make_reference(
-        state,
-        torch.stack([held_out[i][0] for i in range(len(held_out))]),
-        torch.stack([volumes[i][0] for i in few]),
-        preprocessing.labels,
-        config.train,
-    )
+    reference = make_reference(state, held_out, volumes, config.train.seed)
     stream = BatchStream(volumes, config.train.batch, config.train.seed)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
     mlflow = open_mlflow()

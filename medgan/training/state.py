@@ -76,6 +76,11 @@ class TrainingState:
         shape = (count, self.networks.generator.latent)
         return torch.randn(shape, generator=self.random).to(self.device)
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number: what is not must not be saved."""
+        parameters = (p for module in self._modules().values() for p in module.parameters())
+        return all(bool(torch.isfinite(p).all()) for p in parameters)
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state under one flat name."""
         flat = {"random": self.random.get_state()}

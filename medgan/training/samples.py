@@ -1,0 +1,126 @@
+"""How a training is looked at: pictures and figures of the averaged networks."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgan.config import TrainConfig
+from medgan.data.loaders import PreparedVolumes, harden
+from medgan.metrics import band_features, diversity, kernel_distance
+from medgan.pictures import sample_grid
+from medgan.tracking.tracker import Tracker
+from medgan.training.state import TrainingState
+from medgan.training.steps import autocast
+
+log = logging.getLogger(__name__)
+LOW_DIVERSITY = 0.25
+"""Share of the real volumes' diversity below which an alarm is raised."""
+GRID = 8
+MOST = 64
+
+
+@dataclass
+class Reference:
+    """What training is looked at with, the same from first to last.
+
+    Attributes:
+        latents: fixed latents of the pictures and figures, (N, L).
+        volumes: held-out real volumes, (M, 1, X, Y, Z).
+        labels: label values in the order of the generator's label channels.
+        label_volumes: mean voxels of each label in held-out label maps; empty without any.
+        floor: kernel distance of training volumes from the held-out ones; what is reached
+            when fakes are as close to them as other real volumes.
+        diversity: of the held-out real volumes.
+    """
+
+    latents: Tensor
+    volumes: Tensor
+    labels: tuple[int, ...]
+    label_volumes: tuple[float, ...]
+    floor: float
+    diversity: float
+
+
+@torch.no_grad()
+def make_reference(
+    state: TrainingState, held_out: PreparedVolumes, training: PreparedVolumes, seed: int
+) -> Reference:
+    """Fixes latents and real volumes to look at a training with.
+
+    Args:
+        state: gives the latent's length and the device.
+        held_out: calibration scans.
+        training: training scans, for the floor; as many are taken as there are held-out ones.
+        seed: of the latents.
+    """
+    items = [held_out[i] for i in range(len(held_out))]
+    volumes = torch.stack([image for image, _, _ in items])
+    seen = torch.stack([training[i][0] for i in range(min(len(training), len(held_out)))])
+    labels = held_out.labels
+    maps = [harden(channels, labels) for _, channels, labelled in items if labels and labelled]
+    generator = torch.Generator().manual_seed(seed + 1)
+    count = max(2 * GRID, min(MOST, 2 * len(volumes)))
+    latents = torch.randn(count, state.networks.generator.latent, generator=generator)
+    return Reference(
+        latents.to(state.device),
+        volumes,
+        labels,
+        _label_volumes(maps, labels) if maps else (),
+        float(kernel_distance(band_features(volumes), band_features(seen))),
+        float(diversity(volumes)),
+    )
+
+
+@torch.no_grad()
+def look(
+    state: TrainingState, reference: Reference, config: TrainConfig, tracker: Tracker, folder: Path
+) -> None:
+    """Writes and records a picture and the figures of the moment; raises the diversity alarm."""
+    networks = state.average
+    with autocast(state, config):
+        fakes = torch.cat(
+            [networks.generator(z).float().cpu() for z in reference.latents.split(config.batch)]
+        )
+        seen = reference.volumes[:GRID].to(state.device)
+        recons = networks.generator(networks.encoder(seen))[:, :1].float().cpu()
+    images, seen = fakes[:, :1], seen.cpu()
+    maps = [harden(c, reference.labels) for c in fakes[:, 1:]] if reference.labels else []
+    share = float(diversity(images)) / max(reference.diversity, 1e-6)
+    distance = kernel_distance(band_features(reference.volumes), band_features(images))
+    figures = {
+        "samples/kernel_distance": float(distance),
+        "samples/kernel_distance_floor": reference.floor,
+        "samples/diversity": share,
+        "samples/reconstruction": float((recons - seen).abs().mean()),
+    }
+    if reference.label_volumes:
+        fake_volumes = _label_volumes(maps, reference.labels)
+        for value, fake, real in zip(
+            reference.labels, fake_volumes, reference.label_volumes, strict=True
+        ):
+            figures[f"samples/label_{value}_volume"] = fake / max(real, 1e-6)
+    tracker.log(figures, state.volumes_seen)
+    if share < LOW_DIVERSITY:
+        log.warning(
+            "E_DIVERSITY at %d volumes: samples vary %.0f%% as much as real scans; more data, a "
+            "higher train.gamma or a lower train.learning_rate help",
+            state.volumes_seen, 100 * share,
+        )  # fmt: skip
+    path = folder / "samples" / f"{state.volumes_seen:09d}.png"
+    sample_grid(
+        path,
+        images[:GRID, 0].numpy(),
+        seen[:, 0].numpy(),
+        recons[:, 0].numpy(),
+        [m.numpy() for m in maps[:GRID]],
+        f"{state.volumes_seen:,} volumes seen",
+    )
+    tracker.picture(path)
+
+
+def _label_volumes(maps: list[Tensor], labels: tuple[int, ...]) -> tuple[float, ...]:
+    """Mean voxels of each label over label maps."""
+    return tuple(float(sum((m == v).sum() for m in maps)) / len(maps) for v in labels)
