@@ -21,28 +21,28 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## the whole job, 8 minutes on two cores; DATA=folder for scans of your own
 ifdef DATA
-	$(BIN)/medgan run demo_own -o $(or $(OUT),runs/demo-own) --set data.source="$(DATA)" $(SET)
+	$(BIN)/medgan run demo_own --data "$(DATA)" -o "$(or $(OUT),runs/demo-own)" $(SET)
 else
-	$(BIN)/medgan run demo -o $(or $(OUT),runs/demo) $(SET)
+	$(BIN)/medgan run demo -o "$(or $(OUT),runs/demo)" $(SET)
 endif
 
 train: $(READY) ## train on DATA into OUT; CONFIG=preset or YAML
-	$(BIN)/medgan train $(or $(CONFIG),train) --data "$(call need,DATA)" -o $(or $(OUT),runs/train) $(SET)
+	$(BIN)/medgan train $(or $(CONFIG),train) --data "$(call need,DATA)" -o "$(or $(OUT),runs/train)" $(SET)
 
 generate: $(READY) ## write N synthetic scans from MODEL into OUT
-	$(BIN)/medgan generate $(call need,MODEL) -n $(or $(N),8) -o $(or $(OUT),runs/generate) $(SET)
+	$(BIN)/medgan generate "$(call need,MODEL)" -n $(or $(N),8) -o "$(or $(OUT),runs/generate)" $(SET)
 
 calibrate: $(READY) ## calibrate MODEL on the healthy scans in DATA
-	$(BIN)/medgan calibrate $(call need,MODEL) "$(call need,DATA)" -o $(or $(OUT),runs/calibrate) $(SET)
+	$(BIN)/medgan calibrate "$(call need,MODEL)" "$(call need,DATA)" -o "$(or $(OUT),runs/calibrate)" $(SET)
 
 score: $(READY) ## score the scans in DATA with MODEL into OUT
-	$(BIN)/medgan score $(call need,MODEL) "$(call need,DATA)" -o $(or $(OUT),runs/score) $(SET)
+	$(BIN)/medgan score "$(call need,MODEL)" "$(call need,DATA)" -o "$(or $(OUT),runs/score)" $(SET)
 
 register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
-	$(BIN)/medgan register $(call need,MODEL) --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(SET)
+	$(BIN)/medgan register "$(call need,MODEL)" --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(SET)
 
 check-data: $(READY) ## validate the scans in DATA
-	$(BIN)/medgan check "$(call need,DATA)" -o $(or $(OUT),runs/check) $(SET)
+	$(BIN)/medgan check "$(call need,DATA)" -o "$(or $(OUT),runs/check)" $(SET)
 
 ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(or $(STORE),runs/mlflow.db))

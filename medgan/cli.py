@@ -49,7 +49,7 @@ def check(source: Source, out: Out = "runs/check", set_: Set = None, as_json: Js
 
     Example: medgan check scans -o runs/check
     """
-    _run("check", out, [f"data.source={source}"], set_, as_json)
+    _run("check", out, [_set("data.source", source)], set_, as_json)
 
 
 @app.command()
@@ -65,8 +65,8 @@ def train(
 
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
     """
-    first = [f"data.source={data}"] if data else []
-    _run(config, out, [*first, f"train.resume={resume}"], set_, as_json)
+    first = [_set("data.source", data)] if data else []
+    _run(config, out, [*first, _set("train.resume", resume)], set_, as_json)
 
 
 @app.command()
@@ -82,7 +82,11 @@ def generate(
 
     Example: medgan generate runs/demo/model -n 100 -o runs/synthetic
     """
-    first = [f"model_uri={model}", f"generate.count={count}", f"generate.seed={seed}"]
+    first = [
+        _set("model_uri", model),
+        _set("generate.count", count),
+        _set("generate.seed", seed),
+    ]
     _run("generate", out, first, set_, as_json)
 
 
@@ -97,7 +101,8 @@ def calibrate(
 
     Example: medgan calibrate runs/demo/model healthy_scans
     """
-    _run("calibrate", out, [f"model_uri={model}", f"data.source={healthy}"], set_, as_json)
+    first = [_set("model_uri", model), _set("data.source", healthy)]
+    _run("calibrate", out, first, set_, as_json)
 
 
 @app.command()
@@ -108,7 +113,8 @@ def score(
 
     Example: medgan score models:/medgan@challenger scans -o runs/score
     """
-    _run("score", out, [f"model_uri={model}", f"data.source={source}"], set_, as_json)
+    first = [_set("model_uri", model), _set("data.source", source)]
+    _run("score", out, first, set_, as_json)
 
 
 @app.command()
@@ -125,7 +131,11 @@ def register(
     """
     from pathlib import Path
 
-    first = [f"model_uri={model}", f"tracking.name={name}", f"tracking.alias={alias}"]
+    first = [
+        _set("model_uri", model),
+        _set("tracking.name", name),
+        _set("tracking.alias", alias),
+    ]
     _run("register", str(Path(model).parent), first, set_, as_json)
 
 
@@ -150,6 +160,7 @@ def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
 @app.command()
 def run(
     pipeline: Annotated[str, typer.Argument(help="pipeline file or the name of a shipped one")],
+    data: Annotated[str, typer.Option(help="scans to read")] = "",
     out: Out = "runs/latest",
     set_: Set = None,
     as_json: Json = False,
@@ -158,7 +169,7 @@ def run(
 
     Example: medgan run demo -o runs/demo
     """
-    _run(pipeline, out, [], set_, as_json)
+    _run(pipeline, out, [_set("data.source", data)] if data else [], set_, as_json)
 
 
 @app.command()
@@ -183,6 +194,11 @@ def _bench(presets: list[str], steps: int, as_json: bool) -> int:
     return 0
 
 
+def _set(key: str, value: str | int) -> str:
+    """An override that YAML reads back as it is, whatever a path looks like."""
+    return f"{key}={json.dumps(value)}"
+
+
 def _run(pipeline: str, out: str, first: list[str], more: list[str] | None, as_json: bool) -> None:
     """Runs a pipeline; what the verb sets comes first, so that --set wins."""
 
@@ -190,7 +206,7 @@ def _run(pipeline: str, out: str, first: list[str], more: list[str] | None, as_j
         from medgan.errors import Exit
         from medgan.pipeline import run_pipeline
 
-        done = run_pipeline(pipeline, [f"out={out}", *first, *(more or [])])
+        done = run_pipeline(pipeline, [_set("out", out), *first, *(more or [])])
         if as_json:
             refused = [vars(refusal) for refusal in done.refusals]
             print(json.dumps({"out": str(done.out), **done.results, "refusals": refused}, indent=1))

@@ -27,7 +27,8 @@ def write_pipeline(folder, steps=ALL, **config):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One whole run, from scans to page, with MLflow; several tests look at it."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("whole") / "in a folder"
+    folder.mkdir()
     source = write_folder(folder / "DOE_JANE scans", 22)
     (source / "broken.nii.gz").write_bytes(b"not a scan")
     home = pytest.MonkeyPatch()

@@ -61,7 +61,7 @@ class MlflowRun:
         if found is None:
             database = database_file(uri)
             # Without a place of its own MLflow would put artifacts under the current folder.
-            place = f"file://{database.resolve().parent / 'mlartifacts'}" if database else None
+            place = (database.resolve().parent / "mlartifacts").as_uri() if database else None
             experiment_id = self._client.create_experiment(experiment, artifact_location=place)
         else:
             experiment_id = found.experiment_id
