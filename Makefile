@@ -39,7 +39,7 @@ score: $(READY) ## score the scans in DATA with MODEL into OUT
 	$(BIN)/medgan score "$(call need,MODEL)" "$(call need,DATA)" -o "$(or $(OUT),runs/score)" $(SET)
 
 register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
-	$(BIN)/medgan register "$(call need,MODEL)" --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(SET)
+	$(BIN)/medgan register "$(call need,MODEL)" --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(if $(OUT),-o "$(OUT)") $(SET)
 
 check-data: $(READY) ## validate the scans in DATA
 	$(BIN)/medgan check "$(call need,DATA)" -o "$(or $(OUT),runs/check)" $(SET)

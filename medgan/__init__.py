@@ -24,7 +24,7 @@ def load(path_or_uri: str, tracking_uri: str = "", device: str = "cpu") -> "Mode
 
     Args:
         path_or_uri: a model folder, `models:/name@alias`, `models:/name/3` or
-            `runs:/id/model`.
+            `runs:/id/model/content`.
         tracking_uri: where MLflow keeps its records; empty takes MLFLOW_TRACKING_URI, else
             `sqlite:///runs/mlflow.db` where that file exists.
         device: where the networks go, such as `cuda`.
@@ -38,9 +38,12 @@ def load(path_or_uri: str, tracking_uri: str = "", device: str = "cpu") -> "Mode
     from medgan.model import Model
 
     if path_or_uri.startswith(("models:/", "runs:/")):
+        from tempfile import TemporaryDirectory
+
         from medgan.tracking.registry import download
 
-        return Model.load(download(path_or_uri, tracking_uri), device)
+        with TemporaryDirectory() as folder:
+            return Model.load(download(path_or_uri, tracking_uri, Path(folder)), device)
     return Model.load(Path(path_or_uri), device)
 
 

@@ -122,6 +122,7 @@ def register(
     model: Annotated[str, typer.Argument(help="model folder")],
     name: Annotated[str, typer.Option(help="registered model")] = "medgan",
     alias: Annotated[str, typer.Option(help="alias to set")] = "challenger",
+    out: Annotated[str, typer.Option("-o", "--out", help="run's folder; beside the model")] = "",
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -131,12 +132,14 @@ def register(
     """
     from pathlib import Path
 
+    in_mlflow = model.startswith(("models:/", "runs:/"))
+    out = out or ("runs/register" if in_mlflow else str(Path(model).parent))
     first = [
         _set("model_uri", model),
         _set("tracking.name", name),
         _set("tracking.alias", alias),
     ]
-    _run("register", str(Path(model).parent), first, set_, as_json)
+    _run("register", out, first, set_, as_json)
 
 
 @app.command()

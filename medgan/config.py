@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from medgan.errors import ConfigError
 
@@ -22,6 +22,16 @@ Size = Annotated[int, Field(gt=0, multiple_of=16)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Percentiles = Annotated[tuple[Percentile, Percentile], AfterValidator(_rising)]
 Window = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
+def _as_text(value: object) -> object:
+    """A covariate's value as a table spells it; YAML reads `0` as a number, `no` as false."""
+    if isinstance(value, bool):
+        raise ValueError("YAML reads this as true or false; put it in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+CovariateValue = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Section(BaseModel):
@@ -44,7 +54,7 @@ class DataConfig(Section):
     assign: Literal["draw", "train", "calibration", "test"] = Field(
         "draw", description="draw splits by subject, or put every case into one"
     )
-    healthy: dict[str, list[str]] = Field(
+    healthy: dict[str, list[CovariateValue]] = Field(
         {},
         description="covariate values of healthy cases, as {diagnosis: [control]}; all other "
         "cases are only tested",
@@ -115,6 +125,7 @@ class TrainConfig(Section):
 class ScoreConfig(Section):
     """How score maps become a score."""
 
+    folder: str = Field("scores", description="subfolder of out that receives the scores")
     top: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
     )
@@ -123,6 +134,7 @@ class ScoreConfig(Section):
 class GenerateConfig(Section):
     """How many synthetic scans, and which."""
 
+    folder: str = Field("synthetic", description="subfolder of out that receives the scans")
     count: int = Field(8, gt=0, description="synthetic scans to write")
     seed: int = Field(0, ge=0, description="seed of the latents")
 

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,26 +21,56 @@ def write_atomic(path: Path, data: bytes | str, private: bool = False) -> None:
         EnvironmentFailure: E_DISK when the disk is full or cannot be written; an older file of
             this name stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_together({path: data}, private)
+
+
+def write_together(files: Mapping[Path, bytes | str], private: bool = False) -> None:
+    """Writes files that belong together: all are on the disk before the first is renamed.
+
+    Args:
+        files: path to content, the one that vouches for the others last.
+        private: readable by the owner only.
+
+    Raises:
+        EnvironmentFailure: E_DISK; no file has been replaced.
+    """
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    path = next(iter(files))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666
-        )
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        for path, data in files.items():
+            _write_aside(path, aside[path], data, private)
+        for path, temporary in aside.items():
+            temporary.replace(path)
+        for folder in {path.parent for path in files}:
+            _flush_folder(folder)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
+        for temporary in aside.values():
+            with suppress(OSError):
+                temporary.unlink()
         raise disk_failure(path, error) from None
+
+
+def _write_aside(path: Path, temporary: Path, data: bytes | str, private: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written; the folder must be `locked`."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def disk_failure(path: Path, error: OSError) -> EnvironmentFailure:

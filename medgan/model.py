@@ -17,10 +17,11 @@ from torch import Tensor
 
 from medgan.card import card_text
 from medgan.config import ModelConfig, Preprocessing
+from medgan.data.checks import check_image, check_volume
 from medgan.data.loaders import harden
 from medgan.data.transforms import Preparation
 from medgan.errors import ModelError
-from medgan.files import write_atomic
+from medgan.files import write_together
 from medgan.models.networks import Networks
 from medgan.scoring.calibration import Calibration, MapStatistics, calibrate
 from medgan.scoring.maps import make_maps
@@ -156,6 +157,7 @@ class Model:
 
         Raises:
             ModelError: E_UNCALIBRATED.
+            DataError: when the scan is one that `medgan check` refuses.
         """
         if self.calibration is None:
             raise ModelError(
@@ -207,27 +209,26 @@ class Model:
         Args:
             folder: made if missing; files of an older model in it are replaced.
         """
-        hashes = {}
         weights = {
             f"{name}.{key}": value.cpu().contiguous()
             for name, module in self.networks.modules().items()
             for key, value in module.state_dict().items()
         }
-        hashes[WEIGHTS] = _write(folder / WEIGHTS, save_tensors(weights))
+        files = {WEIGHTS: save_tensors(weights)}
         if self.calibration is not None:
             values, maps = _calibration_to_files(self.calibration)
-            hashes[CALIBRATION] = _write(folder / CALIBRATION, _json(values))
-            hashes[MAPS] = _write(folder / MAPS, save_tensors(maps))
+            files |= {CALIBRATION: _json(values), MAPS: save_tensors(maps)}
         config = {
             "format": FORMAT,
             "medgan": __version__,
             "preprocessing": self.preprocessing.model_dump(),
             "model": self.sizes.model_dump(),
             "facts": self.facts,
-            "sha256": hashes,
+            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         }
-        _write(folder / CARD, card_text(config, self.calibration).encode())
-        _write(folder / CONFIG, _json(config))
+        files[CARD] = card_text(config, self.calibration).encode()
+        files[CONFIG] = _json(config)
+        write_together({folder / name: data for name, data in files.items()})
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Model":
@@ -241,8 +242,9 @@ class Model:
             ModelError: E_MODEL.
         """
         config = _read_config(folder)
-        files = {name: _read(folder, name, sha) for name, sha in config["sha256"].items()}
         try:
+            files = {name: _read(folder, name, sha) for name, sha in config["sha256"].items()}
+            facts = dict(config["facts"])
             preprocessing = Preprocessing.model_validate(config["preprocessing"])
             sizes = ModelConfig.model_validate(config["model"])
             networks = Networks.build(
@@ -261,11 +263,16 @@ class Model:
                 )
         except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
-        return cls(networks, preprocessing, sizes, config["facts"], calibration,
+        return cls(networks, preprocessing, sizes, facts, calibration,
                    torch.device(device))  # fmt: skip
 
     def _prepare(self, scan: str | Path | Volume) -> "MetaTensor":
-        return self._preparation(scan if isinstance(scan, Volume) else Path(scan))
+        """Checks a scan as the index does, then brings it to the model's grid."""
+        if isinstance(scan, Volume):
+            check_volume(scan, "the volume")
+            return self._preparation(scan)
+        check_image(Path(scan), "the scan")
+        return self._preparation(Path(scan))
 
     def _batch(self, prepared: "MetaTensor") -> Tensor:
         return prepared.as_tensor()[None].to(self.device, memory_format=torch.channels_last_3d)
@@ -364,11 +371,6 @@ def _read(folder: Path, name: str, sha256: str) -> bytes:
 
 def _unusable(folder: Path, what: str) -> ModelError:
     return ModelError("E_MODEL", str(folder), what, "give the folder that training wrote")
-
-
-def _write(path: Path, data: bytes) -> str:
-    write_atomic(path, data)
-    return hashlib.sha256(data).hexdigest()
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ import io
 import logging
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from medgan.data.manifest import Manifest, Refusal
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
 from medgan.errors import ConfigError, DataError
-from medgan.files import locked, write_atomic
+from medgan.files import locked, sweep, write_atomic
 from medgan.progress import counting
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Run:
     config: Config
     results: dict[str, Any] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    _models: dict[str, "Model"] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -62,54 +63,75 @@ class Run:
         return Manifest.load(self.out / MANIFEST)
 
     def model(self) -> "Model":
-        """The model to use: the configured one, else the one trained here."""
+        """The model to use, loaded once: the configured one, else the one trained here."""
         from medgan.training.session import choose_device
 
         uri = self.config.model_uri or str(self.model_folder)
-        device = choose_device(self.config.train.device)
-        return medgan.load(uri, self.tracking_uri(), device.type)
+        if uri not in self._models:
+            device = choose_device(self.config.train.device)
+            self._models[uri] = medgan.load(uri, self.reading_uri(), device.type)
+        return self._models[uri]
 
-    def tracking_uri(self) -> str:
-        """The tracking store, resolved; empty when tracking is off."""
-        from medgan.tracking.client import default_uri
+    def reading_uri(self) -> str:
+        """The tracking store that models come from; empty where there is none."""
+        from medgan.tracking.client import reading_uri
 
         uri = self.config.tracking.uri
-        return "" if uri == "none" else uri or default_uri(self.out)
+        return "" if uri == "none" else uri or reading_uri(self.out)
+
+    def writing_uri(self) -> str:
+        """The tracking store that runs go to; empty when tracking is off."""
+        from medgan.tracking.client import writing_uri
+
+        uri = self.config.tracking.uri
+        return "" if uri == "none" else uri or writing_uri(self.out)
 
     def closing_lines(self) -> list[str]:
         """What to open and what to try next."""
-        lines = []
-        for step, key in (("check", "manifest"), ("generate", "folder"), ("score", "folder")):
-            if step in self.results and key in self.results[step]:
-                lines.append(f"{step:9} {self.results[step][key]}")
+        made = (("index", "manifest"), ("generate", "folder"), ("score", "folder"))
+        lines = [
+            f"{step:9} {self.results[step][key]}"
+            for step, key in made
+            if key in self.results.get(step, {})
+        ]
         if "report" in self.results:
             lines.append(f"open      {self.results['report']['page']}")
-        model = self.results.get("register", {}).get("uri") or self.results.get("train", {}).get(
-            "model"
-        )
+        registered = self.results.get("register", {})
+        model = registered.get("uri") or self.results.get("train", {}).get("model")
         if model:
-            store = self.results.get("register", {}).get("tracking_uri")
+            store = registered.get("tracking_uri", "")
             more = f" --set tracking.uri={store}" if store else ""
             lines += [
                 f"try       medgan generate {model} -n 100 -o runs/synthetic{more}",
                 f"try       medgan score {model} YOUR_SCANS -o runs/score{more}",
             ]
-        if "register" in self.results:
-            lines.append("try       make ui    (MLflow on 127.0.0.1)")
+            if store.startswith("sqlite:///"):
+                lines.append(f"try       make ui STORE={store.removeprefix('sqlite:///')}")
         return lines
+
+    def refuse(self, refusals: Sequence[Refusal]) -> None:
+        """Notes, logs and writes down what was left out."""
+        self.refusals = (*self.refusals, *refusals)
+        columns = ("case", "code", "what", "remedy")
+        _write_table(self.out / "refused.csv", [vars(r) for r in self.refusals], columns)
+        for r in refusals:
+            log.warning("refused %s %s: %s; %s", r.code, r.case, r.what, r.remedy)
 
     def set(self, section: str, **values: Any) -> None:  # noqa: ANN401 - any setting
         """Changes settings of one section for the steps to come."""
         old = getattr(self.config, section)
-        self.config = self.config.model_copy(
-            update={section: old.model_copy(update=values) if values else old}
-        )
+        self.config = self.config.model_copy(update={section: old.model_copy(update=values)})
 
 
 def phantoms(run: Run) -> None:
     """Makes the procedural cohort and points the data section at it."""
     from medgan.data.phantoms import make_cohort
 
+    if run.config.data.source:
+        raise ConfigError(
+            "E_USAGE", "data.source", "this pipeline makes its own scans",
+            "train on yours with `medgan train train --data SCANS`, or `make demo DATA=SCANS`",
+        )  # fmt: skip
     settings = run.config.phantoms
     folder = run.out / "cohort"
     cohort = make_cohort(folder, settings.healthy, settings.lesioned, settings.shape,
@@ -127,12 +149,8 @@ def index_step(run: Run) -> None:
     pseudonyms = Pseudonyms.of_site()
     source = Path(settings.source)
     with counting("checking scans") as tick:
-        manifest, listing = index(source, pseudonyms, settings.suffix, tick)
-    names = {pseudonyms.case(listed.name): str(listed.image) for listed in listing}
-    subjects = {case.case: case.subject for case in manifest.cases}
-    write_private_key(
-        run.out / PRIVATE_KEY, [(c, subjects.get(c, ""), file) for c, file in names.items()]
-    )
+        manifest, key = index(source, pseudonyms, settings.suffix, tick)
+    write_private_key(run.out / PRIVATE_KEY, key)
     if settings.healthy:
         manifest = with_health(manifest, settings.healthy)
     if settings.splits:
@@ -143,20 +161,17 @@ def index_step(run: Run) -> None:
     else:
         manifest = manifest.with_all_in(settings.assign)
     manifest.save(run.out / MANIFEST)
-    run.refusals = manifest.refusals
-    _write_table(run.out / "refused.csv", [vars(r) for r in manifest.refusals],
-                 ("case", "code", "what", "remedy"))  # fmt: skip
-    for refusal in manifest.refusals:
-        log.warning("refused %s %s: %s; %s", refusal.code, refusal.case, refusal.what,
-                    refusal.remedy)  # fmt: skip
+    run.refuse(manifest.refusals)
     if not manifest.cases:
         raise DataError(
-            "E_NO_SCANS", "the data set", f"none of {len(listing)} scans is usable",
+            "E_NO_SCANS", "the data set", f"none of {len(key)} scans is usable",
             f"see refused.csv and {PRIVATE_KEY} in {run.out}",
         )  # fmt: skip
     counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
-    run.results["index"] = {"cases": len(manifest.cases), **counts,
-                            "refused": len(manifest.refusals)}  # fmt: skip
+    run.results["index"] = {
+        "cases": len(manifest.cases), **counts, "refused": len(manifest.refusals),
+        "manifest": str(run.out / MANIFEST),
+    }  # fmt: skip
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
              len(manifest.refusals))  # fmt: skip
 
@@ -183,15 +198,17 @@ def calibrate_step(run: Run) -> None:
     model.save(folder)
     run.results["calibrate"] = {"scans": len(cases), "model": str(folder)}
     log.info("calibrated on %d healthy scans: %s", len(cases), folder)
+    if "train" in run.results and (tracker := _mlflow(run)) is not None:
+        run.results["train"]["run"] = tracker.model(folder)
+        tracker.finish()
 
 
 def register_step(run: Run) -> None:
     """Records the model folder in MLflow and registers it under name and alias."""
-    from medgan.tracking.mlflow import MlflowRun
     from medgan.tracking.registry import register
 
-    uri = run.tracking_uri()
-    if not uri:
+    tracker = _mlflow(run)
+    if tracker is None:
         log.info("tracking is off: the model is not registered")
         return
     if run.config.model_uri.startswith(("models:/", "runs:/")):
@@ -200,11 +217,10 @@ def register_step(run: Run) -> None:
         )
     folder = Path(run.config.model_uri) if run.config.model_uri else run.model_folder
     model = medgan.load(str(folder))
-    tracker = MlflowRun(uri, run.config.tracking.experiment, run.out)
-    tracker.model(folder)
     settings = run.config.tracking
     tags = {key: str(value) for key, value in model.facts.items()}
-    version = register(tracker, uri, settings.name, settings.alias, tags)
+    uri = run.writing_uri()
+    version = register(tracker.model(folder), uri, settings.name, settings.alias, tags)
     tracker.finish()
     address = f"models:/{settings.name}@{settings.alias}"
     run.results["register"] = {"uri": address, "version": version, "tracking_uri": uri}
@@ -226,7 +242,7 @@ def generate_step(run: Run) -> None:
     settings = run.config.generate
     with counting("generating") as tick:
         folder = write_synthetic(
-            run.model(), run.out / "synthetic", settings.count, settings.seed, _facts(), tick
+            run.model(), run.out / settings.folder, settings.count, settings.seed, _facts(), tick
         )
     run.results["generate"] = {"count": settings.count, "folder": str(folder)}
     log.info("%d synthetic scans: %s", settings.count, folder)
@@ -238,11 +254,15 @@ def score_step(run: Run) -> None:
 
     cases = run.manifest().split("test")
     if not cases:
-        raise DataError("E_NO_SCANS", "the test split", "is empty", "add scans to score")
+        log.warning("no scans in the test split: nothing to score")
+        return
+    folder = run.out / run.config.score.folder
+    known = bool(run.config.data.healthy)
     with counting("scoring") as tick:
-        rows = score_cases(run.model(), cases, run.out / "scores", tick)
-    run.results["score"] = {"scans": len(rows), "folder": str(run.out / "scores")}
-    log.info("scored %d scans: %s", len(rows), run.out / "scores" / "scores.csv")
+        rows, refusals = score_cases(run.model(), cases, folder, known, tick)
+    run.refuse(refusals)
+    run.results["score"] = {"scans": len(rows), "folder": str(folder)}
+    log.info("scored %d scans: %s", len(rows), folder / "scores.csv")
 
 
 def report_step(run: Run) -> None:
@@ -280,7 +300,9 @@ def run_pipeline(name: str, overrides: list[str]) -> Run:
     steps, values = read_pipeline(name)
     run = Run(build(values, overrides))
     with locked(run.out):
-        write_atomic(run.out / RESOLVED, yaml.safe_dump(run.config.model_dump(mode="json")))
+        sweep(run.out)
+        if "index" in steps:  # other pipelines work in the folder of one that had it
+            write_atomic(run.out / RESOLVED, yaml.safe_dump(run.config.model_dump(mode="json")))
         for step in steps:
             started = time.monotonic()
             STEPS[step](run)
@@ -304,7 +326,8 @@ def read_pipeline(name: str) -> tuple[list[str], dict[str, Any]]:
     steps: list[str] = []
     config: dict[str, Any] = {}
     if "extends" in values:
-        steps, config = read_pipeline(values["extends"])
+        base = path.parent / f"{values['extends']}.yaml"
+        steps, config = read_pipeline(str(base) if base.is_file() else values["extends"])
     steps = values.get("steps", steps)
     for step in steps:
         if step not in STEPS:
@@ -334,13 +357,15 @@ def find_pipeline(name: str) -> Path:
 
 def git_revision() -> str:
     """The revision of the checkout this package runs from, or an empty string."""
+    root = Path(medgan.__file__).parent.parent
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(medgan.__file__).parent,
+            ["git", "rev-parse", "--show-toplevel", "HEAD"], cwd=root,
             capture_output=True, text=True, timeout=5, check=True,
         )  # fmt: skip
-        return answer.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        top, revision = answer.stdout.split("\n")[:2]
+        return revision if Path(top).resolve() == root.resolve() else ""
+    except (OSError, ValueError, subprocess.SubprocessError):
         return ""
 
 
@@ -351,7 +376,7 @@ def _facts() -> dict[str, str]:
 def _mlflow(run: Run) -> "MlflowRun | None":
     from medgan.tracking.mlflow import MlflowRun
 
-    uri = run.tracking_uri()
+    uri = run.writing_uri()
     return MlflowRun(uri, run.config.tracking.experiment, run.out) if uri else None
 
 

@@ -71,7 +71,7 @@ def test_train_then_score_gives_json_and_status_0(training, tmp_path):
     done = medgan("score", out / "model", scan, "-o", tmp_path / "s", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["score"]["scans"] == 1
-    assert (tmp_path / "s" / "scores" / "scores.csv").read_text().count("\n") == 2
+    assert (tmp_path / "s" / "scores.csv").read_text().count("\n") == 2
 
 
 def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path):

@@ -41,6 +41,12 @@ def finished(tmp_path_factory):
     home.undo()
 
 
+@pytest.fixture
+def same_site(finished, monkeypatch):
+    """The site's secret that the whole run was made with."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(finished[1].parent / "home"))
+
+
 def test_every_artefact_of_a_whole_run_is_there(finished):
     done, out, _, _ = finished
     for name in (
@@ -78,6 +84,67 @@ def test_the_registered_model_scores_as_the_folder_does(finished):
     assert np.array_equal(a.score_map.data, b.score_map.data)
     by_number = medgan.load("models:/tiny/1", store)
     assert by_number.score(scan).score == a.score
+
+
+def test_a_registered_version_never_changes(finished, same_site):
+    _, out, store, source = finished
+    scan = source / "person-00.nii.gz"
+    before = medgan.load("models:/tiny/1", store).score(scan)
+    steps = ["index", "calibrate", "register"]
+    pipeline = write_pipeline(out.parent, steps, tracking={"uri": store, "name": "tiny"})
+    again = run_pipeline(pipeline, [f"out={out}", f"data.source={source}", "score.top=0.2"])
+    assert again.results["register"]["version"] == "2"
+    after = medgan.load("models:/tiny/1", store).score(scan)
+    assert (before.score, before.p_value) == (after.score, after.p_value)
+    assert medgan.load("models:/tiny/2", store).score(scan).score != before.score
+    undo = [f"out={out}", f"data.source={source}"]
+    run_pipeline(write_pipeline(out.parent, steps[:2], tracking={"uri": "none"}), undo)
+
+
+def test_a_changed_setting_goes_on_with_the_mirror_and_ends_it_well(finished, caplog, same_site):
+    from mlflow import MlflowClient
+
+    _, out, store, source = finished
+    pipeline = write_pipeline(out.parent, ["index", "train", "calibrate"], tracking={"uri": store})
+    more = [f"out={out}", f"data.source={source}", "train.volumes=20", "train.gamma=60"]
+    run_pipeline(pipeline, more)
+    assert "E_TRACKING" not in caplog.text
+    run = MlflowClient(store).get_run((out / "mlflow_run.txt").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["resumed.train.gamma"] == "60.0"
+    assert run.data.params["train.gamma"] == "50.0"
+
+
+def test_reading_a_model_makes_no_store_where_there_is_none(tmp_path):
+    with pytest.raises(EnvironmentFailure, match="no tracking store"):
+        medgan.load("models:/tiny@challenger", f"sqlite:///{tmp_path / 'none.db'}")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_scan_that_vanishes_is_refused_and_the_rest_scored(finished, tmp_path):
+    _, out, _, _ = finished
+    source = write_folder(tmp_path / "new", 3, labels=False, seed=9)
+    settings = [f"out={tmp_path / 'o'}", f"data.source={source}", f"model_uri={out / 'model'}"]
+    run_pipeline("check", settings)
+    manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
+    (source / "person-01.nii.gz").unlink()
+    for case in manifest["cases"]:
+        case["split"] = "test"
+    (tmp_path / "o" / "manifest.json").write_text(json.dumps(manifest))
+    done = run_pipeline(write_pipeline(tmp_path, ["score"]), settings)
+    assert [r.code for r in done.refusals] == ["E_UNREADABLE"]
+    assert done.results["score"]["scans"] == 2
+
+
+def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):
+    write_folder(tmp_path, 4, labels=False)
+    rows = ["image,group", *(f"person-0{n}.nii.gz,{n % 2}" for n in range(4))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    settings = [f"out={tmp_path / 'o'}", f"data.source={tmp_path / 't.csv'}"]
+    done = run_pipeline(
+        "check", [*settings, "data.healthy={group: [0]}", "data.assign=calibration"]
+    )
+    assert done.results["index"]["calibration"] == done.results["index"]["test"] == 2
 
 
 def test_mlflow_holds_figures_pictures_configuration_and_the_data_digest(finished):
@@ -122,6 +189,7 @@ def test_a_bad_file_is_refused_by_pseudonym_and_the_rest_goes_on(finished, caplo
     assert [r.code for r in done.refusals] == ["E_MAGIC"]
     assert done.results["index"] == {
         "cases": 22, "train": 11, "calibration": 9, "test": 2, "refused": 1,
+        "manifest": str(out / "manifest.json"),
     }  # fmt: skip
     assert "E_MAGIC" in (out / "refused.csv").read_text()
     key = (out / "private_key.csv").read_text()
@@ -142,7 +210,7 @@ def test_synthetic_scans_are_marked_and_readable_as_a_decathlon_set(finished):
     assert json.loads((folder / "provenance.json").read_text())["synthetic"] is True
 
 
-def test_running_it_again_changes_no_weight_and_trains_nothing(finished):
+def test_running_it_again_changes_no_weight_and_trains_nothing(finished, same_site):
     _, out, store, source = finished
     before = (out / "model" / "model.safetensors").read_bytes()
     rows = (out / "metrics.jsonl").read_text()

@@ -39,7 +39,8 @@ def scored(tmp_path_factory):
     model = make_model()
     rng = np.random.default_rng(1)
     model.calibrate([Volume(ball(rng).astype(np.float32), affine) for _ in range(8)])
-    rows = score_cases(model, manifest.cases, folder / "scores")
+    rows, refusals = score_cases(model, manifest.cases, folder / "scores", True)
+    assert not refusals
     return folder, write_page(folder, 3).read_text(), rows
 
 

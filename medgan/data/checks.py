@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medgan.errors import DataError
+from medgan.volume import Volume
 
 MAX_BYTES = 4 * 2**30
 """Bytes of voxels, in the file or as float32, that a header may announce; more is refused before
@@ -53,12 +54,30 @@ def check_image(path: Path, case: str) -> Checked:
         DataError: with a code that says what is wrong; the text never holds the path.
     """
     checked = _read(path, case)
-    bad = int(np.size(checked.data) - np.isfinite(checked.data).sum())
+    _check_voxels(checked.data, case)
+    return checked
+
+
+def check_volume(volume: Volume, case: str) -> None:
+    """The same for a scan in memory.
+
+    Raises:
+        DataError: E_DIMENSIONS, E_AFFINE, E_SPACING, E_NAN or E_CONSTANT.
+    """
+    if volume.data.ndim != 3 or 1 in volume.data.shape:
+        raise DataError(
+            "E_DIMENSIONS", case, f"shape {volume.data.shape}", "give one 3D volume (X, Y, Z)"
+        )
+    _check_affine(np.asarray(volume.affine, dtype=float), case)
+    _check_voxels(volume.data, case)
+
+
+def _check_voxels(data: np.ndarray, case: str) -> None:
+    bad = int(np.size(data) - np.isfinite(data).sum())
     if bad:
         raise DataError("E_NAN", case, f"{bad} voxels are not finite", "export the scan again")
-    if checked.data.min() == checked.data.max():
+    if data.min() == data.max():
         raise DataError("E_CONSTANT", case, "all voxels are equal", "leave the scan out")
-    return checked
 
 
 def check_label(path: Path, case: str, image: Checked) -> Checked:
@@ -68,10 +87,7 @@ def check_label(path: Path, case: str, image: Checked) -> Checked:
         DataError: E_LABEL_GRID, E_LABEL_VALUE or any of `check_image`'s that concern the file.
     """
     checked = _read(path, case)
-    same_grid = checked.shape == image.shape and np.allclose(
-        checked.affine, image.affine, atol=0.1 * min(image.spacing)
-    )
-    if not same_grid:
+    if checked.shape != image.shape or _corner_distance(checked, image) > 0.1 * min(image.spacing):
         raise DataError(
             "E_LABEL_GRID", case, "label and image lie on different grids", "resample the label"
         )
@@ -82,6 +98,14 @@ def check_label(path: Path, case: str, image: Checked) -> Checked:
             "E_LABEL_VALUE", case, "label values are not whole numbers from 0", "export it again"
         )
     return checked
+
+
+def _corner_distance(a: Checked, b: Checked) -> float:
+    """Largest distance in mm between the same corner voxels of two grids of one shape."""
+    last = np.array(a.shape) - 1
+    corners = np.array([[*(c * last), 1] for c in np.ndindex(2, 2, 2)])
+    apart = (corners @ (a.affine - b.affine).T)[:, :3]
+    return float(np.linalg.norm(apart, axis=1).max())
 
 
 def _read(path: Path, case: str) -> Checked:
@@ -193,9 +217,9 @@ def _announced_bytes(header, case: str) -> int:  # noqa: ANN001 - nibabel header
 
 
 def _check_header(header, case: str) -> tuple[int, int, int]:  # noqa: ANN001
-    """Array axes of a 3D scan; single trailing axes are dropped."""
+    """Array axes of a 3D scan; a single fourth axis is dropped."""
     dims = [int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1]]
-    while len(dims) > 3 and dims[-1] == 1:
+    if len(dims) == 4 and dims[-1] == 1:
         dims.pop()
     if len(dims) != 3 or 1 in dims:
         flat = len([n for n in dims if n > 1])

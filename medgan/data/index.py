@@ -17,7 +17,7 @@ def index(
     pseudonyms: Pseudonyms,
     suffix: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Manifest, list[Listed]]:
+) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """Lists and checks every scan of a data set.
 
     Args:
@@ -28,17 +28,19 @@ def index(
         progress: told how many of how many scans are checked.
 
     Returns:
-        The manifest, without splits yet, and the listing, refused files included.
+        The manifest, without splits yet, and the key: case, subject and file of every scan that
+        was listed, refused ones included.
 
     Raises:
         DataError: E_NO_SCANS when nothing is usable, E_LAYOUT when the layout is not known.
     """
     listing = list_scans(source, suffix)
-    cases, refusals = [], []
+    cases, refusals, key = [], [], []
     seen_names: set[str] = set()
     seen_hashes: set[str] = set()
     for number, listed in enumerate(listing):
         name = pseudonyms.case(listed.name)
+        key.append((name, pseudonyms.subject(listed.subject), str(listed.image)))
         try:
             if name in seen_names:
                 raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
@@ -53,7 +55,7 @@ def index(
         except DataError as error:
             refusals.append(Refusal(name, error.code, error.what, error.remedy))
         progress(number + 1, len(listing))
-    return Manifest(tuple(cases), tuple(refusals)), listing
+    return Manifest(tuple(cases), tuple(refusals)), key
 
 
 def _examine(listed: Listed, case: str, subject: str) -> Case:

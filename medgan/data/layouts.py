@@ -12,6 +12,7 @@ from medgan.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
 LABEL_MARK = re.compile(r"[_-](label|labels|seg|dseg|mask)$")
+IMAGE_FOLDERS = ("images", "anat", "ses-")
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 
 
@@ -103,33 +104,40 @@ def _from_folder(folder: Path) -> list[Listed]:
         if LABEL_MARK.search(stem(p)) or (p.parent.name in LABEL_FOLDERS and p.parent != folder)
     }
     by_place = {(p.parent, LABEL_MARK.sub("", stem(p))): p for p in labels}
+    images = [path for path in files if path not in labels]
+    base = Path(os.path.commonpath([path.parent for path in images])) if images else folder
     listing = []
-    for path in files:
-        if path in labels:
-            continue
+    for path in images:
         name = stem(path)
         beside = by_place.get((path.parent, name))
         across = [by_place.get((path.parent.parent / d, name)) for d in LABEL_FOLDERS]
         label = next((p for p in (beside, *across) if p is not None), None)
         unique = str(path.relative_to(folder).with_name(name))
-        listing.append(Listed(unique, _subject_of(name), path, label, root=folder))
+        listing.append(Listed(unique, _subject_at(path, base), path, label, root=folder))
     return _shorten_names(listing)
 
 
 def _shorten_names(listing: list[Listed]) -> list[Listed]:
-    """Plain file names where they are unique, so that every layout names a scan alike.
-
-    Where they are not, as in one folder a patient, the topmost folder is the subject.
-    """
+    """Plain file names where they are unique, so that every layout names a scan alike."""
     plain = [Path(listed.name).name for listed in listing]
-    if len(set(plain)) == len(plain):
-        return [replace(listed, name=name) for listed, name in zip(listing, plain, strict=True)]
-    return [
-        replace(listed, subject=_subject_of(Path(listed.name).parts[0]))
-        if listed.subject == name
-        else listed
-        for listed, name in zip(listing, plain, strict=True)
+    if len(set(plain)) < len(plain):
+        return listing
+    return [replace(listed, name=name) for listed, name in zip(listing, plain, strict=True)]
+
+
+def _subject_at(path: Path, base: Path) -> str:
+    """Whose scan a file in a folder is.
+
+    `sub-<label>` in its name says so; else, in a folder of folders, the topmost one: scans that
+    lie together are never torn apart by a split. In a flat folder every file is a subject.
+    """
+    name = stem(path)
+    folders = [
+        part for part in path.relative_to(base).parts[:-1] if not part.startswith(IMAGE_FOLDERS)
     ]
+    if folders and not name.startswith("sub-"):
+        return _subject_of(folders[0])
+    return _subject_of(name)
 
 
 def _subject_of(name: str) -> str:
@@ -195,17 +203,19 @@ def _from_table(path: Path) -> list[Listed]:
             raise DataError(
                 "E_DATASET", path.name, f"line {number} has no image", "fill the column image"
             )
-        image = path.parent / row.pop("image")
+        relative = row.pop("image")
+        image = path.parent / relative
         label = row.pop("label", "")
-        name = row.pop("case", "") or stem(image)
-        subject = row.pop("subject", "") or _subject_of(name)
+        unique = str(Path(relative).with_name(stem(image)))
+        name = row.pop("case", "") or unique
+        subject = row.pop("subject", "") or _subject_of(Path(name).name)
         if row.get("lesion_mask"):  # a known lesion of a test case, for the report
             row["lesion_mask"] = str(path.parent / row["lesion_mask"])
         covariates = tuple((k, v) for k, v in row.items() if v)
         listing.append(
             Listed(name, subject, image, path.parent / label if label else None, covariates)
         )
-    return listing
+    return _shorten_names(listing)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

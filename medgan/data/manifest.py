@@ -69,8 +69,20 @@ class Manifest:
         return [case for case in self.cases if case.split == name]
 
     def with_all_in(self, split: str) -> "Manifest":
-        """The same manifest, every case in one split."""
-        return replace(self, cases=tuple(replace(case, split=split) for case in self.cases))
+        """The same manifest, every healthy subject in one split, the others in test."""
+        sick = self.sick_subjects
+        return replace(
+            self,
+            cases=tuple(
+                replace(case, split="test" if case.subject in sick else split)
+                for case in self.cases
+            ),
+        )
+
+    @property
+    def sick_subjects(self) -> set[str]:
+        """Subjects with any scan that is not healthy: all their scans are only tested."""
+        return {case.subject for case in self.cases if not case.healthy}
 
     def save(self, path: Path) -> None:
         """Writes JSON that only the owner may read: it holds paths of patients' files."""

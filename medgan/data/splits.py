@@ -1,6 +1,7 @@
 """Who trains, who calibrates, who is tested: always by subject."""
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def with_health(manifest: Manifest, healthy: dict[str, list[str]]) -> Manifest:
@@ -44,7 +47,7 @@ def with_drawn_splits(
         fractions: shares of the healthy subjects; they are normalised.
         seed: of the drawing; the order of the files does not matter.
     """
-    sick = {c.subject for c in manifest.cases if not c.healthy}
+    sick = manifest.sick_subjects
     # Ordered by content, because pseudonyms differ from site to site.
     first_hash: dict[str, str] = {}
     for case in sorted(manifest.cases, key=lambda c: c.sha256):
@@ -75,7 +78,7 @@ def with_given_splits(
         pseudonyms: the ones the manifest was made with.
 
     Raises:
-        ConfigError: E_LEAK when a subject stands in two lists.
+        ConfigError: E_LEAK when a subject stands in two lists, E_SPLITS when none is found.
     """
     place: dict[str, str] = {}
     for split in SPLITS:
@@ -85,8 +88,15 @@ def with_given_splits(
                 raise ConfigError(
                     "E_LEAK", key, f"listed in {place[key]} and in {split}", "keep one"
                 )
-    sick = {c.subject for c in manifest.cases if not c.healthy}
-    place |= dict.fromkeys(sick & place.keys(), "test")
+    found = {c.subject for c in manifest.cases} & place.keys()
+    if len(found) < len(place):
+        log.warning("%d of %d subjects of data.splits are among the scans", len(found), len(place))
+    if not found:
+        raise ConfigError(
+            "E_SPLITS", "data.splits", "no listed subject is among the scans",
+            "list subjects as the data set names them",
+        )  # fmt: skip
+    place |= dict.fromkeys(manifest.sick_subjects & place.keys(), "test")
     kept = (replace(c, split=place[c.subject]) for c in manifest.cases if c.subject in place)
     return replace(manifest, cases=tuple(kept))
 

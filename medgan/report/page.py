@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from medgan.data.manifest import Case, Manifest
+from medgan.errors import ConfigError
 from medgan.files import write_atomic
 from medgan.pictures import curves, score_panel
 from medgan.tracking.tracker import read_metrics
@@ -30,8 +31,14 @@ def write_page(folder: Path, scans: int) -> Path:
 
     Returns:
         The page.
+
+    Raises:
+        ConfigError: E_MISSING.
     """
-    scores = _read_json(folder / "scores" / "scores.json")
+    if not folder.is_dir():
+        raise ConfigError("E_MISSING", str(folder), "no such folder", "give a run's folder")
+    scored = next((p for p in (folder, folder / "scores") if (p / "scores.json").is_file()), folder)
+    scores = _read_json(scored / "scores.json")
     config = _read_json(folder / "model" / "config.json")
     rows = scores.get("scans", [])
     samples = sorted((folder / "samples").glob("*.png"))
@@ -43,9 +50,9 @@ def write_page(folder: Path, scans: int) -> Path:
             "curves": _curves(folder / "metrics.jsonl", Path(temporary)),
             "rows": rows,
             "parts": [name for name in rows[0] if name not in _FIXED] if rows else [],
-            "known": any(not row["healthy"] for row in rows),
+            "known": any(row["healthy"] is not None for row in rows),
             "verdict": _verdict(rows, scores.get("calibration_scans", 0)),
-            "panels": _panels(folder, rows[:scans], Path(temporary)),
+            "panels": _panels(folder, scored, rows[:scans], Path(temporary)),
             "refused": _read_csv(folder / "refused.csv"),
         }
     pages = Environment(
@@ -71,8 +78,8 @@ def _verdict(rows: list[dict[str, Any]], calibration_scans: int) -> str:
     if not rows:
         return ""
     low = sum(row["p_value"] <= 0.05 for row in rows)
-    healthy = [row["score"] for row in rows if row["healthy"]]
-    others = [row["score"] for row in rows if not row["healthy"]]
+    healthy = [row["score"] for row in rows if row["healthy"] is True]
+    others = [row["score"] for row in rows if row["healthy"] is False]
     text = f"{low} with a p-value of 0.05 or less, against {calibration_scans} calibration scans."
     if healthy and others:
         from sklearn.metrics import roc_auc_score
@@ -86,20 +93,22 @@ def _verdict(rows: list[dict[str, Any]], calibration_scans: int) -> str:
     return text
 
 
-def _panels(folder: Path, rows: list[dict[str, Any]], temporary: Path) -> list[dict[str, Any]]:
+def _panels(
+    folder: Path, scored: Path, rows: list[dict[str, Any]], temporary: Path
+) -> list[dict[str, Any]]:
     if not rows:
         return []
     cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
     panels = []
     for row in rows:
         case = cases[row["case"]]
-        lesion = _lesion(case)
         path = temporary / f"{row['case']}.png"
         scan = Volume.load(case.image).canonical()
+        lesion = _lesion(case, scan)
         score_panel(
             path, scan.data,
-            Volume.load(folder / "scores" / row["recon"]).canonical().data,
-            Volume.load(folder / "scores" / row["map"]).canonical().data,
+            Volume.load(scored / row["recon"]).canonical().data,
+            Volume.load(scored / row["map"]).canonical().data,
             scan.spacing, lesion,
         )  # fmt: skip
         panels.append(
@@ -113,10 +122,13 @@ def _panels(folder: Path, rows: list[dict[str, Any]], temporary: Path) -> list[d
     return panels
 
 
-def _lesion(case: Case) -> np.ndarray | None:
+def _lesion(case: Case, scan: Volume) -> np.ndarray | None:
     """The known lesion of a test case, from a column lesion_mask of its table."""
-    path = case.covariates.get("lesion_mask", "")
-    return Volume.load(path).canonical().data if path and Path(path).is_file() else None
+    path = Path(case.covariates.get("lesion_mask", ""))
+    if not path.is_file():
+        return None
+    mask = Volume.load(path).canonical().data
+    return mask if mask.shape == scan.data.shape else None
 
 
 def _curves(metrics: Path, temporary: Path) -> str:

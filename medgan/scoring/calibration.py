@@ -111,10 +111,7 @@ def calibrate(maps: dict[str, Float[Tensor, "N 1 X Y Z"]], top: float) -> Calibr
             "E_CALIBRATION", f"{count} healthy scans", f"at least {MIN_SCANS} are needed",
             "add healthy scans or raise the calibration share in data.fractions",
         )  # fmt: skip
-    left_out = {
-        name: torch.cat([_one_against_others(m, i, top) for i in range(count)])
-        for name, m in maps.items()
-    }
+    left_out = {name: left_out_scores(m, top) for name, m in maps.items()}
     centres = {name: float(s.mean()) for name, s in left_out.items()}
     scales = {name: max(float(s.std()), 1e-6) for name, s in left_out.items()}
     parts = [(s - centres[name]) / scales[name] for name, s in left_out.items()]
@@ -127,11 +124,29 @@ def calibrate(maps: dict[str, Float[Tensor, "N 1 X Y Z"]], top: float) -> Calibr
 
 def statistics(score_map: Float[Tensor, "N 1 X Y Z"]) -> MapStatistics:
     """Mean and floored spread over N scans at every position."""
-    mean, spread = score_map.mean(dim=0), score_map.std(dim=0)
+    return _floored(score_map.mean(dim=0), score_map.std(dim=0))
+
+
+def left_out_scores(score_map: Float[Tensor, "N 1 X Y Z"], top: float) -> Float[Tensor, " N"]:
+    """Each scan's score, standardised by the statistics of all the other scans.
+
+    The others' mean and variance follow from the sums over all scans, in double precision.
+
+    Args:
+        score_map: of N scans, N above 2.
+        top: share of the highest voxels that make a score.
+    """
+    count = len(score_map)
+    total = score_map.sum(dim=0, dtype=torch.float64)
+    squares = score_map.double().square().sum(dim=0)
+    scores = []
+    for one in score_map.double():
+        mean = (total - one) / (count - 1)
+        variance = (squares - one.square() - (count - 1) * mean.square()) / (count - 2)
+        others = _floored(mean.float(), variance.clamp(min=0).sqrt().float())
+        scores.append(top_mean(others.standardise(one[None].float()), top))
+    return torch.cat(scores)
+
+
+def _floored(mean: Tensor, spread: Tensor) -> MapStatistics:
     return MapStatistics(mean, spread.clamp(min=max(_FLOOR * float(spread.mean()), 1e-6)))
-
-
-def _one_against_others(score_map: Tensor, one: int, top: float) -> Tensor:
-    keep = torch.arange(len(score_map)) != one
-    others = statistics(score_map[keep])
-    return top_mean(others.standardise(score_map[one : one + 1]), top)

@@ -61,7 +61,27 @@ def unreachable(error: Exception) -> EnvironmentFailure:
     )  # fmt: skip
 
 
-def default_uri(out: Path | None = None) -> str:
-    """Where runs are recorded unless told: beside the output, or runs/mlflow.db."""
-    store = DEFAULT_STORE if out is None else out.resolve().parent / DEFAULT_STORE.name
-    return f"sqlite:///{store.resolve()}"
+def reading_uri(out: Path | None = None) -> str:
+    """The store to read from unless told; empty where there is none.
+
+    MLFLOW_TRACKING_URI, else a store beside the output, else runs/mlflow.db.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI", "")
+    places = [DEFAULT_STORE] if out is None else [_beside(out), DEFAULT_STORE]
+    found = (f"sqlite:///{place.resolve()}" for place in places if place.is_file())
+    return named or next(found, "")
+
+
+def writing_uri(out: Path) -> str:
+    """The store to record in unless told: MLFLOW_TRACKING_URI, or one beside the output."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{_beside(out)}"
+
+
+def store_exists(uri: str) -> bool:
+    """Whether a store is a server or a database that is there: reading must not make one."""
+    database = database_file(uri)
+    return database is None or database.is_file()
+
+
+def _beside(out: Path) -> Path:
+    return out.resolve().parent / DEFAULT_STORE.name

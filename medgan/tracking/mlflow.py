@@ -1,11 +1,12 @@
 """A training's record in MLflow, mirrored from what metrics.jsonl holds anyway."""
 
+import hashlib
 import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan.errors import EnvironmentFailure
+from medgan.errors import MedganError
 from medgan.files import write_atomic
 from medgan.tracking.client import connect, database_file, unreachable
 
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 RUN_FILE = "mlflow_run.txt"
 MODEL_ARTIFACT = "model"
 _SECONDS_BETWEEN_ROWS = 2.0
+_PENDING = 100
 
 
 class MlflowRun:
@@ -40,6 +42,8 @@ class MlflowRun:
         self._lost = False
         try:
             self.run_id = self._resume(folder) or self._create(uri, experiment, folder)
+        except MedganError:
+            raise
         except Exception as error:
             raise unreachable(error) from None
 
@@ -87,8 +91,12 @@ class MlflowRun:
         try:
             operations = self._client.log_batch(self.run_id, metrics=metrics, synchronous=False)
             self._pending += [operations] if operations else []
+        except MedganError:
+            raise
         except Exception as error:  # the training must not fail with its mirror
             self._lose(error)
+        while len(self._pending) > _PENDING:  # the oldest are long done; their faults show here
+            self._try(self._pending.pop(0).wait)
 
     def picture(self, path: Path) -> None:
         """Mirrors a picture."""
@@ -97,6 +105,9 @@ class MlflowRun:
     def describe(self, parameters: dict[str, Any], tags: dict[str, str], config_file: Path) -> None:
         """Records settings, tags and the resolved configuration.
 
+        MLflow never changes a parameter once it is set: what a resumed training changed goes
+        into a tag `resumed.<name>`.
+
         Args:
             parameters: flat; no paths.
             tags: such as the git revision.
@@ -104,9 +115,17 @@ class MlflowRun:
         """
         from mlflow.entities import Param, RunTag
 
-        params = [Param(key, str(value)[:500]) for key, value in parameters.items()]
-        pairs = [RunTag(key, value) for key, value in tags.items()]
-        self._try(lambda: self._client.log_batch(self.run_id, params=params, tags=pairs))
+        def record() -> None:
+            old = self._client.get_run(self.run_id).data.params
+            new = {key: str(value)[:500] for key, value in parameters.items()}
+            changed = {f"resumed.{k}": v for k, v in new.items() if old.get(k, v) != v}
+            self._client.log_batch(
+                self.run_id,
+                params=[Param(key, value) for key, value in new.items() if key not in old],
+                tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()],
+            )
+
+        self._try(record)
         self._try(lambda: self._client.log_artifact(self.run_id, str(config_file)))
 
     def dataset(self, digest: str, counts: dict[str, int]) -> None:
@@ -120,14 +139,24 @@ class MlflowRun:
         entry = DatasetInput(data, [InputTag("mlflow.data.context", "training")])
         self._try(lambda: self._client.log_inputs(self.run_id, datasets=[entry]))
 
-    def model(self, folder: Path) -> None:
-        """Records the model folder.
+    def model(self, folder: Path) -> str:
+        """Records the model folder under a name made from its content.
+
+        A model that was recorded, and perhaps registered, is never changed by a later one.
+
+        Returns:
+            Its URI, `runs:/<run>/model/<content>`.
 
         Raises:
             EnvironmentFailure: E_TRACKING: a model that was not stored must not look stored.
         """
+        content = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:12]
+        place = f"{MODEL_ARTIFACT}/{content}"
         try:
-            self._client.log_artifacts(self.run_id, str(folder), MODEL_ARTIFACT)
+            self._client.log_artifacts(self.run_id, str(folder), place)
+            return f"runs:/{self.run_id}/{place}"
+        except MedganError:
+            raise
         except Exception as error:
             raise unreachable(error) from None
 
@@ -136,17 +165,24 @@ class MlflowRun:
         for operations in self._pending:
             self._try(operations.wait)
         self._pending = []
-        self._try(lambda: self._client.set_terminated(self.run_id, status))
+        try:  # whatever was lost before: the run must not look alive
+            self._client.set_terminated(self.run_id, status)
+        except MedganError:
+            raise
+        except Exception as error:
+            self._lose(error)
 
     def _try(self, call) -> None:  # noqa: ANN001 - a call without arguments
         if self._lost:
             return
         try:
             call()
+        except MedganError:
+            raise
         except Exception as error:  # the training must not fail with its mirror
             self._lose(error)
 
     def _lose(self, error: Exception) -> None:
+        if not self._lost:
+            log.warning("%s; figures go on to metrics.jsonl", unreachable(error))
         self._lost = True
-        failure: EnvironmentFailure = unreachable(error)
-        log.warning("%s; figures go on to metrics.jsonl", failure)

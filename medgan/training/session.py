@@ -13,13 +13,14 @@ import yaml
 
 from medgan.config import Config, Preprocessing
 from medgan.data.loaders import BatchStream, PreparedVolumes
-from medgan.data.manifest import Manifest
+from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
 from medgan.errors import ConfigError, DataError, EnvironmentFailure, Interrupted
 from medgan.files import write_atomic
 from medgan.model import Model
 from medgan.progress import counting
-from medgan.tracking.mlflow import MlflowRun
+from medgan.scoring.calibration import MIN_SCANS
+from medgan.tracking.mlflow import RUN_FILE, MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_newest
 from medgan.training.loop import train
@@ -57,20 +58,25 @@ def train_model(
         Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
     """
     cases, held_out_cases = manifest.split("train"), manifest.split("calibration")
-    if len(cases) < 2 or len(held_out_cases) < 2:
+    if len(cases) < 2 or len(held_out_cases) < MIN_SCANS:
         raise DataError(
             "E_SPLIT", f"{len(cases)} training and {len(held_out_cases)} calibration scans",
-            "at least two of each are needed", "add healthy scans or set data.fractions",
+            f"at least 2 and {MIN_SCANS} are needed", "add healthy scans or set data.fractions",
         )  # fmt: skip
     preprocessing = plan(config.data, cases)
     _say_plan(preprocessing)
     device = choose_device(config.train.device)
     state = TrainingState.fresh(preprocessing, config.model, config.train, device)
     if config.train.resume == "never":
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    _same_training(out / "checkpoints", [case.sha256 for case in cases], preprocessing, config)
+        for name in ("checkpoints", "samples"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / RUN_FILE).unlink(missing_ok=True)
+    _same_training(out / "checkpoints", cases, preprocessing, config)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
+    for picture in (out / "samples").glob("*.png"):
+        if int(picture.stem) > state.volumes_seen:  # of a run that was killed further on
+            picture.unlink()
     volumes = PreparedVolumes(cases, preprocessing, out / "cache")
     held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")
     with counting("preparing scans") as tick:
@@ -80,11 +86,11 @@ def train_model(
     stream = BatchStream(volumes, config.train.batch, config.train.seed)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
     mlflow = open_mlflow()
-    if mlflow is not None:
-        _describe(mlflow, config, preprocessing, manifest, facts, out)
-    tracker = Trackers([jsonl, mlflow] if mlflow is not None else [jsonl])
     status = "FAILED"
     try:
+        if mlflow is not None:
+            _describe(mlflow, config, preprocessing, manifest, facts, out)
+        tracker = Trackers([jsonl, mlflow] if mlflow is not None else [jsonl])
         train(state, stream, reference, config.train, tracker, out)
         status = "FINISHED"
     except Interrupted:
@@ -107,13 +113,15 @@ def train_model(
 
 
 def _same_training(
-    checkpoints: Path, hashes: list[str], preprocessing: Preprocessing, config: Config
+    checkpoints: Path, cases: list[Case], preprocessing: Preprocessing, config: Config
 ) -> None:
     """Refuses to go on with checkpoints of other scans, another grid or other networks."""
-    text = json.dumps([sorted(hashes), preprocessing.model_dump(), config.model.model_dump()])
+    hashes = sorted((case.sha256, case.label_sha256 or "") for case in cases)
+    text = json.dumps([hashes, preprocessing.model_dump(), config.model.model_dump()])
     identity = hashlib.sha256(text.encode()).hexdigest()
     path = checkpoints / "trained_on.txt"
-    if path.is_file() and path.read_text().strip() != identity:
+    begun = path.is_file() and any(checkpoints.glob("*.json"))
+    if begun and path.read_text().strip() != identity:
         raise ConfigError(
             "E_RESUME", str(checkpoints), "belongs to other scans, another grid or other networks",
             "choose another output folder or --set train.resume=never",
@@ -164,6 +172,7 @@ def _describe(
         for section, values in public.items()
         if section in ("data", "model", "train", "score")
         for key, value in values.items()
+        if (section, key) != ("train", "resume")
     }
     counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
     mlflow.describe(flat, {**facts, "manifest_sha256": manifest.digest}, path)

@@ -250,11 +250,11 @@ def test_one_bad_file_is_refused_and_the_rest_kept(tmp_path: Path) -> None:
     bad = tmp_path / "b.nii.gz"
     bad.write_bytes(bad.read_bytes()[:-20])
     told = []
-    manifest, kept = index(
+    manifest, key = index(
         tmp_path, PSEUDONYMS, progress=lambda done, total: told.append((done, total))
     )
     assert [case.case for case in manifest.cases] == [PSEUDONYMS.case(n) for n in "ac"]
-    assert [listed.name for listed in kept] == ["a", "b", "c"]
+    assert [Path(file).name for _, _, file in key] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
     (refusal,) = manifest.refusals
     assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_TRUNCATED")
     assert told == [(1, 3), (2, 3), (3, 3)]
