@@ -64,7 +64,7 @@ class ScanScore:
     Attributes:
         score: mean of the parts; 0 is an average healthy scan, 1 a healthy standard deviation
             more.
-        p_value: share of the healthy calibration scans that score at least as high.
+        p_value: share of healthy scans, this one counted among them, that score at least as high.
         parts: the score of each map, in healthy standard deviations.
         score_map: healthy standard deviations a voxel, in the scan's own grid; 0 outside the
             model's field of view.
