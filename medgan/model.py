@@ -18,7 +18,7 @@ from torch import Tensor
 from medgan.card import card_text
 from medgan.config import ModelConfig, Preprocessing
 from medgan.data.checks import check_image, check_volume
-from medgan.data.loaders import harden
+from medgan.data.labels import harden
 from medgan.data.transforms import Preparation
 from medgan.errors import ModelError
 from medgan.files import write_together
@@ -88,6 +88,7 @@ class Model:
         sizes: of the networks.
         facts: where the model comes from: data digest, volumes seen, versions. No paths.
         calibration: of the scores; None until `calibrate`.
+        label_offset: with which generated label channels become label maps.
     """
 
     networks: Networks
@@ -95,6 +96,7 @@ class Model:
     sizes: ModelConfig
     facts: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    label_offset: float = 0.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
@@ -130,7 +132,7 @@ class Model:
             channels = self.networks.generator(latent.to(self.device))[0].float().cpu()
             label = None
             if self.preprocessing.labels:
-                values = harden(channels[1:], self.preprocessing.labels).numpy()
+                values = harden(channels[1:], self.preprocessing.labels, self.label_offset).numpy()
                 label = Volume(values.astype(np.uint16), affine)
             image = np.round(self._to_units(channels[0].clamp(-1, 1).numpy()))
             yield Synthetic(Volume(image.astype(np.int16), affine), label, seed, number)
@@ -223,6 +225,7 @@ class Model:
             "medgan": __version__,
             "preprocessing": self.preprocessing.model_dump(),
             "model": self.sizes.model_dump(),
+            "label_offset": self.label_offset,
             "facts": self.facts,
             "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         }
@@ -245,6 +248,7 @@ class Model:
         try:
             files = {name: _read(folder, name, sha) for name, sha in config["sha256"].items()}
             facts = dict(config["facts"])
+            label_offset = float(config["label_offset"])
             preprocessing = Preprocessing.model_validate(config["preprocessing"])
             sizes = ModelConfig.model_validate(config["model"])
             networks = Networks.build(
@@ -263,7 +267,7 @@ class Model:
                 )
         except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
-        return cls(networks, preprocessing, sizes, facts, calibration,
+        return cls(networks, preprocessing, sizes, facts, calibration, label_offset,
                    torch.device(device))  # fmt: skip
 
     def _prepare(self, scan: str | Path | Volume) -> "MetaTensor":

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load, save
 from torch import Tensor
 
 from medgan.config import Preprocessing
+from medgan.data.labels import soften
 from medgan.data.manifest import Case
 from medgan.data.transforms import IMAGE, LABEL, geometry_chain, loader, quiet_monai
 from medgan.errors import DataError
@@ -44,35 +44,6 @@ class Batch(NamedTuple):
             self.labels.to(device, non_blocking=True),
             self.labelled.to(device, non_blocking=True),
         )
-
-
-def soften(label: Int[Tensor, "X Y Z"], values: tuple[int, ...]) -> Float[Tensor, "K X Y Z"]:
-    """Label map to soft channels in [-1, 1], one a value, without background.
-
-    One-hot edges are smoothed by [1 2 1] / 4 along each axis, because a generator cannot and
-    need not draw perfect steps, and a discriminator would look at nothing else.
-
-    Args:
-        label: label values.
-        values: the values that get a channel, in order.
-    """
-    onehot = torch.stack([label == value for value in values]).float()[:, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = 3
-        kernel = torch.tensor([0.25, 0.5, 0.25]).reshape(shape)
-        pad = [0] * 6
-        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = 1
-        onehot = F.conv3d(F.pad(onehot, pad, mode="replicate"), kernel)
-    return 2 * onehot[:, 0] - 1
-
-
-def harden(channels: Float[Tensor, "K X Y Z"], values: tuple[int, ...]) -> Int[Tensor, "X Y Z"]:
-    """Soft label channels back to a label map: the strongest of background and all labels."""
-    share = (channels + 1) / 2
-    background = 1 - share.sum(dim=0, keepdim=True)
-    winner = torch.cat([background, share]).argmax(dim=0)
-    return torch.tensor([0, *values], device=channels.device)[winner]
 
 
 class PreparedVolumes:
@@ -103,11 +74,21 @@ class PreparedVolumes:
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, bool]:
         """Image (1, X, Y, Z), label channels (K, X, Y, Z), whether there is a label map."""
-        item = self._read(self._cases[number])
-        image, label = item[IMAGE], item.get(LABEL)
+        image, label = self.arrays(number)
+        tensor = torch.from_numpy(image)
         if label is None:
-            return image, image.new_full((len(self.labels), *image.shape[1:]), -1.0), False
-        return image, soften(label, self.labels), True
+            return tensor, tensor.new_full((len(self.labels), *image.shape[1:]), -1.0), False
+        return tensor, soften(torch.from_numpy(label), self.labels), True
+
+    def arrays(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (1, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
+        item = self._read(self._cases[number])
+        return item[IMAGE], item.get(LABEL)
+
+    def label_map(self, number: int) -> Tensor | None:
+        """Label values (X, Y, Z) of a scan on the model's grid, or None without a label map."""
+        _, label = self.arrays(number)
+        return None if label is None else torch.from_numpy(label)
 
     def warm(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Computes whatever is not on disk yet."""
@@ -115,7 +96,7 @@ class PreparedVolumes:
             self._read(self._cases[number])
             progress(number + 1, len(self))
 
-    def _read(self, case: Case) -> dict[str, Tensor]:
+    def _read(self, case: Case) -> dict[str, np.ndarray]:
         key = json.dumps([case.sha256, case.label_sha256, self._policy])
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
         with suppress(FileNotFoundError, SafetensorError):
@@ -131,7 +112,7 @@ class _Prepare:
         self._image = geometry_chain(preprocessing, (IMAGE,))
         self._both = geometry_chain(preprocessing, (IMAGE, LABEL))
 
-    def __call__(self, case: Case) -> dict[str, Tensor]:
+    def __call__(self, case: Case) -> dict[str, np.ndarray]:
         paths = {IMAGE: case.image}
         if case.label and self._labelled:
             paths[LABEL] = case.label
@@ -139,9 +120,10 @@ class _Prepare:
             raise DataError("E_UNREADABLE", case.case, "the file is gone", "run medgan check again")
         chain = self._both if LABEL in paths else self._image
         item = chain(loader(tuple(paths))(paths))
-        prepared = {IMAGE: item[IMAGE].as_tensor().float().contiguous()}
+        prepared = {IMAGE: item[IMAGE].as_tensor().float().contiguous().numpy()}
         if LABEL in paths:
-            prepared[LABEL] = item[LABEL].as_tensor()[0].round().to(torch.int32).contiguous()
+            label = item[LABEL].as_tensor()[0].round().to(torch.int32)
+            prepared[LABEL] = label.contiguous().numpy()
         return prepared
 
 
@@ -166,17 +148,28 @@ class BatchStream:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1) as reader:
-            ahead: Future[Batch] = reader.submit(self._read, self.position)
+            ahead = reader.submit(self._read, self.position)
             while True:
-                batch = ahead.result()
+                images, label_maps, labelled = ahead.result()
                 self.position += self.size
                 ahead = reader.submit(self._read, self.position)
-                yield batch
+                yield self._batch(images, label_maps, labelled)
 
-    def _read(self, position: int) -> Batch:
-        items = [self.volumes[self.number(position + i)] for i in range(self.size)]
-        images, labels, labelled = zip(*items, strict=True)
-        return Batch(torch.stack(images), torch.stack(labels), torch.tensor(labelled))
+    def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
+        items = [self.volumes.arrays(self.number(position + i)) for i in range(self.size)]
+        images = np.stack([image for image, _ in items])
+        blank = np.zeros(images.shape[2:], np.int32)
+        label_maps = np.stack([blank if label is None else label for _, label in items])
+        return images, label_maps, np.array([label is not None for _, label in items])
+
+    def _batch(self, images: np.ndarray, label_maps: np.ndarray, labelled: np.ndarray) -> Batch:
+        volume = torch.from_numpy(images)
+        if not self.volumes.labels:
+            labels = volume.new_zeros((len(images), 0, *images.shape[2:]))
+        else:
+            labels = soften(torch.from_numpy(label_maps), self.volumes.labels)
+        return Batch(volume, labels, torch.from_numpy(labelled))
 
     def number(self, position: int) -> int:
         """Which volume stands at a position: a new permutation every pass."""

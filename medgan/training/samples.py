@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from medgan.config import TrainConfig
-from medgan.data.loaders import PreparedVolumes, harden
+from medgan.data.labels import harden, volume_keeping_offset
+from medgan.data.loaders import PreparedVolumes
 from medgan.metrics import band_features, diversity, kernel_distance
 from medgan.pictures import sample_grid
 from medgan.tracking.tracker import Tracker
@@ -31,6 +32,8 @@ class Reference:
         volumes: held-out real volumes, (M, 1, X, Y, Z).
         labels: label values in the order of the generator's label channels.
         label_volumes: mean voxels of each label in held-out label maps; empty without any.
+        label_offset: with which generated label channels become label maps, from training
+            label maps.
         floor: kernel distance of training volumes from the held-out ones; what is reached
             when fakes are as close to them as other real volumes.
         diversity: of the held-out real volumes.
@@ -40,6 +43,7 @@ class Reference:
     volumes: Tensor
     labels: tuple[int, ...]
     label_volumes: tuple[float, ...]
+    label_offset: float
     floor: float
     diversity: float
 
@@ -60,7 +64,8 @@ def make_reference(
     volumes = torch.stack([image for image, _, _ in items])
     seen = torch.stack([training[i][0] for i in range(min(len(training), len(held_out)))])
     labels = held_out.labels
-    maps = [harden(channels, labels) for _, channels, labelled in items if labels and labelled]
+    maps = _label_maps(held_out)
+    learned = _label_maps(training)
     generator = torch.Generator().manual_seed(seed + 1)
     count = max(2 * GRID, min(MOST, 2 * len(volumes)))
     latents = torch.randn(count, state.networks.generator.latent, generator=generator)
@@ -69,6 +74,7 @@ def make_reference(
         volumes,
         labels,
         _label_volumes(maps, labels) if maps else (),
+        volume_keeping_offset(learned, labels) if learned else 0.0,
         float(kernel_distance(band_features(volumes), band_features(seen))),
         float(diversity(volumes)),
     )
@@ -87,7 +93,11 @@ def look(
         seen = reference.volumes[:GRID].to(state.device)
         recons = networks.generator(networks.encoder(seen))[:, :1].float().cpu()
     images, seen = fakes[:, :1], seen.cpu()
-    maps = [harden(c, reference.labels) for c in fakes[:, 1:]] if reference.labels else []
+    maps = [
+        harden(channels, reference.labels, reference.label_offset)
+        for channels in fakes[:, 1:]
+        if reference.labels
+    ]
     share = float(diversity(images)) / max(reference.diversity, 1e-6)
     distance = kernel_distance(band_features(reference.volumes), band_features(images))
     figures = {
@@ -119,6 +129,11 @@ def look(
         f"{state.volumes_seen:,} volumes seen",
     )
     tracker.picture(path)
+
+
+def _label_maps(volumes: PreparedVolumes) -> list[Tensor]:
+    found = (volumes.label_map(i) for i in range(min(len(volumes), MOST)) if volumes.labels)
+    return [label_map for label_map in found if label_map is not None]
 
 
 def _label_volumes(maps: list[Tensor], labels: tuple[int, ...]) -> tuple[float, ...]:

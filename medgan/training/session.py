@@ -107,7 +107,9 @@ def train_model(
         **facts,
         **{name.removeprefix("samples/"): value for name, value in last.items()},
     }
-    Model(state.average, preprocessing, config.model, learned).save(model_folder)
+    model = Model(state.average, preprocessing, config.model, learned)
+    model.label_offset = reference.label_offset
+    model.save(model_folder)
     log.info("model: %s", model_folder)
     return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **last}
 

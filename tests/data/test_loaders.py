@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from medgan.config import Preprocessing
 from medgan.data import loaders
-from medgan.data.loaders import BatchStream, PreparedVolumes, harden, soften
+from medgan.data.labels import harden, soften, volume_keeping_offset
+from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case
 from medgan.data.transforms import Preparation
 from medgan.errors import DataError
@@ -274,3 +275,27 @@ def test_an_error_of_the_reader_reaches_the_training(
     with pytest.raises(DataError, match="E_UNREADABLE c-") as caught:
         next(iter(BatchStream(volumes, 2, 0)))
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_the_offset_keeps_the_volume_of_thin_label_maps() -> None:
+    maps = []
+    for shift in range(3):
+        label_map = torch.zeros(16, 16, 16, dtype=torch.int32)
+        label_map[3:13, 6 + shift : 8 + shift, 6:8] = 1
+        label_map[4:8, 2:6, 10:14] = 4
+        maps.append(label_map)
+
+    def volume(offset: float) -> int:
+        return sum(int((harden(soften(m, (1, 4)), (1, 4), offset) > 0).sum()) for m in maps)
+
+    wanted = sum(int((m > 0).sum()) for m in maps)
+    offset = volume_keeping_offset(maps, (1, 4))
+    assert volume(0.0) < 0.97 * wanted
+    assert abs(volume(offset) - wanted) < abs(volume(0.0) - wanted)
+
+
+def test_the_offset_of_a_half_space_is_nothing() -> None:
+    label_map = torch.zeros(16, 16, 16, dtype=torch.int32)
+    label_map[:8] = 1
+    assert volume_keeping_offset([label_map], (1,)) == 0.0
+    assert torch.equal(harden(soften(label_map, (1,)), (1,)).int(), label_map)
