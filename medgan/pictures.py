@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_SMOOTH = "bilinear"
 PLANES = ("sagittal", "coronal", "axial")
 LABEL_COLOURS = ("#4cc9f0", "#f9c74f", "#f94144", "#90be6d", "#b388eb", "#ff8fab")
 _INK, _PAPER = "#e8e8e8", "#111111"
@@ -52,10 +53,12 @@ def sample_grid(
     figure, axes = _canvas(3 + 3, columns, fakes.shape[1:], title)
     for column in range(len(fakes)):
         for axis in range(3):
-            draw_slice(axes[axis, column], fakes[column], axis, label=maps[column])
+            draw_slice(
+                axes[axis, column], fakes[column], axis, label=maps[column], interpolation=_SMOOTH
+            )
     for column in range(len(volumes)):
-        draw_slice(axes[3, column], volumes[column], 2)
-        draw_slice(axes[4, column], recons[column], 2)
+        draw_slice(axes[3, column], volumes[column], 2, interpolation=_SMOOTH)
+        draw_slice(axes[4, column], recons[column], 2, interpolation=_SMOOTH)
         draw_slice(axes[5, column], residuals[column], 2, low=0.0, high=0.6, colours="inferno")
     names = [f"sample\n{p}" for p in PLANES] + ["real", "recon-\nstruction", "residual"]
     for row, name in enumerate(names):
@@ -136,11 +139,14 @@ def draw_slice(
     label: np.ndarray | None = None,
     colours: str = "gray",
     aspect: float = 1.0,
+    interpolation: str = "nearest",
 ) -> None:
     """Draws one slice, the middle one unless told, with the outlines of its labels."""
     at = data.shape[axis] // 2 if position is None else position
     slices = plane(data, axis, at)
-    axes.imshow(slices, cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
+    axes.imshow(
+        slices, cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation=interpolation
+    )
     if label is None:
         return
     for value in (int(v) for v in np.unique(label) if v > 0):

@@ -3,124 +3,26 @@
 Steps hand over through files in one folder, so any of them can be run again alone.
 """
 
-import csv
-import io
 import logging
-import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 import medgan
-from medgan.config import Config, build, merge, read_yaml
+from medgan.config import build, merge, read_yaml
 from medgan.data.index import index
-from medgan.data.manifest import Manifest, Refusal
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
 from medgan.errors import ConfigError, DataError
 from medgan.files import locked, sweep, write_atomic
 from medgan.progress import counting
-
-if TYPE_CHECKING:
-    from medgan.model import Model
-    from medgan.tracking.mlflow import MlflowRun
+from medgan.run import MANIFEST, Run, facts, open_mlflow
 
 log = logging.getLogger(__name__)
-MANIFEST, RESOLVED = "manifest.json", "config.yaml"
-
-
-@dataclass
-class Run:
-    """What the steps of one pipeline share.
-
-    Attributes:
-        config: settings; a step may add what it found out.
-        results: what each step reports, for the end and for --json.
-        refusals: files that were left out.
-    """
-
-    config: Config
-    results: dict[str, Any] = field(default_factory=dict)
-    refusals: tuple[Refusal, ...] = ()
-    _models: dict[str, "Model"] = field(default_factory=dict)
-
-    @property
-    def out(self) -> Path:
-        """The folder that receives everything."""
-        return Path(self.config.out)
-
-    @property
-    def model_folder(self) -> Path:
-        """Where a training puts its model."""
-        return self.out / "model"
-
-    def manifest(self) -> Manifest:
-        """The manifest that the step `index` wrote."""
-        return Manifest.load(self.out / MANIFEST)
-
-    def model(self) -> "Model":
-        """The model to use, loaded once: the configured one, else the one trained here."""
-        from medgan.training.session import choose_device
-
-        uri = self.config.model_uri or str(self.model_folder)
-        if uri not in self._models:
-            device = choose_device(self.config.train.device)
-            self._models[uri] = medgan.load(uri, self.reading_uri(), device.type)
-        return self._models[uri]
-
-    def reading_uri(self) -> str:
-        """The tracking store that models come from; empty where there is none."""
-        from medgan.tracking.client import reading_uri
-
-        uri = self.config.tracking.uri
-        return "" if uri == "none" else uri or reading_uri(self.out)
-
-    def writing_uri(self) -> str:
-        """The tracking store that runs go to; empty when tracking is off."""
-        from medgan.tracking.client import writing_uri
-
-        uri = self.config.tracking.uri
-        return "" if uri == "none" else uri or writing_uri(self.out)
-
-    def closing_lines(self) -> list[str]:
-        """What to open and what to try next."""
-        made = (("index", "manifest"), ("generate", "folder"), ("score", "folder"))
-        lines = [
-            f"{step:9} {self.results[step][key]}"
-            for step, key in made
-            if key in self.results.get(step, {})
-        ]
-        if "report" in self.results:
-            lines.append(f"open      {self.results['report']['page']}")
-        registered = self.results.get("register", {})
-        model = registered.get("uri") or self.results.get("train", {}).get("model")
-        if model:
-            store = registered.get("tracking_uri", "")
-            more = f" --set tracking.uri={store}" if store else ""
-            lines += [
-                f"try       medgan generate {model} -n 100 -o runs/synthetic{more}",
-                f"try       medgan score {model} YOUR_SCANS -o runs/score{more}",
-            ]
-            if store.startswith("sqlite:///"):
-                lines.append(f"try       make ui STORE={store.removeprefix('sqlite:///')}")
-        return lines
-
-    def refuse(self, refusals: Sequence[Refusal]) -> None:
-        """Notes, logs and writes down what was left out."""
-        self.refusals = (*self.refusals, *refusals)
-        columns = ("case", "code", "what", "remedy")
-        _write_table(self.out / "refused.csv", [vars(r) for r in self.refusals], columns)
-        for r in refusals:
-            log.warning("refused %s %s: %s; %s", r.code, r.case, r.what, r.remedy)
-
-    def set(self, section: str, **values: Any) -> None:  # noqa: ANN401 - any setting
-        """Changes settings of one section for the steps to come."""
-        old = getattr(self.config, section)
-        self.config = self.config.model_copy(update={section: old.model_copy(update=values)})
+RESOLVED = "config.yaml"
 
 
 def phantoms(run: Run) -> None:
@@ -181,7 +83,7 @@ def train_step(run: Run) -> None:
     from medgan.training.session import train_model
 
     run.results["train"] = train_model(
-        run.config, run.manifest(), run.out, run.model_folder, _facts(), lambda: _mlflow(run)
+        run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run)
     )
 
 
@@ -198,7 +100,7 @@ def calibrate_step(run: Run) -> None:
     model.save(folder)
     run.results["calibrate"] = {"scans": len(cases), "model": str(folder)}
     log.info("calibrated on %d healthy scans: %s", len(cases), folder)
-    if "train" in run.results and (tracker := _mlflow(run)) is not None:
+    if "train" in run.results and (tracker := open_mlflow(run)) is not None:
         run.results["train"]["run"] = tracker.model(folder)
         tracker.finish()
 
@@ -207,7 +109,7 @@ def register_step(run: Run) -> None:
     """Records the model folder in MLflow and registers it under name and alias."""
     from medgan.tracking.registry import register
 
-    tracker = _mlflow(run)
+    tracker = open_mlflow(run)
     if tracker is None:
         log.info("tracking is off: the model is not registered")
         return
@@ -242,7 +144,7 @@ def generate_step(run: Run) -> None:
     settings = run.config.generate
     with counting("generating") as tick:
         folder = write_synthetic(
-            run.model(), run.out / settings.folder, settings.count, settings.seed, _facts(), tick
+            run.model(), run.out / settings.folder, settings.count, settings.seed, facts(), tick
         )
     run.results["generate"] = {"count": settings.count, "folder": str(folder)}
     log.info("%d synthetic scans: %s", settings.count, folder)
@@ -353,36 +255,3 @@ def find_pipeline(name: str) -> Path:
             return place
     names = sorted(p.stem for folder in places[1:] for p in folder.parent.glob("*.yaml"))
     raise ConfigError("E_MISSING", name, "no such pipeline", f"use a path or {', '.join(names)}")
-
-
-def git_revision() -> str:
-    """The revision of the checkout this package runs from, or an empty string."""
-    root = Path(medgan.__file__).parent.parent
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "--show-toplevel", "HEAD"], cwd=root,
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-        top, revision = answer.stdout.split("\n")[:2]
-        return revision if Path(top).resolve() == root.resolve() else ""
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return ""
-
-
-def _facts() -> dict[str, str]:
-    return {"medgan": medgan.__version__, "git_revision": git_revision() or "unknown"}
-
-
-def _mlflow(run: Run) -> "MlflowRun | None":
-    from medgan.tracking.mlflow import MlflowRun
-
-    uri = run.writing_uri()
-    return MlflowRun(uri, run.config.tracking.experiment, run.out) if uri else None
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
