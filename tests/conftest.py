@@ -27,7 +27,7 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data():
     """Folder of real scans; the test is skipped, saying so, where there is none."""
     folder = os.environ.get("MEDGAN_DATA", "")

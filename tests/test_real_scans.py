@@ -28,13 +28,8 @@ PSEUDONYMS = Pseudonyms(b"test")
 
 
 @pytest.fixture(scope="module")
-def hippocampi(request):
-    import os
-
-    folder = Path(os.environ.get("MEDGAN_DATA", "")) / "msd_hippocampus"
-    if not (folder / "dataset.json").is_file():
-        pytest.skip("MEDGAN_DATA names no folder of real scans")
-    return folder
+def hippocampi(real_data):
+    return real_data / "msd_hippocampus"
 
 
 @pytest.fixture(scope="module")
