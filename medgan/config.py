@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from medgan.errors import ConfigError
 
@@ -21,6 +29,7 @@ Count = Annotated[int, Field(gt=0)]
 Size = Annotated[int, Field(gt=0, multiple_of=16)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Percentiles = Annotated[tuple[Percentile, Percentile], AfterValidator(_rising)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Window = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
@@ -91,6 +100,21 @@ class ModelConfig(Section):
     )
     thin: int = Field(16, gt=0, description="channels at full resolution")
     blocks: int = Field(2, gt=0, description="residual blocks a stage")
+    detail: int = Field(
+        8, gt=0, description="how many of the thin channels come from a sub-pixel convolution"
+    )
+    patches: int = Field(
+        2, ge=0, description="stages of the discriminator, finest first, that judge every place"
+    )
+    minibatch_std: bool = Field(
+        False, description="show the discriminator how much the volumes of a batch differ"
+    )
+
+    @model_validator(mode="after")
+    def _some_channels_are_up_sampled(self) -> "ModelConfig":
+        if self.detail >= self.thin:
+            raise ValueError("detail must be smaller than thin")
+        return self
 
 
 class TrainConfig(Section):
@@ -98,6 +122,12 @@ class TrainConfig(Section):
 
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
+    growth: tuple[Share, ...] = Field(
+        (0.15, 0.4),
+        max_length=3,
+        description="shares of the training at which the size of the volumes doubles; () trains "
+        "at full size throughout",
+    )
     batch: int = Field(8, gt=1, description="volumes a step")
     learning_rate: Positive = Field(2e-4, description="Adam's, before the fall in the second half")
     warmup: int = Field(
@@ -105,8 +135,25 @@ class TrainConfig(Section):
         ge=0,
         description="volumes over which the learning rate rises; gamma is doubled twice as long",
     )
-    gamma: Positive = Field(50.0, description="weight of the penalties R1 and R2")
-    penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
+    objective: Literal["relativistic", "wgan-gp", "hinge", "non-saturating", "least-squares"] = (
+        Field("relativistic", description="adversarial objective")
+    )
+    penalty: Literal["r1+r2", "r1", "gp"] = Field(
+        "r1+r2",
+        description="gradient penalty: zero-centred on reals and fakes, on reals alone, or "
+        "one-centred between them",
+    )
+    gamma: Positive = Field(
+        50.0, description="weight of the penalty, halved in the loss; gp's lambda is its half"
+    )
+    penalty_every: int = Field(4, gt=0, description="steps from one penalty to the next")
+    patch_weight: float = Field(
+        1.0, ge=0, description="weight of each patch head's objective beside the whole's"
+    )
+    patch_gamma: Positive = Field(0.5, description="as gamma, for the logits of patches")
+    encoder_every: int = Field(
+        2, gt=0, description="generator steps from one encoder step to the next"
+    )
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
     latent: float = Field(0.5, ge=0, description="weight of the latent loss")
     ema_half_life: Positive = Field(

@@ -1,19 +1,23 @@
-"""Adversarial objective, gradient penalty and reconstruction: tensors in, tensor out."""
+"""Adversarial objectives, gradient penalties and reconstruction: tensors in, tensor out."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
+
+Logits = Float[Tensor, "..."]
+Scalar = Float[Tensor, ""]
 
 
-def relativistic_discriminator_loss(
-    real_logits: Float[Tensor, " B"], fake_logits: Float[Tensor, " B"]
-) -> Float[Tensor, ""]:
-    """RpGAN loss of the discriminator, pairing each real volume with one fake.
+def relativistic_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """RpGAN loss of the discriminator, pairing each real logit with one of a fake.
 
     Args:
-        real_logits: shape (B,).
-        fake_logits: shape (B,).
+        real_logits: any shape.
+        fake_logits: the same shape.
 
     Returns:
         Scalar, mean over the pairs.
@@ -23,26 +27,108 @@ def relativistic_discriminator_loss(
     return softplus(fake_logits - real_logits).mean()
 
 
-def relativistic_generator_loss(
-    real_logits: Float[Tensor, " B"], fake_logits: Float[Tensor, " B"]
-) -> Float[Tensor, ""]:
+def relativistic_generator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
     """RpGAN loss of the generator: the discriminator's with the roles exchanged.
-
-    Args:
-        real_logits: shape (B,).
-        fake_logits: shape (B,).
-
-    Returns:
-        Scalar, mean over the pairs.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, eq. 2.
     """
     return softplus(real_logits - fake_logits).mean()
 
 
-def gradient_penalty(
-    logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]
-) -> Float[Tensor, ""]:
+def wasserstein_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Negative estimate of the Wasserstein distance, unbounded below.
+
+    Reference: Arjovsky et al. 2017, arXiv 1701.07875, eq. 3.
+    """
+    return fake_logits.mean() - real_logits.mean()
+
+
+def negative_logit_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Loss of the generator in WGAN and with the hinge: the fakes' logits, negated."""
+    return -fake_logits.mean()
+
+
+def hinge_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Reals below 1 and fakes above -1 cost what they lack.
+
+    Reference: Lim and Ye 2017, arXiv 1705.02894, eq. 3; Miyato et al. 2018, arXiv 1802.05957.
+    """
+    return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
+
+
+def logistic_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Cross-entropy of calling reals real and fakes fake.
+
+    Reference: Goodfellow et al. 2014, arXiv 1406.2661, eq. 1.
+    """
+    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+
+def non_saturating_generator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Cross-entropy of calling fakes real.
+
+    Reference: Goodfellow et al. 2014, arXiv 1406.2661, section 3.
+    """
+    return softplus(-fake_logits).mean()
+
+
+def least_squares_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Half the squared distances of reals from 1 and of fakes from 0.
+
+    Reference: Mao et al. 2017, arXiv 1611.04076, eq. 9.
+    """
+    return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
+
+
+def least_squares_generator_loss(real_logits: Logits, fake_logits: Logits) -> Scalar:
+    """Half the squared distance of fakes from 1.
+
+    Reference: Mao et al. 2017, arXiv 1611.04076, eq. 9.
+    """
+    return (fake_logits - 1).square().mean() / 2
+
+
+class Objective(NamedTuple):
+    """What discriminator and generator minimise; both are given real and fake logits."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+
+
+OBJECTIVES = {
+    "relativistic": Objective(relativistic_discriminator_loss, relativistic_generator_loss),
+    "wgan-gp": Objective(wasserstein_discriminator_loss, negative_logit_loss),
+    "hinge": Objective(hinge_discriminator_loss, negative_logit_loss),
+    "non-saturating": Objective(logistic_discriminator_loss, non_saturating_generator_loss),
+    "least-squares": Objective(least_squares_discriminator_loss, least_squares_generator_loss),
+}
+
+
+def probe(
+    judgement: Sequence[Float[Tensor, "B _"]], weights: Sequence[float], random: torch.Generator
+) -> Float[Tensor, " B"]:
+    """One number a volume whose squared gradient stands for that of all logits of a judgement.
+
+    The logits of each head are summed with random signs: the expected squared gradient of the
+    sum is the mean over the head of every logit's own (Hutchinson's estimator), for the price
+    of a single logit.
+
+    Args:
+        judgement: logits of each head, (B, P).
+        weights: of each head's mean squared gradient.
+        random: source of the signs, on the CPU; none are drawn for heads of one logit.
+    """
+    total = judgement[0].new_zeros(len(judgement[0]))
+    for logits, weight in zip(judgement, weights, strict=True):
+        signs = torch.ones(1)
+        if logits.shape[1] > 1:
+            signs = torch.randint(0, 2, logits.shape, generator=random) * 2.0 - 1
+        scale = (weight / logits.shape[1]) ** 0.5
+        total = total + scale * (signs.to(logits.device) * logits).sum(dim=1)
+    return total
+
+
+def gradient_penalty(logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]) -> Scalar:
     """Zero-centred gradient penalty: R1 on real volumes, R2 on fakes.
 
     The square is summed over the voxels of a volume and averaged over volumes; the factor
@@ -59,6 +145,30 @@ def gradient_penalty(
     """
     (gradient,) = torch.autograd.grad(logits.sum(), volume, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3, 4)).mean()
+
+
+def one_centred_penalty(logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]) -> Scalar:
+    """Squared distance of the gradient's norm from 1, for volumes between real and fake.
+
+    Args:
+        logits: shape (B,), computed from `volume`, which requires a gradient.
+        volume: shape (B, C, X, Y, Z), from `between`.
+
+    Returns:
+        Scalar that can be differentiated once more; the factor lambda is the caller's.
+
+    Reference: Gulrajani et al. 2017, arXiv 1704.00028, eq. 3.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), volume, create_graph=True)
+    norm = (gradient.float().square().sum(dim=(1, 2, 3, 4)) + 1e-12).sqrt()
+    return (norm - 1).square().mean()
+
+
+def between(
+    real: Float[Tensor, "B C X Y Z"], fake: Float[Tensor, "B C X Y Z"], share: Float[Tensor, " B"]
+) -> Float[Tensor, "B C X Y Z"]:
+    """Points on the lines from real to fake volumes; `share` 0 is real, 1 is fake."""
+    return torch.lerp(real, fake, share[:, None, None, None, None])
 
 
 def reconstruction_loss(

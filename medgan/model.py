@@ -126,10 +126,9 @@ class Model:
         affine = self._synthetic_affine()
         for number in range(first, first + count):
             state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-            latent = torch.randn(
-                1, self.sizes.latent, generator=torch.Generator().manual_seed(state)
-            )
-            channels = self.networks.generator(latent.to(self.device))[0].float().cpu()
+            random = torch.Generator().manual_seed(state)
+            latent = torch.randn(1, self.sizes.latent, generator=random).to(self.device)
+            channels = self.networks.generator(latent, random)[0].float().cpu()
             label = None
             if self.preprocessing.labels:
                 values = harden(channels[1:], self.preprocessing.labels, self.label_offset).numpy()

@@ -56,7 +56,7 @@ CONFIG = build(TINY)
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
 
 
-def fresh_state(seed: int = 0, **sizes: int) -> TrainingState:
+def fresh_state(seed: int = 0, **sizes: object) -> TrainingState:
     """A tiny training at its start, labels learned."""
     model = CONFIG.model.model_copy(update=sizes)
     train = CONFIG.train.model_copy(update={"seed": seed})

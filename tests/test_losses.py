@@ -5,8 +5,12 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from medgan.losses import (
+    OBJECTIVES,
+    between,
     gradient_penalty,
     latent_loss,
+    one_centred_penalty,
+    probe,
     reconstruction_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
@@ -136,3 +140,76 @@ def test_reconstruction_loss_averages_over_voxels():
     recon = volume.clone()
     recon[1, 0, 1, 0, 1] = 8.0
     assert reconstruction_loss(volume, recon).item() == pytest.approx(8 / 16)
+
+
+CLOSED_FORMS = {
+    "relativistic": (
+        lambda r, f: math.log1p(math.exp(f - r)),
+        lambda r, f: math.log1p(math.exp(r - f)),
+    ),
+    "wgan-gp": (lambda r, f: f - r, lambda r, f: -f),
+    "hinge": (lambda r, f: max(0, 1 - r) + max(0, 1 + f), lambda r, f: -f),
+    "non-saturating": (
+        lambda r, f: math.log1p(math.exp(-r)) + math.log1p(math.exp(f)),
+        lambda r, f: math.log1p(math.exp(-f)),
+    ),
+    "least-squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda r, f: (f - 1) ** 2 / 2),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_objective_agrees_with_its_closed_form(name, generator):
+    real, fake = 2 * torch.randn(2, 9, generator=generator, dtype=torch.float64)
+    for loss, form in zip(OBJECTIVES[name], CLOSED_FORMS[name], strict=True):
+        expected = [form(float(r), float(f)) for r, f in zip(real, fake, strict=True)]
+        assert float(loss(real, fake)) == pytest.approx(sum(expected) / 9)
+        assert float(loss(real.view(3, 3), fake.view(3, 3))) == pytest.approx(sum(expected) / 9)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_objective_pulls_the_two_networks_against_each_other(name):
+    real = torch.tensor([0.3, -0.2], requires_grad=True)
+    fake = torch.tensor([0.1, -0.4], requires_grad=True)
+    objective = OBJECTIVES[name]
+    critic = torch.autograd.grad(objective.discriminator(real, fake), (real, fake))
+    (builder,) = torch.autograd.grad(objective.generator(real, fake), fake)
+    assert (critic[0] < 0).all()
+    assert (builder < 0).all()
+    if name != "least-squares":  # which pulls fakes to 0 from either side
+        assert (critic[1] > 0).all()
+
+
+def test_the_one_centred_penalty_of_a_linear_critic_is_its_norms_distance_from_one(generator):
+    weight = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
+    for scale in (1.0, 1 / weight.norm()):
+        volume = volumes(generator)
+        penalty = one_centred_penalty((scale * weight * volume).sum(dim=(1, 2, 3, 4)), volume)
+        assert penalty.item() == pytest.approx(
+            (scale * weight.norm() - 1).item() ** 2, rel=1e-5, abs=1e-6
+        )
+
+
+def test_points_between_lie_on_the_line_from_real_to_fake(generator):
+    real, fake = torch.randn(2, 3, *SHAPE, generator=generator)
+    middle = between(real, fake, torch.tensor([0.0, 1.0, 0.25]))
+    assert torch.equal(middle[0], real[0])
+    assert torch.allclose(middle[1], fake[1])
+    assert torch.allclose(middle[2], 0.75 * real[2] + 0.25 * fake[2], atol=1e-6)
+
+
+def test_a_probes_squared_gradient_is_on_average_the_mean_of_every_logits_own(generator):
+    mixing = torch.randn(6, 4 * 6 * 5, generator=generator, dtype=torch.float64)
+    volume = volumes(generator, 1)
+    logits = volume.flatten(1) @ mixing.T
+    draws = [gradient_penalty(probe([logits], [0.3], generator), volume).item() for _ in range(600)]
+    expected = 0.3 * mixing.square().sum(dim=1).mean().item()
+    assert sum(draws) / 600 == pytest.approx(expected, rel=0.05)
+
+
+def test_a_probe_of_single_logits_is_their_sum_and_draws_nothing(generator):
+    before = generator.get_state()
+    first, second = torch.randn(2, 3, 1)
+    assert torch.allclose(
+        probe([first, second], [1.0, 4.0], generator), first[:, 0] + 2 * second[:, 0]
+    )
+    assert torch.equal(generator.get_state(), before)

@@ -4,15 +4,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.models.blocks import SLOPE, ResidualBlock, Upsample, convolution, leaky_relu
+from medgan.models.blocks import (
+    SLOPE,
+    Noise,
+    ResidualBlock,
+    SubPixel,
+    Upsample,
+    convolution,
+    double,
+    leaky_relu,
+)
 
 
 class Generator(nn.Module):
     """Maps a latent to a volume and, where labels are learned, to soft label channels.
 
     The latent shapes a learned coarse basis and scales every stage. All wide stages run at
-    half resolution or below; the full resolution gets an up-sampling of a few channels and
-    two convolutions. The output is linear: intensities are learned into [-1, 1], not squashed.
+    half resolution or below. The full resolution gets a few channels, up-sampled and from a
+    sub-pixel convolution, and two convolutions. Each resolution adds what it knows to the
+    doubled volume of the one before, starting from nothing, so that a generator trained on
+    halved volumes goes on at twice the size as if nothing had happened. The output is linear:
+    intensities are learned into [-1, 1], not squashed.
 
     Args:
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of stages.
@@ -21,9 +33,12 @@ class Generator(nn.Module):
         widths: channels of the stages, finest (half resolution) first.
         thin: channels at full resolution.
         blocks: residual blocks a stage.
+        detail: how many of the thin channels come from a sub-pixel convolution; the others
+            are up-sampled.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
-        normalisation, no output non-linearity), carried to 3D.
+        normalisation, no output non-linearity), carried to 3D; the sum over resolutions,
+        Karras et al. 2020, arXiv 1912.04958, section 4.1.
     """
 
     def __init__(
@@ -34,6 +49,7 @@ class Generator(nn.Module):
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
+        detail: int,
     ) -> None:
         super().__init__()
         coarse_first = widths[::-1]
@@ -47,20 +63,49 @@ class Generator(nn.Module):
             nn.init.normal_(scale.weight, std=0.25 * latent**-0.5)  # pyright: ignore
             nn.init.zeros_(scale.bias)  # pyright: ignore
         depth = blocks * len(widths)
+        self.noises = nn.ModuleList(Noise(w) for w in (*coarse_first, thin))
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in coarse_first
         )
         self.ups = nn.ModuleList(
-            Upsample(a, b) for a, b in zip(coarse_first, (*coarse_first[1:], thin), strict=True)
+            Upsample(a, b)
+            for a, b in zip(coarse_first, (*coarse_first[1:], thin - detail), strict=True)
         )
+        self.detail = SubPixel(widths[0], detail)
         gain = (2 / (1 + SLOPE**2)) ** 0.5
-        self.thin = convolution(thin, thin)
-        self.out = convolution(thin, out_channels, gain=gain)
+        self.thin = convolution(thin, thin, gain=gain)
+        self.heads = nn.ModuleList(
+            convolution(w, out_channels, kernel=1, gain=float(number == 0))
+            for number, w in enumerate(coarse_first[1:])
+        )
+        self.out = convolution(thin, out_channels, gain=0.0)
 
-    def forward(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B C X Y Z"]:
-        """Latents (B, L) to image and label channels (B, C, X, Y, Z)."""
+    def forward(
+        self,
+        latent: Float[Tensor, "B L"],
+        random: torch.Generator | None = None,
+        octave: int = 0,
+    ) -> Float[Tensor, "B C X Y Z"]:
+        """Latents (B, L) to image and label channels (B, C, X, Y, Z).
+
+        Args:
+            latent: standard normal.
+            random: source of the noise, on the CPU; without it there is none, and the volume
+                is a function of the latent alone.
+            octave: how many times the volume is halved; the finer layers are then left out.
+        """
         x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
-        for scale, stage, up in zip(self.scales, self.stages, self.ups, strict=True):
-            x = x * (1 + scale(latent))[:, :, None, None, None]
-            x = up(stage(x))
-        return self.out(leaky_relu(self.thin(x)))
+        volume = None
+        for number in range(len(self.stages) - max(0, octave - 1)):
+            if number:
+                x = self.ups[number - 1](x)
+            x = x * (1 + self.scales[number](latent))[:, :, None, None, None]
+            x = self.stages[number](self.noises[number](x, random))
+            if number:
+                layer = self.heads[number - 1](leaky_relu(x))
+                volume = layer if volume is None else double(volume) + layer
+        if octave == 0:
+            x = torch.cat([self.ups[-1](x), self.detail(x)], dim=1)
+            x = self.thin(leaky_relu(self.noises[-1](x, random)))
+            volume = double(volume) + self.out(leaky_relu(x))
+        return volume

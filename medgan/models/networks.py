@@ -27,6 +27,9 @@ class Networks:
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
+        detail: int,
+        patches: int,
+        minibatch_std: bool,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
@@ -37,11 +40,14 @@ class Networks:
             widths: channels of the stages, finest (half resolution) first.
             thin: channels at full resolution.
             blocks: residual blocks a stage; the encoder has half as many.
+            detail: how many of the generator's thin channels come from a sub-pixel convolution.
+            patches: stages of the discriminator that also judge every place.
+            minibatch_std: whether the discriminator sees how much a batch varies.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks),
+            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail),
             Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2)),
-            Discriminator(shape, 1, widths, thin, blocks),
+            Discriminator(shape, 1, widths, thin, blocks, patches, minibatch_std),
         )
 
     def modules(self) -> dict[str, nn.Module]:

@@ -86,13 +86,17 @@ def look(
 ) -> None:
     """Writes and records a picture and the figures of the moment; raises the diversity alarm."""
     networks = state.average
+    noise = torch.Generator().manual_seed(config.seed + 1)
     with autocast(state, config):
         fakes = torch.cat(
-            [networks.generator(z).float().cpu() for z in reference.latents.split(config.batch)]
+            [
+                networks.generator(z, noise).float().cpu()
+                for z in reference.latents.split(config.batch)
+            ]
         )
         seen = reference.volumes[:GRID].to(state.device)
         recons = networks.generator(networks.encoder(seen))[:, :1].float().cpu()
-    images, seen = fakes[:, :1], seen.cpu()
+    images, seen = fakes[:, :1].clamp(-1, 1), seen.cpu()
     maps = [
         harden(channels, reference.labels, reference.label_offset)
         for channels in fakes[:, 1:]

@@ -1,6 +1,6 @@
 """One step of the discriminators, one of generator and encoder, one of the average."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,12 +10,15 @@ from medgan.augment import corrupt, draw_corruption
 from medgan.config import TrainConfig
 from medgan.data.loaders import Batch
 from medgan.losses import (
+    OBJECTIVES,
+    between,
     gradient_penalty,
     latent_loss,
+    one_centred_penalty,
+    probe,
     reconstruction_loss,
-    relativistic_discriminator_loss,
-    relativistic_generator_loss,
 )
+from medgan.models.blocks import halve
 from medgan.models.discriminator import Discriminator
 from medgan.training.state import TrainingState
 
@@ -28,67 +31,75 @@ random start behind."""
 def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> Scalars:
     """Shows real and fake volumes to the discriminators and moves them once.
 
-    Every `penalty_every`-th step adds R1 and R2. Those are second derivatives and run in
-    fp32; the other steps run under autocast.
+    Every `penalty_every`-th step adds the gradient penalty.
     """
-    penalize = (state.volumes_seen // config.batch) % config.penalty_every == 0
+    every = config.penalty_every if octave(state, config) == 0 else 1
+    penalize = (state.volumes_seen // config.batch) % every == 0
+    objective = OBJECTIVES[config.objective].discriminator
+    size = octave(state, config)
+    batch = halved(batch, size)
     with torch.no_grad(), autocast(state, config):
-        fake = state.networks.generator(state.draw_latents(len(batch.volume)))
+        latent = state.draw_latents(len(batch.volume))
+        fake = state.networks.generator(latent, state.random, size)
     fake = fake.float()
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
     for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
-        if penalize:
-            real_pair = real_pair.detach().requires_grad_(True)
-            fake_pair = fake_pair.detach().requires_grad_(True)
-            real_logits, fake_logits = critic(real_pair), critic(fake_pair)
-            r1 = gradient_penalty(real_logits, real_pair)
-            r2 = gradient_penalty(fake_logits, fake_pair)
-            loss = loss + gamma(state, config) / 2 * (r1 + r2)
-            scalars |= {f"{name}/r1": r1, f"{name}/r2": r2}
-        else:
-            with autocast(state, config):
-                real_logits, fake_logits = critic(real_pair), critic(fake_pair)
-            real_logits, fake_logits = real_logits.float(), fake_logits.float()
-        adversarial = relativistic_discriminator_loss(real_logits, fake_logits)
+        real_pair = real_pair.detach().requires_grad_(penalize)
+        fake_pair = fake_pair.detach().requires_grad_(penalize)
+        with autocast(state, config):
+            real, unreal = critic.judge(real_pair), critic.judge(fake_pair)
+        adversarial = _over_heads(objective, real, unreal, config)
         loss = loss + adversarial
         scalars[f"{name}/loss"] = adversarial
-        scalars[f"{name}/gap"] = (real_logits - fake_logits).mean()
+        scalars[f"{name}/gap"] = (real[0] - unreal[0]).mean()
+        if len(real) > 1:
+            scalars[f"{name}/patch_gap"] = torch.stack(
+                [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
+            ).mean()
+        if penalize:
+            pairs = [(real_pair, real), (fake_pair, unreal)]
+            for kind, penalty in _penalties(state, critic, pairs, config).items():
+                loss = loss + gamma(state, config) / 2 * penalty
+                scalars[f"{name}/{kind}"] = penalty
     _move(state.critic_optimizer, loss, learning_rate(state, config))
     state.volumes_seen += len(batch.volume)
     return {key: value.detach() for key, value in scalars.items()}
 
 
 def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> Scalars:
-    """Moves generator and encoder once, against the discriminators as they stand.
+    """Moves the generator, and every `encoder_every`-th time the encoder with it.
 
-    The generator earns realism (relativistic, paired with fresh real volumes), a latent that
-    can be read back from the fake, and, with the encoder, the clean volume restored from a
-    corrupted one.
+    The generator earns realism against the discriminators as they stand (where the objective
+    pairs, with fresh real volumes), and with the encoder a latent that can be read back from
+    the fake and the clean volume restored from a corrupted one.
     """
     networks = state.networks
+    objective = OBJECTIVES[config.objective].generator
+    size = octave(state, config)
+    batch = halved(batch, size)
     latent = state.draw_latents(len(batch.volume))
-    corruption = draw_corruption(batch.volume, state.random)
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
     critics: list[nn.Module] = [networks.discriminator]
     critics += [state.pair_discriminator] if state.pair_discriminator else []
     with frozen(critics), autocast(state, config):
-        fake = networks.generator(latent)
+        fake = networks.generator(latent, state.random, size)
         for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
             with torch.no_grad():
-                real_logits = critic(real_pair).float()
-            adversarial = relativistic_generator_loss(real_logits, critic(fake_pair).float())
+                real = critic.judge(real_pair)
+            adversarial = _over_heads(objective, real, critic.judge(fake_pair), config)
             loss = loss + adversarial
             scalars[f"generator/{name}"] = adversarial
-        recovered = networks.encoder(fake[:, :1]).float()
-        spoiled = corrupt(batch.volume, corruption)
-        recon = networks.generator(networks.encoder(spoiled))[:, :1].float()
-    read_back = latent_loss(latent, recovered)
-    restored = reconstruction_loss(batch.volume, recon)
-    loss = loss + config.latent * read_back + config.reconstruction * restored
+        if (state.volumes_seen // config.batch) % config.encoder_every == 0:
+            spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
+            recovered = networks.encoder(fake[:, :1]).float()
+            recon = networks.generator(networks.encoder(spoiled), octave=size)[:, :1].float()
+            read_back = latent_loss(latent, recovered)
+            restored = reconstruction_loss(batch.volume, recon)
+            loss = loss + config.latent * read_back + config.reconstruction * restored
+            scalars |= {"generator/latent": read_back, "generator/reconstruction": restored}
     _move(state.generator_optimizer, loss, learning_rate(state, config))
-    scalars |= {"generator/latent": read_back, "generator/reconstruction": restored}
     return {key: value.detach() for key, value in scalars.items()}
 
 
@@ -118,8 +129,26 @@ def learning_rate(state: TrainingState, config: TrainConfig) -> float:
 
 
 def gamma(state: TrainingState, config: TrainConfig) -> float:
-    """Penalty weight: doubled while the networks still find each other."""
-    return config.gamma * (2 if state.volumes_seen < 2 * config.warmup else 1)
+    """Penalty weight: doubled while the networks still find each other.
+
+    An eighth of the voxels have an eighth of the distances, so each halving divides it by 8:
+    the penalty of a discriminator that halves its input itself would be the same.
+    """
+    early = 2 if state.volumes_seen < 2 * config.warmup else 1
+    return config.gamma * early / 8 ** octave(state, config)
+
+
+def octave(state: TrainingState, config: TrainConfig) -> int:
+    """How many times volumes are halved at this point of the training."""
+    most = len(state.networks.generator.heads)
+    return min(most, sum(progress(state, config) < share for share in config.growth))
+
+
+def halved(batch: Batch, times: int) -> Batch:
+    """The batch with its volumes and labels halved so many times."""
+    for _ in range(times):
+        batch = batch._replace(volume=halve(batch.volume), labels=halve(batch.labels))
+    return batch
 
 
 def autocast(state: TrainingState, config: TrainConfig) -> torch.autocast:
@@ -137,6 +166,45 @@ def frozen(modules: list[nn.Module]) -> Iterator[None]:
     finally:
         for module in modules:
             module.requires_grad_(True)
+
+
+def _over_heads(
+    objective: Callable[[Tensor, Tensor], Tensor],
+    real: list[Tensor],
+    fake: list[Tensor],
+    config: TrainConfig,
+) -> Tensor:
+    """The objective of the whole, plus those of the patch heads by their weight."""
+    losses = [objective(r, f) for r, f in zip(real, fake, strict=True)]
+    return losses[0] + config.patch_weight * sum(losses[1:], losses[0].new_zeros(()))
+
+
+def _penalties(
+    state: TrainingState,
+    critic: Discriminator,
+    pairs: list[tuple[Tensor, list[Tensor]]],
+    config: TrainConfig,
+) -> Scalars:
+    """The gradient penalties of the configuration, each still without its weight.
+
+    `pairs` holds volumes that require a gradient and the judgement of them: real, then fake.
+    """
+    patch = config.patch_gamma / config.gamma
+
+    def probed(judgement: list[Tensor]) -> Tensor:
+        return probe(judgement, [1.0, *[patch] * (len(judgement) - 1)], state.random)
+
+    with autocast(state, config):
+        if config.penalty == "gp":
+            (real, _), (fake, _) = pairs
+            share = torch.rand(len(real), generator=state.random).to(real.device)
+            volume = between(real, fake, share).detach().requires_grad_(True)
+            return {"gp": one_centred_penalty(probed(critic.judge(volume)), volume)}
+        kinds = config.penalty.split("+")
+        return {
+            kind: gradient_penalty(probed(judgement), volume)
+            for kind, (volume, judgement) in zip(kinds, pairs, strict=False)
+        }
 
 
 def _judgements(

@@ -6,7 +6,7 @@ from medgan.models.generator import Generator
 
 def make(shape=(16, 48, 32), channels=3, widths=(4, 6, 8, 10)):
     torch.manual_seed(0)
-    return Generator(shape, channels, latent=7, widths=widths, thin=4, blocks=1)
+    return Generator(shape, channels, latent=7, widths=widths, thin=4, blocks=1, detail=2)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,17 @@ def test_intensities_are_not_squashed():
     with torch.no_grad():
         net.out.bias.fill_(50.0)
     assert net(torch.zeros(1, 7)).mean().item() > 10
+
+
+def test_noise_is_drawn_from_the_source_given_and_left_out_without_one(generator):
+    net = make()
+    with torch.no_grad():
+        net.out.weight.normal_(0, 0.1)
+    latent = torch.randn(1, 7, generator=generator)
+
+    def draw(seed):
+        return net(latent, torch.Generator().manual_seed(seed)).detach()
+
+    assert torch.equal(draw(1), draw(1))
+    assert (draw(1) - draw(2)).abs().mean() > 1e-3
+    assert torch.equal(net(latent), net(latent))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from medgan.losses import gradient_penalty
+from medgan.losses import gradient_penalty, probe
+from medgan.models.blocks import double, halve
 from medgan.models.networks import Networks
 
 SHAPE, LATENT = (16, 48, 32), 7
@@ -9,7 +10,9 @@ SHAPE, LATENT = (16, 48, 32), 7
 
 def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0):
     torch.manual_seed(seed)
-    return Networks.build(SHAPE, labels, LATENT, widths, thin=4, blocks=blocks)
+    return Networks.build(
+        SHAPE, labels, LATENT, widths, 4, blocks, detail=2, patches=2, minibatch_std=False
+    )
 
 
 def perturb(networks):
@@ -64,9 +67,10 @@ def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=generator)
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
-    fake = networks.generator(latent)
+    fake = networks.generator(latent, generator)
     recon = networks.generator(networks.encoder(volume))
-    loss = networks.discriminator(fake[:, :1]).sum() + (recon[:, :1] - volume).abs().mean()
+    verdicts = networks.discriminator.judge(fake[:, :1])
+    loss = sum(v.sum() for v in verdicts) + (recon[:, :1] - volume).abs().mean()
     (loss + fake[:, 1:].square().mean()).backward()
     for name, module in networks.modules().items():
         for key, parameter in module.named_parameters():
@@ -86,7 +90,8 @@ def test_networks_run_under_bf16_autocast_close_to_fp32(generator):
             fake = networks.generator(latent)
             logits = networks.discriminator(fake[:, :1])
             recovered = networks.encoder(fake[:, :1])
-    assert fake.dtype == logits.dtype == recovered.dtype == torch.bfloat16
+    assert fake.dtype == recovered.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
     assert torch.isfinite(recovered).all()
     assert (fake.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
@@ -114,9 +119,38 @@ def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
     networks = make()
     perturb(networks)
     volume = torch.randn(2, 1, *SHAPE, generator=generator, requires_grad=True)
-    penalty = gradient_penalty(networks.discriminator(volume), volume)
+    verdicts = networks.discriminator.judge(volume)
+    penalty = gradient_penalty(probe(verdicts, [1.0, 1.0, 1.0], generator), volume)
     penalty.backward()
     assert penalty.item() > 0
     for key, parameter in networks.discriminator.named_parameters():
         if key.endswith("weight"):
             assert parameter.grad.abs().max() > 0, key
+
+
+@pytest.mark.parametrize("octave", [1, 2, 3])
+def test_fresh_networks_of_half_the_size_go_on_at_twice_the_size_as_if_nothing_happened(
+    octave, generator
+):
+    networks = make()
+    latent = torch.randn(2, LATENT, generator=generator)
+    with torch.no_grad():
+        coarse = networks.generator(latent, octave=octave)
+        fine = networks.generator(latent, octave=octave - 1)
+        assert coarse.std() > 0.1
+        assert torch.allclose(double(coarse), fine)
+        assert [n * 2**octave for n in coarse.shape[2:]] == list(SHAPE)
+        volume = torch.randn(2, 1, *fine.shape[2:], generator=generator)
+        small = halve(volume)
+        for net in (networks.discriminator, networks.encoder):
+            assert torch.allclose(net(volume), net(small), atol=1e-6)
+        assert not torch.allclose(
+            networks.discriminator(volume), networks.discriminator(volume.flip(2)), rtol=1e-3
+        )
+
+
+def test_volumes_of_any_size_move_only_the_layers_they_pass(generator):
+    networks = make()
+    networks.generator(torch.randn(1, LATENT, generator=generator), octave=2).sum().backward()
+    assert networks.generator.out.weight.grad is None
+    assert networks.generator.basis.grad is not None

@@ -2,12 +2,14 @@ import pytest
 import torch
 
 from medgan.data.loaders import Batch
+from medgan.losses import OBJECTIVES
 from medgan.training.steps import (
     average_step,
     discriminator_step,
     gamma,
     generator_step,
     learning_rate,
+    octave,
     progress,
 )
 from tests.builders import CONFIG, advance, fresh_state
@@ -66,12 +68,65 @@ def test_the_scoring_discriminator_never_sees_label_channels():
     assert losses[0] == losses[1]
 
 
-def test_penalties_come_every_second_step():
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_penalties_come_as_often_as_asked(every):
     state = fresh_state()
-    seen = [
-        "critic/r1" in discriminator_step(state, batch([True, True]), CONFIG.train)
-        for _ in range(4)
-    ]
+    config = CONFIG.train.model_copy(update={"penalty_every": every, "growth": ()})
+    seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(6)]
+    assert seen == [number % every == 0 for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("penalty", "kinds"), [("r1", {"r1"}), ("r1+r2", {"r1", "r2"}), ("gp", {"gp"})]
+)
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"objective": objective, "penalty": penalty})
+    before = weights(state.networks.discriminator), weights(state.networks.generator)
+    figures = discriminator_step(state, batch([True, True]), config)
+    figures |= generator_step(state, batch([True, True]), config)
+    assert {f"critic/{kind}" for kind in kinds} == {
+        name for name in figures if name.startswith("critic/") and name[7:] in ("r1", "r2", "gp")
+    }
+    assert all(bool(torch.isfinite(value)) for value in figures.values())
+    after = weights(state.networks.discriminator), weights(state.networks.generator)
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_halved_volumes_are_penalised_at_every_step():
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"penalty_every": 3, "growth": (0.4,)})
+    seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(4)]
+    assert seen == [True, True, True, True]
+
+
+def test_volumes_grow_at_the_shares_of_the_training_that_are_set():
+    state = fresh_state(widths=(16, 16, 16))
+    config = CONFIG.train.model_copy(update={"growth": (0.25, 0.5), "volumes": 100})
+    octaves = []
+    for state.volumes_seen in (0, 24, 25, 49, 50, 99):
+        octaves.append(octave(state, config))
+    assert octaves == [2, 2, 1, 1, 0, 0]
+    state = fresh_state(widths=(16, 16))
+    assert octave(state, config) == 1
+
+
+def test_the_penalty_weight_follows_the_number_of_voxels():
+    state = fresh_state(widths=(16, 16, 16))
+    config = CONFIG.train.model_copy(update={"growth": (0.25, 0.5), "volumes": 10_000})
+    at = {}
+    for state.volumes_seen in (2400, 2600, 5100):
+        at[state.volumes_seen] = gamma(state, config) / config.gamma
+    assert list(at.values()) == [1 / 64, 1 / 8, 1]
+
+
+def test_encoder_steps_come_as_often_as_asked():
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"encoder_every": 2})
+    seen = []
+    for state.volumes_seen in (0, 2, 4, 6):
+        seen.append("generator/latent" in generator_step(state, batch([True, True]), config))
     assert seen == [True, False, True, False]
 
 
@@ -131,9 +186,10 @@ def test_progress_is_by_volumes_or_minutes_whichever_is_further():
 
 def test_gamma_is_doubled_while_the_networks_find_each_other():
     state = fresh_state()
-    assert gamma(state, CONFIG.train) == 2 * CONFIG.train.gamma
-    state.volumes_seen = 2 * CONFIG.train.warmup
-    assert gamma(state, CONFIG.train) == CONFIG.train.gamma
+    config = CONFIG.train.model_copy(update={"growth": ()})
+    assert gamma(state, config) == 2 * config.gamma
+    state.volumes_seen = 2 * config.warmup
+    assert gamma(state, config) == config.gamma
 
 
 def test_two_trainings_with_one_seed_are_equal_and_with_two_seeds_are_not():
