@@ -184,6 +184,13 @@ class GenerateConfig(Section):
     folder: str = Field("synthetic", description="subfolder of out that receives the scans")
     count: int = Field(8, gt=0, description="synthetic scans to write")
     seed: int = Field(0, ge=0, description="seed of the latents")
+    smallest_component: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="parts of a label smaller than this share of its largest part are filled with "
+        "what surrounds them; 0 keeps all",
+    )
 
 
 class PhantomConfig(Section):

@@ -18,7 +18,8 @@ from torch import Tensor
 from medgan.card import card_text
 from medgan.config import ModelConfig, Preprocessing
 from medgan.data.checks import check_image, check_volume
-from medgan.data.labels import harden
+from medgan.data.codes import channels
+from medgan.data.labels import SMALLEST_COMPONENT, harden, largest_components
 from medgan.data.transforms import Preparation
 from medgan.errors import ModelError
 from medgan.files import write_together
@@ -107,7 +108,13 @@ class Model:
     def _preparation(self) -> Preparation:
         return Preparation(self.preprocessing)
 
-    def generate(self, count: int, seed: int = 0, first: int = 0) -> list[Synthetic]:
+    def generate(
+        self,
+        count: int,
+        seed: int = 0,
+        first: int = 0,
+        smallest_component: float = SMALLEST_COMPONENT,
+    ) -> list[Synthetic]:
         """Synthetic scans, with label maps where the model learned labels.
 
         Scan number i is a function of the seed and i alone: it does not depend on `count`, on
@@ -117,23 +124,33 @@ class Model:
             count: how many.
             seed: of the latents.
             first: number of the first one.
+            smallest_component: parts of a label smaller than this share of its largest one are
+                specks and are filled with what surrounds them; 0 keeps them.
         """
-        return list(self.iter_generate(count, seed, first))
+        return list(self.iter_generate(count, seed, first, smallest_component))
 
     @torch.inference_mode()
-    def iter_generate(self, count: int, seed: int = 0, first: int = 0) -> Iterator[Synthetic]:
+    def iter_generate(
+        self,
+        count: int,
+        seed: int = 0,
+        first: int = 0,
+        smallest_component: float = SMALLEST_COMPONENT,
+    ) -> Iterator[Synthetic]:
         """As `generate`, one by one, for more scans than fit into memory."""
         affine = self._synthetic_affine()
         for number in range(first, first + count):
             state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
             random = torch.Generator().manual_seed(state)
             latent = torch.randn(1, self.sizes.latent, generator=random).to(self.device)
-            channels = self.networks.generator(latent, random)[0].float().cpu()
+            drawn = self.networks.generator(latent, random)[0].float().cpu()
             label = None
             if self.preprocessing.labels:
-                values = harden(channels[1:], self.preprocessing.labels, self.label_offset).numpy()
+                labels = self.preprocessing.labels
+                values = harden(drawn[1:], labels, self.label_offset).numpy()
+                values = largest_components(values, labels, smallest_component)
                 label = Volume(values.astype(np.uint16), affine)
-            image = np.round(self._to_units(channels[0].clamp(-1, 1).numpy()))
+            image = np.round(self._to_units(drawn[0].clamp(-1, 1).numpy()))
             yield Synthetic(Volume(image.astype(np.int16), affine), label, seed, number)
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
@@ -251,7 +268,7 @@ class Model:
             preprocessing = Preprocessing.model_validate(config["preprocessing"])
             sizes = ModelConfig.model_validate(config["model"])
             networks = Networks.build(
-                preprocessing.shape, len(preprocessing.labels), **sizes.model_dump()
+                preprocessing.shape, channels(preprocessing.labels), **sizes.model_dump()
             )
             weights = load_tensors(files[WEIGHTS])
             for name, module in networks.modules().items():

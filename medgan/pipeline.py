@@ -144,8 +144,9 @@ def generate_step(run: Run) -> None:
     settings = run.config.generate
     with counting("generating") as tick:
         folder = write_synthetic(
-            run.model(), run.out / settings.folder, settings.count, settings.seed, facts(), tick
-        )
+            run.model(), run.out / settings.folder, settings.count, settings.seed, facts(),
+            settings.smallest_component, tick,
+        )  # fmt: skip
     run.results["generate"] = {"count": settings.count, "folder": str(folder)}
     log.info("%d synthetic scans: %s", settings.count, folder)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.files import write_atomic
 from medgan.model import Model, Synthetic
 
@@ -19,6 +20,7 @@ def write_synthetic(
     count: int,
     seed: int,
     facts: dict[str, str],
+    smallest_component: float = SMALLEST_COMPONENT,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Writes images, labels, `dataset.json` and `provenance.json`.
@@ -29,13 +31,14 @@ def write_synthetic(
         count: how many scans.
         seed: of the latents; scan i is the same whatever the count.
         facts: versions, for the provenance.
+        smallest_component: share of a label's largest part below which a part is a speck.
         progress: told how many of how many are done.
 
     Returns:
         The folder.
     """
     entries: list[dict[str, str]] = []
-    for scan in model.iter_generate(count, seed):
+    for scan in model.iter_generate(count, seed, smallest_component=smallest_component):
         entries.append(_write_scan(scan, folder))
         progress(len(entries), count)
     labels = model.preprocessing.labels
@@ -54,6 +57,7 @@ def write_synthetic(
         "synthetic": True,
         "seed": seed,
         "count": count,
+        "smallest_component": smallest_component,
         "model": model.facts,
         "generated_with": facts,
     }

@@ -7,6 +7,8 @@ import torch
 
 import medgan
 from medgan.config import ModelConfig, Preprocessing
+from medgan.data.codes import channels
+from medgan.data.labels import largest_components
 from medgan.errors import DataError, ModelError
 from medgan.model import Model
 from medgan.models.networks import Networks
@@ -20,7 +22,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 def make_model(grid: Preprocessing = GRID, seed: int = 0) -> Model:
     torch.manual_seed(seed)
-    networks = Networks.build(grid.shape, len(grid.labels), **SIZES.model_dump())
+    networks = Networks.build(grid.shape, channels(grid.labels), **SIZES.model_dump())
     with torch.no_grad():
         for module in networks.modules().values():
             for p in module.parameters():
@@ -57,6 +59,19 @@ def test_synthetic_scans_have_the_models_grid_units_and_label_values():
     assert scan.image.data.max() <= 1000
     assert scan.label is not None
     assert set(np.unique(scan.label.data)) <= {0, 3, 7}
+
+
+def test_specks_of_generated_labels_are_removed_unless_asked_for():
+    # Untrained networks draw noise, so nearly every label map has specks.
+    raw = make_model().generate(2, smallest_component=0.0)
+    clean = make_model().generate(2)
+    for before, after in zip(raw, clean, strict=True):
+        assert before.label is not None
+        assert after.label is not None
+        cleaned = largest_components(before.label.data.astype(int), GRID.labels, 0.05)
+        assert np.array_equal(cleaned, after.label.data)
+        assert not np.array_equal(before.label.data, after.label.data)
+        assert np.array_equal(before.image.data, after.image.data)
 
 
 def test_synthetic_ct_is_in_hounsfield_units():

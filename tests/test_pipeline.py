@@ -207,7 +207,9 @@ def test_synthetic_scans_are_marked_and_readable_as_a_decathlon_set(finished):
         assert image.shape == label.shape == (16, 16, 16)
         assert b"SYNTHETIC" in bytes(image.header["descrip"].tobytes())
         assert set(np.unique(label.get_fdata())) <= {0, 1}
-    assert json.loads((folder / "provenance.json").read_text())["synthetic"] is True
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["synthetic"] is True
+    assert provenance["smallest_component"] == 0.05
 
 
 def test_running_it_again_changes_no_weight_and_trains_nothing(finished, same_site):

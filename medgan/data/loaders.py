@@ -17,7 +17,8 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from medgan.config import Preprocessing
-from medgan.data.labels import soften
+from medgan.data.codes import channels
+from medgan.data.labels import as_channels, soft_words, soften
 from medgan.data.manifest import Case
 from medgan.data.transforms import IMAGE, LABEL, geometry_chain, loader, quiet_monai
 from medgan.errors import DataError
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
     """
 
     volume: Float[Tensor, "B 1 X Y Z"]
-    labels: Float[Tensor, "B K X Y Z"]
+    labels: Float[Tensor, "B D X Y Z"]
     labelled: Bool[Tensor, " B"]
 
     def to(self, device: torch.device) -> "Batch":
@@ -73,11 +74,12 @@ class PreparedVolumes:
         return len(self._cases)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, bool]:
-        """Image (1, X, Y, Z), label channels (K, X, Y, Z), whether there is a label map."""
+        """Image (1, X, Y, Z), label channels (D, X, Y, Z), whether there is a label map."""
         image, label = self.arrays(number)
         tensor = torch.from_numpy(image)
         if label is None:
-            return tensor, tensor.new_full((len(self.labels), *image.shape[1:]), -1.0), False
+            blank = tensor.new_full((channels(self.labels), *image.shape[1:]), -1.0)
+            return tensor, blank, False
         return tensor, soften(torch.from_numpy(label), self.labels), True
 
     def arrays(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -150,10 +152,14 @@ class BatchStream:
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, self.position)
             while True:
-                images, label_maps, labelled = ahead.result()
+                images, soft, labelled = ahead.result()
                 self.position += self.size
                 ahead = reader.submit(self._read, self.position)
-                yield self._batch(images, label_maps, labelled)
+                yield Batch(
+                    torch.from_numpy(images),
+                    as_channels(torch.from_numpy(soft)),
+                    torch.from_numpy(labelled),
+                )
 
     def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
@@ -161,15 +167,8 @@ class BatchStream:
         images = np.stack([image for image, _ in items])
         blank = np.zeros(images.shape[2:], np.int32)
         label_maps = np.stack([blank if label is None else label for _, label in items])
-        return images, label_maps, np.array([label is not None for _, label in items])
-
-    def _batch(self, images: np.ndarray, label_maps: np.ndarray, labelled: np.ndarray) -> Batch:
-        volume = torch.from_numpy(images)
-        if not self.volumes.labels:
-            labels = volume.new_zeros((len(images), 0, *images.shape[2:]))
-        else:
-            labels = soften(torch.from_numpy(label_maps), self.volumes.labels)
-        return Batch(volume, labels, torch.from_numpy(labelled))
+        soft = soft_words(label_maps, self.volumes.labels)
+        return images, soft, np.array([label is not None for _, label in items])
 
     def number(self, position: int) -> int:
         """Which volume stands at a position: a new permutation every pass."""

@@ -30,7 +30,7 @@ class Reference:
     Attributes:
         latents: fixed latents of the pictures and figures, (N, L).
         volumes: held-out real volumes, (M, 1, X, Y, Z).
-        labels: label values in the order of the generator's label channels.
+        labels: label values that are learned.
         label_volumes: mean voxels of each label in held-out label maps; empty without any.
         label_offset: with which generated label channels become label maps, from training
             label maps.

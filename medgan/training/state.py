@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.config import ModelConfig, Preprocessing, TrainConfig
+from medgan.data.codes import channels
 from medgan.models.discriminator import Discriminator
 from medgan.models.networks import Networks
 
@@ -50,13 +51,13 @@ class TrainingState:
         """A training at its very start; weights are a function of the seed."""
         torch.manual_seed(config.seed)
         networks = Networks.build(
-            preprocessing.shape, len(preprocessing.labels), **model.model_dump()
+            preprocessing.shape, channels(preprocessing.labels), **model.model_dump()
         )
         pair = None
         if preprocessing.labels:
             pair = Discriminator(
                 preprocessing.shape,
-                1 + len(preprocessing.labels),
+                1 + channels(preprocessing.labels),
                 tuple(max(8, w // 2) for w in model.widths),
                 thin=0,
                 blocks=1,

@@ -7,73 +7,18 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medgan.config import Preprocessing
 from medgan.data import loaders
-from medgan.data.labels import harden, soften, volume_keeping_offset
+from medgan.data.labels import soften
 from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case
 from medgan.data.transforms import Preparation
 from medgan.errors import DataError
 
 PREPROCESSING = Preprocessing(spacing=(1.0, 1.0, 1.0), shape=(16, 16, 16), labels=(1, 4))
-
-
-# Labels
-
-
-def test_an_edge_becomes_a_quarter_and_three_quarters() -> None:
-    label = torch.zeros(8, 6, 6, dtype=torch.int64)
-    label[4:] = 5
-    (soft,) = soften(label, (5,))
-    wanted = torch.tensor([-1, -1, -1, -0.5, 0.5, 1, 1, 1])
-    assert torch.equal(soft, wanted[:, None, None].expand(8, 6, 6))
-
-
-def test_softening_is_the_same_along_every_axis() -> None:
-    label = torch.zeros(7, 7, 7, dtype=torch.int64)
-    label[3, 3, 3] = 1
-    (soft,) = soften(label, (1,))
-    assert soft[3, 3, 3] == 2 * 0.125 - 1
-    for axes in [(1, 0, 2), (2, 1, 0), (0, 2, 1)]:
-        assert torch.equal(soft, soft.permute(axes))
-
-
-def test_softening_loses_nothing_at_the_rim() -> None:
-    label = torch.ones(4, 5, 6, dtype=torch.int32)
-    assert torch.equal(
-        soften(label, (1, 2)), torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 4, 5, 6)
-    )
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 9999), st.sampled_from([(1,), (1, 2), (3, 7, 250)]))
-def test_thick_label_maps_survive_softening_and_hardening(
-    seed: int, values: tuple[int, ...]
-) -> None:
-    blocks = np.random.default_rng(seed).choice([0, *values], (3, 3, 3))
-    label = torch.tensor(blocks.repeat(4, 0).repeat(4, 1).repeat(4, 2))
-    again = harden(soften(label, values), values)
-    # Only voxels at corners, where several labels meet, may change.
-    inner = torch.zeros(12, dtype=torch.bool)
-    inner[[1, 2, 5, 6, 9, 10]] = True
-    inside = inner[:, None, None] & inner[None, :, None] & inner[None, None, :]
-    assert torch.equal(again[inside], label[inside])
-    assert set(again.unique().tolist()) <= {0, *values}
-
-
-def test_a_straight_border_survives_softening_and_hardening_exactly() -> None:
-    for axis in range(3):
-        label = torch.zeros(8, 8, 8, dtype=torch.int64)
-        label.narrow(axis, 2, 3).fill_(1)
-        label.narrow(axis, 5, 3).fill_(2)
-        assert torch.equal(harden(soften(label, (1, 2)), (1, 2)), label)
-
-
-def test_where_no_label_is_strong_there_is_background() -> None:
-    assert harden(torch.full((3, 2, 2, 2), -1.0), (1, 2, 3)).eq(0).all()
 
 
 # Prepared volumes
@@ -275,27 +220,3 @@ def test_an_error_of_the_reader_reaches_the_training(
     with pytest.raises(DataError, match="E_UNREADABLE c-") as caught:
         next(iter(BatchStream(volumes, 2, 0)))
     assert str(tmp_path) not in str(caught.value)
-
-
-def test_the_offset_keeps_the_volume_of_thin_label_maps() -> None:
-    maps = []
-    for shift in range(3):
-        label_map = torch.zeros(16, 16, 16, dtype=torch.int32)
-        label_map[3:13, 6 + shift : 8 + shift, 6:8] = 1
-        label_map[4:8, 2:6, 10:14] = 4
-        maps.append(label_map)
-
-    def volume(offset: float) -> int:
-        return sum(int((harden(soften(m, (1, 4)), (1, 4), offset) > 0).sum()) for m in maps)
-
-    wanted = sum(int((m > 0).sum()) for m in maps)
-    offset = volume_keeping_offset(maps, (1, 4))
-    assert volume(0.0) < 0.97 * wanted
-    assert abs(volume(offset) - wanted) < abs(volume(0.0) - wanted)
-
-
-def test_the_offset_of_a_half_space_is_nothing() -> None:
-    label_map = torch.zeros(16, 16, 16, dtype=torch.int32)
-    label_map[:8] = 1
-    assert volume_keeping_offset([label_map], (1,)) == 0.0
-    assert torch.equal(harden(soften(label_map, (1,)), (1,)).int(), label_map)

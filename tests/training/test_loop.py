@@ -1,15 +1,18 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+import medgan
 from medgan.errors import Interrupted, TrainingDiverged
 from medgan.pipeline import run_pipeline
 from medgan.tracking.tracker import JsonlTracker
 from medgan.training import loop
 from medgan.training.samples import Reference, look
+from medgan.volume import Volume
 from tests.builders import CONFIG, TINY, fresh_state, write_folder
 
 
@@ -133,3 +136,26 @@ def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         look(state, reference, CONFIG.train, JsonlTracker(tmp_path / "m.jsonl"), tmp_path)
     assert "E_DIVERSITY" in caplog.text
+
+
+def test_thirty_two_labels_are_learned_in_fifteen_channels_and_generated(tmp_path):
+    values = (*range(1001, 1017), *range(2020, 2036))
+    source = write_folder(tmp_path / "scans", 12)
+    blocks = np.array(values, np.uint16).reshape(4, 4, 2).repeat(4, 0).repeat(4, 1).repeat(8, 2)
+    blocks[[0, -1]] = 0
+    for path in source.glob("*_label.nii.gz"):
+        Volume(blocks, Volume.load(path).affine).save(path)
+    pipeline = tmp_path / "tiny.yaml"
+    steps = ["index", "train", "generate"]
+    pipeline.write_text(yaml.safe_dump({"steps": steps, "config": TINY}))
+    out = tmp_path / "out"
+    run_pipeline(str(pipeline), [f"out={out}", f"data.source={source}", "train.volumes=4"])
+    model = medgan.load(str(out / "model"))
+    assert model.preprocessing.labels == values
+    assert model.networks.generator.out.out_channels == 16
+    label_maps = list((out / "synthetic" / "labelsTr").glob("*.nii.gz"))
+    assert len(label_maps) == 2
+    for path in label_maps:
+        found = set(np.unique(Volume.load(path).data))
+        assert found & set(values)
+        assert found <= {0, *values}
