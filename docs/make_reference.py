@@ -51,6 +51,8 @@ def _table(section: str, fields: dict[str, Any]) -> list[str]:
 
 
 def _yaml(value: Any) -> str:  # noqa: ANN401 - any default
+    if value is None:
+        return "null"
     if isinstance(value, tuple):
         return f"[{', '.join(_yaml(v) for v in value)}]"
     return '""' if value == "" else str(value).lower() if isinstance(value, bool) else str(value)

@@ -162,6 +162,24 @@ class TrainConfig(Section):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast of the networks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
+    metric: Literal["kernel_distance", "reconstruction", "diversity"] = Field(
+        "kernel_distance",
+        description="figure of the averaged networks by which the shipped weights are chosen and "
+        "training stops early; small is good, diversity counts as distance from 1",
+    )
+    stop_at: float | None = Field(None, description="stop and finish once the metric is this small")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="stop and finish after this many pictures without a better metric, counted "
+        "in the second half, where the learning rate falls; 0 never",
+    )
+    max_gap: float = Field(
+        10.0,
+        ge=0,
+        description="alarm when the discriminator's gap between real and fake stays beyond this; "
+        "healthy ones stay below 4; 0 for objectives whose gap has no bound",
+    )
     checkpoint_every: int = Field(800, gt=0, description="volumes from one checkpoint to the next")
     sample_every: int = Field(1_600, gt=0, description="volumes from one picture to the next")
     resume: Literal["auto", "never"] = Field(

@@ -14,7 +14,7 @@ class Exit(IntEnum):
     ENVIRONMENT = 4
     """Disk, device or server failed."""
     DIVERGED = 5
-    """Training ran into numbers that are not finite; the last good checkpoint stands."""
+    """Training went wrong in spite of rollbacks; the last good checkpoint stands."""
     INTERNAL = 70
     """A fault of medgan's own."""
     RESUMABLE = 75
@@ -68,7 +68,7 @@ class EnvironmentFailure(MedganError):
 
 
 class TrainingDiverged(MedganError):
-    """A loss stopped being a finite number."""
+    """Training went wrong and rollbacks did not help."""
 
     exit_status = Exit.DIVERGED
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from medgan.files import write_atomic
+
 
 @runtime_checkable
 class Tracker(Protocol):
@@ -16,6 +18,10 @@ class Tracker(Protocol):
 
     def picture(self, path: Path) -> None:
         """Records a picture that has been written."""
+        ...
+
+    def rewind(self, volumes_seen: int) -> None:
+        """The training went back to this point; what was recorded beyond is void."""
         ...
 
 
@@ -30,9 +36,8 @@ class JsonlTracker:
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in read_metrics(path) if row["volumes_seen"] <= resume_at]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         self._path = path
+        self.rewind(resume_at)
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
         """One line: volumes_seen and the figures."""
@@ -41,6 +46,11 @@ class JsonlTracker:
 
     def picture(self, path: Path) -> None:
         """Pictures lie beside the file already."""
+
+    def rewind(self, volumes_seen: int) -> None:
+        """Drops the rows beyond."""
+        kept = [row for row in read_metrics(self._path) if row["volumes_seen"] <= volumes_seen]
+        write_atomic(self._path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class Trackers:
@@ -58,6 +68,11 @@ class Trackers:
         """To each in turn."""
         for tracker in self._trackers:
             tracker.picture(path)
+
+    def rewind(self, volumes_seen: int) -> None:
+        """To each in turn."""
+        for tracker in self._trackers:
+            tracker.rewind(volumes_seen)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

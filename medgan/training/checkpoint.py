@@ -1,4 +1,8 @@
-"""Checkpoints that survive a kill: written aside, flushed, renamed, hashed, the last two kept."""
+"""Checkpoints that survive a kill: written aside, flushed, renamed, hashed, the last two kept.
+
+Beside them lie the averaged weights of the best look. Which file that is, and its hash, stands in
+each checkpoint, so whoever goes back to a checkpoint goes back to the best of that moment.
+"""
 
 import hashlib
 import json
@@ -7,13 +11,16 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from medgan.errors import ModelError
 from medgan.files import write_atomic
 from medgan.training.state import TrainingState
+from medgan.training.watch import Watch
 
 log = logging.getLogger(__name__)
 KEPT = 2
+_BEST = "best-"
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:
@@ -38,9 +45,12 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     entry = {"sha256": hashlib.sha256(data).hexdigest(), "state": state.scalars()}
     write_atomic(mark.with_suffix(".safetensors"), data)
     write_atomic(mark, json.dumps(entry))
-    for old in sorted(folder.glob("*.json"))[:-KEPT]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    marks = sorted(folder.glob("*.json"))
+    for old in marks[:-KEPT]:
+        _remove(old)
+    wanted = {_best(folder, _watch_of(kept).best_at) for kept in marks[-KEPT:]}
+    for best in set(folder.glob(f"{_BEST}*")) - wanted:
+        best.unlink()
     return mark
 
 
@@ -79,3 +89,82 @@ def restore_newest(state: TrainingState, folder: Path) -> bool:
             "start over with --set train.resume=never",
         )  # fmt: skip
     return False
+
+
+def roll_back(state: TrainingState, folder: Path) -> None:
+    """Restores the newest checkpoint that can be trusted and removes those after it.
+
+    A checkpoint is passed over when an alarm was pending as it was written, or when the training
+    has gone back to it before. The oldest is taken in any case. Weights, moments and counters go
+    back; time, randomness and the stream of volumes go on, so that the same course is not taken
+    again.
+
+    Raises:
+        ModelError: E_CHECKPOINT when all are damaged.
+    """
+    seconds, random, rollbacks = state.seconds, state.random.get_state(), state.watch.rollbacks
+    marks = sorted(folder.glob("*.json"), reverse=True)
+    for mark in marks[:-1]:
+        watch = _watch_of(mark)
+        if not watch.uneasy and watch.rollbacks == rollbacks:
+            break
+        _remove(mark)
+    restore_newest(state, folder)
+    state.seconds, state.watch.rollbacks = seconds, rollbacks + 1
+    state.watch.strikes = state.watch.low_looks = 0
+    state.random.set_state(random)
+
+
+def save_best(state: TrainingState, folder: Path) -> None:
+    """Keeps the averaged weights of this moment as the best; notes their hash in the state.
+
+    Raises:
+        EnvironmentFailure: E_DISK.
+    """
+    weights = {key: value.cpu().contiguous() for key, value in _average(state).items()}
+    data = save(weights)
+    write_atomic(_best(folder, state.watch.best_at), data)
+    state.watch.best_sha256 = hashlib.sha256(data).hexdigest()
+
+
+def restore_best(state: TrainingState, folder: Path) -> bool:
+    """Puts the best weights into the average, if there are any and they are whole.
+
+    Returns:
+        Whether it was done.
+    """
+    if state.watch.best is None:
+        return False
+    try:
+        data = _best(folder, state.watch.best_at).read_bytes()
+    except OSError:
+        data = b""
+    if hashlib.sha256(data).hexdigest() != state.watch.best_sha256:
+        log.warning("the best weights are missing or damaged; the last ones are taken")
+        return False
+    for key, value in load(data).items():
+        _average(state)[key].copy_(value)
+    return True
+
+
+def _average(state: TrainingState) -> dict[str, Tensor]:
+    """The tensors of the averaged networks, sharing their memory."""
+    modules = state.average.modules().items()
+    return {f"{name}.{key}": t for name, m in modules for key, t in m.state_dict().items()}
+
+
+def _best(folder: Path, volumes_seen: int) -> Path:
+    return folder / f"{_BEST}{volumes_seen:09d}.safetensors"
+
+
+def _watch_of(mark: Path) -> Watch:
+    """What a checkpoint remembers; of one that cannot be read, nothing."""
+    try:
+        return Watch(**json.loads(json.loads(mark.read_text())["state"])["watch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Watch()
+
+
+def _remove(mark: Path) -> None:
+    mark.unlink()
+    mark.with_suffix(".safetensors").unlink(missing_ok=True)

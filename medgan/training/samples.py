@@ -15,10 +15,9 @@ from medgan.pictures import sample_grid
 from medgan.tracking.tracker import Tracker
 from medgan.training.state import TrainingState
 from medgan.training.steps import autocast
+from medgan.training.watch import LOW_DIVERSITY
 
 log = logging.getLogger(__name__)
-LOW_DIVERSITY = 0.25
-"""Share of the real volumes' diversity below which an alarm is raised."""
 GRID = 8
 MOST = 64
 
@@ -83,8 +82,12 @@ def make_reference(
 @torch.no_grad()
 def look(
     state: TrainingState, reference: Reference, config: TrainConfig, tracker: Tracker, folder: Path
-) -> None:
-    """Writes and records a picture and the figures of the moment; raises the diversity alarm."""
+) -> dict[str, float]:
+    """Writes and records a picture and the figures of the moment; warns of low diversity.
+
+    Returns:
+        The figures, `samples/...`, of the averaged networks.
+    """
     networks = state.average
     noise = torch.Generator().manual_seed(config.seed + 1)
     with autocast(state, config):
@@ -133,6 +136,19 @@ def look(
         f"{state.volumes_seen:,} volumes seen",
     )
     tracker.picture(path)
+    return figures
+
+
+def forget_pictures(folder: Path, beyond: int) -> None:
+    """Removes pictures of a course that the training did not take in the end.
+
+    Args:
+        folder: of the training.
+        beyond: volumes seen up to which the course holds.
+    """
+    for picture in (folder / "samples").glob("*.png"):
+        if int(picture.stem) > beyond:
+            picture.unlink()
 
 
 def _label_maps(volumes: PreparedVolumes) -> list[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from medgan.config import Config, Preprocessing
+from medgan.config import Config, Preprocessing, TrainConfig
 from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
@@ -22,9 +22,9 @@ from medgan.progress import counting
 from medgan.scoring.calibration import MIN_SCANS
 from medgan.tracking.mlflow import RUN_FILE, MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Trackers, read_metrics
-from medgan.training.checkpoint import restore_newest
+from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
-from medgan.training.samples import make_reference
+from medgan.training.samples import forget_pictures, make_reference
 from medgan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def train_model(
         open_mlflow: opens the mirror, or gives None.
 
     Returns:
-        Last figures, by name.
+        Figures of the shipped weights, by name.
 
     Raises:
         DataError: E_SPLIT when there is nothing to train or to look at.
@@ -74,9 +74,7 @@ def train_model(
     _same_training(out / "checkpoints", cases, preprocessing, config)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
-    for picture in (out / "samples").glob("*.png"):
-        if int(picture.stem) > state.volumes_seen:  # of a run that was killed further on
-            picture.unlink()
+    forget_pictures(out, state.volumes_seen)  # of a run that was killed further on
     volumes = PreparedVolumes(cases, preprocessing, out / "cache")
     held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")
     with counting("preparing scans") as tick:
@@ -99,19 +97,21 @@ def train_model(
     finally:
         if mlflow is not None:
             mlflow.finish(status)
-    last = _last_figures(out / METRICS)
+    course = _choose_weights(state, config.train, out / "checkpoints")
+    figures = _figures(out / METRICS, course.get("best_at", state.volumes_seen))
     learned = {
         "training_scans": len(cases),
         "volumes_seen": state.volumes_seen,
+        **course,
         "data_digest": manifest.digest,
         **facts,
-        **{name.removeprefix("samples/"): value for name, value in last.items()},
+        **{name.removeprefix("samples/"): value for name, value in figures.items()},
     }
     model = Model(state.average, preprocessing, config.model, learned)
     model.label_offset = reference.label_offset
     model.save(model_folder)
     log.info("model: %s", model_folder)
-    return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **last}
+    return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **course, **figures}
 
 
 def _same_training(
@@ -181,8 +181,24 @@ def _describe(
     mlflow.dataset(manifest.digest, counts)
 
 
-def _last_figures(path: Path) -> dict[str, float]:
-    last: dict[str, float] = {}
+def _choose_weights(state: TrainingState, config: TrainConfig, checkpoints: Path) -> dict[str, Any]:
+    """Puts the best weights into the average where they beat the last; says what happened."""
+    watch, course = state.watch, {}
+    if watch.rollbacks:
+        course["rollbacks"] = watch.rollbacks
+    if reason := watch.enough(config):
+        course["stopped_early"] = reason
+        log.info("stopped early at %d volumes: %s", state.volumes_seen, reason)
+    if watch.metric == config.metric and restore_best(state, checkpoints):
+        course |= {"best_at": watch.best_at, "best_by": watch.metric}
+        log.info("best %s at %d volumes", watch.metric, watch.best_at)
+    return course
+
+
+def _figures(path: Path, volumes_seen: int) -> dict[str, float]:
+    """The figures of the last look up to a point of the training."""
+    found: dict[str, float] = {}
     for row in read_metrics(path):
-        last |= {key: round(value, 5) for key, value in row.items() if key.startswith("samples/")}
-    return last
+        if row["volumes_seen"] <= volumes_seen:
+            found |= {k: round(value, 5) for k, value in row.items() if k.startswith("samples/")}
+    return found

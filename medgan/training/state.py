@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from medgan.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.codes import channels
 from medgan.models.discriminator import Discriminator
 from medgan.models.networks import Networks
+from medgan.training.watch import Watch
 
 
 @dataclass
@@ -27,6 +28,7 @@ class TrainingState:
         volumes_seen: real volumes shown to the discriminators so far.
         volumes_drawn: position of the stream of real volumes.
         seconds: time trained so far, over all interruptions.
+        watch: how the training went so far.
     """
 
     networks: Networks
@@ -39,6 +41,7 @@ class TrainingState:
     volumes_seen: int = 0
     volumes_drawn: int = 0
     seconds: float = 0.0
+    watch: Watch = field(default_factory=Watch)
 
     @classmethod
     def fresh(
@@ -93,12 +96,13 @@ class TrainingState:
         return {key: value.detach().cpu().contiguous() for key, value in flat.items()}
 
     def scalars(self) -> str:
-        """The counters, as JSON."""
+        """The counters and the watch, as JSON."""
         return json.dumps(
             {
                 "volumes_seen": self.volumes_seen,
                 "volumes_drawn": self.volumes_drawn,
                 "seconds": self.seconds,
+                "watch": asdict(self.watch),
             }
         )
 
@@ -123,7 +127,9 @@ class TrainingState:
             values["state"] = moments
             optimizer.load_state_dict(values)
         self.random.set_state(tensors["random"])
-        for key, value in json.loads(scalars).items():
+        values = json.loads(scalars)
+        self.watch = Watch(**values.pop("watch", {}))
+        for key, value in values.items():
             setattr(self, key, value)
 
     def _modules(self) -> dict[str, nn.Module]:

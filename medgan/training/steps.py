@@ -122,10 +122,13 @@ def progress(state: TrainingState, config: TrainConfig) -> float:
 
 
 def learning_rate(state: TrainingState, config: TrainConfig) -> float:
-    """Rises over the warm-up, stays, and falls linearly to 5% in the second half."""
+    """Rises over the warm-up, stays, and falls linearly to 5% in the second half.
+
+    Every rollback halves it.
+    """
     rise = min(1.0, (state.volumes_seen + config.batch) / max(config.warmup, 1))
     fall = min(1.0, 2 * (1 - progress(state, config)))
-    return config.learning_rate * rise * max(0.05, fall)
+    return config.learning_rate * 0.5**state.watch.rollbacks * rise * max(0.05, fall)
 
 
 def gamma(state: TrainingState, config: TrainConfig) -> float:

@@ -79,11 +79,15 @@ class Notebook:
     def picture(self, path):
         self.heard.append(path)
 
+    def rewind(self, volumes_seen):
+        self.heard.append(volumes_seen)
+
 
 def test_several_trackers_all_hear_everything_in_order(tmp_path):
     notebooks = [Notebook(), Notebook()]
     together = Trackers(notebooks)
     together.log({"loss": 1.0}, 8)
     together.picture(tmp_path / "a.png")
+    together.rewind(4)
     for notebook in notebooks:
-        assert notebook.heard == [({"loss": 1.0}, 8), tmp_path / "a.png"]
+        assert notebook.heard == [({"loss": 1.0}, 8), tmp_path / "a.png", 4]

@@ -6,7 +6,13 @@ import torch
 
 from medgan.errors import EnvironmentFailure, ModelError
 from medgan.training import checkpoint
-from medgan.training.checkpoint import restore_newest, save_checkpoint
+from medgan.training.checkpoint import (
+    restore_best,
+    restore_newest,
+    roll_back,
+    save_best,
+    save_checkpoint,
+)
 from medgan.training.state import TrainingState
 from tests.builders import advance, fresh_state
 
@@ -119,3 +125,104 @@ def test_the_mark_is_written_after_the_tensors_it_vouches_for(tmp_path, monkeypa
     mark = save_checkpoint(fresh_state(), tmp_path)
     assert order == [".safetensors", ".json"]
     assert json.loads(mark.read_text())["sha256"]
+
+
+def saved(folder: Path, *courses: dict[str, int]) -> TrainingState:
+    """A state whose checkpoints at 2, 4, ... volumes remember what is given."""
+    state = fresh_state()
+    for number, course in enumerate(courses, 1):
+        state.volumes_seen = 2 * number
+        for name, value in ({"strikes": 0, "low_looks": 0} | course).items():
+            setattr(state.watch, name, value)
+        save_checkpoint(state, folder)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("courses", "now", "target"),
+    [
+        ([{}, {}], 0, 4),
+        ([{}, {"strikes": 1}], 0, 2),
+        ([{}, {"low_looks": 1}], 0, 2),
+        ([{}, {}], 1, 2),
+        ([{}, {"rollbacks": 1}], 1, 4),
+        ([{"strikes": 2}, {"strikes": 3}], 0, 2),
+        ([{"strikes": 3}], 1, 2),
+    ],
+)
+def test_a_rollback_ends_at_the_newest_checkpoint_that_can_be_trusted(
+    courses, now, target, tmp_path
+):
+    state = saved(tmp_path, *courses)
+    state.watch.rollbacks = now
+    roll_back(state, tmp_path)
+    assert state.volumes_seen == target
+    assert state.watch.rollbacks == now + 1
+    assert not state.watch.uneasy
+    assert max(p.stem for p in tmp_path.glob("*.json")) == f"{target:09d}"
+
+
+def test_after_a_rollback_weights_are_old_and_randomness_and_time_are_new(tmp_path):
+    state = fresh_state()
+    save_checkpoint(state, tmp_path)
+    old = state.tensors()
+    advance(state, 2)
+    state.seconds = 7.0
+    random = state.random.get_state()
+    roll_back(state, tmp_path)
+    new = state.tensors()
+    assert all(torch.equal(old[key], new[key]) for key in old if key != "random")
+    assert old.keys() == new.keys()
+    assert torch.equal(random, state.random.get_state())
+    assert not torch.equal(random, old["random"])
+    assert state.seconds == 7.0
+
+
+def test_a_rollback_over_a_damaged_checkpoint_takes_the_one_before(tmp_path):
+    state = saved(tmp_path, {}, {})
+    (tmp_path / "000000004.safetensors").write_bytes(b"")
+    roll_back(state, tmp_path)
+    assert state.volumes_seen == 2
+
+
+def best_of(state: TrainingState, folder: Path, value: float) -> torch.Tensor:
+    with torch.no_grad():
+        next(state.average.generator.parameters()).fill_(value)
+    state.watch.best, state.watch.best_at = value, state.volumes_seen
+    save_best(state, folder)
+    return torch.cat(
+        [p.flatten() for m in state.average.modules().values() for p in m.parameters()]
+    )
+
+
+def test_the_best_weights_come_back_and_only_those_that_a_checkpoint_names_are_kept(tmp_path):
+    state = fresh_state()
+    weights = {}
+    for seen in (2, 4, 6, 8):
+        state.volumes_seen = seen
+        weights[seen] = best_of(state, tmp_path, float(-seen))
+        if seen != 6:
+            save_checkpoint(state, tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("best*")) == [
+        "best-000000004.safetensors", "best-000000008.safetensors",
+    ]  # fmt: skip
+    for mark, seen in ((None, 8), ("000000008.json", 4)):
+        if mark:
+            (tmp_path / mark).unlink()
+        other = fresh_state(seed=3)
+        assert restore_newest(other, tmp_path)
+        assert restore_best(other, tmp_path)
+        found = [p.flatten() for m in other.average.modules().values() for p in m.parameters()]
+        assert torch.equal(torch.cat(found), weights[seen])
+
+
+def test_best_weights_of_another_course_are_not_taken(tmp_path):
+    state = fresh_state()
+    state.volumes_seen = 2
+    assert not restore_best(state, tmp_path)
+    best_of(state, tmp_path, 1.0)
+    save_checkpoint(state, tmp_path)
+    other = fresh_state()
+    other.volumes_seen = 2
+    best_of(other, tmp_path, 2.0)
+    assert not restore_best(state, tmp_path)

@@ -1,10 +1,12 @@
 import json
 import logging
+import signal
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import medgan
 from medgan.errors import Interrupted, TrainingDiverged
@@ -12,6 +14,7 @@ from medgan.pipeline import run_pipeline
 from medgan.tracking.tracker import JsonlTracker
 from medgan.training import loop
 from medgan.training.samples import Reference, look
+from medgan.training.steps import average_step
 from medgan.volume import Volume
 from tests.builders import CONFIG, TINY, fresh_state, write_folder
 
@@ -28,6 +31,7 @@ def training(tmp_path):
         run_pipeline(str(pipeline), [f"out={out}", f"data.source={source}", *overrides])
         return out
 
+    run.folder = tmp_path
     return run
 
 
@@ -51,20 +55,41 @@ def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training
     assert (out / "model" / "config.json").is_file()
 
 
-def test_a_number_that_is_not_finite_stops_with_the_last_good_checkpoint_named(
+def spoil(monkeypatch, when, how):
+    """Has `how(state)` done after each step for which `when(state)` holds."""
+
+    def spoiled(state, config):
+        average_step(state, config)
+        if when(state):
+            with torch.no_grad():
+                how(state)
+
+    monkeypatch.setattr(loop, "average_step", spoiled)
+
+
+def enlarge(state):
+    """Reconstructions that are far off, and finite."""
+    for parameter in list(state.networks.generator.parameters())[-2:]:
+        parameter.mul_(1e6)
+
+
+def explode(state):
+    for parameter in state.networks.generator.parameters():
+        parameter.mul_(1e6)
+
+
+def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint_named(
     training, monkeypatch
 ):
-    calls = []
     real = loop.generator_step
 
-    def spoiled(*arguments):
-        calls.append(1)
-        if len(calls) == 7:
+    def spoiled(state, *arguments):
+        if state.volumes_seen >= 14:
             raise FloatingPointError
-        return real(*arguments)
+        return real(state, *arguments)
 
     monkeypatch.setattr(loop, "generator_step", spoiled)
-    with pytest.raises(TrainingDiverged, match="last good checkpoint is 000000012") as caught:
+    with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*000000012") as caught:
         training()
     assert caught.value.code == "E_NAN"
     assert caught.value.exit_status == 5
@@ -73,16 +98,132 @@ def test_a_number_that_is_not_finite_stops_with_the_last_good_checkpoint_named(
     assert (out / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize(("how", "code"), [(enlarge, "E_EXPLODED"), (explode, "E_NAN")])
+def test_a_training_that_explodes_once_goes_back_and_finishes(
+    how, code, training, monkeypatch, caplog
+):
+    spoil(monkeypatch, lambda s: s.volumes_seen == 6 and not s.watch.rollbacks, how)
+    with caplog.at_level(logging.WARNING):
+        out = training("out", "train.volumes=26")
+    assert f"{code} at" in caplog.text
+    assert "back to 4 volumes" in caplog.text
+    steps = [row for row in rows(out) if "critic/loss" in row]
+    assert [row["volumes_seen"] for row in steps] == list(range(2, 27, 2))
+    assert [row["train/rollbacks"] for row in steps] == [0] * 2 + [1] * 11
+    assert max(row["generator/reconstruction"] for row in steps) < 2
+    facts = json.loads((out / "model" / "config.json").read_text())["facts"]
+    assert facts["rollbacks"] == 1
+    assert facts["reconstruction"] < 2
+    pictures = sorted(int(p.stem) for p in (out / "samples").glob("*.png"))
+    assert pictures == [8, 16, 24, 26]
+
+
+def test_a_training_that_explodes_each_time_stops(training, monkeypatch):
+    spoil(monkeypatch, lambda s: s.volumes_seen == 6, enlarge)
+    with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*000000004"):
+        training("out", "train.volumes=26", "train.sample_every=100")
+
+
+def test_an_absurd_learning_rate_ends_in_a_clear_stop(training):
+    with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*lower train\.learning_rate"):
+        training("out", "train.learning_rate=1000")
+    assert not (training.folder / "out" / "model").exists()
+
+
+@pytest.mark.parametrize("killed_at", [10, 16])
+def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
+    killed_at, training, monkeypatch
+):
+    def bad(state):
+        return state.volumes_seen == 8 and not state.watch.rollbacks
+
+    class Killed(BaseException):
+        pass
+
+    kills = [killed_at]
+
+    def kill(state):
+        if bad(state):
+            enlarge(state)
+        elif kills:
+            kills.clear()
+            raise Killed
+
+    settings = ("train.volumes=28", "train.checkpoint_every=6", "train.sample_every=100")
+    spoil(monkeypatch, bad, enlarge)
+    whole = training("whole", *settings)
+    spoil(monkeypatch, lambda s: bad(s) or s.volumes_seen == killed_at, kill)
+    with pytest.raises(Killed):
+        training("killed", *settings)
+    killed = training("killed", *settings)
+    assert_same(whole, killed)
+
+
+def assert_same(a, b):
+    """Two trainings ended with the same weights and figures, and took the same course."""
+    assert (a / "model" / "model.safetensors").read_bytes() == (
+        b / "model" / "model.safetensors"
+    ).read_bytes()
+    for one, other in zip(rows(a), rows(b), strict=True):
+        steady = [k for k in one if not k.startswith("time/")]
+        assert {k: one[k] for k in steady} == {k: other[k] for k in steady}
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Kernel distances that the looks of a training are made to find, one after the other."""
+    values = []
+
+    def found(*arguments):
+        return look(*arguments) | {"samples/kernel_distance": values.pop(0)}
+
+    monkeypatch.setattr(loop, "look", found)
+    return values
+
+
+def facts_of(out):
+    return json.loads((out / "model" / "config.json").read_text())["facts"]
+
+
+def test_the_weights_of_the_best_look_are_shipped_with_their_figures(training, looks):
+    looks += [1.0]
+    short = training("short", "train.volumes=8")
+    looks += [1.0, 2.0]
+    out = training("out")
+    facts = facts_of(out)
+    assert (facts["best_at"], facts["volumes_seen"]) == (8, 16)
+    first = next(row for row in rows(out) if "samples/reconstruction" in row)
+    assert facts["reconstruction"] == round(first["samples/reconstruction"], 5)
+    best = load_file(out / "checkpoints" / "best-000000008.safetensors")
+    shipped = load_file(out / "model" / "model.safetensors")
+    assert all(torch.equal(best[key], shipped[key]) for key in shipped)
+    assert facts_of(short)["best_at"] == 8
+    looks += [0.5]
+    assert facts_of(training("out", "train.volumes=24"))["best_at"] == 24
+
+
+def test_training_stops_when_the_metric_reaches_its_threshold_and_does_not_go_on(training, looks):
+    looks += [0.5, 0.1, 0.0]
+    for _ in range(2):
+        out = training("out", "train.volumes=48", "train.stop_at=0.2")
+        facts = facts_of(out)
+        assert facts["volumes_seen"] == facts["best_at"] == 16
+        assert "train.stop_at" in facts["stopped_early"]
+        assert looks == [0.0]
+
+
+def test_training_stops_when_the_second_half_brings_nothing_better(training, looks):
+    looks += [0.5, 1.0, 1.0, 1.0]
+    out = training("out", "train.volumes=16", "train.sample_every=4", "train.patience=1")
+    assert (facts_of(out)["volumes_seen"], facts_of(out)["best_at"]) == (12, 4)
+
+
 def test_weights_that_are_not_finite_are_never_saved(training, monkeypatch):
-    real = loop.average_step
-
-    def spoiled(state, config):
-        real(state, config)
-        if state.volumes_seen == 8:
-            with torch.no_grad():
-                next(state.networks.encoder.parameters()).fill_(float("nan"))
-
-    monkeypatch.setattr(loop, "average_step", spoiled)
+    spoil(
+        monkeypatch,
+        lambda s: s.volumes_seen == 8,
+        lambda s: next(s.networks.encoder.parameters()).fill_(float("nan")),
+    )
     with pytest.raises(TrainingDiverged, match="000000004"):
         training()
 
@@ -91,25 +232,12 @@ def test_an_interrupted_training_ends_with_the_weights_and_figures_of_a_whole_on
     training, monkeypatch
 ):
     whole = training("whole")
-    real = loop.average_step
-
-    def interrupted(state, config):
-        real(state, config)
-        if state.volumes_seen == 10:
-            import signal
-
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(loop, "average_step", interrupted)
+    spoil(
+        monkeypatch, lambda s: s.volumes_seen == 10, lambda s: signal.raise_signal(signal.SIGTERM)
+    )
     with pytest.raises(Interrupted):
         training("stopped")
-    monkeypatch.setattr(loop, "average_step", real)
-    stopped = training("stopped")
-    weights = [(out / "model" / "model.safetensors").read_bytes() for out in (whole, stopped)]
-    assert weights[0] == weights[1]
-    for a, b in zip(rows(whole), rows(stopped), strict=True):
-        steady = [k for k in a if not k.startswith("time/")]
-        assert {k: a[k] for k in steady} == {k: b[k] for k in steady}
+    assert_same(whole, training("stopped"))
 
 
 def test_resume_never_starts_over(training):
