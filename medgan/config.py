@@ -154,6 +154,12 @@ class TrainConfig(Section):
     encoder_every: int = Field(
         2, gt=0, description="generator steps from one encoder step to the next"
     )
+    augment: Share | Literal["adaptive"] = Field(
+        0.0,
+        description="probability of each change to what the discriminators see; adaptive raises "
+        "it while they judge training scans better than held-out ones",
+    )
+    mirror: bool = Field(False, description="let augmentation exchange left and right")
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
     latent: float = Field(0.5, ge=0, description="weight of the latent loss")
     ema_half_life: Positive = Field(

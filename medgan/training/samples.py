@@ -20,6 +20,10 @@ from medgan.training.watch import LOW_DIVERSITY
 log = logging.getLogger(__name__)
 GRID = 8
 MOST = 64
+_ADAPTING = 16_000
+"""Volumes in which an adapted probability can go from 0 to 1."""
+_MOST_AUGMENTED = 0.8
+"""From here on augmentations begin to show in the samples (arXiv 2006.06676, section 2.2)."""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Reference:
     Attributes:
         latents: fixed latents of the pictures and figures, (N, L).
         volumes: held-out real volumes, (M, 1, X, Y, Z).
+        seen: as many training volumes or fewer, (N, 1, X, Y, Z).
         labels: label values that are learned.
         label_volumes: mean voxels of each label in held-out label maps; empty without any.
         label_offset: with which generated label channels become label maps, from training
@@ -40,6 +45,7 @@ class Reference:
 
     latents: Tensor
     volumes: Tensor
+    seen: Tensor
     labels: tuple[int, ...]
     label_volumes: tuple[float, ...]
     label_offset: float
@@ -71,6 +77,7 @@ def make_reference(
     return Reference(
         latents.to(state.device),
         volumes,
+        seen,
         labels,
         _label_volumes(maps, labels) if maps else (),
         volume_keeping_offset(learned, labels) if learned else 0.0,
@@ -119,6 +126,9 @@ def look(
             reference.labels, fake_volumes, reference.label_volumes, strict=True
         ):
             figures[f"samples/label_{value}_volume"] = fake / max(real, 1e-6)
+    if config.augment == "adaptive":
+        state.augment = adapted(state, reference, images, config)
+        figures["train/augment"] = state.augment
     tracker.log(figures, state.volumes_seen)
     if share < LOW_DIVERSITY:
         log.warning(
@@ -137,6 +147,28 @@ def look(
     )
     tracker.picture(path)
     return figures
+
+
+def adapted(
+    state: TrainingState, reference: Reference, fakes: Tensor, config: TrainConfig
+) -> float:
+    """The probability of augmentation from here to the next look.
+
+    How much better than held-out scans the discriminator judges training scans, on the way from
+    fakes to them, tells how far it learned them by heart; above one half the probability rises,
+    below it falls.
+
+    Reference: Karras et al. 2020, arXiv 2006.06676, eq. 1 (r_v).
+    """
+
+    def verdict(volumes: Tensor) -> float:
+        parts = volumes.to(state.device).split(config.batch)
+        return float(torch.cat([state.networks.discriminator(part) for part in parts]).mean())
+
+    seen, held_out, fake = (verdict(v) for v in (reference.seen, reference.volumes, fakes))
+    by_heart = seen - held_out > 0.5 * (seen - fake)
+    step = config.sample_every / _ADAPTING * (1 if by_heart else -1)
+    return min(_MOST_AUGMENTED, max(0.0, state.augment + step))
 
 
 def forget_pictures(folder: Path, beyond: int) -> None:

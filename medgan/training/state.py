@@ -29,6 +29,7 @@ class TrainingState:
         volumes_drawn: position of the stream of real volumes.
         seconds: time trained so far, over all interruptions.
         watch: how the training went so far.
+        augment: probability of each augmentation, where it is adapted.
     """
 
     networks: Networks
@@ -42,6 +43,7 @@ class TrainingState:
     volumes_drawn: int = 0
     seconds: float = 0.0
     watch: Watch = field(default_factory=Watch)
+    augment: float = 0.0
 
     @classmethod
     def fresh(
@@ -103,6 +105,7 @@ class TrainingState:
                 "volumes_drawn": self.volumes_drawn,
                 "seconds": self.seconds,
                 "watch": asdict(self.watch),
+                "augment": self.augment,
             }
         )
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from medgan.augment import corrupt, draw_corruption
+from medgan.augment import augment, corrupt, draw_augmentation, draw_corruption
 from medgan.config import TrainConfig
 from medgan.data.loaders import Batch
 from medgan.losses import (
@@ -44,7 +44,7 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
     fake = fake.float()
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
-    for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
+    for name, critic, real_pair, fake_pair in _judgements(state, batch, fake, config):
         real_pair = real_pair.detach().requires_grad_(penalize)
         fake_pair = fake_pair.detach().requires_grad_(penalize)
         with autocast(state, config):
@@ -85,7 +85,7 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     critics += [state.pair_discriminator] if state.pair_discriminator else []
     with frozen(critics), autocast(state, config):
         fake = networks.generator(latent, state.random, size)
-        for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
+        for name, critic, real_pair, fake_pair in _judgements(state, batch, fake, config):
             with torch.no_grad():
                 real = critic.judge(real_pair)
             adversarial = _over_heads(objective, real, critic.judge(fake_pair), config)
@@ -211,13 +211,21 @@ def _penalties(
 
 
 def _judgements(
-    state: TrainingState, batch: Batch, fake: Tensor
+    state: TrainingState, batch: Batch, fake: Tensor, config: TrainConfig
 ) -> Iterator[tuple[str, Discriminator, Tensor, Tensor]]:
     """Who judges what: the image alone for all, image and labels where there are labels."""
-    yield "critic", state.networks.discriminator, batch.volume, fake[:, :1]
+
+    def changed(volume: Tensor) -> Tensor:
+        probability = state.augment if config.augment == "adaptive" else config.augment
+        if not probability:
+            return volume
+        drawn = draw_augmentation(volume, probability, state.random, config.mirror)
+        return augment(volume, drawn)
+
+    yield "critic", state.networks.discriminator, changed(batch.volume), changed(fake[:, :1])
     if state.pair_discriminator is not None and bool(batch.labelled.any()):
         real = torch.cat([batch.volume, batch.labels], dim=1)[batch.labelled]
-        yield "pair", state.pair_discriminator, real, fake[batch.labelled]
+        yield "pair", state.pair_discriminator, changed(real), changed(fake[batch.labelled])
 
 
 def _move(optimizer: torch.optim.Adam, loss: Tensor, rate: float) -> None:

@@ -199,3 +199,16 @@ def test_two_trainings_with_one_seed_are_equal_and_with_two_seeds_are_not():
     first, second, other = (weights(s.networks.generator) for s in states)
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_the_state():
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"augment": "adaptive", "precision": "fp32"})
+    seen = []
+    real = batch([True, True])
+    judge = state.networks.discriminator.judge
+    state.networks.discriminator.judge = lambda v: seen.append(v.detach()) or judge(v)
+    for state.augment in (0.0, 0.8):
+        seen.clear()
+        discriminator_step(state, real, config.model_copy(update={"growth": ()}))
+        assert torch.equal(seen[0], real.volume) == (state.augment == 0.0)
