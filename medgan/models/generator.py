@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.models.blocks import SLOPE, ResidualBlock, Upsample, convolution, leaky_relu
+from medgan.models.condition import EMBEDDED, ConditionEmbedding
 
 
 class Generator(nn.Module):
@@ -21,6 +22,7 @@ class Generator(nn.Module):
         widths: channels of the stages, finest (half resolution) first.
         thin: channels at full resolution.
         blocks: residual blocks a stage.
+        condition: length of an encoded condition; 0 makes a generator without any.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
         normalisation, no output non-linearity), carried to 3D.
@@ -34,11 +36,14 @@ class Generator(nn.Module):
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
+        condition: int = 0,
     ) -> None:
         super().__init__()
         coarse_first = widths[::-1]
         base = tuple(size // 2 ** len(widths) for size in shape)
         self.latent = latent
+        self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
+        latent += EMBEDDED if condition else 0
         self.basis = nn.Parameter(torch.randn(1, coarse_first[0], *base))
         self.shape_basis = nn.Linear(latent, coarse_first[0])
         nn.init.normal_(self.shape_basis.weight, std=latent**-0.5)
@@ -57,8 +62,17 @@ class Generator(nn.Module):
         self.thin = convolution(thin, thin)
         self.out = convolution(thin, out_channels, gain=gain)
 
-    def forward(self, latent: Float[Tensor, "B L"]) -> Float[Tensor, "B C X Y Z"]:
-        """Latents (B, L) to image and label channels (B, C, X, Y, Z)."""
+    def forward(
+        self, latent: Float[Tensor, "B L"], condition: Float[Tensor, "B D"] | None = None
+    ) -> Float[Tensor, "B C X Y Z"]:
+        """Latents (B, L) and conditions (B, D) to image and label channels (B, C, X, Y, Z).
+
+        Without a condition every one is unknown, which is what zeros say.
+        """
+        if self.embed is not None:
+            if condition is None:
+                condition = latent.new_zeros(len(latent), self.embed.condition)
+            latent = torch.cat([latent, self.embed(condition)], dim=1)
         x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
         for scale, stage, up in zip(self.scales, self.stages, self.ups, strict=True):
             x = x * (1 + scale(latent))[:, :, None, None, None]

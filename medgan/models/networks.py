@@ -27,6 +27,7 @@ class Networks:
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
+        condition: int = 0,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
@@ -37,11 +38,12 @@ class Networks:
             widths: channels of the stages, finest (half resolution) first.
             thin: channels at full resolution.
             blocks: residual blocks a stage; the encoder has half as many.
+            condition: length of an encoded condition, 0 for none; the encoder is told none.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks),
+            Generator(shape, 1 + labels, latent, widths, thin, blocks, condition),
             Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2)),
-            Discriminator(shape, 1, widths, thin, blocks),
+            Discriminator(shape, 1, widths, thin, blocks, condition),
         )
 
     def modules(self) -> dict[str, nn.Module]:

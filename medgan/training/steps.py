@@ -32,23 +32,25 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
     fp32; the other steps run under autocast.
     """
     penalize = (state.volumes_seen // config.batch) % config.penalty_every == 0
+    latent = state.draw_latents(len(batch.volume))
+    condition = state.drop_conditions(batch.condition, config.condition_dropout)
     with torch.no_grad(), autocast(state, config):
-        fake = state.networks.generator(state.draw_latents(len(batch.volume)))
+        fake = state.networks.generator(latent, condition)
     fake = fake.float()
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
-    for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
+    for name, critic, real_pair, fake_pair, given in _judgements(state, batch, fake, condition):
         if penalize:
             real_pair = real_pair.detach().requires_grad_(True)
             fake_pair = fake_pair.detach().requires_grad_(True)
-            real_logits, fake_logits = critic(real_pair), critic(fake_pair)
+            real_logits, fake_logits = critic(real_pair, given), critic(fake_pair, given)
             r1 = gradient_penalty(real_logits, real_pair)
             r2 = gradient_penalty(fake_logits, fake_pair)
             loss = loss + gamma(state, config) / 2 * (r1 + r2)
             scalars |= {f"{name}/r1": r1, f"{name}/r2": r2}
         else:
             with autocast(state, config):
-                real_logits, fake_logits = critic(real_pair), critic(fake_pair)
+                real_logits, fake_logits = critic(real_pair, given), critic(fake_pair, given)
             real_logits, fake_logits = real_logits.float(), fake_logits.float()
         adversarial = relativistic_discriminator_loss(real_logits, fake_logits)
         loss = loss + adversarial
@@ -68,22 +70,25 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     """
     networks = state.networks
     latent = state.draw_latents(len(batch.volume))
+    condition = state.drop_conditions(batch.condition, config.condition_dropout)
     corruption = draw_corruption(batch.volume, state.random)
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
     critics: list[nn.Module] = [networks.discriminator]
     critics += [state.pair_discriminator] if state.pair_discriminator else []
     with frozen(critics), autocast(state, config):
-        fake = networks.generator(latent)
-        for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
+        fake = networks.generator(latent, condition)
+        for name, critic, real_pair, fake_pair, given in _judgements(state, batch, fake, condition):
             with torch.no_grad():
-                real_logits = critic(real_pair).float()
-            adversarial = relativistic_generator_loss(real_logits, critic(fake_pair).float())
+                real_logits = critic(real_pair, given).float()
+            fake_logits = critic(fake_pair, given).float()
+            adversarial = relativistic_generator_loss(real_logits, fake_logits)
             loss = loss + adversarial
             scalars[f"generator/{name}"] = adversarial
         recovered = networks.encoder(fake[:, :1]).float()
         spoiled = corrupt(batch.volume, corruption)
-        recon = networks.generator(networks.encoder(spoiled))[:, :1].float()
+        recon = networks.generator(networks.encoder(spoiled), _half_known(condition))
+    recon = recon[:, :1].float()
     read_back = latent_loss(latent, recovered)
     restored = reconstruction_loss(batch.volume, recon)
     loss = loss + config.latent * read_back + config.reconstruction * restored
@@ -140,13 +145,22 @@ def frozen(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def _judgements(
-    state: TrainingState, batch: Batch, fake: Tensor
-) -> Iterator[tuple[str, Discriminator, Tensor, Tensor]]:
-    """Who judges what: the image alone for all, image and labels where there are labels."""
-    yield "critic", state.networks.discriminator, batch.volume, fake[:, :1]
+    state: TrainingState, batch: Batch, fake: Tensor, condition: Tensor
+) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor]]:
+    """Who judges what: the image alone for all, image and labels where there are labels.
+
+    A real volume and the fake paired with it come with the same condition.
+    """
+    yield "critic", state.networks.discriminator, batch.volume, fake[:, :1], condition
     if state.pair_discriminator is not None and bool(batch.labelled.any()):
         real = torch.cat([batch.volume, batch.labels], dim=1)[batch.labelled]
-        yield "pair", state.pair_discriminator, real, fake[batch.labelled]
+        given = condition[batch.labelled]
+        yield "pair", state.pair_discriminator, real, fake[batch.labelled], given
+
+
+def _half_known(condition: Tensor) -> Tensor:
+    """Every second scan's conditions, nothing of the others: scores reconstruct without any."""
+    return condition * (torch.arange(len(condition), device=condition.device) % 2)[:, None]
 
 
 def _move(optimizer: torch.optim.Adam, loss: Tensor, rate: float) -> None:

@@ -129,7 +129,9 @@ def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
             parameter.zero_()
     random = torch.Generator().manual_seed(0)
     volumes = torch.rand(9, 1, 16, 16, 16, generator=random)
-    reference = Reference(torch.randn(16, 8), volumes, (1,), (10.0,), 0.0, 0.0, 0.3)
+    reference = Reference(
+        torch.randn(16, 8), torch.zeros(16, 0), volumes, (1,), (10.0,), 0.0, 0.0, 0.3
+    )
     with caplog.at_level(logging.WARNING):
         look(state, reference, CONFIG.train, JsonlTracker(tmp_path / "m.jsonl"), tmp_path)
     assert "E_DIVERSITY" in caplog.text
