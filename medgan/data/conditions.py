@@ -14,7 +14,7 @@ from medgan.config import Condition
 from medgan.data.manifest import Case
 from medgan.errors import ConfigError
 
-Value = str | float | None
+Value = str | int | float | None
 UNKNOWN = "unknown"
 _UNKNOWN = {"", "n/a", "na", "nan", "none", "null", UNKNOWN}
 _LEVELS = np.linspace(0, 1, 21)
@@ -26,7 +26,7 @@ _LABEL_VOLUME = re.compile(r"label_(\d+)_mm3")
 def learn(
     settings: Mapping[str, Literal["categorical", "continuous"]], cases: Sequence[Case]
 ) -> tuple[Condition, ...]:
-    """The conditions of a model, with what its training scans have of each.
+    """The conditions of a model in order of their names, with what its training scans have of each.
 
     Only marginals are kept, never the row of a subject.
 
@@ -38,7 +38,7 @@ def learn(
         ConfigError: E_CONDITION for a covariate that no case has, or that is of another kind.
     """
     conditions = []
-    for name, kind in settings.items():
+    for name, kind in sorted(settings.items()):
         found = [value for case in cases if _known(value := covariate_of(case, name))]
         if not found:
             columns = sorted({column for case in cases for column in case.covariates})
