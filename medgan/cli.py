@@ -74,11 +74,17 @@ def generate(
     model: Model,
     count: Annotated[int, typer.Option("-n", "--count", help="synthetic scans to write")] = 8,
     seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    balance: Annotated[
+        str, typer.Option(help="condition whose rarer categories in --data are filled up")
+    ] = "",
+    data: Annotated[str, typer.Option(help="scans to balance")] = "",
     out: Out = "runs/generate",
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Write synthetic scans with labels as a Decathlon data set.
+
+    A key of --set without a dot is a condition of the model: --set age=70 --set sex=F.
 
     Example: medgan generate runs/demo/model -n 100 -o runs/synthetic
     """
@@ -86,8 +92,19 @@ def generate(
         _set("model_uri", model),
         _set("generate.count", count),
         _set("generate.seed", seed),
+        _set("generate.balance", balance),
     ]
-    _run("generate", out, first, set_, as_json)
+    first += [_set("data.source", data)] if data else []
+    _run("generate", out, first, [_of_condition(text) for text in set_ or []], as_json)
+
+
+def _of_condition(text: str) -> str:
+    """`age=70` as `generate.conditions.age=70`; settings proper as they are."""
+    from medgan.config import Config
+
+    key, separator, _ = text.partition("=")
+    setting = "." in key or key.strip() in Config.model_fields
+    return text if setting or not separator else f"generate.conditions.{text.strip()}"
 
 
 @app.command()

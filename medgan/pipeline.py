@@ -13,6 +13,7 @@ import yaml
 
 import medgan
 from medgan.config import build, merge, read_yaml
+from medgan.data.conditions import count_categories, lacking
 from medgan.data.index import index
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
@@ -142,13 +143,46 @@ def generate_step(run: Run) -> None:
     from medgan.synthetic import write_synthetic
 
     settings = run.config.generate
+    wanted = [settings.conditions] * settings.count
+    if settings.balance:
+        wanted = _lacking_scans(run)
+    if not wanted:
+        run.results["generate"] = {"count": 0}
+        return
     with counting("generating") as tick:
         folder = write_synthetic(
-            run.model(), run.out / settings.folder, settings.count, settings.seed, facts(),
-            settings.smallest_component, tick,
+            run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
+            settings.smallest_component, wanted, tick,
         )  # fmt: skip
-    run.results["generate"] = {"count": settings.count, "folder": str(folder)}
-    log.info("%d synthetic scans: %s", settings.count, folder)
+    run.results["generate"] = {"count": len(wanted), "folder": str(folder)}
+    log.info("%d synthetic scans: %s", len(wanted), folder)
+
+
+def _lacking_scans(run: Run) -> list[dict[str, str]]:
+    """What each scan has to be for all categories to be as many as the largest.
+
+    Raises:
+        ConfigError: E_CONDITION, E_NO_DATA.
+    """
+    settings, source = run.config.generate, run.config.data.source
+    name, known = settings.balance, run.model().preprocessing.conditions
+    if name not in [c.name for c in known if c.kind == "categorical"]:
+        names = ", ".join(c.name for c in known if c.kind == "categorical") or "none"
+        raise ConfigError(
+            "E_CONDITION", name, "no categorical condition of this model", f"it has {names}"
+        )
+    if not source:
+        raise ConfigError("E_NO_DATA", "data.source", "no scans to balance", "give --data")
+    with counting("checking scans") as tick:
+        manifest, _ = index(Path(source), Pseudonyms.of_site(), run.config.data.suffix, tick)
+    if manifest.refusals:
+        run.refuse(manifest.refusals)
+    counts = count_categories(manifest.cases, name)
+    log.info("%s: %s", name, ", ".join(f"{n} {value}" for value, n in counts.items()) or "unknown")
+    missing = lacking(counts)
+    if not missing:
+        log.info("nothing to balance: all categories of %s are equally many", name)
+    return [{**settings.conditions, name: value} for value, n in missing.items() for _ in range(n)]
 
 
 def score_step(run: Run) -> None:

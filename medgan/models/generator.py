@@ -14,6 +14,7 @@ from medgan.models.blocks import (
     double,
     leaky_relu,
 )
+from medgan.models.condition import EMBEDDED, ConditionEmbedding
 
 
 class Generator(nn.Module):
@@ -35,6 +36,7 @@ class Generator(nn.Module):
         blocks: residual blocks a stage.
         detail: how many of the thin channels come from a sub-pixel convolution; the others
             are up-sampled.
+        condition: length of an encoded condition; 0 makes a generator without any.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
         normalisation, no output non-linearity), carried to 3D; the sum over resolutions,
@@ -50,11 +52,14 @@ class Generator(nn.Module):
         thin: int,
         blocks: int,
         detail: int,
+        condition: int = 0,
     ) -> None:
         super().__init__()
         coarse_first = widths[::-1]
         base = tuple(size // 2 ** len(widths) for size in shape)
         self.latent = latent
+        self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
+        latent += EMBEDDED if condition else 0
         self.basis = nn.Parameter(torch.randn(1, coarse_first[0], *base))
         self.shape_basis = nn.Linear(latent, coarse_first[0])
         nn.init.normal_(self.shape_basis.weight, std=latent**-0.5)
@@ -83,17 +88,23 @@ class Generator(nn.Module):
     def forward(
         self,
         latent: Float[Tensor, "B L"],
+        condition: Float[Tensor, "B D"] | None = None,
         random: torch.Generator | None = None,
         octave: int = 0,
     ) -> Float[Tensor, "B C X Y Z"]:
-        """Latents (B, L) to image and label channels (B, C, X, Y, Z).
+        """Latents (B, L) and conditions (B, D) to image and label channels (B, C, X, Y, Z).
 
         Args:
             latent: standard normal.
+            condition: encoded; without one every condition is unknown, which is what zeros say.
             random: source of the noise, on the CPU; without it there is none, and the volume
-                is a function of the latent alone.
+                is a function of latent and condition alone.
             octave: how many times the volume is halved; the finer layers are then left out.
         """
+        if self.embed is not None:
+            if condition is None:
+                condition = latent.new_zeros(len(latent), self.embed.condition)
+            latent = torch.cat([latent, self.embed(condition)], dim=1)
         x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
         volume = None
         for number in range(len(self.stages) - max(0, octave - 1)):
@@ -104,6 +115,7 @@ class Generator(nn.Module):
             if number:
                 layer = self.heads[number - 1](leaky_relu(x))
                 volume = layer if volume is None else double(volume) + layer
+        assert volume is not None  # there are two stages or more
         if octave == 0:
             x = torch.cat([self.ups[-1](x), self.detail(x)], dim=1)
             x = self.thin(leaky_relu(self.noises[-1](x, random)))

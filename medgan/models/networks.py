@@ -30,6 +30,7 @@ class Networks:
         detail: int,
         patches: int,
         minibatch_std: bool,
+        condition: int = 0,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
@@ -43,11 +44,12 @@ class Networks:
             detail: how many of the generator's thin channels come from a sub-pixel convolution.
             patches: stages of the discriminator that also judge every place.
             minibatch_std: whether the discriminator sees how much a batch varies.
+            condition: length of an encoded condition, 0 for none; the encoder is told none.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail),
+            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail, condition),
             Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2)),
-            Discriminator(shape, 1, widths, thin, blocks, patches, minibatch_std),
+            Discriminator(shape, 1, widths, thin, blocks, patches, minibatch_std, condition),
         )
 
     def modules(self) -> dict[str, nn.Module]:

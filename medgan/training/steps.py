@@ -38,17 +38,19 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
     objective = OBJECTIVES[config.objective].discriminator
     size = octave(state, config)
     batch = halved(batch, size)
+    latent = state.draw_latents(len(batch.volume))
+    condition = state.drop_conditions(batch.condition, config.condition_dropout)
     with torch.no_grad(), autocast(state, config):
-        latent = state.draw_latents(len(batch.volume))
-        fake = state.networks.generator(latent, state.random, size)
+        fake = state.networks.generator(latent, condition, state.random, size)
     fake = fake.float()
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
-    for name, critic, real_pair, fake_pair in _judgements(state, batch, fake, config):
+    judgements = _judgements(state, batch, fake, condition, config)
+    for name, critic, real_pair, fake_pair, given in judgements:
         real_pair = real_pair.detach().requires_grad_(penalize)
         fake_pair = fake_pair.detach().requires_grad_(penalize)
         with autocast(state, config):
-            real, unreal = critic.judge(real_pair), critic.judge(fake_pair)
+            real, unreal = critic.judge(real_pair, given), critic.judge(fake_pair, given)
         adversarial = _over_heads(objective, real, unreal, config)
         loss = loss + adversarial
         scalars[f"{name}/loss"] = adversarial
@@ -59,7 +61,7 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
             ).mean()
         if penalize:
             pairs = [(real_pair, real), (fake_pair, unreal)]
-            for kind, penalty in _penalties(state, critic, pairs, config).items():
+            for kind, penalty in _penalties(state, critic, pairs, given, config).items():
                 loss = loss + gamma(state, config) / 2 * penalty
                 scalars[f"{name}/{kind}"] = penalty
     _move(state.critic_optimizer, loss, learning_rate(state, config))
@@ -79,24 +81,27 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     size = octave(state, config)
     batch = halved(batch, size)
     latent = state.draw_latents(len(batch.volume))
+    condition = state.drop_conditions(batch.condition, config.condition_dropout)
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
     critics: list[nn.Module] = [networks.discriminator]
     critics += [state.pair_discriminator] if state.pair_discriminator else []
     with frozen(critics), autocast(state, config):
-        fake = networks.generator(latent, state.random, size)
-        for name, critic, real_pair, fake_pair in _judgements(state, batch, fake, config):
+        fake = networks.generator(latent, condition, state.random, size)
+        judgements = _judgements(state, batch, fake, condition, config)
+        for name, critic, real_pair, fake_pair, given in judgements:
             with torch.no_grad():
-                real = critic.judge(real_pair)
-            adversarial = _over_heads(objective, real, critic.judge(fake_pair), config)
+                real = critic.judge(real_pair, given)
+            adversarial = _over_heads(objective, real, critic.judge(fake_pair, given), config)
             loss = loss + adversarial
             scalars[f"generator/{name}"] = adversarial
         if (state.volumes_seen // config.batch) % config.encoder_every == 0:
             spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
             recovered = networks.encoder(fake[:, :1]).float()
-            recon = networks.generator(networks.encoder(spoiled), octave=size)[:, :1].float()
+            known = _half_known(condition)
+            recon = networks.generator(networks.encoder(spoiled), known, octave=size)[:, :1]
             read_back = latent_loss(latent, recovered)
-            restored = reconstruction_loss(batch.volume, recon)
+            restored = reconstruction_loss(batch.volume, recon.float())
             loss = loss + config.latent * read_back + config.reconstruction * restored
             scalars |= {"generator/latent": read_back, "generator/reconstruction": restored}
     _move(state.generator_optimizer, loss, learning_rate(state, config))
@@ -186,6 +191,7 @@ def _penalties(
     state: TrainingState,
     critic: Discriminator,
     pairs: list[tuple[Tensor, list[Tensor]]],
+    given: Tensor,
     config: TrainConfig,
 ) -> Scalars:
     """The gradient penalties of the configuration, each still without its weight.
@@ -202,7 +208,7 @@ def _penalties(
             (real, _), (fake, _) = pairs
             share = torch.rand(len(real), generator=state.random).to(real.device)
             volume = between(real, fake, share).detach().requires_grad_(True)
-            return {"gp": one_centred_penalty(probed(critic.judge(volume)), volume)}
+            return {"gp": one_centred_penalty(probed(critic.judge(volume, given)), volume)}
         kinds = config.penalty.split("+")
         return {
             kind: gradient_penalty(probed(judgement), volume)
@@ -211,9 +217,12 @@ def _penalties(
 
 
 def _judgements(
-    state: TrainingState, batch: Batch, fake: Tensor, config: TrainConfig
-) -> Iterator[tuple[str, Discriminator, Tensor, Tensor]]:
-    """Who judges what: the image alone for all, image and labels where there are labels."""
+    state: TrainingState, batch: Batch, fake: Tensor, condition: Tensor, config: TrainConfig
+) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor]]:
+    """Who judges what: the image alone for all, image and labels where there are labels.
+
+    A real volume and the fake paired with it come with the same condition.
+    """
 
     def changed(volume: Tensor) -> Tensor:
         probability = state.augment if config.augment == "adaptive" else config.augment
@@ -222,10 +231,17 @@ def _judgements(
         drawn = draw_augmentation(volume, probability, state.random, config.mirror)
         return augment(volume, drawn)
 
-    yield "critic", state.networks.discriminator, changed(batch.volume), changed(fake[:, :1])
+    critic = state.networks.discriminator
+    yield "critic", critic, changed(batch.volume), changed(fake[:, :1]), condition
     if state.pair_discriminator is not None and bool(batch.labelled.any()):
         real = torch.cat([batch.volume, batch.labels], dim=1)[batch.labelled]
-        yield "pair", state.pair_discriminator, changed(real), changed(fake[batch.labelled])
+        unreal, given = fake[batch.labelled], condition[batch.labelled]
+        yield "pair", state.pair_discriminator, changed(real), changed(unreal), given
+
+
+def _half_known(condition: Tensor) -> Tensor:
+    """Every second scan's conditions, nothing of the others: scores reconstruct without any."""
+    return condition * (torch.arange(len(condition), device=condition.device) % 2)[:, None]
 
 
 def _move(optimizer: torch.optim.Adam, loss: Tensor, rate: float) -> None:

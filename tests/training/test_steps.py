@@ -22,6 +22,7 @@ def batch(labelled: list[bool]) -> Batch:
         torch.rand(shape, generator=random) * 2 - 1,
         torch.rand(shape, generator=random) * 2 - 1,
         torch.tensor(labelled),
+        torch.zeros(len(labelled), 0),
     )
 
 
