@@ -127,14 +127,11 @@ class TrainConfig(Section):
 
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
-    growth: tuple[Share, ...] = Field(
-        (0.15, 0.4),
-        max_length=3,
-        description="shares of the training at which the size of the volumes doubles; () trains "
-        "at full size throughout",
-    )
     batch: int = Field(8, gt=1, description="volumes a step")
     learning_rate: Positive = Field(2e-4, description="Adam's, before the fall in the second half")
+    beta2: float = Field(
+        0.99, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
+    )
     warmup: int = Field(
         800,
         ge=0,

@@ -55,18 +55,6 @@ class ResidualBlock(nn.Module):
         return x + self.second(leaky_relu(self.first(x)))
 
 
-def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
-    """Means over cubes of eight voxels; unlike 3D pooling deterministic on every device."""
-    for axis in (2, 3, 4):
-        volume = volume.unflatten(axis, (-1, 2)).mean(axis + 1)
-    return volume
-
-
-def double(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
-    """Trilinear doubling of every axis."""
-    return F.interpolate(volume, scale_factor=2, mode="trilinear", align_corners=False)
-
-
 class Upsample(nn.Module):
     """Channel mixing at the coarse size, then trilinear doubling of every axis."""
 
@@ -76,7 +64,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B D X2 Y2 Z2"]:
         """(B, C, X, Y, Z) to (B, D, 2X, 2Y, 2Z)."""
-        return double(self.mix(x))
+        return F.interpolate(self.mix(x), scale_factor=2, mode="trilinear", align_corners=False)
 
 
 class SubPixel(nn.Module):
@@ -137,65 +125,33 @@ class Trunk(nn.Module):
     convolutions also have a bf16 kernel and a deterministic backward on every device, which
     3D average pooling lacks.
 
-    Every stage but the coarsest also reads the volume itself, halved to the stage's size, and what
-    comes from the finer stages is added to that, starting at zero. So a volume of half or a quarter
-    of the size can enter at its own stage, and a network trained on those goes on at twice the
-    size as if nothing had happened.
-
     Args:
-        shape: (X, Y, Z) of the full volume, divisible by 2 to the number of stages.
         in_channels: channels of the volume.
         widths: channels of the stages, finest (half resolution) first.
         thin: channels at full resolution; 0 starts with the strided convolution.
         blocks: residual blocks a stage.
-
-    Reference: the sum over resolutions, Karras et al. 2020, arXiv 1912.04958, section 4.1;
-        growing, Karras et al. 2018, arXiv 1710.10196.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        in_channels: int,
-        widths: tuple[int, ...],
-        thin: int,
-        blocks: int,
-    ) -> None:
+    def __init__(self, in_channels: int, widths: tuple[int, ...], thin: int, blocks: int) -> None:
         super().__init__()
-        self.size = shape[0]
-        last = len(widths) - 1
+        gain = math.sqrt(2 / (1 + SLOPE**2))
         self.thin = convolution(in_channels, thin) if thin else None
         inputs = (thin or in_channels, *widths[:-1])
         self.downs = nn.ModuleList(
-            convolution(a, b, stride=2, gain=1.0 if i == last else 0.0)
+            convolution(a, b, stride=2, gain=gain if thin and i == 0 else 1.0)
             for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.entries = nn.ModuleList(convolution(in_channels, w) for w in widths[:-1])
         depth = blocks * len(widths)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
         )
 
-    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
-        """Features of every stage, finest first.
-
-        Args:
-            volume: of the full size, or halved once or more; the stages that are finer than
-                half of its size are left out.
-        """
-        octave = (self.size // volume.shape[2]).bit_length() - 1
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
+        """Features of every stage, finest first; stage i is 2^(i+1) times smaller than x."""
+        if self.thin is not None:
+            x = leaky_relu(self.thin(x))
         features = []
-        x = None
-        if octave == 0:
-            x = volume if self.thin is None else leaky_relu(self.thin(volume))
-            volume = halve(volume)
-        for number in range(max(0, octave - 1), len(self.stages)):
-            if number == len(self.entries):
-                x = self.downs[number](x)
-            else:
-                entered = self.entries[number](volume)
-                x = entered if x is None else self.downs[number](x) + entered
-                volume = halve(volume)
-            x = self.stages[number](x)
+        for down, stage in zip(self.downs, self.stages, strict=True):
+            x = stage(down(x))
             features.append(x)
         return features

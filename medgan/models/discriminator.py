@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
         base = tuple(size // 2 ** len(widths) for size in shape)
         last = widths[-1] + int(minibatch_std)
         self.minibatch_std = minibatch_std
-        self.trunk = Trunk(shape, in_channels, widths, thin, blocks)
+        self.trunk = Trunk(in_channels, widths, thin, blocks)
         self.pool = nn.Conv3d(last, last, base, groups=last)
         self.logit = nn.Linear(last, 1)
         nn.init.normal_(self.pool.weight, std=(base[0] * base[1] * base[2]) ** -0.5)
@@ -78,8 +78,7 @@ class Discriminator(nn.Module):
         """Logits of the whole, (B, 1), then of the places of each patch head, (B, P).
 
         The first is that of the volume alone plus the projection of its pooled features on the
-        embedded condition; an unknown one, all zeros, adds nothing. A volume that was halved
-        enters further in and has as many patch heads less.
+        embedded condition; an unknown one, all zeros, adds nothing.
         """
         features = self.trunk(volume)
         coarsest = features[-1]
@@ -90,10 +89,9 @@ class Discriminator(nn.Module):
         if self.embed is not None and condition is not None:
             projection = (self.embed(condition) * pooled).sum(dim=1, keepdim=True)
             whole = whole + projection * pooled.shape[1] ** -0.5
-        left_out = len(self.trunk.stages) - len(features)
         places = [
             PATCH_GAIN * head(leaky_relu(x)).flatten(1)
-            for head, x in zip(self.patches[left_out:], features, strict=False)
+            for head, x in zip(self.patches, features, strict=False)
         ]
         return [logits.float() for logits in (whole, *places)]
 

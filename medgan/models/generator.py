@@ -11,7 +11,6 @@ from medgan.models.blocks import (
     SubPixel,
     Upsample,
     convolution,
-    double,
     leaky_relu,
 )
 from medgan.models.condition import EMBEDDED, ConditionEmbedding
@@ -22,10 +21,8 @@ class Generator(nn.Module):
 
     The latent shapes a learned coarse basis and scales every stage. All wide stages run at
     half resolution or below. The full resolution gets a few channels, up-sampled and from a
-    sub-pixel convolution, and two convolutions. Each resolution adds what it knows to the
-    doubled volume of the one before, starting from nothing, so that a generator trained on
-    halved volumes goes on at twice the size as if nothing had happened. The output is linear:
-    intensities are learned into [-1, 1], not squashed.
+    sub-pixel convolution, and two convolutions. The output is linear: intensities are learned
+    into [-1, 1], not squashed.
 
     Args:
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of stages.
@@ -39,8 +36,7 @@ class Generator(nn.Module):
         condition: length of an encoded condition; 0 makes a generator without any.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
-        normalisation, no output non-linearity), carried to 3D; the sum over resolutions,
-        Karras et al. 2020, arXiv 1912.04958, section 4.1.
+        normalisation, no output non-linearity), carried to 3D.
     """
 
     def __init__(
@@ -79,18 +75,13 @@ class Generator(nn.Module):
         self.detail = SubPixel(widths[0], detail)
         gain = (2 / (1 + SLOPE**2)) ** 0.5
         self.thin = convolution(thin, thin, gain=gain)
-        self.heads = nn.ModuleList(
-            convolution(w, out_channels, kernel=1, gain=float(number == 0))
-            for number, w in enumerate(coarse_first[1:])
-        )
-        self.out = convolution(thin, out_channels, gain=0.0)
+        self.out = convolution(thin, out_channels, gain=gain)
 
     def forward(
         self,
         latent: Float[Tensor, "B L"],
         condition: Float[Tensor, "B D"] | None = None,
         random: torch.Generator | None = None,
-        octave: int = 0,
     ) -> Float[Tensor, "B C X Y Z"]:
         """Latents (B, L) and conditions (B, D) to image and label channels (B, C, X, Y, Z).
 
@@ -99,25 +90,17 @@ class Generator(nn.Module):
             condition: encoded; without one every condition is unknown, which is what zeros say.
             random: source of the noise, on the CPU; without it there is none, and the volume
                 is a function of latent and condition alone.
-            octave: how many times the volume is halved; the finer layers are then left out.
         """
         if self.embed is not None:
             if condition is None:
                 condition = latent.new_zeros(len(latent), self.embed.condition)
             latent = torch.cat([latent, self.embed(condition)], dim=1)
-        x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
-        volume = None
-        for number in range(len(self.stages) - max(0, octave - 1)):
-            if number:
-                x = self.ups[number - 1](x)
-            x = x * (1 + self.scales[number](latent))[:, :, None, None, None]
-            x = self.stages[number](self.noises[number](x, random))
-            if number:
-                layer = self.heads[number - 1](leaky_relu(x))
-                volume = layer if volume is None else double(volume) + layer
-        assert volume is not None  # there are two stages or more
-        if octave == 0:
-            x = torch.cat([self.ups[-1](x), self.detail(x)], dim=1)
-            x = self.thin(leaky_relu(self.noises[-1](x, random)))
-            volume = double(volume) + self.out(leaky_relu(x))
-        return volume
+        x = fine = self.basis * self.shape_basis(latent)[:, :, None, None, None]
+        for scale, noise, stage, up in zip(
+            self.scales, self.noises, self.stages, self.ups, strict=False
+        ):
+            x = x * (1 + scale(latent))[:, :, None, None, None]
+            fine = stage(noise(x, random))
+            x = up(fine)
+        x = self.noises[-1](torch.cat([x, self.detail(fine)], dim=1), random)
+        return self.out(leaky_relu(self.thin(leaky_relu(x))))

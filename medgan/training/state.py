@@ -172,4 +172,4 @@ class TrainingState:
 
 def _adam(modules: list[nn.Module], config: TrainConfig) -> torch.optim.Adam:
     parameters = [p for module in modules for p in module.parameters()]
-    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, 0.99))
+    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, config.beta2))

@@ -18,7 +18,6 @@ from medgan.losses import (
     probe,
     reconstruction_loss,
 )
-from medgan.models.blocks import halve
 from medgan.models.discriminator import Discriminator
 from medgan.training.state import TrainingState
 
@@ -33,15 +32,12 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
 
     Every `penalty_every`-th step adds the gradient penalty.
     """
-    every = config.penalty_every if octave(state, config) == 0 else 1
-    penalize = (state.volumes_seen // config.batch) % every == 0
+    penalize = (state.volumes_seen // config.batch) % config.penalty_every == 0
     objective = OBJECTIVES[config.objective].discriminator
-    size = octave(state, config)
-    batch = halved(batch, size)
     latent = state.draw_latents(len(batch.volume))
     condition = state.drop_conditions(batch.condition, config.condition_dropout)
     with torch.no_grad(), autocast(state, config):
-        fake = state.networks.generator(latent, condition, state.random, size)
+        fake = state.networks.generator(latent, condition, state.random)
     fake = fake.float()
     scalars: Scalars = {}
     loss = torch.zeros((), device=state.device)
@@ -78,8 +74,6 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     """
     networks = state.networks
     objective = OBJECTIVES[config.objective].generator
-    size = octave(state, config)
-    batch = halved(batch, size)
     latent = state.draw_latents(len(batch.volume))
     condition = state.drop_conditions(batch.condition, config.condition_dropout)
     scalars: Scalars = {}
@@ -87,7 +81,7 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     critics: list[nn.Module] = [networks.discriminator]
     critics += [state.pair_discriminator] if state.pair_discriminator else []
     with frozen(critics), autocast(state, config):
-        fake = networks.generator(latent, condition, state.random, size)
+        fake = networks.generator(latent, condition, state.random)
         judgements = _judgements(state, batch, fake, condition, config)
         for name, critic, real_pair, fake_pair, given in judgements:
             with torch.no_grad():
@@ -99,7 +93,7 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
             spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
             recovered = networks.encoder(fake[:, :1]).float()
             known = _half_known(condition)
-            recon = networks.generator(networks.encoder(spoiled), known, octave=size)[:, :1]
+            recon = networks.generator(networks.encoder(spoiled), known)[:, :1]
             read_back = latent_loss(latent, recovered)
             restored = reconstruction_loss(batch.volume, recon.float())
             loss = loss + config.latent * read_back + config.reconstruction * restored
@@ -137,26 +131,8 @@ def learning_rate(state: TrainingState, config: TrainConfig) -> float:
 
 
 def gamma(state: TrainingState, config: TrainConfig) -> float:
-    """Penalty weight: doubled while the networks still find each other.
-
-    An eighth of the voxels have an eighth of the distances, so each halving divides it by 8:
-    the penalty of a discriminator that halves its input itself would be the same.
-    """
-    early = 2 if state.volumes_seen < 2 * config.warmup else 1
-    return config.gamma * early / 8 ** octave(state, config)
-
-
-def octave(state: TrainingState, config: TrainConfig) -> int:
-    """How many times volumes are halved at this point of the training."""
-    most = len(state.networks.generator.heads)
-    return min(most, sum(progress(state, config) < share for share in config.growth))
-
-
-def halved(batch: Batch, times: int) -> Batch:
-    """The batch with its volumes and labels halved so many times."""
-    for _ in range(times):
-        batch = batch._replace(volume=halve(batch.volume), labels=halve(batch.labels))
-    return batch
+    """Penalty weight: doubled while the networks still find each other."""
+    return config.gamma * (2 if state.volumes_seen < 2 * config.warmup else 1)
 
 
 def autocast(state: TrainingState, config: TrainConfig) -> torch.autocast:

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from medgan.losses import gradient_penalty, probe
-from medgan.models.blocks import double, halve
 from medgan.models.networks import Networks
 
 SHAPE, LATENT = (16, 48, 32), 7
@@ -67,7 +66,7 @@ def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=generator)
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
-    fake = networks.generator(latent, generator)
+    fake = networks.generator(latent, None, generator)
     recon = networks.generator(networks.encoder(volume))
     verdicts = networks.discriminator.judge(fake[:, :1])
     loss = sum(v.sum() for v in verdicts) + (recon[:, :1] - volume).abs().mean()
@@ -126,31 +125,3 @@ def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
     for key, parameter in networks.discriminator.named_parameters():
         if key.endswith("weight"):
             assert parameter.grad.abs().max() > 0, key
-
-
-@pytest.mark.parametrize("octave", [1, 2, 3])
-def test_fresh_networks_of_half_the_size_go_on_at_twice_the_size_as_if_nothing_happened(
-    octave, generator
-):
-    networks = make()
-    latent = torch.randn(2, LATENT, generator=generator)
-    with torch.no_grad():
-        coarse = networks.generator(latent, octave=octave)
-        fine = networks.generator(latent, octave=octave - 1)
-        assert coarse.std() > 0.1
-        assert torch.allclose(double(coarse), fine)
-        assert [n * 2**octave for n in coarse.shape[2:]] == list(SHAPE)
-        volume = torch.randn(2, 1, *fine.shape[2:], generator=generator)
-        small = halve(volume)
-        for net in (networks.discriminator, networks.encoder):
-            assert torch.allclose(net(volume), net(small), atol=1e-6)
-        assert not torch.allclose(
-            networks.discriminator(volume), networks.discriminator(volume.flip(2)), rtol=1e-3
-        )
-
-
-def test_volumes_of_any_size_move_only_the_layers_they_pass(generator):
-    networks = make()
-    networks.generator(torch.randn(1, LATENT, generator=generator), octave=2).sum().backward()
-    assert networks.generator.out.weight.grad is None
-    assert networks.generator.basis.grad is not None

@@ -9,7 +9,6 @@ from medgan.training.steps import (
     gamma,
     generator_step,
     learning_rate,
-    octave,
     progress,
 )
 from tests.builders import CONFIG, advance, fresh_state
@@ -72,7 +71,7 @@ def test_the_scoring_discriminator_never_sees_label_channels():
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_penalties_come_as_often_as_asked(every):
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"penalty_every": every, "growth": ()})
+    config = CONFIG.train.model_copy(update={"penalty_every": every})
     seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(6)]
     assert seen == [number % every == 0 for number in range(6)]
 
@@ -93,33 +92,6 @@ def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
     assert all(bool(torch.isfinite(value)) for value in figures.values())
     after = weights(state.networks.discriminator), weights(state.networks.generator)
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_halved_volumes_are_penalised_at_every_step():
-    state = fresh_state()
-    config = CONFIG.train.model_copy(update={"penalty_every": 3, "growth": (0.4,)})
-    seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(4)]
-    assert seen == [True, True, True, True]
-
-
-def test_volumes_grow_at_the_shares_of_the_training_that_are_set():
-    state = fresh_state(widths=(16, 16, 16))
-    config = CONFIG.train.model_copy(update={"growth": (0.25, 0.5), "volumes": 100})
-    octaves = []
-    for state.volumes_seen in (0, 24, 25, 49, 50, 99):
-        octaves.append(octave(state, config))
-    assert octaves == [2, 2, 1, 1, 0, 0]
-    state = fresh_state(widths=(16, 16))
-    assert octave(state, config) == 1
-
-
-def test_the_penalty_weight_follows_the_number_of_voxels():
-    state = fresh_state(widths=(16, 16, 16))
-    config = CONFIG.train.model_copy(update={"growth": (0.25, 0.5), "volumes": 10_000})
-    at = {}
-    for state.volumes_seen in (2400, 2600, 5100):
-        at[state.volumes_seen] = gamma(state, config) / config.gamma
-    assert list(at.values()) == [1 / 64, 1 / 8, 1]
 
 
 def test_encoder_steps_come_as_often_as_asked():
@@ -187,7 +159,7 @@ def test_progress_is_by_volumes_or_minutes_whichever_is_further():
 
 def test_gamma_is_doubled_while_the_networks_find_each_other():
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"growth": ()})
+    config = CONFIG.train
     assert gamma(state, config) == 2 * config.gamma
     state.volumes_seen = 2 * config.warmup
     assert gamma(state, config) == config.gamma
@@ -211,5 +183,5 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
     state.networks.discriminator.judge = lambda v: seen.append(v.detach()) or judge(v)
     for state.augment in (0.0, 0.8):
         seen.clear()
-        discriminator_step(state, real, config.model_copy(update={"growth": ()}))
+        discriminator_step(state, real, config)
         assert torch.equal(seen[0], real.volume) == (state.augment == 0.0)
