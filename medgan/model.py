@@ -120,22 +120,31 @@ class Model:
         """
         return list(self.iter_generate(count, seed, first))
 
-    @torch.inference_mode()
     def iter_generate(self, count: int, seed: int = 0, first: int = 0) -> Iterator[Synthetic]:
         """As `generate`, one by one, for more scans than fit into memory."""
         affine = self._synthetic_affine()
-        for number in range(first, first + count):
-            state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-            latent = torch.randn(
-                1, self.sizes.latent, generator=torch.Generator().manual_seed(state)
-            )
-            channels = self.networks.generator(latent.to(self.device))[0].float().cpu()
+        for number, channels in enumerate(self.iter_channels(count, seed, first), start=first):
             label = None
             if self.preprocessing.labels:
                 values = harden(channels[1:], self.preprocessing.labels, self.label_offset).numpy()
                 label = Volume(values.astype(np.uint16), affine)
             image = np.round(self._to_units(channels[0].clamp(-1, 1).numpy()))
             yield Synthetic(Volume(image.astype(np.int16), affine), label, seed, number)
+
+    @torch.inference_mode()
+    def iter_channels(self, count: int, seed: int = 0, first: int = 0) -> Iterator[Tensor]:
+        """What `generate` is made from, one by one, before any rounding.
+
+        Yields:
+            Shape (1 + K, X, Y, Z), on the CPU: the image, which may pass [-1, 1] a little, then
+            soft label channels.
+        """
+        for number in range(first, first + count):
+            state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            latent = torch.randn(
+                1, self.sizes.latent, generator=torch.Generator().manual_seed(state)
+            )
+            yield self.networks.generator(latent.to(self.device))[0].float().cpu()
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.
