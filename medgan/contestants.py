@@ -34,7 +34,6 @@ BASELINES: dict[str, type[AlphaWgan] | type[Dcgan] | type[Vae]] = {
     "dcgan": Dcgan,
     "vae": Vae,
 }
-_CHUNK = 16
 
 
 @dataclass(frozen=True)
@@ -123,20 +122,12 @@ def make_baseline(
         **facts,
     }
     record = figures | {"preprocessing": preprocessing.model_dump(mode="json")}
-    samples = {"images": _draw(baseline, config.baseline.count, seed)}
+    log.info("drawing %d volumes", config.baseline.count)
+    drawn = baseline.sample(config.baseline.count, torch.Generator().manual_seed(seed + 1))
+    samples = {"images": drawn.half()}
     files = {out / SAMPLES: save(samples), out / RECORD: json.dumps(record, indent=1)}
     write_together(files)
     return figures | {"folder": str(out)}
-
-
-def _draw(baseline: Baseline, count: int, seed: int) -> Tensor:
-    random = torch.Generator().manual_seed(seed + 1)
-    parts = []
-    with counting("sampling") as tick:
-        for done in range(0, count, _CHUNK):
-            parts.append(baseline.sample(min(_CHUNK, count - done), random).half())
-            tick(min(done + _CHUNK, count), count)
-    return torch.cat(parts)
 
 
 def read_contestant(uri: str, load_model: Callable[[str], Model], count: int) -> Contestant:
