@@ -230,6 +230,27 @@ class GenerateConfig(Section):
     )
 
 
+class BaselineConfig(Section):
+    """A generator from the literature, trained to compare with."""
+
+    name: Literal["alpha_wgan", "dcgan", "vae"] = Field("dcgan", description="which one")
+    count: int = Field(500, gt=0, description="synthetic volumes to write")
+
+
+class CompareConfig(Section):
+    """How generators are compared with real scans, and so with each other."""
+
+    models: tuple[str, ...] = Field(
+        (), description="model folders, models:/name@alias, or folders of baselines"
+    )
+    count: int = Field(500, gt=15, description="volumes that a model generates")
+    seeds: int = Field(3, gt=0, description="trainings of each network that judges or segments")
+    steps: int = Field(400, gt=1, description="steps of the network that tells fake from real")
+    pairs: int = Field(500, gt=0, description="pairs of volumes whose similarity is averaged")
+    segmentation: bool = Field(False, description="whether to train segmenters, which takes long")
+    segmentation_steps: int = Field(600, gt=1, description="steps of each segmenter")
+
+
 class PhantomConfig(Section):
     """The procedural cohort."""
 
@@ -267,6 +288,8 @@ class Config(Section):
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
     score: ScoreConfig = ScoreConfig()  # pyright: ignore[reportCallIssue]
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
+    baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
+    compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]

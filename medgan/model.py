@@ -140,7 +140,6 @@ class Model:
         """
         return list(self.iter_generate(count, seed, first, smallest_component, conditions))
 
-    @torch.inference_mode()
     def iter_generate(
         self,
         count: int,
@@ -150,17 +149,11 @@ class Model:
         conditions: Mapping[str, Value] | None = None,
     ) -> Iterator[Synthetic]:
         """As `generate`, one by one, for more scans than fit into memory."""
-        learned = self.preprocessing.conditions
-        for remark in check(learned, conditions or {}):
+        for remark in check(self.preprocessing.conditions, conditions or {}):
             log.warning("%s: the model has to guess", remark)
         affine = self._synthetic_affine()
         for number in range(first, first + count):
-            state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-            random = torch.Generator().manual_seed(state)
-            latent = torch.randn(1, self.sizes.latent, generator=random).to(self.device)
-            covariates = draw(learned, conditions or {}, np.random.default_rng([seed, number, 1]))
-            condition = torch.from_numpy(encode(learned, covariates))[None].to(self.device)
-            drawn = self.networks.generator(latent, condition, random)[0].float().cpu()
+            drawn, covariates = self._draw(seed, number, conditions or {})
             label = None
             if self.preprocessing.labels:
                 labels = self.preprocessing.labels
@@ -170,6 +163,29 @@ class Model:
             image = np.round(self._to_units(drawn[0].clamp(-1, 1).numpy()))
             volume = Volume(image.astype(np.int16), affine)
             yield Synthetic(volume, label, seed, number, covariates)
+
+    def iter_channels(self, count: int, seed: int = 0, first: int = 0) -> Iterator[Tensor]:
+        """What `generate` is made from, one by one, before any rounding.
+
+        Yields:
+            Shape (1 + D, X, Y, Z), on the CPU: the image, which may pass [-1, 1] a little, then
+            soft label channels.
+        """
+        for number in range(first, first + count):
+            yield self._draw(seed, number, {})[0]
+
+    @torch.inference_mode()
+    def _draw(
+        self, seed: int, number: int, conditions: Mapping[str, Value]
+    ) -> tuple[Tensor, dict[str, Value]]:
+        """Channels (1 + D, X, Y, Z) of one scan, on the CPU, and what it was drawn by."""
+        learned = self.preprocessing.conditions
+        state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        random = torch.Generator().manual_seed(state)
+        latent = torch.randn(1, self.sizes.latent, generator=random).to(self.device)
+        covariates = draw(learned, conditions, np.random.default_rng([seed, number, 1]))
+        condition = torch.from_numpy(encode(learned, covariates))[None].to(self.device)
+        return self.networks.generator(latent, condition, random)[0].float().cpu(), covariates
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.

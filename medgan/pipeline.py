@@ -185,6 +185,27 @@ def _lacking_scans(run: Run) -> list[dict[str, str]]:
     return [{**settings.conditions, name: value} for value, n in missing.items() for _ in range(n)]
 
 
+def baseline_step(run: Run) -> None:
+    """Trains a generator from the literature and writes its samples."""
+    from medgan.contestants import make_baseline
+
+    run.results["baseline"] = make_baseline(run.config, run.manifest(), run.out, facts())
+    log.info("baseline: %s", run.results["baseline"])
+
+
+def compare_step(run: Run) -> None:
+    """Compares synthetic volumes of models and baselines with real ones."""
+    from medgan.comparison import compare
+    from medgan.contestants import read_contestant
+    from medgan.training.session import choose_device
+
+    device = choose_device(run.config.train.device)
+    settings = run.config.compare
+    contestants = (read_contestant(uri, run.model, settings.count) for uri in settings.models)
+    run.results["compare"] = compare(contestants, run.manifest(), run.out, settings, device)
+    log.info("comparison: %s", run.out / "comparison.json")
+
+
 def score_step(run: Run) -> None:
     """Scores the test split: scores.csv, scores.json and maps in each scan's own grid."""
     from medgan.cohort import score_cases
@@ -219,6 +240,8 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "register": register_step,
     "load_back": load_back,
     "generate": generate_step,
+    "baseline": baseline_step,
+    "compare": compare_step,
     "score": score_step,
     "report": report_step,
 }
