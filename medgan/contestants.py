@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -17,7 +18,7 @@ from medgan.baselines.dcgan import Dcgan
 from medgan.baselines.training import Baseline, train_baseline
 from medgan.baselines.vae import Vae
 from medgan.config import Config, Preprocessing
-from medgan.data.labels import harden
+from medgan.data.labels import harden, largest_components
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
@@ -151,12 +152,16 @@ def read_contestant(uri: str, load_model: Callable[[str], Model], count: int) ->
             drawn.append(channels)
             tick(len(drawn), count)
     labels = model.preprocessing.labels
-    maps = [harden(channels[1:], labels, model.label_offset) for channels in drawn if labels]
+    maps = [
+        largest_components(harden(channels[1:], labels, model.label_offset).numpy(), labels)
+        for channels in drawn
+        if labels
+    ]
     name = uri if ":/" in uri else folder.parent.name if folder.name == "model" else folder.name
     return Contestant(
         name,
         stored(torch.stack([channels[:1] for channels in drawn])),
-        torch.stack(maps) if labels else None,
+        torch.from_numpy(np.stack(maps)) if labels else None,
         model.preprocessing,
         str(model.facts.get("data_digest", "")),
         {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},

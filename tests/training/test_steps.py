@@ -180,7 +180,7 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
     seen = []
     real = batch([True, True])
     judge = state.networks.discriminator.judge
-    state.networks.discriminator.judge = lambda v: seen.append(v.detach()) or judge(v)
+    state.networks.discriminator.judge = lambda v, c: seen.append(v.detach()) or judge(v, c)
     for state.augment in (0.0, 0.8):
         seen.clear()
         discriminator_step(state, real, config)
