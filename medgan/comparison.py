@@ -3,12 +3,13 @@
 import json
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medgan.config import CompareConfig, Preprocessing
@@ -135,7 +136,7 @@ class _Arena:
             "volumes": len(train),
             "kernel_distance": self._distance(train),
             "ms_ssim": mean_similarity(test, self.settings.pairs, 0),
-            "auroc": _over([real_floor(train, test, s, self.settings.steps) for s in self.seeds]),
+            **self._auroc(real_floor, train, test),
         }
         if self.segmenters:
             real = self._dice_on_real(self.segmenters)
@@ -165,16 +166,19 @@ class _Arena:
             **contestant.effort,
             "kernel_distance": self._distance(images),
             "ms_ssim": mean_similarity(images, self.settings.pairs, 0),
-            "auroc": _over(
-                [
-                    separability(train, learn, test, judge, s, self.settings.steps)
-                    for s in self.seeds
-                ]
-            ),
+            **self._auroc(separability, train, learn, test, judge),
         }
         if self.segmenters and contestant.label_maps is not None:
             row |= self._segmentation(images, self._classes(contestant.label_maps))
         return row
+
+    def _auroc(self, measure: Callable[..., float], *volumes: Tensor) -> Row:
+        """At full size and, where noise and the finest texture no longer count, at half of it."""
+        halved = [F.avg_pool3d(v, 2) for v in volumes]
+        return {
+            name: _over([measure(*sets, seed, self.settings.steps) for seed in self.seeds])
+            for name, sets in (("auroc", volumes), ("auroc_half", halved))
+        }
 
     def _distance(self, images: Tensor) -> dict[str, float]:
         """From as many volumes as there are training scans, so that all rows have one size."""
@@ -247,7 +251,7 @@ def _over(values: list[float]) -> Row:
 
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table; an asterisk marks generators trained on other scans."""
-    head = ["generator", "kernel distance (95%)", "MS-SSIM", "AUROC (range)"]
+    head = ["generator", "kernel distance (95%)", "MS-SSIM", "AUROC (range)", "at half size"]
     segmented = any("dice" in row for row in rows)
     head += ["Dice ratio (range)", "label consistency"] if segmented else []
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
@@ -259,6 +263,7 @@ def table(rows: list[Row]) -> str:
             f"{distance['value']:.2f} ({distance['low']:.2f} to {distance['high']:.2f})",
             f"{row['ms_ssim']:.3f}",
             _shown(row["auroc"]),
+            _shown(row["auroc_half"]),
         ]
         if segmented:
             cells += [_shown(row[key]) if key in row else "" for key in

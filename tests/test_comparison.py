@@ -72,7 +72,7 @@ def test_a_comparison_holds_real_scans_models_and_baselines_side_by_side(made, s
         distance = row["kernel_distance"]
         assert distance["low"] <= distance["value"] <= distance["high"]
         assert 0 <= row["ms_ssim"] <= 1
-        assert len(row["auroc"]["seeds"]) == 2
+        assert len(row["auroc"]["seeds"]) == len(row["auroc_half"]["seeds"]) == 2
         assert row["auroc"]["low"] <= row["auroc"]["mean"] <= row["auroc"]["high"]
     assert model["same_scans_and_splits"]
     assert baseline["same_scans_and_splits"]

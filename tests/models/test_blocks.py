@@ -41,6 +41,25 @@ def test_a_residual_block_starts_as_the_identity_and_can_leave_it(generator):
     assert not torch.allclose(block(x), x)
 
 
+@pytest.mark.parametrize("size", [(2, 3, 2), (2, 4, 4), (3, 2, 2), (4, 4, 4)])
+def test_the_gradient_of_a_block_under_bf16_is_close_to_the_exact_one(size, generator):
+    torch.manual_seed(0)
+    block = ResidualBlock(16, depth=1).to(memory_format=torch.channels_last_3d)
+    torch.nn.init.normal_(block.second.weight, std=0.05)
+    x = torch.randn(8, 16, *size, generator=generator).contiguous(
+        memory_format=torch.channels_last_3d
+    )
+    gradients = []
+    for bf16 in (False, True):
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = block(x)
+        out.float().square().sum().backward()
+        gradients.append(block.first.weight.grad.clone())
+    exact, rounded = gradients
+    assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
 def test_upsampling_doubles_every_axis_and_keeps_a_constant():
     up = Upsample(3, 2)
     x = torch.ones(1, 3, 2, 3, 4)
