@@ -109,7 +109,7 @@ class ModelConfig(Section):
         8, gt=0, description="how many of the thin channels come from a sub-pixel convolution"
     )
     patches: int = Field(
-        2, ge=0, description="stages of the discriminator, finest first, that judge every place"
+        0, ge=0, description="stages of the discriminator, finest first, that judge every place"
     )
     minibatch_std: bool = Field(
         False, description="show the discriminator how much the volumes of a batch differ"
@@ -128,9 +128,9 @@ class TrainConfig(Section):
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(8, gt=1, description="volumes a step")
-    learning_rate: Positive = Field(2e-4, description="Adam's, before the fall in the second half")
+    learning_rate: Positive = Field(4e-4, description="Adam's, before the fall in the second half")
     beta2: float = Field(
-        0.99, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
+        0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
     )
     warmup: int = Field(
         800,
@@ -148,7 +148,7 @@ class TrainConfig(Section):
     gamma: Positive = Field(
         50.0, description="weight of the penalty, halved in the loss; gp's lambda is its half"
     )
-    penalty_every: int = Field(4, gt=0, description="steps from one penalty to the next")
+    penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
     patch_weight: float = Field(
         1.0, ge=0, description="weight of each patch head's objective beside the whole's"
     )
