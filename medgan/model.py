@@ -281,21 +281,20 @@ class Model:
         """
         if count < 2:
             raise ConfigError("E_VALUE", "interpolation", f"{count} frames", "ask for two or more")
-        ends = [end if isinstance(end, Latent) else self.project(end, steps).latent
-                for end in (a, b)]  # fmt: skip
-        values = [torch.from_numpy(end.values) for end in ends]
-        known = [understood(self.preprocessing.conditions, end.covariates) for end in ends]
+        start, end = (x if isinstance(x, Latent) else self.project(x, steps).latent for x in (a, b))
+        first, last = torch.from_numpy(start.values), torch.from_numpy(end.values)
+        learned = self.preprocessing.conditions
+        known = [understood(learned, place.covariates) for place in (start, end)]
         told = [self._encoded(covariates) for covariates in known]
         frames = []
         for number in range(count):
             share = number / (count - 1)
-            place = Latent(slerp(*values, share).numpy(), between(*known, share))
+            covariates = between(known[0], known[1], share)
+            place = Latent(slerp(first, last, share).numpy(), covariates)
             random = torch.Generator().manual_seed(_state(seed))
             with torch.inference_mode():
-                drawn = self._generate(place, random, torch.lerp(*told, share))
-            frames.append(
-                self._synthetic(drawn, seed, number, place.covariates, smallest_component)
-            )
+                drawn = self._generate(place, random, torch.lerp(told[0], told[1], share))
+            frames.append(self._synthetic(drawn, seed, number, covariates, smallest_component))
         return frames
 
     def edit(
@@ -582,11 +581,13 @@ class Model:
             lambda values: self._draw_channels(values, told)[:, :1].float(),
             self._batch(prepared), start, steps,
         )  # fmt: skip
-        places = [Latent(values[0].cpu().numpy(), known) for values in (start, found.latent)]
-        with torch.inference_mode():
-            drawn = [self._generate(place)[:, :1] for place in places]
-        volumes = [self._to_scan(recon, prepared, scan) for recon in drawn]
-        return Projection(places[1], *volumes, found.error_before, found.error_after)
+
+        def drawn(latent: Latent) -> Volume:
+            with torch.inference_mode():
+                return self._to_scan(self._generate(latent)[:, :1], prepared, scan)
+
+        first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
+        return Projection(last, drawn(first), drawn(last), found.error_before, found.error_after)
 
     def _maps(self, prepared: "MetaTensor", recon: Tensor) -> dict[str, Tensor]:
         volume = self._batch(prepared)

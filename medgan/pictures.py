@@ -109,9 +109,9 @@ def side_by_side(
     from matplotlib.figure import Figure
 
     shape = columns[0].data.shape
-    x, y, z = (n * s for n, s in zip(shape, spacing, strict=True))
-    inch = 1.75 / max(x, y)  # a column is as wide as the widest plane
-    heights = [z * inch, z * inch, y * inch]
+    mm = [n * s for n, s in zip(shape, spacing, strict=True)]
+    inch = 1.75 / max(mm[0], mm[1])  # a column is as wide as the widest plane
+    heights = [mm[2] * inch, mm[2] * inch, mm[1] * inch]
     left, top, gap = 0.7, 0.75 if title else 0.45, 0.04
     width = max(left + (1.75 + gap) * len(columns), 5.0)
     height = top + sum(heights) + 4 * gap
@@ -122,8 +122,8 @@ def side_by_side(
     for row, (axis, tall) in enumerate(zip(range(3), heights, strict=True)):
         bottom = height - top - sum(heights[: row + 1]) - gap * row
         for number, column in enumerate(columns):
-            place = (left + across * number, bottom, across - gap, tall)
-            axes = figure.add_axes([p / s for p, s in zip(place, (width, height) * 2, strict=True)])
+            x, w = (left + across * number) / width, (across - gap) / width
+            axes = figure.add_axes((x, bottom / height, w, tall / height))
             axes.set_axis_off()
             draw_slice(
                 axes, column.data, axis, at[axis] if at else None, low=column.low,

@@ -163,10 +163,9 @@ def between(a: Mapping[str, Value], b: Mapping[str, Value], share: float) -> dic
     result: dict[str, Value] = {}
     for name, start in a.items():
         end = b[name]
-        numbers = isinstance(start, float) and isinstance(end, float)
-        result[name] = (1 - share) * start + share * end if numbers else None
-        if start == end:
-            result[name] = start
+        result[name] = start if start == end else None
+        if isinstance(start, float) and isinstance(end, float):
+            result[name] = (1 - share) * start + share * end
     return result
 
 
