@@ -99,13 +99,13 @@ def generate(
     _run("generate", out, first, [_of_condition(text) for text in set_ or []], as_json)
 
 
-def _of_condition(text: str) -> str:
+def _of_condition(text: str, of: str = "generate.conditions") -> str:
     """`age=70` as `generate.conditions.age=70`; settings proper as they are."""
     from medgan.config import Config
 
     key, separator, _ = text.partition("=")
     setting = "." in key or key.strip() in Config.model_fields
-    return text if setting or not separator else f"generate.conditions.{text.strip()}"
+    return text if setting or not separator else f"{of}.{text.strip()}"
 
 
 @app.command()
@@ -133,6 +133,66 @@ def score(
     """
     first = [_set("model_uri", model), _set("data.source", source)]
     _run("score", out, first, set_, as_json)
+
+
+@app.command()
+def project(
+    model: Model, source: Source, out: Out = "runs/project", set_: Set = None, as_json: Json = False
+) -> None:
+    """Find the latents that draw real scans best; errors, reconstructions, pictures.
+
+    Example: medgan project runs/ixi/model scans -o runs/project
+    """
+    first = [_set("model_uri", model), _set("data.source", source)]
+    _run("project", out, first, set_, as_json)
+
+
+@app.command()
+def interpolate(
+    model: Model,
+    a: Annotated[str, typer.Argument(help="NIfTI file, seed:3, or seed:3/5 for its number 5")],
+    b: Annotated[str, typer.Argument(help="likewise")],
+    count: Annotated[int, typer.Option("-n", "--count", help="scans, both ends included")] = 8,
+    out: Out = "runs/interpolate",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write synthetic scans on the way between two, and a picture of them.
+
+    A key of --set without a dot is a condition of ends that are seeds: --set sex=F.
+
+    Example: medgan interpolate runs/ixi/model seed:3 seed:7 -n 8 -o runs/way
+    """
+    first = [
+        _set("model_uri", model),
+        f"latent.ends={json.dumps([a, b])}",
+        _set("latent.frames", count),
+    ]
+    _run("interpolate", out, first, [_of_condition(text) for text in set_ or []], as_json)
+
+
+@app.command()
+def edit(
+    model: Model,
+    source: Source,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="what is known of the scan; repeat"),
+    ] = None,
+    out: Out = "runs/edit",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Change real scans along a model's conditions: the same brain, older.
+
+    A key of --set without a dot is a condition to change: --set age=80.
+
+    Example: medgan edit runs/ixi/model scan.nii.gz --known age=55 --set age=80 -o runs/older
+    """
+    first = [_set("model_uri", model), _set("data.source", source)]
+    more = [f"latent.known.{text.strip()}" for text in known or []]
+    more += [_of_condition(text, "latent.changes") for text in set_ or []]
+    _run("edit", out, first, more, as_json)
 
 
 @app.command()

@@ -228,6 +228,30 @@ class GenerateConfig(Section):
     balance: str = Field(
         "", description="condition whose rarer categories in data.source are filled up"
     )
+    truncation: float = Field(
+        0.0,
+        ge=0,
+        description="latent coordinates beyond this are drawn again from within it: smaller is "
+        "more typical and less varied; 0 is off",
+    )
+
+
+class LatentConfig(Section):
+    """Projection of real scans, ways between two scans, edits along a covariate."""
+
+    steps: int = Field(100, ge=0, description="steps of a projection; 0 keeps the encoder's latent")
+    ends: tuple[str, str] = Field(
+        ("seed:0", "seed:1"),
+        description="scans to interpolate between: a NIfTI file each, or seed:3, or seed:3/5 for "
+        "number 5 of that seed",
+    )
+    frames: int = Field(8, gt=1, description="scans on the way, both ends included")
+    changes: dict[str, CovariateValue] = Field(
+        {}, description="conditions that an edit changes, as {age: 80}"
+    )
+    known: dict[str, CovariateValue] = Field(
+        {}, description="what is known of the scans to edit, over what their table says"
+    )
 
 
 class BaselineConfig(Section):
@@ -290,6 +314,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
     baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
+    latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]

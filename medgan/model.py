@@ -20,11 +20,12 @@ from medgan.card import card_text
 from medgan.config import ModelConfig, Preprocessing
 from medgan.data.checks import check_image, check_volume
 from medgan.data.codes import channels
-from medgan.data.conditions import Value, check, draw, encode, width
+from medgan.data.conditions import Value, between, check, draw, encode, understood, width
 from medgan.data.labels import SMALLEST_COMPONENT, harden, largest_components
 from medgan.data.transforms import Preparation
-from medgan.errors import ModelError
+from medgan.errors import ConfigError, ModelError
 from medgan.files import write_together
+from medgan.models.latent import Fit, fit, slerp, truncate
 from medgan.models.networks import Networks
 from medgan.scoring.calibration import Calibration, MapStatistics, calibrate
 from medgan.scoring.maps import make_maps
@@ -41,6 +42,8 @@ WEIGHTS, CONFIG, CALIBRATION, CARD = (
     *("calibration.json", "card.md"),
 )
 MAPS = "calibration.safetensors"
+STEPS = 100
+"""Steps of a projection."""
 MRI_UNITS = 1000
 """Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 
@@ -61,6 +64,57 @@ class Synthetic:
     seed: int
     number: int
     covariates: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A place that the generator draws from.
+
+    Attributes:
+        values: shape (L,).
+        covariates: what it goes with, None where unknown; empty without conditions.
+    """
+
+    values: np.ndarray
+    covariates: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A real scan as the generator can draw it.
+
+    Attributes:
+        latent: the place found.
+        start: what the encoder's latent gives, in the scan's own grid and intensities.
+        recon: what the latent found gives, likewise.
+        error_before, error_after: mean absolute difference of start and of recon from the scan,
+            in [-1, 1] on the model's grid.
+    """
+
+    latent: Latent
+    start: Volume
+    recon: Volume
+    error_before: float
+    error_after: float
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A real scan with other covariates, in its own grid and intensities.
+
+    Attributes:
+        edited: the scan plus the difference, inside the scan's own range of intensities.
+        difference: what the changed covariates change in the generator's drawing of the scan.
+        generated: that drawing with the changed covariates, without what it cannot draw.
+        projection: of the scan, with its own covariates.
+        covariates: the changed ones.
+    """
+
+    edited: Volume
+    difference: Volume
+    generated: Volume
+    projection: Projection
+    covariates: dict[str, Value]
 
 
 @dataclass(frozen=True)
@@ -120,11 +174,12 @@ class Model:
         first: int = 0,
         smallest_component: float = SMALLEST_COMPONENT,
         conditions: Mapping[str, Value] | None = None,
+        truncation: float = 0.0,
     ) -> list[Synthetic]:
         """Synthetic scans, with label maps where the model learned labels.
 
-        Scan number i is a function of the seed, i and the conditions alone: it does not depend
-        on `count`, on `first` or on what was generated before.
+        Scan number i is a function of the seed, i, conditions and truncation alone: it does not
+        depend on `count`, on `first` or on what was generated before.
 
         Args:
             count: how many.
@@ -134,11 +189,15 @@ class Model:
                 specks and are filled with what surrounds them; 0 keeps them.
             conditions: such as `{"age": 70, "sex": "F"}`; `unknown` leaves one open, and what
                 is not given is drawn as the training scans had it.
+            truncation: latent coordinates beyond this are drawn again from within it; smaller is
+                more typical and less varied, 0 is off.
 
         Raises:
             ConfigError: E_CONDITION for what the model does not know.
         """
-        return list(self.iter_generate(count, seed, first, smallest_component, conditions))
+        return list(
+            self.iter_generate(count, seed, first, smallest_component, conditions, truncation)
+        )
 
     def iter_generate(
         self,
@@ -147,22 +206,154 @@ class Model:
         first: int = 0,
         smallest_component: float = SMALLEST_COMPONENT,
         conditions: Mapping[str, Value] | None = None,
+        truncation: float = 0.0,
     ) -> Iterator[Synthetic]:
         """As `generate`, one by one, for more scans than fit into memory."""
-        for remark in check(self.preprocessing.conditions, conditions or {}):
-            log.warning("%s: the model has to guess", remark)
-        affine = self._synthetic_affine()
+        self._check(conditions or {})
         for number in range(first, first + count):
-            drawn, covariates = self._draw(seed, number, conditions or {})
-            label = None
-            if self.preprocessing.labels:
-                labels = self.preprocessing.labels
-                values = harden(drawn[1:], labels, self.label_offset).numpy()
-                values = largest_components(values, labels, smallest_component)
-                label = Volume(values.astype(np.uint16), affine)
-            image = np.round(self._to_units(drawn[0].clamp(-1, 1).numpy()))
-            volume = Volume(image.astype(np.int16), affine)
-            yield Synthetic(volume, label, seed, number, covariates)
+            latent, random = self._draw(seed, number, conditions or {}, truncation)
+            drawn = self._generate(latent, random)
+            yield self._synthetic(drawn, seed, number, latent.covariates, smallest_component)
+
+    def draw(
+        self,
+        seed: int,
+        number: int = 0,
+        conditions: Mapping[str, Value] | None = None,
+        truncation: float = 0.0,
+    ) -> Latent:
+        """What `generate` draws scan `number` of a seed from.
+
+        Raises:
+            ConfigError: E_CONDITION for what the model does not know.
+        """
+        return self._draw(seed, number, conditions or {}, truncation)[0]
+
+    def project(
+        self,
+        scan: str | Path | Volume,
+        steps: int = STEPS,
+        covariates: Mapping[str, Value] | None = None,
+    ) -> Projection:
+        """Finds the latent that draws a real scan best, from the encoder's on.
+
+        The networks stay as they are; the error is never larger than the encoder's. On a CPU the
+        same scan gives the same bits.
+
+        Args:
+            scan: a NIfTI file, or a volume in the scanner's intensities.
+            steps: how often the latent is bettered; 0 keeps the encoder's.
+            covariates: what is known of the scan, by the names of the model's conditions.
+
+        Raises:
+            ConfigError: E_CONDITION for what the model does not know.
+            DataError: when the scan is one that `medgan check` refuses.
+        """
+        self._check(covariates or {})
+        return self._project(self._prepare(scan), scan, steps, covariates or {})
+
+    def interpolate(
+        self,
+        a: Latent | str | Path | Volume,
+        b: Latent | str | Path | Volume,
+        count: int,
+        seed: int = 0,
+        smallest_component: float = SMALLEST_COMPONENT,
+        steps: int = STEPS,
+    ) -> list[Synthetic]:
+        """Synthetic scans on the way from a to b, both included, all with the same noise.
+
+        Latents go along an arc in equal angles, conditions along a line; a condition known at one
+        end alone fades.
+
+        Args:
+            a: a latent, or a scan, which is projected.
+            b: likewise.
+            count: how many, at least two.
+            seed: of the noise.
+            smallest_component: as in `generate`.
+            steps: of the projections.
+
+        Raises:
+            ConfigError: E_VALUE for fewer than two.
+            DataError: when a scan is one that `medgan check` refuses.
+        """
+        if count < 2:
+            raise ConfigError("E_VALUE", "interpolation", f"{count} frames", "ask for two or more")
+        start, end = (x if isinstance(x, Latent) else self.project(x, steps).latent for x in (a, b))
+        first, last = torch.from_numpy(start.values), torch.from_numpy(end.values)
+        learned = self.preprocessing.conditions
+        known = [understood(learned, place.covariates) for place in (start, end)]
+        told = [self._encoded(covariates) for covariates in known]
+        frames = []
+        for number in range(count):
+            share = number / (count - 1)
+            covariates = between(known[0], known[1], share)
+            place = Latent(slerp(first, last, share).numpy(), covariates)
+            random = torch.Generator().manual_seed(_state(seed))
+            with torch.inference_mode():
+                drawn = self._generate(place, random, torch.lerp(told[0], told[1], share))
+            frames.append(self._synthetic(drawn, seed, number, covariates, smallest_component))
+        return frames
+
+    def edit(
+        self,
+        scan: str | Path | Volume,
+        changes: Mapping[str, Value],
+        covariates: Mapping[str, Value] | None = None,
+        steps: int = STEPS,
+    ) -> Edit:
+        """The same scan with other covariates, such as the same brain, older.
+
+        The scan is projected with its own covariates and drawn twice, with these and with the
+        changed ones. The difference of the two drawings is added to the scan: its noise, its
+        finest detail and all else that the generator cannot draw stay as they are, and without a
+        change it comes back to the bit.
+
+        Args:
+            scan: a NIfTI file, or a volume in the scanner's intensities.
+            changes: such as `{"age": 80}`.
+            covariates: what is known of the scan, such as `{"age": 55, "sex": "F"}`.
+            steps: of the projection.
+
+        Raises:
+            ConfigError: E_CONDITION for what the model does not know, or when it has no
+                conditions.
+            DataError: when the scan is one that `medgan check` refuses.
+        """
+        learned = self.preprocessing.conditions
+        if not learned:
+            raise ConfigError(
+                "E_CONDITION", "the model", "has no conditions to edit along",
+                "train one with data.conditions",
+            )  # fmt: skip
+        self._check(changes)
+        self._check(covariates or {})
+        known = understood(learned, covariates or {})
+        changed = understood(learned, {**known, **changes})
+        for name in changes:
+            if known[name] is None and changed[name] is not None:
+                log.warning("%s of the scan is unknown: the edit starts from any; give it", name)
+        prepared = self._prepare(scan)
+        projection = self._project(prepared, scan, steps, known)
+        low, high = prepared.meta["intensity_range"]
+        with torch.inference_mode():
+            values = projection.latent.values
+            before, after = (
+                self._generate(Latent(values, told))[:, :1].clamp(-1, 1)
+                for told in (known, changed)
+            )
+        volume = scan if isinstance(scan, Volume) else Volume.load(scan)
+        native = self._preparation.back((after - before)[0, 0].numpy(), prepared)
+        difference = (native * ((high - low) / 2)).reshape(volume.data.shape)
+        edited = np.clip(volume.data + difference, volume.data.min(), volume.data.max())
+        return Edit(
+            Volume(edited, volume.affine),
+            Volume(difference, volume.affine),
+            self._to_scan(after, prepared, scan),
+            projection,
+            changed,
+        )
 
     def iter_channels(self, count: int, seed: int = 0, first: int = 0) -> Iterator[Tensor]:
         """What `generate` is made from, one by one, before any rounding.
@@ -172,20 +363,9 @@ class Model:
             soft label channels.
         """
         for number in range(first, first + count):
-            yield self._draw(seed, number, {})[0]
-
-    @torch.inference_mode()
-    def _draw(
-        self, seed: int, number: int, conditions: Mapping[str, Value]
-    ) -> tuple[Tensor, dict[str, Value]]:
-        """Channels (1 + D, X, Y, Z) of one scan, on the CPU, and what it was drawn by."""
-        learned = self.preprocessing.conditions
-        state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        random = torch.Generator().manual_seed(state)
-        latent = torch.randn(1, self.sizes.latent, generator=random).to(self.device)
-        covariates = draw(learned, conditions, np.random.default_rng([seed, number, 1]))
-        condition = torch.from_numpy(encode(learned, covariates))[None].to(self.device)
-        return self.networks.generator(latent, condition, random)[0].float().cpu(), covariates
+            latent, random = self._draw(seed, number, {}, 0.0)
+            with torch.inference_mode():
+                yield self._generate(latent, random)[0]
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.
@@ -341,8 +521,84 @@ class Model:
     def _reconstruct(self, prepared: "MetaTensor") -> Tensor:
         """(1, 1, X, Y, Z) on the model's grid, on the CPU."""
         with torch.inference_mode():
-            latent = self._encode(prepared)[None].to(self.device)
-            return self.networks.generator(latent)[:, :1].float().cpu()
+            return self._generate(Latent(self._encode(prepared).numpy()))[:, :1]
+
+    def _generate(
+        self,
+        latent: Latent,
+        random: torch.Generator | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """(1, C, X, Y, Z) on the CPU; the condition, (D,), is that of the latent unless given."""
+        values = torch.from_numpy(latent.values)[None]
+        condition = self._encoded(latent.covariates) if condition is None else condition
+        return self._draw_channels(values, condition, random).float().cpu()
+
+    def _draw_channels(
+        self, values: Tensor, condition: Tensor, random: torch.Generator | None = None
+    ) -> Tensor:
+        """The one place where the generator is called."""
+        condition = condition[None].to(self.device)
+        return self.networks.generator(values.to(self.device), condition, random)
+
+    def _encoded(self, covariates: Mapping[str, Value]) -> Tensor:
+        return torch.from_numpy(encode(self.preprocessing.conditions, covariates))
+
+    def _check(self, covariates: Mapping[str, Value]) -> None:
+        for remark in check(self.preprocessing.conditions, covariates):
+            log.warning("%s: the model has to guess", remark)
+
+    def _draw(
+        self, seed: int, number: int, conditions: Mapping[str, Value], truncation: float
+    ) -> tuple[Latent, torch.Generator]:
+        """A scan's latent, and the source of its noise."""
+        random = torch.Generator().manual_seed(_state(seed, number))
+        values = torch.randn(self.sizes.latent, generator=random)
+        if truncation:
+            # From a source of its own: neither the other coordinates nor the noise change.
+            spare = torch.Generator().manual_seed(_state(seed, number, 2))
+            values = truncate(values, truncation, spare)
+        rng = np.random.default_rng([seed, number, 1])
+        covariates = draw(self.preprocessing.conditions, conditions, rng)
+        return Latent(values.numpy(), covariates), random
+
+    def _synthetic(
+        self,
+        drawn: Tensor,
+        seed: int,
+        number: int,
+        covariates: dict[str, Value],
+        smallest_component: float,
+    ) -> Synthetic:
+        affine, labels = self._synthetic_affine(), self.preprocessing.labels
+        label = None
+        if labels:
+            values = harden(drawn[0, 1:], labels, self.label_offset).numpy()
+            values = largest_components(values, labels, smallest_component)
+            label = Volume(values.astype(np.uint16), affine)
+        image = np.round(self._to_units(drawn[0, 0].clamp(-1, 1).numpy()))
+        return Synthetic(Volume(image.astype(np.int16), affine), label, seed, number, covariates)
+
+    def _project(
+        self,
+        prepared: "MetaTensor",
+        scan: str | Path | Volume,
+        steps: int,
+        covariates: Mapping[str, Value],
+    ) -> Projection:
+        known = understood(self.preprocessing.conditions, covariates)
+        start, told = self._encode(prepared)[None].to(self.device), self._encoded(known)
+        found: Fit = fit(
+            lambda values: self._draw_channels(values, told)[:, :1].float(),
+            self._batch(prepared), start, steps,
+        )  # fmt: skip
+
+        def drawn(latent: Latent) -> Volume:
+            with torch.inference_mode():
+                return self._to_scan(self._generate(latent)[:, :1], prepared, scan)
+
+        first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
+        return Projection(last, drawn(first), drawn(last), found.error_before, found.error_after)
 
     def _maps(self, prepared: "MetaTensor", recon: Tensor) -> dict[str, Tensor]:
         volume = self._batch(prepared)
@@ -366,6 +622,11 @@ class Model:
         affine = np.diag([*spacing, 1.0])
         affine[:3, 3] = -spacing * (np.array(self.preprocessing.shape) - 1) / 2
         return affine
+
+
+def _state(*numbers: int) -> int:
+    """A seed for torch that is a function of the numbers alone."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _affine_of(scan: str | Path | Volume, prepared: "MetaTensor") -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _SMOOTH = "bilinear"
 PLANES = ("sagittal", "coronal", "axial")
 LABEL_COLOURS = ("#4cc9f0", "#f9c74f", "#f94144", "#90be6d", "#b388eb", "#ff8fab")
+_LEFT = ("A", "R", "R")
+"""What lies on the left of each plane's slices: anterior, the patient's right."""
 _INK, _PAPER = "#e8e8e8", "#111111"
 
 
@@ -66,6 +68,79 @@ def sample_grid(
             -0.08, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center",
             color=_INK, fontsize=8,
         )  # fmt: skip
+    _write(figure, path)
+
+
+class Column(NamedTuple):
+    """A volume in a picture of several side by side.
+
+    Attributes:
+        name: above it, in one or two lines.
+        data: shape (X, Y, Z), RAS+.
+        low, high: intensities that are darkest and brightest.
+        colours: matplotlib's name of the scale.
+        label: label map to outline.
+    """
+
+    name: str
+    data: np.ndarray
+    low: float
+    high: float
+    colours: str = "gray"
+    label: np.ndarray | None = None
+
+
+def side_by_side(
+    path: Path,
+    columns: Sequence[Column],
+    spacing: tuple[float, float, float],
+    title: str = "",
+    at: tuple[int, int, int] | None = None,
+) -> None:
+    """Writes three planes of volumes on one grid, a column each, in the body's proportions.
+
+    Args:
+        path: the PNG.
+        columns: from left to right.
+        spacing: mm along the three axes.
+        title: a line above.
+        at: slice shown along each axis; the middle ones unless told.
+    """
+    from matplotlib.figure import Figure
+
+    shape = columns[0].data.shape
+    mm = [n * s for n, s in zip(shape, spacing, strict=True)]
+    inch = 1.75 / max(mm[0], mm[1])  # a column is as wide as the widest plane
+    heights = [mm[2] * inch, mm[2] * inch, mm[1] * inch]
+    left, top, gap = 0.7, 0.75 if title else 0.45, 0.04
+    width = max(left + (1.75 + gap) * len(columns), 5.0)
+    height = top + sum(heights) + 4 * gap
+    figure = Figure(figsize=(width, height), facecolor=_PAPER)
+    if title:
+        figure.text(0.5, 1 - 0.18 / height, title, color=_INK, fontsize=9, ha="center", va="center")
+    across = (width - left) / len(columns)
+    for row, (axis, tall) in enumerate(zip(range(3), heights, strict=True)):
+        bottom = height - top - sum(heights[: row + 1]) - gap * row
+        for number, column in enumerate(columns):
+            x, w = (left + across * number) / width, (across - gap) / width
+            axes = figure.add_axes((x, bottom / height, w, tall / height))
+            axes.set_axis_off()
+            draw_slice(
+                axes, column.data, axis, at[axis] if at else None, low=column.low,
+                high=column.high, label=column.label, colours=column.colours,
+                aspect=_aspect(axis, spacing), interpolation=_SMOOTH,
+            )  # fmt: skip
+            if row == 0:
+                axes.set_title(column.name, color=_INK, fontsize=8, pad=4)
+            if number == 0:
+                figure.text(
+                    0.12 / width, (bottom + tall / 2) / height, PLANES[axis], rotation=90,
+                    color=_INK, fontsize=8, ha="left", va="center",
+                )  # fmt: skip
+                figure.text(
+                    0.45 / width, (bottom + tall / 2) / height, _LEFT[axis], color="#9a9a9a",
+                    fontsize=7, ha="left", va="center",
+                )  # fmt: skip
     _write(figure, path)
 
 

@@ -4,10 +4,11 @@ Steps hand over through files in one folder, so any of them can be run again alo
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,6 +22,9 @@ from medgan.errors import ConfigError, DataError
 from medgan.files import locked, sweep, write_atomic
 from medgan.progress import counting
 from medgan.run import MANIFEST, Run, facts, open_mlflow
+
+if TYPE_CHECKING:
+    from medgan.model import Latent
 
 log = logging.getLogger(__name__)
 RESOLVED = "config.yaml"
@@ -152,7 +156,7 @@ def generate_step(run: Run) -> None:
     with counting("generating") as tick:
         folder = write_synthetic(
             run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
-            settings.smallest_component, wanted, tick,
+            settings.smallest_component, wanted, settings.truncation, tick,
         )  # fmt: skip
     run.results["generate"] = {"count": len(wanted), "folder": str(folder)}
     log.info("%d synthetic scans: %s", len(wanted), folder)
@@ -223,6 +227,75 @@ def score_step(run: Run) -> None:
     log.info("scored %d scans: %s", len(rows), folder / "scores.csv")
 
 
+def project_step(run: Run) -> None:
+    """Projects the test split: reconstructions, latents, errors, pictures."""
+    from medgan.exploration import write_projections
+
+    cases = run.manifest().split("test")
+    with counting("projecting") as tick:
+        rows, refusals = write_projections(
+            run.model(), cases, run.out, run.config.latent.steps, facts(), tick
+        )
+    run.refuse(refusals)
+    run.results["project"] = {"scans": len(rows), "folder": str(run.out)}
+    log.info("projected %d scans: %s", len(rows), run.out / "latents.csv")
+
+
+def edit_step(run: Run) -> None:
+    """Edits the test split along covariates: before, after, difference, pictures."""
+    from medgan.exploration import write_edits
+
+    settings = run.config.latent
+    if not settings.changes:
+        raise ConfigError(
+            "E_CONDITION", "latent.changes", "nothing to change", "ask with --set age=80"
+        )
+    with counting("editing") as tick:
+        rows, refusals = write_edits(
+            run.model(), run.manifest().split("test"), run.out, settings.changes, settings.known,
+            settings.steps, facts(), tick,
+        )  # fmt: skip
+    run.refuse(refusals)
+    run.results["edit"] = {"scans": len(rows), "folder": str(run.out)}
+    log.info("edited %d scans: %s", len(rows), run.out / "after")
+
+
+def interpolate_step(run: Run) -> None:
+    """Writes scans on the way between two, and a picture of them."""
+    from medgan.exploration import write_interpolation
+
+    settings, generate = run.config.latent, run.config.generate
+    (name_a, a), (name_b, b) = (_end(run, text) for text in settings.ends)
+    folder = write_interpolation(
+        run.model(), run.out, (a, b), (name_a, name_b), settings.frames, generate.seed,
+        generate.smallest_component, facts(),
+    )  # fmt: skip
+    run.results["interpolate"] = {"frames": settings.frames, "folder": str(folder)}
+    log.info("%d frames: %s", settings.frames, folder / "strip.png")
+
+
+def _end(run: Run, text: str) -> "tuple[str, Latent]":
+    """An end of an interpolation and the name under which it may be published.
+
+    Raises:
+        ConfigError: E_USAGE.
+        DataError: E_NO_SCANS, or why the scan is refused.
+    """
+    drawn = re.fullmatch(r"seed:(\d+)(?:/(\d+))?", text)
+    if drawn:
+        seed, number = int(drawn[1]), int(drawn[2] or 0)
+        settings = run.config.generate
+        latent = run.model().draw(seed, number, settings.conditions, settings.truncation)
+        return f"seed {seed} number {number}", latent
+    manifest, _ = index(Path(text), Pseudonyms.of_site())
+    for refusal in manifest.refusals:
+        raise DataError(refusal.code, refusal.case, refusal.what, refusal.remedy)
+    if len(manifest.cases) != 1:
+        raise ConfigError("E_USAGE", "latent.ends", "not one scan", "name a NIfTI file or seed:3")
+    case = manifest.cases[0]
+    return case.case, run.model().project(case.image, run.config.latent.steps).latent
+
+
 def report_step(run: Run) -> None:
     """Writes one self-contained HTML page of what the folder holds."""
     from medgan.report.page import write_page
@@ -243,6 +316,9 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "baseline": baseline_step,
     "compare": compare_step,
     "score": score_step,
+    "project": project_step,
+    "interpolate": interpolate_step,
+    "edit": edit_step,
     "report": report_step,
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+_WRITERS = ("generate", "score", "project", "interpolate", "edit")
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Run:
 
     def closing_lines(self) -> list[str]:
         """What to open and what to try next."""
-        made = (("index", "manifest"), ("generate", "folder"), ("score", "folder"))
+        made = (("index", "manifest"), *((step, "folder") for step in _WRITERS))
         lines = [
             f"{step:9} {self.results[step][key]}"
             for step, key in made

@@ -14,6 +14,7 @@ from medgan.data.conditions import Value, check
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.files import write_atomic
 from medgan.model import Model, Synthetic
+from medgan.volume import Volume
 
 MARK = "SYNTHETIC (medgan), not a patient"
 
@@ -26,6 +27,7 @@ def write_synthetic(
     facts: dict[str, str],
     smallest_component: float = SMALLEST_COMPONENT,
     conditions: Sequence[Mapping[str, Value]] = (),
+    truncation: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Writes images, labels, `dataset.json`, `provenance.json` and, by conditions, a table.
@@ -40,6 +42,7 @@ def write_synthetic(
         facts: versions, for the provenance.
         smallest_component: share of a label's largest part below which a part is a speck.
         conditions: what each scan is asked for, in turn; empty asks for nothing.
+        truncation: of the latents; 0 is off.
         progress: told how many of how many are done.
 
     Returns:
@@ -54,7 +57,9 @@ def write_synthetic(
     entries: list[dict[str, str]] = []
     rows: list[dict[str, str]] = []
     for wanted, number in groups:
-        for scan in model.iter_generate(number, seed, len(entries), smallest_component, wanted):
+        for scan in model.iter_generate(
+            number, seed, len(entries), smallest_component, wanted, truncation
+        ):
             entries.append(_write_scan(scan, folder))
             rows.append(_row(entries[-1], scan.covariates))
             progress(len(entries), count)
@@ -75,6 +80,7 @@ def write_synthetic(
         "seed": seed,
         "count": count,
         "smallest_component": smallest_component,
+        "truncation": truncation,
         "requests": [
             {"count": number, "conditions": dict(wanted), "remarks": remark}
             for (wanted, number), remark in zip(groups, remarks, strict=True)
@@ -101,11 +107,15 @@ def _row(entry: Mapping[str, str], covariates: Mapping[str, Value]) -> dict[str,
 
 def _write_scan(scan: Synthetic, folder: Path) -> dict[str, str]:
     name = f"synthetic-s{scan.seed}-{scan.number:05d}.nii.gz"
-    scan.image.save(folder / "imagesTr" / name, description=MARK)
+    save_synthetic(scan, folder / "imagesTr" / name, folder / "labelsTr" / name)
     entry = {"image": f"./imagesTr/{name}"}
+    return entry if scan.label is None else entry | {"label": f"./labelsTr/{name}"}
+
+
+def save_synthetic(scan: Synthetic, image: Path, label: Path) -> None:
+    """Writes an image and, where there is one, its label map, marked as synthetic."""
+    scan.image.save(image, description=MARK)
     if scan.label is not None:
         kind = np.uint8 if scan.label.data.max() < 256 else np.uint16
-        label = type(scan.label)(scan.label.data.astype(kind), scan.label.affine)
-        label.save(folder / "labelsTr" / name, description=MARK)
-        entry["label"] = f"./labelsTr/{name}"
-    return entry
+        values = Volume(scan.label.data.astype(kind), scan.label.affine)
+        values.save(label, description=MARK)

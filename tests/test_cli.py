@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.builders import TINY, write_folder
+from tests.test_latent import make_model
 
 MEDGAN = [sys.executable, "-m", "medgan"]
 
@@ -53,9 +54,11 @@ def test_import_loads_nothing_heavy():
 
 @pytest.mark.parametrize(
     "verb",
-    ["check", "train", "generate", "calibrate", "score", "register", "phantoms", "run",
-     "baseline", "compare"],
-)  # fmt: skip
+    [
+        *("check", "train", "generate", "calibrate", "score", "register", "phantoms", "run"),
+        *("baseline", "compare", "project", "interpolate", "edit"),
+    ],
+)
 def test_every_verb_has_help_with_an_example(verb):
     done = medgan(verb, "--help")
     assert done.returncode == 0
@@ -74,6 +77,26 @@ def test_train_then_score_gives_json_and_status_0(training, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["score"]["scans"] == 1
     assert (tmp_path / "s" / "scores.csv").read_text().count("\n") == 2
+
+
+def test_the_latent_verbs_say_where_their_results_are(tmp_path):
+    make_model().save(tmp_path / "model")
+    scan = write_folder(tmp_path / "scans", 1, labels=False) / "person-00.nii.gz"
+    steps = ["--set", "latent.steps=1", "--json"]
+    for verb, more in (
+        ("project", [scan]),
+        ("interpolate", ["seed:1", scan, "-n", 2, "--set", "sex=F"]),
+        ("edit", [scan, "--known", "age=55", "--set", "age=70"]),
+    ):
+        out = tmp_path / verb
+        done = medgan(verb, tmp_path / "model", *more, "-o", out, *steps)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)[verb]["folder"] == str(out)
+        assert list(out.rglob("*.png"))
+    assert json.loads((tmp_path / "edit" / "edits.json").read_text())["known"] == {"age": "55"}
+    done = medgan("edit", tmp_path / "model", scan, "--set", "weight=70", "-o", tmp_path / "no")
+    assert done.returncode == 2
+    assert "E_CONDITION weight" in done.stderr
 
 
 def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path):

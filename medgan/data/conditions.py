@@ -126,6 +126,49 @@ def encode(
     return encoded
 
 
+def understood(
+    conditions: Sequence[Condition], covariates: Mapping[str, Value]
+) -> dict[str, Value]:
+    """What a model makes of covariates: a value or None, unknown, by the name of each condition.
+
+    Args:
+        conditions: the model's.
+        covariates: values by name; others than the model's are left out, and a category that it
+            never saw is unknown to it.
+
+    Raises:
+        ConfigError: E_CONDITION for a continuous value that is no number.
+    """
+    result: dict[str, Value] = {}
+    for condition in conditions:
+        name, value = condition.name, covariates.get(condition.name)
+        result[name] = None
+        if _known(value) and condition.kind == "continuous":
+            result[name] = _number(name, value)
+        elif _known(value) and str(value) in condition.values:
+            result[name] = str(value)
+    return result
+
+
+def between(a: Mapping[str, Value], b: Mapping[str, Value], share: float) -> dict[str, Value]:
+    """What can be said of a place between two: numbers linearly, categories where both agree.
+
+    Args:
+        a: where the way begins, as `understood` gives it.
+        b: where it ends, of the same model.
+        share: of the way from a to b; 0 and 1 give what is known of the ends.
+    """
+    if share in (0.0, 1.0):
+        return dict(b if share else a)
+    result: dict[str, Value] = {}
+    for name, start in a.items():
+        end = b[name]
+        result[name] = start if start == end else None
+        if isinstance(start, float) and isinstance(end, float):
+            result[name] = (1 - share) * start + share * end
+    return result
+
+
 def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[str]:
     """Refuses what a model cannot be asked for.
 
