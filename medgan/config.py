@@ -96,9 +96,19 @@ class ModelConfig(Section):
         (24, 48, 96),
         min_length=2,
         max_length=4,
-        description="channels at 1/2, 1/4, 1/8 (and 1/16) of the resolution",
+        description="channels at 1/2, 1/4, 1/8 (and 1/16) of the resolution, or further down "
+        "where octaves says so",
     )
-    thin: int = Field(16, gt=0, description="channels at full resolution")
+    octaves: int = Field(
+        1,
+        ge=1,
+        le=3,
+        description="thin octaves, without residual stages: 1 is full resolution alone, 2 half "
+        "resolution too, and widths begin at 1/4",
+    )
+    thin: int = Field(
+        16, gt=0, description="channels at full resolution, twice as many at each thin octave below"
+    )
     blocks: int = Field(2, gt=0, description="residual blocks a stage")
     detail: int = Field(
         8, gt=0, description="how many of the thin channels come from a sub-pixel convolution"
@@ -116,6 +126,11 @@ class ModelConfig(Section):
             raise ValueError("detail must be smaller than thin")
         return self
 
+    @property
+    def halvings(self) -> int:
+        """How many times the coarsest grid is halved."""
+        return len(self.widths) + self.octaves - 1
+
 
 class TrainConfig(Section):
     """Length, objective and book-keeping of a training."""
@@ -129,6 +144,17 @@ class TrainConfig(Section):
         "at full size throughout",
     )
     batch: int = Field(8, gt=1, description="volumes a step")
+    micro_batch: int = Field(
+        0,
+        ge=0,
+        description="volumes whose activations are in memory at a time, a divisor of batch; 0 is "
+        "all of them",
+    )
+    checkpoint_activations: bool = Field(
+        False,
+        description="compute the activations of the generator's step twice instead of keeping "
+        "them: slower, less memory",
+    )
     learning_rate: Positive = Field(2e-4, description="Adam's, before the fall in the second half")
     warmup: int = Field(
         800,
@@ -253,6 +279,26 @@ class Config(Section):
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
 
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Config":
+        part, divisor = self.train.micro_batch, 2**self.model.halvings
+        if part and self.train.batch % part:
+            raise ValueError(f"train.micro_batch {part} does not divide train.batch")
+        if part and self.model.minibatch_std:
+            raise ValueError("model.minibatch_std needs whole batches, without train.micro_batch")
+        if self.data.shape == "auto" and divisor > 16:
+            raise ValueError(
+                f"model.widths and model.octaves halve {self.model.halvings} times: set data.shape "
+                f"to multiples of {divisor}"
+            )
+        if self.data.shape != "auto" and any(n % divisor for n in self.data.shape):
+            raise ValueError(
+                f"data.shape must be multiples of {divisor}, as model.widths and model.octaves "
+                f"halve {self.model.halvings} times"
+            )
+        return self
+
+
 class Preprocessing(Section):
     """What is done to a scan before a network sees it; it travels with the model."""
 
@@ -333,7 +379,7 @@ def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
 def _explain(error: ValidationError) -> ConfigError:
     errors = [(_location(e["loc"]), e) for e in error.errors()]
     location, first = errors[0]
-    where = ".".join(location)
+    where = ".".join(location) or "the settings together"
     if first["type"] != "extra_forbidden":
         messages = [e["msg"] for place, e in errors if place == location]
         what = " or ".join(message.removeprefix("Value error, ") for message in messages)

@@ -1,11 +1,13 @@
 """The residual stage that all three networks are built of."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 SLOPE = 0.2
 
@@ -31,6 +33,20 @@ def convolution(
     nn.init.normal_(layer.weight, std=gain / math.sqrt(in_channels * kernel**3))
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
     return layer
+
+
+def run(checkpointed: bool, part: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """`part(*inputs)`; if `checkpointed`, once more in the backward pass, keeping only inputs.
+
+    Everything random must be among the inputs.
+
+    Reference: Chen et al. 2016, arXiv 1604.06174.
+    """
+    if not (checkpointed and torch.is_grad_enabled()):
+        return part(*inputs)
+    result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
+    assert isinstance(result, Tensor)
+    return result
 
 
 class ResidualBlock(nn.Module):
@@ -106,6 +122,19 @@ class SubPixel(nn.Module):
         return x.reshape(b, c, 2 * i, 2 * j, 2 * k).contiguous(memory_format=torch.channels_last_3d)
 
 
+def draw_noise(
+    x: Float[Tensor, "B C X Y Z"], random: torch.Generator | None, times: int = 1
+) -> Float[Tensor, "B 1 X2 Y2 Z2"] | None:
+    """A map of Gaussian noise for each volume of `x`, on its grid or one `times` as fine.
+
+    Without a source of randomness there is none.
+    """
+    if random is None:
+        return None
+    size = [times * n for n in x.shape[2:]]
+    return torch.randn(len(x), 1, *size, generator=random).to(x.device, x.dtype)
+
+
 class Noise(nn.Module):
     """Adds one map of Gaussian noise, scaled by a learned strength for each channel.
 
@@ -120,13 +149,27 @@ class Noise(nn.Module):
         self.strength = nn.Parameter(torch.full((channels,), 0.1))
 
     def forward(
-        self, x: Float[Tensor, "B C X Y Z"], random: torch.Generator | None
+        self, x: Float[Tensor, "B C X Y Z"], noise: Float[Tensor, "B 1 X Y Z"] | None
     ) -> Float[Tensor, "B C X Y Z"]:
-        """Same shape in and out; without a source of randomness, x as it is."""
-        if random is None:
+        """Same shape in and out; without noise, x as it is."""
+        if noise is None:
             return x
-        noise = torch.randn(len(x), 1, *x.shape[2:], generator=random).to(x.device, x.dtype)
         return x + self.strength.to(x.dtype)[:, None, None, None] * noise
+
+
+class ThinOctave(nn.Module):
+    """What a trunk needs for one more thin octave below its full resolution.
+
+    Args:
+        in_channels: channels of the volume, which enters here too.
+        above: channels of the octave above.
+        channels: channels of this octave.
+    """
+
+    def __init__(self, in_channels: int, above: int, channels: int) -> None:
+        super().__init__()
+        self.down = convolution(above, channels, stride=2, gain=0.0)
+        self.entry = convolution(in_channels, channels)
 
 
 class Trunk(nn.Module):
@@ -143,11 +186,16 @@ class Trunk(nn.Module):
     size as if nothing had happened.
 
     Args:
-        shape: (X, Y, Z) of the full volume, divisible by 2 to the number of stages.
+        shape: (X, Y, Z) of the full volume, divisible by 2 to the number of halvings.
         in_channels: channels of the volume.
-        widths: channels of the stages, finest (half resolution) first.
-        thin: channels at full resolution; 0 starts with the strided convolution.
+        widths: channels of the stages, finest first.
+        thin: channels at full resolution, doubled at each thin octave below; 0 starts with the
+            strided convolution, of the volume on the grid of the last thin octave.
         blocks: residual blocks a stage.
+        octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
+
+    Attributes:
+        checkpointed: whether each octave is computed again in the backward pass.
 
     Reference: the sum over resolutions, Karras et al. 2020, arXiv 1912.04958, section 4.1;
         growing, Karras et al. 2018, arXiv 1710.10196.
@@ -160,12 +208,15 @@ class Trunk(nn.Module):
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
+        octaves: int = 1,
     ) -> None:
         super().__init__()
-        self.size = shape[0]
+        self.checkpointed = False
+        self.size = shape[0] if thin else shape[0] >> (octaves - 1)
         last = len(widths) - 1
+        thins = [thin << number for number in range(octaves)] if thin else [in_channels]
         self.thin = convolution(in_channels, thin) if thin else None
-        inputs = (thin or in_channels, *widths[:-1])
+        inputs = (thins[-1], *widths[:-1])
         self.downs = nn.ModuleList(
             convolution(a, b, stride=2, gain=1.0 if i == last else 0.0)
             for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
@@ -175,6 +226,9 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
         )
+        self.octaves = nn.ModuleList(
+            ThinOctave(in_channels, a, b) for a, b in zip(thins, thins[1:], strict=False)
+        )
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
         """Features of every stage, finest first.
@@ -183,19 +237,41 @@ class Trunk(nn.Module):
             volume: of the full size, or halved once or more; the stages that are finer than
                 half of its size are left out.
         """
-        octave = (self.size // volume.shape[2]).bit_length() - 1
+        while volume.shape[2] > self.size:
+            volume = halve(volume)
+        halvings = (self.size // volume.shape[2]).bit_length() - 1
+        thin = 1 + len(self.octaves)
         features = []
-        x = None
+        above = None
+        for octave in range(halvings, thin):
+            above = run(self.checkpointed, self._thin_octave, octave, above, volume)
+            volume = halve(volume)
+        for number in range(max(0, halvings - thin), len(self.stages)):
+            x = run(self.checkpointed, self._stage, number, above, volume)
+            features.append(x)
+            if number < len(self.entries):
+                above = self.downs[number + 1](x)
+                volume = halve(volume)
+        return features
+
+    def _thin_octave(self, octave: int, above: Tensor | None, volume: Tensor) -> Tensor:
+        """What a thin octave hands down to the grid of half its size."""
         if octave == 0:
             x = volume if self.thin is None else leaky_relu(self.thin(volume))
-            volume = halve(volume)
-        for number in range(max(0, octave - 1), len(self.stages)):
-            if number == len(self.entries):
-                x = self.downs[number](x)
-            else:
-                entered = self.entries[number](volume)
-                x = entered if x is None else self.downs[number](x) + entered
-                volume = halve(volume)
-            x = self.stages[number](x)
-            features.append(x)
-        return features
+        else:
+            x = leaky_relu(_sum(above, self.octaves[octave - 1].entry(volume)))
+        below = self.octaves[octave].down if octave < len(self.octaves) else self.downs[0]
+        return below(x)
+
+    def _stage(self, number: int, above: Tensor | None, volume: Tensor) -> Tensor:
+        entered = self.entries[number](volume) if number < len(self.entries) else None
+        return self.stages[number](_sum(above, entered))
+
+
+def _sum(above: Tensor | None, entered: Tensor | None) -> Tensor:
+    """What there is of what was handed down and what entered here."""
+    if above is None or entered is None:
+        one = entered if above is None else above
+        assert one is not None
+        return one
+    return above + entered

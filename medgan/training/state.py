@@ -64,6 +64,7 @@ class TrainingState:
                 tuple(max(8, w // 2) for w in model.widths),
                 thin=0,
                 blocks=1,
+                octaves=model.octaves,
             ).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         networks.to(device)
         average = copy.deepcopy(networks)

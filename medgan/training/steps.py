@@ -20,6 +20,7 @@ from medgan.losses import (
 )
 from medgan.models.blocks import halve
 from medgan.models.discriminator import Discriminator
+from medgan.models.networks import checkpoint_activations
 from medgan.training.state import TrainingState
 
 Scalars = dict[str, Tensor]
@@ -35,36 +36,16 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
     """
     every = config.penalty_every if octave(state, config) == 0 else 1
     penalize = (state.volumes_seen // config.batch) % every == 0
-    objective = OBJECTIVES[config.objective].discriminator
-    size = octave(state, config)
-    batch = halved(batch, size)
-    with torch.no_grad(), autocast(state, config):
-        latent = state.draw_latents(len(batch.volume))
-        fake = state.networks.generator(latent, state.random, size)
-    fake = fake.float()
+    batch = halved(batch, octave(state, config))
     scalars: Scalars = {}
-    loss = torch.zeros((), device=state.device)
-    for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
-        real_pair = real_pair.detach().requires_grad_(penalize)
-        fake_pair = fake_pair.detach().requires_grad_(penalize)
-        with autocast(state, config):
-            real, unreal = critic.judge(real_pair), critic.judge(fake_pair)
-        adversarial = _over_heads(objective, real, unreal, config)
-        loss = loss + adversarial
-        scalars[f"{name}/loss"] = adversarial
-        scalars[f"{name}/gap"] = (real[0] - unreal[0]).mean()
-        if len(real) > 1:
-            scalars[f"{name}/patch_gap"] = torch.stack(
-                [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
-            ).mean()
-        if penalize:
-            pairs = [(real_pair, real), (fake_pair, unreal)]
-            for kind, penalty in _penalties(state, critic, pairs, config).items():
-                loss = loss + gamma(state, config) / 2 * penalty
-                scalars[f"{name}/{kind}"] = penalty
-    _move(state.critic_optimizer, loss, learning_rate(state, config))
+    # A second derivative keeps what is computed again: checkpoints would only cost time here.
+    checkpoint_activations(_critics(state), False)
+    state.critic_optimizer.zero_grad(set_to_none=True)
+    for part in _parts(batch, config):
+        _descend(_critic_loss(state, part, batch, penalize, config, scalars))
+    _move(state.critic_optimizer, learning_rate(state, config))
     state.volumes_seen += len(batch.volume)
-    return {key: value.detach() for key, value in scalars.items()}
+    return scalars
 
 
 def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> Scalars:
@@ -74,33 +55,27 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     pairs, with fresh real volumes), and with the encoder a latent that can be read back from
     the fake and the clean volume restored from a corrupted one.
     """
-    networks = state.networks
-    objective = OBJECTIVES[config.objective].generator
-    size = octave(state, config)
-    batch = halved(batch, size)
-    latent = state.draw_latents(len(batch.volume))
+    encode = (state.volumes_seen // config.batch) % config.encoder_every == 0
+    batch = halved(batch, octave(state, config))
     scalars: Scalars = {}
-    loss = torch.zeros((), device=state.device)
-    critics: list[nn.Module] = [networks.discriminator]
-    critics += [state.pair_discriminator] if state.pair_discriminator else []
-    with frozen(critics), autocast(state, config):
-        fake = networks.generator(latent, state.random, size)
-        for name, critic, real_pair, fake_pair in _judgements(state, batch, fake):
-            with torch.no_grad():
-                real = critic.judge(real_pair)
-            adversarial = _over_heads(objective, real, critic.judge(fake_pair), config)
-            loss = loss + adversarial
-            scalars[f"generator/{name}"] = adversarial
-        if (state.volumes_seen // config.batch) % config.encoder_every == 0:
-            spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
-            recovered = networks.encoder(fake[:, :1]).float()
-            recon = networks.generator(networks.encoder(spoiled), octave=size)[:, :1].float()
-            read_back = latent_loss(latent, recovered)
-            restored = reconstruction_loss(batch.volume, recon)
-            loss = loss + config.latent * read_back + config.reconstruction * restored
-            scalars |= {"generator/latent": read_back, "generator/reconstruction": restored}
-    _move(state.generator_optimizer, loss, learning_rate(state, config))
-    return {key: value.detach() for key, value in scalars.items()}
+    critics = _critics(state)
+    networks = [state.networks.generator, state.networks.encoder, *critics]
+    checkpoint_activations(networks, config.checkpoint_activations)
+    state.generator_optimizer.zero_grad(set_to_none=True)
+    with frozen(critics):
+        for part in _parts(batch, config):
+            _descend(_realism_loss(state, part, batch, encode, config, scalars))
+    if encode:  # apart, so that its activations and those of the fakes never meet in memory
+        spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
+        size = len(batch.volume)
+        for clean, spoilt in zip(
+            batch.volume.split(config.micro_batch or size),
+            spoiled.split(config.micro_batch or size),
+            strict=True,
+        ):
+            _descend(_restoration_loss(state, clean, spoilt, len(clean) / size, config, scalars))
+    _move(state.generator_optimizer, learning_rate(state, config))
+    return scalars
 
 
 def average_step(state: TrainingState, config: TrainConfig) -> None:
@@ -171,6 +146,106 @@ def frozen(modules: list[nn.Module]) -> Iterator[None]:
             module.requires_grad_(True)
 
 
+def _critic_loss(
+    state: TrainingState,
+    part: Batch,
+    whole: Batch,
+    penalize: bool,
+    config: TrainConfig,
+    scalars: Scalars,
+) -> Tensor:
+    """Objective and penalties of the discriminators on a part of a batch.
+
+    Like the losses below it gives the part's share in the mean over the whole batch, and adds
+    its shares of the figures to `scalars`.
+    """
+    objective = OBJECTIVES[config.objective].discriminator
+    with torch.no_grad(), autocast(state, config):
+        latent = state.draw_latents(len(part.volume))
+        fake = state.networks.generator(latent, state.random, octave(state, config))
+    fake = fake.float()
+    loss = torch.zeros((), device=state.device)
+    for name, critic, real_pair, fake_pair, share in _judgements(state, part, fake, whole):
+        real_pair = real_pair.detach().requires_grad_(penalize)
+        fake_pair = fake_pair.detach().requires_grad_(penalize)
+        with autocast(state, config):
+            real, unreal = critic.judge(real_pair), critic.judge(fake_pair)
+        adversarial = _over_heads(objective, real, unreal, config)
+        loss = loss + share * adversarial
+        _add(scalars, f"{name}/loss", share * adversarial)
+        _add(scalars, f"{name}/gap", share * (real[0] - unreal[0]).mean())
+        if len(real) > 1:
+            gaps = [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
+            _add(scalars, f"{name}/patch_gap", share * torch.stack(gaps).mean())
+        if penalize:
+            pairs = [(real_pair, real), (fake_pair, unreal)]
+            for kind, penalty in _penalties(state, critic, pairs, config).items():
+                loss = loss + gamma(state, config) / 2 * share * penalty
+                _add(scalars, f"{name}/{kind}", share * penalty)
+    return loss
+
+
+def _realism_loss(
+    state: TrainingState,
+    part: Batch,
+    whole: Batch,
+    encode: bool,
+    config: TrainConfig,
+    scalars: Scalars,
+) -> Tensor:
+    """Objective of the generator on a part of a batch and, to `encode`, the latent loss."""
+    objective = OBJECTIVES[config.objective].generator
+    networks = state.networks
+    latent = state.draw_latents(len(part.volume))
+    loss = torch.zeros((), device=state.device)
+    with autocast(state, config):
+        fake = networks.generator(latent, state.random, octave(state, config))
+        for name, critic, real_pair, fake_pair, share in _judgements(state, part, fake, whole):
+            with torch.no_grad():
+                real = critic.judge(real_pair)
+            adversarial = share * _over_heads(objective, real, critic.judge(fake_pair), config)
+            loss = loss + adversarial
+            _add(scalars, f"generator/{name}", adversarial)
+        if encode:
+            read_back = latent_loss(latent, networks.encoder(fake[:, :1]).float())
+            read_back = len(part.volume) / len(whole.volume) * read_back
+            loss = loss + config.latent * read_back
+            _add(scalars, "generator/latent", read_back)
+    return loss
+
+
+def _restoration_loss(
+    state: TrainingState,
+    clean: Tensor,
+    spoiled: Tensor,
+    share: float,
+    config: TrainConfig,
+    scalars: Scalars,
+) -> Tensor:
+    """The reconstruction loss of some volumes, restored from what was spoiled of them."""
+    networks, size = state.networks, octave(state, config)
+    with autocast(state, config):
+        recon = networks.generator(networks.encoder(spoiled), octave=size)[:, :1].float()
+        restored = share * reconstruction_loss(clean, recon)
+    _add(scalars, "generator/reconstruction", restored)
+    return config.reconstruction * restored
+
+
+def _parts(batch: Batch, config: TrainConfig) -> Iterator[Batch]:
+    """The batch in parts of `micro_batch` volumes."""
+    split = (tensor.split(config.micro_batch or len(tensor)) for tensor in batch)
+    return (Batch(*tensors) for tensors in zip(*split, strict=True))
+
+
+def _add(scalars: Scalars, name: str, value: Tensor) -> None:
+    scalars[name] = scalars[name] + value.detach() if name in scalars else value.detach()
+
+
+def _critics(state: TrainingState) -> list[nn.Module]:
+    pair = [state.pair_discriminator] if state.pair_discriminator else []
+    return [state.networks.discriminator, *pair]
+
+
 def _over_heads(
     objective: Callable[[Tensor, Tensor], Tensor],
     real: list[Tensor],
@@ -211,21 +286,28 @@ def _penalties(
 
 
 def _judgements(
-    state: TrainingState, batch: Batch, fake: Tensor
-) -> Iterator[tuple[str, Discriminator, Tensor, Tensor]]:
-    """Who judges what: the image alone for all, image and labels where there are labels."""
-    yield "critic", state.networks.discriminator, batch.volume, fake[:, :1]
-    if state.pair_discriminator is not None and bool(batch.labelled.any()):
-        real = torch.cat([batch.volume, batch.labels], dim=1)[batch.labelled]
-        yield "pair", state.pair_discriminator, real, fake[batch.labelled]
+    state: TrainingState, part: Batch, fake: Tensor, whole: Batch
+) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor | float]]:
+    """Who judges what: the image alone for all, image and labels where there are labels.
+
+    Last comes the share of the part in what is judged of the whole batch.
+    """
+    share = len(part.volume) / len(whole.volume)
+    yield "critic", state.networks.discriminator, part.volume, fake[:, :1], share
+    if state.pair_discriminator is not None and bool(part.labelled.any()):
+        real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
+        share = part.labelled.sum() / whole.labelled.sum()
+        yield "pair", state.pair_discriminator, real, fake[part.labelled], share
 
 
-def _move(optimizer: torch.optim.Adam, loss: Tensor, rate: float) -> None:
-    """One optimiser step; a loss that is not finite moves nothing."""
+def _descend(loss: Tensor) -> None:
+    """Adds to the gradients; a loss that is not finite stops the step before it moves anything."""
     if not bool(torch.isfinite(loss)):
         raise FloatingPointError
+    loss.backward()
+
+
+def _move(optimizer: torch.optim.Adam, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
     optimizer.step()
