@@ -38,6 +38,8 @@ WEIGHTS, CONFIG, CALIBRATION, CARD = (
     *("calibration.json", "card.md"),
 )
 MAPS = "calibration.safetensors"
+TILE = 128
+"""Edge of the cubes in which the full resolution of large volumes is generated."""
 MRI_UNITS = 1000
 """Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 
@@ -143,7 +145,7 @@ class Model:
             state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
             random = torch.Generator().manual_seed(state)
             latent = torch.randn(1, self.sizes.latent, generator=random).to(self.device)
-            drawn = self.networks.generator(latent, random)[0].float().cpu()
+            drawn = self.networks.generator(latent, random, tile=TILE)[0].float().cpu()
             label = None
             if self.preprocessing.labels:
                 labels = self.preprocessing.labels
@@ -305,7 +307,7 @@ class Model:
         """(1, 1, X, Y, Z) on the model's grid, on the CPU."""
         with torch.inference_mode():
             latent = self._encode(prepared)[None].to(self.device)
-            return self.networks.generator(latent)[:, :1].float().cpu()
+            return self.networks.generator(latent, tile=TILE)[:, :1].float().cpu()
 
     def _maps(self, prepared: "MetaTensor", recon: Tensor) -> dict[str, Tensor]:
         volume = self._batch(prepared)
