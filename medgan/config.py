@@ -278,7 +278,6 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
 
-
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":
         part, divisor = self.train.micro_batch, 2**self.model.halvings

@@ -227,7 +227,8 @@ def forecast_pipeline(name: str, overrides: list[str]) -> "Forecast":
     """What the training of a pipeline would take; writes nothing.
 
     Args:
-        name, overrides: as for `run_pipeline`. Without scans, `data.shape` says what to expect.
+        name: path of a YAML file, or the name of one in `pipelines/`.
+        overrides: settings that win; without scans, `data.shape` says what to expect.
 
     Raises:
         ConfigError: E_NO_DATA when there is neither.

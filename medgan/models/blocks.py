@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -157,21 +158,6 @@ class Noise(nn.Module):
         return x + self.strength.to(x.dtype)[:, None, None, None] * noise
 
 
-class ThinOctave(nn.Module):
-    """What a trunk needs for one more thin octave below its full resolution.
-
-    Args:
-        in_channels: channels of the volume, which enters here too.
-        above: channels of the octave above.
-        channels: channels of this octave.
-    """
-
-    def __init__(self, in_channels: int, above: int, channels: int) -> None:
-        super().__init__()
-        self.down = convolution(above, channels, stride=2, gain=0.0)
-        self.entry = convolution(in_channels, channels)
-
-
 class Trunk(nn.Module):
     """Volume to coarse features: thin at full resolution, wide where the grid is small.
 
@@ -226,9 +212,10 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
         )
-        self.octaves = nn.ModuleList(
-            ThinOctave(in_channels, a, b) for a, b in zip(thins, thins[1:], strict=False)
+        self.thin_downs = nn.ModuleList(
+            convolution(a, b, stride=2, gain=0.0) for a, b in pairwise(thins)
         )
+        self.thin_entries = nn.ModuleList(convolution(in_channels, b) for b in thins[1:])
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
         """Features of every stage, finest first.
@@ -240,7 +227,7 @@ class Trunk(nn.Module):
         while volume.shape[2] > self.size:
             volume = halve(volume)
         halvings = (self.size // volume.shape[2]).bit_length() - 1
-        thin = 1 + len(self.octaves)
+        thin = 1 + len(self.thin_downs)
         features = []
         above = None
         for octave in range(halvings, thin):
@@ -259,8 +246,8 @@ class Trunk(nn.Module):
         if octave == 0:
             x = volume if self.thin is None else leaky_relu(self.thin(volume))
         else:
-            x = leaky_relu(_sum(above, self.octaves[octave - 1].entry(volume)))
-        below = self.octaves[octave].down if octave < len(self.octaves) else self.downs[0]
+            x = leaky_relu(_sum(above, self.thin_entries[octave - 1](volume)))
+        below = self.thin_downs[octave] if octave < len(self.thin_downs) else self.downs[0]
         return below(x)
 
     def _stage(self, number: int, above: Tensor | None, volume: Tensor) -> Tensor:

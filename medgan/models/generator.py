@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -24,22 +25,27 @@ Box = tuple[slice, slice, slice]
 
 
 class ThinOctave(nn.Module):
-    """One more thin octave, between the stages and full resolution.
+    """One more thin octave, between the stages and full resolution, made as that is.
 
     Args:
         in_channels: channels of the grid of half the size.
         channels: channels of this octave.
         detail: how many of these come from a sub-pixel convolution.
-        out_channels: channels of the volume.
     """
 
-    def __init__(self, in_channels: int, channels: int, detail: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, detail: int) -> None:
         super().__init__()
         self.up = Upsample(in_channels, channels - detail)
         self.detail = SubPixel(in_channels, detail)
         self.noise = Noise(channels)
         self.thin = convolution(channels, channels, gain=(2 / (1 + SLOPE**2)) ** 0.5)
-        self.out = convolution(channels, out_channels, gain=0.0)
+
+    def forward(
+        self, x: Float[Tensor, "B C X Y Z"], noise: Float[Tensor, "B 1 X2 Y2 Z2"] | None
+    ) -> Float[Tensor, "B D X2 Y2 Z2"]:
+        """Features at twice the resolution."""
+        x = torch.cat([self.up(x), self.detail(x)], dim=1)
+        return self.thin(leaky_relu(self.noise(x, noise)))
 
 
 class Generator(nn.Module):
@@ -107,8 +113,7 @@ class Generator(nn.Module):
         thins = [thin << number for number in reversed(range(1, octaves))]
         above = (*coarse_first[:-1], [widths[0], *thins][-1])
         self.ups = nn.ModuleList(
-            Upsample(a, b)
-            for a, b in zip(above, (*coarse_first[1:], thin - detail), strict=True)
+            Upsample(a, b) for a, b in zip(above, (*coarse_first[1:], thin - detail), strict=True)
         )
         self.detail = SubPixel(above[-1], detail)
         gain = (2 / (1 + SLOPE**2)) ** 0.5
@@ -119,9 +124,9 @@ class Generator(nn.Module):
         )
         self.out = convolution(thin, out_channels, gain=0.0)
         self.octaves = nn.ModuleList(
-            ThinOctave(a, b, detail * b // thin, out_channels)
-            for a, b in zip([widths[0], *thins], thins, strict=False)
+            ThinOctave(a, b, detail * b // thin) for a, b in pairwise([widths[0], *thins])
         )
+        self.outs = nn.ModuleList(convolution(b, out_channels, gain=0.0) for b in thins)
 
     def forward(
         self,
@@ -174,17 +179,12 @@ class Generator(nn.Module):
         """The volume at the resolution that as many octaves as there are noises lead to."""
         for number, noise in enumerate(noises):
             if number < len(self.octaves):
-                x = run(self.checkpointed, self._thin_octave, number, x, noise)
-                layer = self.octaves[number].out(leaky_relu(x))
+                x = run(self.checkpointed, self.octaves[number], x, noise)
+                layer = self.outs[number](leaky_relu(x))
             else:
                 layer = run(self.checkpointed, self._full_resolution, x, noise)
             volume = double(volume) + layer
         return volume
-
-    def _thin_octave(self, number: int, x: Tensor, noise: Tensor | None) -> Tensor:
-        octave = self.octaves[number]
-        x = torch.cat([octave.up(x), octave.detail(x)], dim=1)
-        return octave.thin(leaky_relu(octave.noise(x, noise)))
 
     def _full_resolution(self, x: Tensor, noise: Tensor | None) -> Tensor:
         x = torch.cat([self.ups[-1](x), self.detail(x)], dim=1)

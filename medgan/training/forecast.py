@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -84,13 +85,13 @@ class Forecast:
         grid = self.preprocessing
         total = sum(self.parameters.values())
         free = "" if self.free is None else f", {gigabytes(self.free)} free"
+        free += "" if self.fits else ": does not fit"
         lines = [
             f"grid        {_times(grid.shape)} voxels of {_times(grid.spacing)} mm; labels: "
             f"{', '.join(map(str, grid.labels)) or 'none'}",
             *(f"parameters  {count:>12,}  {name}" for name, count in self.parameters.items()),
             f"parameters  {total:>12,}  in all",
-            f"memory      {gigabytes(self.memory.peak)} at batch {self.batch} on {self.device}{free}"
-            f"{'' if self.fits else ': does not fit'}",
+            f"memory      {gigabytes(self.memory.peak)} at batch {self.batch}; {self.device}{free}",
             f"            discriminator's step {gigabytes(self.memory.discriminator)}, generator's "
             f"{gigabytes(self.memory.generator)}, of which {gigabytes(self.memory.resident)} stays",
         ]
@@ -131,7 +132,7 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
     most = state.networks.generator.most_halved
     edges = sorted({0.0, *config.train.growth, 1.0})
     phases: list[Phase] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         halvings = min(most, sum(start < share for share in config.train.growth))
         x, y, z = (n >> halvings for n in preprocessing.shape)
         seconds = None

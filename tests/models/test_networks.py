@@ -171,7 +171,9 @@ def test_two_thin_octaves_put_the_wide_stages_at_a_quarter():
     networks = make(widths=(4, 6, 8), octaves=2)
     features = networks.discriminator.features(torch.zeros(1, 1, *SHAPE))
     assert [tuple(f.shape[2:]) for f in features] == [(4, 12, 8), (2, 6, 4), (1, 3, 2)]
-    assert networks.generator.octaves[0].thin.out_channels == 2 * networks.generator.thin.in_channels
+    assert (
+        networks.generator.octaves[0].thin.out_channels == 2 * networks.generator.thin.in_channels
+    )
 
 
 @pytest.mark.parametrize("octaves", [1, 2, 3])
