@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,9 @@ from medgan.training.steps import average_step, discriminator_step, generator_st
 
 _SHORT = 1.0
 """Steps of less than these seconds are timed once more: the first one also loads libraries."""
+_LONG = 60.0
+"""Sizes whose steps would take more than these seconds are estimated from those of half the size,
+with eight times the voxels."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Phase:
         shape: voxels.
         volumes: how many real volumes are seen.
         seconds: for 1000 of them; None where they were not timed.
+        estimated: whether that was scaled from smaller volumes.
     """
 
     shape: tuple[int, int, int]
     volumes: int
     seconds: float | None
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Forecast:
         ]
         for phase in self.phases:
             pace = "not timed" if phase.seconds is None else f"{_clock(phase.seconds)} per 1000"
+            pace += " (estimated)" if phase.estimated else ""
             lines.append(f"time        {_times(phase.shape)}: {phase.volumes:,} volumes, {pace}")
         if self.seconds is not None:
             limited = ", the limit of train.minutes at most" if self.minutes else ""
@@ -107,7 +113,7 @@ class Forecast:
 def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
     """Predicts the memory of a training and times a few of its steps on random volumes.
 
-    Steps are timed at every size that the volumes grow through, if they fit into memory.
+    Steps are timed at every size to which the networks can halve volumes, if they fit into memory.
 
     Args:
         config: of the training.
@@ -129,38 +135,81 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
         predict_memory(state, preprocessing, config.train), free_memory(device),
         (), config.train.minutes,
     )  # fmt: skip
-    most = state.networks.generator.most_halved
     edges = sorted({0.0, *config.train.growth, 1.0})
+    most = state.networks.generator.most_halved
+    paces = _paces(state, preprocessing, config.train, most) if found.fits else {}
     phases: list[Phase] = []
     for start, end in pairwise(edges):
         halvings = min(most, sum(start < share for share in config.train.growth))
         x, y, z = (n >> halvings for n in preprocessing.shape)
-        seconds = None
-        if found.fits:
-            step = _seconds_a_step(state, preprocessing, config.train, halvings)
-            seconds = 1000 / config.train.batch * step
-        phases.append(Phase((x, y, z), round((end - start) * config.train.volumes), seconds))
+        volumes = round((end - start) * config.train.volumes)
+        pace = paces.get(halvings)
+        if pace is None:
+            phases.append(Phase((x, y, z), volumes, None))
+            continue
+        every = config.train.penalty_every if halvings == 0 else 1
+        step = pace.step(every, config.train.encoder_every)
+        seconds = 1000 / config.train.batch * step
+        phases.append(Phase((x, y, z), volumes, seconds, pace.estimated))
     return replace(found, phases=tuple(phases))
 
 
-def _seconds_a_step(
+class _Pace(NamedTuple):
+    """Seconds of each kind of step.
+
+    Attributes:
+        penalised, plain: of the discriminator.
+        encoding, bare: of the generator.
+        estimated: whether they were scaled from volumes of half the size.
+    """
+
+    penalised: float
+    plain: float
+    encoding: float
+    bare: float
+    estimated: bool = False
+
+    def step(self, penalty_every: int, encoder_every: int) -> float:
+        """Mean seconds of a whole step, each kind as often as it comes."""
+        critic = (self.penalised + (penalty_every - 1) * self.plain) / penalty_every
+        return critic + (self.encoding + (encoder_every - 1) * self.bare) / encoder_every
+
+    def of_twice_the_size(self) -> "_Pace":
+        times = (8 * seconds for seconds in self[:4])
+        return _Pace(*times, estimated=True)
+
+
+def _paces(
+    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig, most: int
+) -> dict[int, _Pace]:
+    """Paces by the number of halvings; sizes that would take too long to time are estimated."""
+    paces: dict[int, _Pace] = {}
+    for halvings in range(most, -1, -1):
+        smaller = paces.get(halvings + 1)
+        if smaller is not None and 8 * sum(smaller[:4]) > _LONG:
+            paces[halvings] = smaller.of_twice_the_size()
+        else:
+            paces[halvings] = _timed_steps(state, preprocessing, config, halvings)
+    return paces
+
+
+def _timed_steps(
     state: TrainingState, preprocessing: Preprocessing, config: TrainConfig, halvings: int
-) -> float:
-    """Mean seconds of a step on random volumes, each kind as often as it comes."""
+) -> _Pace:
+    """Times one step of each kind on random volumes that are halved so many times."""
     count, shape = config.batch, preprocessing.shape
     volumes = torch.rand(count, 1 + channels(preprocessing.labels), *shape) * 2 - 1
     labelled = torch.ones(count, dtype=torch.bool)
     batch = Batch(volumes[:, :1], volumes[:, 1:], labelled).to(state.device)
-    small = {"growth": (1.0,) * halvings, "volumes": 1_000_000}
-    config = config.model_copy(update=small)
+    kinds = {"growth": (1.0,) * halvings, "volumes": 1_000_000, "penalty_every": 2}
+    config = config.model_copy(update=kinds | {"encoder_every": 2})
 
-    def timed(step: Callable[..., object], seen: int, **every: int) -> float:
-        """Seconds of a step; the kind that comes every so often comes when 0 have been seen."""
+    def timed(step: Callable[..., object], seen: int) -> float:
         seconds = 0.0
         for _ in range(2):
             state.volumes_seen = seen
             started = time.perf_counter()
-            step(state, batch, config.model_copy(update=every))
+            step(state, batch, config)
             if state.device.type == "cuda":
                 torch.cuda.synchronize(state.device)
             seconds = time.perf_counter() - started
@@ -168,17 +217,14 @@ def _seconds_a_step(
                 break
         return seconds
 
-    def mean(step: Callable[..., object], name: str, every: int) -> float:
-        rare = timed(step, 0, **{name: every})
-        common = timed(step, count, **{name: every}) if every > 1 else rare
-        return (rare + (every - 1) * common) / every
+    def generator(state: TrainingState, batch: Batch, config: TrainConfig) -> None:
+        generator_step(state, batch, config)
+        average_step(state, config)
 
-    every = config.penalty_every if halvings == 0 else 1
-    return (
-        mean(discriminator_step, "penalty_every", every)
-        + mean(generator_step, "encoder_every", config.encoder_every)
-        + timed(lambda state, _, config: average_step(state, config), count)
-    )
+    penalised, encoding = timed(discriminator_step, 0), timed(generator, 0)
+    # Halved volumes are always penalised; without, a step takes half as long (docs: Speed).
+    plain = timed(discriminator_step, count) if halvings == 0 else penalised / 2
+    return _Pace(penalised, plain, encoding, timed(generator, count))
 
 
 def _times(numbers: Sequence[int | float]) -> str:

@@ -35,21 +35,25 @@ def test_what_does_not_fit_is_said_and_not_timed(monkeypatch):
     assert [p.shape for p in found.phases] == [(8,) * 3, (8,) * 3, (16,) * 3]  # two widths: once
 
 
-def test_each_kind_of_step_counts_as_often_as_it_comes(monkeypatch):
+@pytest.mark.parametrize(("long", "estimated"), [(1e9, False), (19.0, True)])
+def test_each_kind_of_step_counts_as_often_as_it_comes(long, estimated, monkeypatch):
     now = [0.0]
+    monkeypatch.setattr(module, "_LONG", long)
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
 
     def step(name, rare, common):
         def run(state, batch, config):
-            every = getattr(config, name)
-            now[0] += rare if (state.volumes_seen // config.batch) % every == 0 else common
+            every = 1 if name == "penalty_every" and config.growth else getattr(config, name)
+            seconds = rare if (state.volumes_seen // config.batch) % every == 0 else common
+            now[0] += seconds / 8 ** len(config.growth)
 
         return run
 
-    monkeypatch.setattr(module, "discriminator_step", step("penalty_every", 9.0, 1.0))
+    monkeypatch.setattr(module, "discriminator_step", step("penalty_every", 8.0, 4.0))
     monkeypatch.setattr(module, "generator_step", step("encoder_every", 6.0, 2.0))
     monkeypatch.setattr(module, "average_step", lambda state, config: None)
     config = build(TINY, ["train.penalty_every=4", "train.encoder_every=2", "train.growth=[0.5]"])
-    halved, full = (p.seconds for p in forecast(config, GRID).phases)
-    assert full == 500 * ((9 + 3 * 1) / 4 + (6 + 2) / 2)
-    assert halved == 500 * (9 + (6 + 2) / 2)
+    halved, full = forecast(config, GRID).phases
+    assert full.seconds == 500 * ((8 + 3 * 4) / 4 + (6 + 2) / 2)
+    assert halved.seconds == 500 * (8 + (6 + 2) / 2) / 8
+    assert (halved.estimated, full.estimated) == (False, estimated)
