@@ -16,11 +16,11 @@ from medgan.training.session import choose_device
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
 
-_SHORT = 1.0
+_SHORT = 5.0
 """Steps of less than these seconds are timed once more: the first one also loads libraries."""
-_LONG = 60.0
-"""Sizes whose steps would take more than these seconds are estimated from those of half the size,
-with eight times the voxels."""
+_LONG = 20.0
+"""Where one step of each kind takes more than these seconds, twice the size is not timed any more
+but estimated: it has eight times the voxels."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _paces(
     paces: dict[int, _Pace] = {}
     for halvings in range(most, -1, -1):
         smaller = paces.get(halvings + 1)
-        if smaller is not None and 8 * sum(smaller[:4]) > _LONG:
+        if smaller is not None and sum(smaller[:4]) > _LONG:
             paces[halvings] = smaller.of_twice_the_size()
         else:
             paces[halvings] = _timed_steps(state, preprocessing, config, halvings)
