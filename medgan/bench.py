@@ -41,7 +41,8 @@ def bench_preset(name: str, values: dict[str, Any], steps: int) -> dict[str, Any
     device = choose_device(config.train.device)
     with tempfile.TemporaryDirectory() as temporary:
         cases = _random_scans(Path(temporary), config.data.shape, config.data.spacing)
-        preprocessing = plan(config.data, cases)
+        # Random scans have no covariates, and conditions cost next to nothing.
+        preprocessing = plan(config.data.model_copy(update={"conditions": {}}), cases)
         volumes = PreparedVolumes(cases, preprocessing, Path(temporary) / "cache")
         volumes.warm()
         state = TrainingState.fresh(preprocessing, config.model, config.train, device)

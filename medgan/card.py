@@ -27,6 +27,8 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
         f"- Grid: {size} voxels of {spacing} mm, RAS+, {grid['intensity'].upper()} intensities",
         f"- Labels learned: {labels}",
     ]
+    if grid["conditions"]:
+        lines.append(f"- Conditions: {'; '.join(map(_condition_text, grid['conditions']))}")
     lines += [f"- {name.replace('_', ' ').capitalize()}: {facts[name]}" for name in facts]
     if calibration is None:
         lines.append("- Calibration: none; the model cannot score yet")
@@ -46,3 +48,13 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _condition_text(condition: dict[str, Any]) -> str:
+    """A condition with the range or the categories that were trained on."""
+    if condition["kind"] == "continuous":
+        seen = "{:g} to {:g}".format(condition["quantiles"][0], condition["quantiles"][-1])
+    else:
+        shares = zip(condition["values"], condition["shares"], strict=True)
+        seen = ", ".join(f"{value} {share:.0%}" for value, share in shares)
+    return f"{condition['name']} ({seen})"

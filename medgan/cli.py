@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +29,7 @@ Source = Annotated[
     str, typer.Argument(help="NIfTI folder or file, BIDS tree, Decathlon folder or CSV")
 ]
 
+Preset = Annotated[str, typer.Option(help="pipeline whose data section holds, as for its training")]
 
 _STATE = {"debug": False}
 
@@ -79,11 +80,17 @@ def generate(
     model: Model,
     count: Annotated[int, typer.Option("-n", "--count", help="synthetic scans to write")] = 8,
     seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    balance: Annotated[
+        str, typer.Option(help="condition whose rarer categories in --data are filled up")
+    ] = "",
+    data: Annotated[str, typer.Option(help="scans to balance")] = "",
     out: Out = "runs/generate",
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Write synthetic scans with labels as a Decathlon data set.
+
+    A key of --set without a dot is a condition of the model: --set age=70 --set sex=F.
 
     Example: medgan generate runs/demo/model -n 100 -o runs/synthetic
     """
@@ -91,8 +98,19 @@ def generate(
         _set("model_uri", model),
         _set("generate.count", count),
         _set("generate.seed", seed),
+        _set("generate.balance", balance),
     ]
-    _run("generate", out, first, set_, as_json)
+    first += [_set("data.source", data)] if data else []
+    _run("generate", out, first, [_of_condition(text) for text in set_ or []], as_json)
+
+
+def _of_condition(text: str) -> str:
+    """`age=70` as `generate.conditions.age=70`; settings proper as they are."""
+    from medgan.config import Config
+
+    key, separator, _ = text.partition("=")
+    setting = "." in key or key.strip() in Config.model_fields
+    return text if setting or not separator else f"generate.conditions.{text.strip()}"
 
 
 @app.command()
@@ -181,6 +199,45 @@ def run(
 
 
 @app.command()
+def baseline(
+    name: Annotated[str, typer.Argument(help="alpha_wgan, dcgan or vae")],
+    data: Annotated[str, typer.Option(help="scans to learn from")],
+    out: Out = "runs/baseline",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a generator from the literature and write its samples, to compare with.
+
+    Example: medgan baseline dcgan --data scans -o runs/dcgan --set train.minutes=60
+    """
+    first = [_set("data.source", data), _set("baseline.name", name)]
+    _run("baseline", out, first, set_, as_json, config)
+
+
+@app.command()
+def compare(
+    models: Annotated[list[str], typer.Argument(help="models and folders of baselines")],
+    data: Annotated[str, typer.Option(help="scans they were trained on, and were not")],
+    out: Out = "runs/compare",
+    config: Preset = "",
+    segmentation: Annotated[bool, typer.Option(help="train segmenters too; takes long")] = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Compare synthetic volumes with held-out real ones, one row a generator.
+
+    Example: medgan compare runs/hippocampus/model runs/dcgan --data scans -o runs/compare
+    """
+    first = [
+        _set("data.source", data),
+        _set("compare.models", models),
+        _set("compare.segmentation", segmentation),
+    ]
+    _run("compare", out, first, set_, as_json, config)
+
+
+@app.command()
 def bench(
     presets: Annotated[list[str], typer.Argument(help="pipeline files or shipped names")],
     steps: Annotated[int, typer.Option(help="timed steps")] = 6,
@@ -210,19 +267,24 @@ def _bench(presets: list[str], steps: int, as_json: bool) -> int:
     return 0
 
 
-def _set(key: str, value: str | int) -> str:
+def _set(key: str, value: str | int | list[str] | dict[str, Any]) -> str:
     """An override that YAML reads back as it is, whatever a path looks like."""
     return f"{key}={json.dumps(value)}"
 
 
-def _run(pipeline: str, out: str, first: list[str], more: list[str] | None, as_json: bool) -> None:
+def _run(
+    pipeline: str, out: str, first: list[str], more: list[str] | None, as_json: bool,
+    preset: str = "",
+) -> None:  # fmt: skip
     """Runs a pipeline; what the verb sets comes first, so that --set wins."""
 
     def work() -> int:
         from medgan.errors import Exit
-        from medgan.pipeline import run_pipeline
+        from medgan.pipeline import read_pipeline, run_pipeline
 
-        done = run_pipeline(pipeline, [_set("out", out), *first, *(more or [])])
+        values = read_pipeline(preset)[1].get("data", {}) if preset else {}
+        overrides = [_set("data", values), _set("out", out), *first, *(more or [])]
+        done = run_pipeline(pipeline, overrides)
         if as_json:
             refused = [vars(refusal) for refusal in done.refusals]
             print(json.dumps({"out": str(done.out), **done.results, "refusals": refused}, indent=1))

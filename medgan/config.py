@@ -85,6 +85,11 @@ class DataConfig(Section):
     labels: tuple[int, ...] | Literal["auto"] = Field(
         "auto", description="label values to learn, without background; auto takes all present"
     )
+    conditions: dict[str, Literal["categorical", "continuous"]] = Field(
+        {},
+        description="covariates to generate by, as {age: continuous, sex: categorical}; "
+        "label_1_mm3 is the volume of label 1",
+    )
     seed: int = Field(0, ge=0, description="seed of the drawn splits")
 
 
@@ -114,7 +119,7 @@ class ModelConfig(Section):
         8, gt=0, description="how many of the thin channels come from a sub-pixel convolution"
     )
     patches: int = Field(
-        2, ge=0, description="stages of the discriminator, finest first, that judge every place"
+        0, ge=0, description="stages of the discriminator, finest first, that judge every place"
     )
     minibatch_std: bool = Field(
         False, description="show the discriminator how much the volumes of a batch differ"
@@ -137,12 +142,6 @@ class TrainConfig(Section):
 
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
-    growth: tuple[Share, ...] = Field(
-        (0.15, 0.4),
-        max_length=3,
-        description="shares of the training at which the size of the volumes doubles; () trains "
-        "at full size throughout",
-    )
     batch: int = Field(8, gt=1, description="volumes a step")
     micro_batch: int = Field(
         0,
@@ -155,7 +154,10 @@ class TrainConfig(Section):
         description="compute the activations of the generator's step twice instead of keeping "
         "them: slower, less memory",
     )
-    learning_rate: Positive = Field(2e-4, description="Adam's, before the fall in the second half")
+    learning_rate: Positive = Field(4e-4, description="Adam's, before the fall in the second half")
+    beta2: float = Field(
+        0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
+    )
     warmup: int = Field(
         800,
         ge=0,
@@ -172,7 +174,7 @@ class TrainConfig(Section):
     gamma: Positive = Field(
         50.0, description="weight of the penalty, halved in the loss; gp's lambda is its half"
     )
-    penalty_every: int = Field(4, gt=0, description="steps from one penalty to the next")
+    penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
     patch_weight: float = Field(
         1.0, ge=0, description="weight of each patch head's objective beside the whole's"
     )
@@ -180,8 +182,17 @@ class TrainConfig(Section):
     encoder_every: int = Field(
         2, gt=0, description="generator steps from one encoder step to the next"
     )
+    augment: Share | Literal["adaptive"] = Field(
+        0.0,
+        description="probability of each change to what the discriminators see; adaptive raises "
+        "it while they judge training scans better than held-out ones",
+    )
+    mirror: bool = Field(False, description="let augmentation exchange left and right")
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
     latent: float = Field(0.5, ge=0, description="weight of the latent loss")
+    condition_dropout: float = Field(
+        0.1, ge=0, le=1, description="how often each condition of a scan is made unknown"
+    )
     ema_half_life: Positive = Field(
         2_500.0, description="half-life of the weight average, in volumes"
     )
@@ -235,6 +246,35 @@ class GenerateConfig(Section):
         description="parts of a label smaller than this share of its largest part are filled with "
         "what surrounds them; 0 keeps all",
     )
+    conditions: dict[str, CovariateValue] = Field(
+        {},
+        description="values of the model's conditions, as {age: 70, sex: F}; unknown leaves one "
+        "open, and what is not named is drawn as the training scans had it",
+    )
+    balance: str = Field(
+        "", description="condition whose rarer categories in data.source are filled up"
+    )
+
+
+class BaselineConfig(Section):
+    """A generator from the literature, trained to compare with."""
+
+    name: Literal["alpha_wgan", "dcgan", "vae"] = Field("dcgan", description="which one")
+    count: int = Field(500, gt=0, description="synthetic volumes to write")
+
+
+class CompareConfig(Section):
+    """How generators are compared with real scans, and so with each other."""
+
+    models: tuple[str, ...] = Field(
+        (), description="model folders, models:/name@alias, or folders of baselines"
+    )
+    count: int = Field(500, gt=15, description="volumes that a model generates")
+    seeds: int = Field(3, gt=0, description="trainings of each network that judges or segments")
+    steps: int = Field(400, gt=1, description="steps of the network that tells fake from real")
+    pairs: int = Field(500, gt=0, description="pairs of volumes whose similarity is averaged")
+    segmentation: bool = Field(False, description="whether to train segmenters, which takes long")
+    segmentation_steps: int = Field(600, gt=1, description="steps of each segmenter")
 
 
 class PhantomConfig(Section):
@@ -274,6 +314,8 @@ class Config(Section):
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
     score: ScoreConfig = ScoreConfig()  # pyright: ignore[reportCallIssue]
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
+    baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
+    compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
@@ -298,8 +340,29 @@ class Config(Section):
         return self
 
 
+class Condition(Section):
+    """A covariate that scans are generated by, as the training scans had it: its marginal alone.
+
+    Attributes:
+        name: of the covariate.
+        kind: categorical or continuous.
+        values, shares: categories in order, and how often each was among the known ones.
+        mean, spread: of a continuous covariate; the spread is above 0.
+        quantiles: of a continuous covariate at even steps from 0 to 1; the first and last are
+            the range that was trained on.
+    """
+
+    name: str
+    kind: Literal["categorical", "continuous"]
+    values: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    mean: float = 0.0
+    spread: Positive = 1.0
+    quantiles: tuple[float, ...] = ()
+
+
 class Preprocessing(Section):
-    """What is done to a scan before a network sees it; it travels with the model."""
+    """What is known of a scan and done to it before a network sees it; it travels with a model."""
 
     spacing: tuple[Positive, Positive, Positive]
     shape: tuple[Size, Size, Size]
@@ -307,6 +370,7 @@ class Preprocessing(Section):
     percentiles: Percentiles = (0.5, 99.5)
     window: Window = (-160.0, 240.0)
     labels: tuple[int, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
 
 def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:

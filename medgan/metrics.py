@@ -72,3 +72,24 @@ def diversity(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, ""]:
     n = len(volume)
     distance = torch.cdist(volume.flatten(1).float(), volume.flatten(1).float(), p=1)
     return distance.sum() / (n * (n - 1) * volume[0].numel())
+
+
+def dark_share(
+    volume: Float[Tensor, "B C X Y Z"], threshold: float = -0.3, background: float = -0.9
+) -> Float[Tensor, " B"]:
+    """Share of the brain that is as dark as cerebrospinal fluid in T1: larger in older brains.
+
+    All voxels above the background are brain; those of them below the threshold are dark. A
+    proxy for atrophy, not a segmentation: it depends on spacing, so compare at one alone.
+
+    Args:
+        volume: shape (B, C, X, Y, Z), intensities in [-1, 1], brain only, background near -1.
+        threshold: chosen on the training split of IXI at 4 mm, by correlation with age.
+        background: above what generators leave where there is nothing.
+
+    Returns:
+        Shape (B,), from 0 to 1; 0 without any brain.
+    """
+    brain = (volume > background).flatten(1)
+    dark = brain & (volume < threshold).flatten(1)
+    return dark.sum(dim=1) / brain.sum(dim=1).clamp(min=1)

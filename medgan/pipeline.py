@@ -13,6 +13,7 @@ import yaml
 
 import medgan
 from medgan.config import DataConfig, Preprocessing, build, merge, read_yaml
+from medgan.data.conditions import count_categories, lacking
 from medgan.data.index import index
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
@@ -152,13 +153,67 @@ def generate_step(run: Run) -> None:
     from medgan.synthetic import write_synthetic
 
     settings = run.config.generate
+    wanted = [settings.conditions] * settings.count
+    if settings.balance:
+        wanted = _lacking_scans(run)
+    if not wanted:
+        run.results["generate"] = {"count": 0}
+        return
     with counting("generating") as tick:
         folder = write_synthetic(
-            run.model(), run.out / settings.folder, settings.count, settings.seed, facts(),
-            settings.smallest_component, tick,
+            run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
+            settings.smallest_component, wanted, tick,
         )  # fmt: skip
-    run.results["generate"] = {"count": settings.count, "folder": str(folder)}
-    log.info("%d synthetic scans: %s", settings.count, folder)
+    run.results["generate"] = {"count": len(wanted), "folder": str(folder)}
+    log.info("%d synthetic scans: %s", len(wanted), folder)
+
+
+def _lacking_scans(run: Run) -> list[dict[str, str]]:
+    """What each scan has to be for all categories to be as many as the largest.
+
+    Raises:
+        ConfigError: E_CONDITION, E_NO_DATA.
+    """
+    settings, source = run.config.generate, run.config.data.source
+    name, known = settings.balance, run.model().preprocessing.conditions
+    if name not in [c.name for c in known if c.kind == "categorical"]:
+        names = ", ".join(c.name for c in known if c.kind == "categorical") or "none"
+        raise ConfigError(
+            "E_CONDITION", name, "no categorical condition of this model", f"it has {names}"
+        )
+    if not source:
+        raise ConfigError("E_NO_DATA", "data.source", "no scans to balance", "give --data")
+    with counting("checking scans") as tick:
+        manifest, _ = index(Path(source), Pseudonyms.of_site(), run.config.data.suffix, tick)
+    if manifest.refusals:
+        run.refuse(manifest.refusals)
+    counts = count_categories(manifest.cases, name)
+    log.info("%s: %s", name, ", ".join(f"{n} {value}" for value, n in counts.items()) or "unknown")
+    missing = lacking(counts)
+    if not missing:
+        log.info("nothing to balance: all categories of %s are equally many", name)
+    return [{**settings.conditions, name: value} for value, n in missing.items() for _ in range(n)]
+
+
+def baseline_step(run: Run) -> None:
+    """Trains a generator from the literature and writes its samples."""
+    from medgan.contestants import make_baseline
+
+    run.results["baseline"] = make_baseline(run.config, run.manifest(), run.out, facts())
+    log.info("baseline: %s", run.results["baseline"])
+
+
+def compare_step(run: Run) -> None:
+    """Compares synthetic volumes of models and baselines with real ones."""
+    from medgan.comparison import compare
+    from medgan.contestants import read_contestant
+    from medgan.training.session import choose_device
+
+    device = choose_device(run.config.train.device)
+    settings = run.config.compare
+    contestants = (read_contestant(uri, run.model, settings.count) for uri in settings.models)
+    run.results["compare"] = compare(contestants, run.manifest(), run.out, settings, device)
+    log.info("comparison: %s", run.out / "comparison.json")
 
 
 def score_step(run: Run) -> None:
@@ -195,6 +250,8 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "register": register_step,
     "load_back": load_back,
     "generate": generate_step,
+    "baseline": baseline_step,
+    "compare": compare_step,
     "score": score_step,
     "report": report_step,
 }

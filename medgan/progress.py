@@ -1,6 +1,7 @@
 """How long jobs show where they are: a bar on a terminal, plain lines elsewhere."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ class TrainingProgress:
     def __init__(self, volumes: int, seconds: float) -> None:
         self._volumes, self._seconds = volumes, seconds
         self._rate = 0.0
+        self._recon = math.nan
         self._last_line = -SECONDS_BETWEEN_LINES
         self._bar = _bar()
         self._task = self._bar.add_task("training", total=1.0)
@@ -68,9 +70,11 @@ class TrainingProgress:
         Args:
             volumes_seen: so far.
             seconds: trained so far.
-            figures: of the step, with time/volumes_per_second and the losses.
+            figures: of the step, with time/volumes_per_second and the losses; of a step that
+                leaves the encoder out, without the reconstruction's.
         """
         rate = figures["time/volumes_per_second"]
+        self._recon = figures.get("generator/reconstruction", self._recon)
         self._rate = rate if self._rate == 0 else 0.95 * self._rate + 0.05 * rate
         left = (self._volumes - volumes_seen) / self._rate
         share = volumes_seen / self._volumes
@@ -81,7 +85,7 @@ class TrainingProgress:
         text = (
             f"training: {volumes_seen:,} volumes  {self._rate:.1f}/s  {minutes}:{rest:02d} left  "
             f"D {figures['critic/loss']:.2f}  G {figures['generator/critic']:.2f}  "
-            f"recon {figures['generator/reconstruction']:.3f}"
+            f"recon {self._recon:.3f}"
         )
         self._bar.update(self._task, completed=min(share, 1.0), description=text)
         if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:

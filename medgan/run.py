@@ -51,11 +51,15 @@ class Run:
         """The manifest that the step `index` wrote."""
         return Manifest.load(self.out / MANIFEST)
 
-    def model(self) -> "Model":
-        """The model to use, loaded once: the configured one, else the one trained here."""
+    def model(self, uri: str = "") -> "Model":
+        """A model, loaded once: the one named, else the configured one, else the one trained here.
+
+        Args:
+            uri: folder, models:/name@alias or runs:/id/model.
+        """
         from medgan.training.session import choose_device
 
-        uri = self.config.model_uri or str(self.model_folder)
+        uri = uri or self.config.model_uri or str(self.model_folder)
         if uri not in self._models:
             device = choose_device(self.config.train.device)
             self._models[uri] = medgan.load(uri, self.reading_uri(), device.type)
@@ -83,6 +87,10 @@ class Run:
             for step, key in made
             if key in self.results.get(step, {})
         ]
+        if "baseline" in self.results:
+            lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
+        if "compare" in self.results:
+            lines += self.results["compare"]["table"].splitlines()
         if "report" in self.results:
             lines.append(f"open      {self.results['report']['page']}")
         registered = self.results.get("register", {})

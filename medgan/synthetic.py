@@ -1,12 +1,16 @@
 """Synthetic scans on disk: a Decathlon data set that a segmentation framework reads as is."""
 
+import csv
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medgan.data.conditions import Value, check
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.files import write_atomic
 from medgan.model import Model, Synthetic
@@ -21,26 +25,39 @@ def write_synthetic(
     seed: int,
     facts: dict[str, str],
     smallest_component: float = SMALLEST_COMPONENT,
+    conditions: Sequence[Mapping[str, Value]] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Writes images, labels, `dataset.json` and `provenance.json`.
+    """Writes images, labels, `dataset.json`, `provenance.json` and, by conditions, a table.
+
+    `covariates.csv` lists files and covariates and can itself be read as a data set.
 
     Args:
         model: what generates.
-        folder: receives `imagesTr/`, `labelsTr/` and the two JSON files.
+        folder: receives `imagesTr/`, `labelsTr/`, the two JSON files and the table.
         count: how many scans.
         seed: of the latents; scan i is the same whatever the count.
         facts: versions, for the provenance.
         smallest_component: share of a label's largest part below which a part is a speck.
+        conditions: what each scan is asked for, in turn; empty asks for nothing.
         progress: told how many of how many are done.
 
     Returns:
         The folder.
+
+    Raises:
+        ConfigError: E_CONDITION for what the model does not know.
     """
+    conditions = conditions or [{}] * count
+    groups = [(wanted, len(list(alike))) for wanted, alike in groupby(conditions)]
+    remarks = [check(model.preprocessing.conditions, wanted) for wanted, _ in groups]
     entries: list[dict[str, str]] = []
-    for scan in model.iter_generate(count, seed, smallest_component=smallest_component):
-        entries.append(_write_scan(scan, folder))
-        progress(len(entries), count)
+    rows: list[dict[str, str]] = []
+    for wanted, number in groups:
+        for scan in model.iter_generate(number, seed, len(entries), smallest_component, wanted):
+            entries.append(_write_scan(scan, folder))
+            rows.append(_row(entries[-1], scan.covariates))
+            progress(len(entries), count)
     labels = model.preprocessing.labels
     dataset: dict[str, Any] = {
         "name": "Synthetic scans",
@@ -58,12 +75,28 @@ def write_synthetic(
         "seed": seed,
         "count": count,
         "smallest_component": smallest_component,
+        "requests": [
+            {"count": number, "conditions": dict(wanted), "remarks": remark}
+            for (wanted, number), remark in zip(groups, remarks, strict=True)
+        ],
         "model": model.facts,
         "generated_with": facts,
     }
     write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
     write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
+    if model.preprocessing.conditions:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(folder / "covariates.csv", text.getvalue())
     return folder
+
+
+def _row(entry: Mapping[str, str], covariates: Mapping[str, Value]) -> dict[str, str]:
+    """One line of the table: files, then covariates, unknown ones as n/a."""
+    files = {kind: path.removeprefix("./") for kind, path in entry.items()}
+    return files | {k: "n/a" if v is None else f"{v}" for k, v in covariates.items()}
 
 
 def _write_scan(scan: Synthetic, folder: Path) -> dict[str, str]:

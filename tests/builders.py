@@ -71,6 +71,7 @@ def advance(state: TrainingState, steps: int) -> None:
             torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1,
             torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1,
             torch.tensor([True, False]),
+            torch.zeros(2, 0),
         )
         discriminator_step(state, batch, CONFIG.train)
         generator_step(state, batch, CONFIG.train)

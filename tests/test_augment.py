@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from medgan.augment import Corruption, corrupt, draw_corruption
+from medgan.augment import (
+    Augmentation,
+    Corruption,
+    _rotation,
+    augment,
+    corrupt,
+    draw_augmentation,
+    draw_corruption,
+)
 
 SHAPE = (16, 24, 20)
 
@@ -170,3 +178,103 @@ def test_volumes_with_several_channels_and_uneven_shapes_are_corrupted(shape, ge
     changed = spoiled != volume
     assert changed.any()
     assert torch.isfinite(spoiled).all()
+
+
+def still(count: int = 2) -> Augmentation:
+    """Changes nothing."""
+    return Augmentation(
+        moved=torch.zeros(count, dtype=torch.bool),
+        matrix=torch.eye(3, 4).repeat(count, 1, 1),
+        gain=torch.ones(count),
+        offset=torch.zeros(count),
+        spread=torch.zeros(count),
+        noise=torch.randn(count, 1, *SHAPE, generator=torch.Generator().manual_seed(5)),
+    )
+
+
+def moving(matrix: torch.Tensor) -> Augmentation:
+    count = len(matrix)
+    return replace(still(count), moved=torch.ones(count, dtype=torch.bool), matrix=matrix)
+
+
+def pairs(generator, count=2):
+    return torch.rand(count, 3, *SHAPE, generator=generator) * 2 - 1
+
+
+def test_without_probability_nothing_is_augmented(generator):
+    volume = pairs(generator)
+    assert torch.equal(augment(volume, draw_augmentation(volume, 0.0, generator)), volume)
+
+
+def test_volumes_that_are_not_chosen_keep_their_voxels_to_the_bit(generator):
+    volume = pairs(generator, 64)
+    drawn = draw_augmentation(volume, 0.1, generator)
+    out = augment(volume, drawn)
+    kept = ~drawn.moved & (drawn.gain == 1) & (drawn.spread == 0)
+    assert 8 < kept.sum() < 56
+    assert torch.equal(out[kept], volume[kept])
+    assert not any(torch.equal(a, b) for a, b in zip(out[~kept], volume[~kept], strict=True))
+
+
+@pytest.mark.parametrize(("coordinate", "axis"), [(0, 4), (1, 3), (2, 2)])
+def test_a_negative_coordinate_flips_its_axis_of_image_and_labels_alike(
+    coordinate, axis, generator
+):
+    volume = pairs(generator)
+    matrix = torch.eye(3, 4).repeat(2, 1, 1)
+    matrix[:, coordinate, coordinate] = -1
+    assert torch.allclose(augment(volume, moving(matrix)), volume.flip(axis), atol=1e-5)
+
+
+def test_a_shift_by_whole_voxels_moves_every_voxel_by_them(generator):
+    volume = pairs(generator)
+    matrix = torch.eye(3, 4).repeat(2, 1, 1)
+    matrix[:, 2, 3] = 2 * 3 / SHAPE[0]
+    out = augment(volume, moving(matrix))
+    assert torch.allclose(out[:, :, :-3], volume[:, :, 3:], atol=1e-4)
+
+
+def test_a_quarter_turn_about_z_takes_x_to_y_voxel_for_voxel(generator):
+    volume = torch.rand(1, 1, 16, 16, 20, generator=generator)
+    turn = torch.tensor([[np.pi / 2, 0.0, 0.0]], dtype=torch.float32)
+    matrix = _rotation(turn, torch.tensor([20.0, 16.0, 16.0]))
+    drawn = moving(torch.cat([matrix, torch.zeros(1, 3, 1)], dim=2))
+    out = augment(volume, replace(drawn, noise=torch.zeros_like(volume)))
+    assert torch.allclose(out, torch.rot90(volume, 1, (2, 3)), atol=1e-4) or torch.allclose(
+        out, torch.rot90(volume, -1, (2, 3)), atol=1e-4
+    )
+
+
+def test_small_turns_of_an_uneven_grid_keep_distances_in_voxels():
+    sizes = torch.tensor([20.0, 24.0, 16.0])
+    matrix = _rotation(torch.tensor([[0.1, -0.2, 0.3]]), sizes)[0]
+    voxels = torch.diag(sizes) @ matrix @ torch.diag(1 / sizes)
+    assert torch.allclose(voxels @ voxels.T, torch.eye(3), atol=1e-5)
+
+
+def test_left_and_right_are_exchanged_only_when_asked(generator):
+    volume = torch.zeros(400, 1, 2, 2, 2)
+    kept = draw_augmentation(volume, 1.0, generator).matrix
+    free = draw_augmentation(volume, 1.0, generator, mirror=True).matrix
+    assert (kept[:, 2, 2] > 0).all()
+    for matrix, axes in ((kept, (0, 1)), (free, (0, 1, 2))):
+        for axis in axes:
+            assert 0.4 < (matrix[:, axis, axis] < 0).float().mean() < 0.6
+
+
+def test_intensities_of_labels_stay_and_those_of_images_change_as_drawn(generator):
+    volume = pairs(generator)
+    drawn = replace(
+        still(), gain=torch.tensor([2.0, 1.0]), offset=torch.tensor([0.5, 0.0]),
+        spread=torch.tensor([0.0, 0.3]),
+    )  # fmt: skip
+    out = augment(volume, drawn)
+    assert torch.allclose(out[0, 0], 2 * volume[0, 0] + 0.5)
+    assert torch.allclose(out[1, 0], volume[1, 0] + 0.3 * drawn.noise[1, 0])
+    assert torch.equal(out[:, 1:], volume[:, 1:])
+
+
+def test_a_gradient_flows_back_through_every_change(generator):
+    volume = pairs(generator).requires_grad_(True)
+    augment(volume, draw_augmentation(volume, 1.0, generator)).sum().backward()
+    assert (volume.grad != 0).float().mean() > 0.5

@@ -52,8 +52,10 @@ def test_import_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "verb", ["check", "train", "generate", "calibrate", "score", "register", "phantoms", "run"]
-)
+    "verb",
+    ["check", "train", "generate", "calibrate", "score", "register", "phantoms", "run",
+     "baseline", "compare"],
+)  # fmt: skip
 def test_every_verb_has_help_with_an_example(verb):
     done = medgan(verb, "--help")
     assert done.returncode == 0
@@ -116,6 +118,8 @@ def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, t
         (["run", "check"], 2, "E_NO_DATA"),
         (["score", "no/such/model", "."], 3, "E_NO_SCANS"),
         (["generate", "no/such/model"], 4, "E_MODEL"),
+        (["baseline", "nonsense", "--data", "."], 2, "E_VALUE"),
+        (["compare", "a", "--data", ".", "--config", "nonsense"], 2, "E_MISSING"),
         (["bogus"], 2, "No such command"),
     ],
 )

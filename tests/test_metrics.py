@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medgan.metrics import band_features, diversity, kernel_distance
+from medgan.metrics import band_features, dark_share, diversity, kernel_distance
 
 SHAPE = (16, 24, 16)
 
@@ -178,3 +178,13 @@ def test_diversity_agrees_with_a_loop_and_is_blind_to_order(generator):
 def test_diversity_of_copies_is_zero(generator):
     volume = torch.randn(1, 1, 4, 4, 4, generator=generator)
     assert diversity(volume.expand(4, 1, 4, 4, 4)).item() == 0
+
+
+def test_the_dark_share_counts_dark_voxels_of_the_brain_alone():
+    volume = torch.full((2, 1, 10, 10, 10), -1.0)
+    volume[:, :, :8] = 0.2
+    volume[0, :, :2] = -0.5
+    volume[1, :, :4] = -0.5
+    assert dark_share(volume).tolist() == pytest.approx([0.25, 0.5])
+    assert dark_share(volume, threshold=-0.6).tolist() == [0, 0]
+    assert dark_share(torch.full((1, 1, 4, 4, 4), -1.0)).tolist() == [0]

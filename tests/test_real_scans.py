@@ -15,9 +15,11 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from medgan.config import ModelConfig, Preprocessing, build
 from medgan.data.index import index
+from medgan.data.loaders import PreparedVolumes
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_given_splits
+from medgan.metrics import dark_share
 from medgan.model import Model
 from medgan.models.networks import Networks
 from medgan.pipeline import read_pipeline
@@ -146,3 +148,13 @@ def _as_bids(data: Path, names: list[str], out: Path) -> Path:
         _copy(data / "labelsTr" / n, folder / f"{subject}_dseg.nii.gz")
     (out / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
     return out
+
+
+def test_older_brains_have_a_larger_dark_share(real_data, tmp_path):
+    manifest, _ = index(real_data / "ixi_brain_2mm", PSEUDONYMS)
+    known = [case for case in manifest.cases if case.covariates["age"] != "n/a"]
+    grid = Preprocessing(spacing=(4, 4, 4), shape=(48, 48, 48))
+    prepared = PreparedVolumes(known, grid, tmp_path)
+    shares = [float(dark_share(prepared[i][0][None])) for i in range(len(prepared))]
+    ages = [float(case.covariates["age"]) for case in known]
+    assert np.corrcoef(shares, ages)[0, 1] > 0.65

@@ -1,5 +1,6 @@
 """Lists and checks a data set: every file becomes a case or a refusal."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,9 +69,17 @@ def _examine(listed: Listed, case: str, subject: str) -> Case:
     label: Checked | None = None
     if listed.label is not None:
         label = check_label(listed.label, case, image)
-    values = () if label is None else tuple(int(v) for v in np.unique(label.data) if v > 0)
+    volumes = {} if label is None else _label_volumes(label)
     return Case(
         case, subject, str(listed.image), str(listed.label) if listed.label else None,
         image.sha256, label.sha256 if label else None,
-        image.shape, image.spacing, values, dict(listed.covariates),
+        image.shape, image.spacing, tuple(volumes), dict(listed.covariates),
+        label_mm3=tuple(volumes.values()),
     )  # fmt: skip
+
+
+def _label_volumes(label: Checked) -> dict[int, float]:
+    """mm^3 of each label value that is present, without background."""
+    voxel = math.prod(label.spacing)
+    values, counts = np.unique(label.data, return_counts=True)
+    return {int(v): round(n * voxel, 3) for v, n in zip(values, counts, strict=True) if v > 0}

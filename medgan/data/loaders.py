@@ -18,6 +18,7 @@ from torch import Tensor
 
 from medgan.config import Preprocessing
 from medgan.data.codes import channels
+from medgan.data.conditions import covariates_of, encode
 from medgan.data.labels import as_channels, soft_words, soften
 from medgan.data.manifest import Case
 from medgan.data.transforms import IMAGE, LABEL, geometry_chain, loader, quiet_monai
@@ -32,11 +33,13 @@ class Batch(NamedTuple):
         volume: images in [-1, 1].
         labels: soft label channels in [-1, 1], -1 where a scan has no label map.
         labelled: which scans have a label map.
+        condition: what is known of each scan, as `encode` gives it; no column without conditions.
     """
 
     volume: Float[Tensor, "B 1 X Y Z"]
     labels: Float[Tensor, "B D X Y Z"]
     labelled: Bool[Tensor, " B"]
+    condition: Float[Tensor, "B D"]
 
     def to(self, device: torch.device) -> "Batch":
         """On the device, images in the memory layout that 3D convolutions are fastest in."""
@@ -44,6 +47,7 @@ class Batch(NamedTuple):
             self.volume.to(device, non_blocking=True, memory_format=torch.channels_last_3d),
             self.labels.to(device, non_blocking=True),
             self.labelled.to(device, non_blocking=True),
+            self.condition.to(device, non_blocking=True),
         )
 
 
@@ -67,7 +71,11 @@ class PreparedVolumes:
         quiet_monai()
         self.labels = preprocessing.labels
         self._cases, self._folder = cases, folder
-        self._policy = preprocessing.model_dump_json()
+        self.conditions = preprocessing.conditions
+        self._encoded = [
+            encode(self.conditions, covariates_of(case, self.conditions)) for case in cases
+        ]
+        self._policy = preprocessing.model_dump_json(exclude={"conditions"})  # voxels have none
         self._prepare = _Prepare(preprocessing)
 
     def __len__(self) -> int:
@@ -86,6 +94,10 @@ class PreparedVolumes:
         """Image (1, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
         item = self._read(self._cases[number])
         return item[IMAGE], item.get(LABEL)
+
+    def condition(self, number: int) -> np.ndarray:
+        """What is known of a scan, (D,) as `encode` gives it."""
+        return self._encoded[number]
 
     def label_map(self, number: int) -> Tensor | None:
         """Label values (X, Y, Z) of a scan on the model's grid, or None without a label map."""
@@ -152,23 +164,27 @@ class BatchStream:
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, self.position)
             while True:
-                images, soft, labelled = ahead.result()
+                images, soft, labelled, condition = ahead.result()
                 self.position += self.size
                 ahead = reader.submit(self._read, self.position)
                 yield Batch(
                     torch.from_numpy(images),
                     as_channels(torch.from_numpy(soft)),
                     torch.from_numpy(labelled),
+                    torch.from_numpy(condition),
                 )
 
-    def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
-        items = [self.volumes.arrays(self.number(position + i)) for i in range(self.size)]
+        numbers = [self.number(position + i) for i in range(self.size)]
+        items = [self.volumes.arrays(number) for number in numbers]
         images = np.stack([image for image, _ in items])
         blank = np.zeros(images.shape[2:], np.int32)
         label_maps = np.stack([blank if label is None else label for _, label in items])
         soft = soft_words(label_maps, self.volumes.labels)
-        return images, soft, np.array([label is not None for _, label in items])
+        labelled = np.array([label is not None for _, label in items])
+        condition = np.stack([self.volumes.condition(number) for number in numbers])
+        return images, soft, labelled, condition
 
     def number(self, position: int) -> int:
         """Which volume stands at a position: a new permutation every pass."""

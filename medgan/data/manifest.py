@@ -22,6 +22,7 @@ class Case:
         sha256, label_sha256: hashes of the files as they are on disk.
         shape, spacing: as stored; spacing in mm.
         labels: label values present, without background.
+        label_mm3: volume of each of them in mm^3, on the scanner's grid.
         covariates: column name to value, as text.
         healthy: whether training and calibration may use it.
         split: train, calibration or test.
@@ -39,6 +40,7 @@ class Case:
     covariates: dict[str, str]
     healthy: bool = True
     split: str = "test"
+    label_mm3: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,4 +115,5 @@ class Manifest:
 
 
 def _tuples(case: dict[str, Any]) -> dict[str, Any]:
-    return case | {key: tuple(case[key]) for key in ("shape", "spacing", "labels")}
+    keys = ("shape", "spacing", "labels", "label_mm3")
+    return case | {key: tuple(case[key]) for key in keys if key in case}

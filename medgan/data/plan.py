@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medgan.config import DataConfig, Preprocessing
+from medgan.data.conditions import learn
 from medgan.data.manifest import Case
 from medgan.errors import ConfigError
 
@@ -24,7 +25,8 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
         cases: the training cases.
 
     Raises:
-        ConfigError: E_VALUE when a setting cannot be met.
+        ConfigError: E_VALUE when a setting cannot be met, E_CONDITION when a condition cannot
+            be learned.
     """
     extent = np.percentile([_extent_ras(case) for case in cases], 75, axis=0)
     spacing = config.spacing
@@ -39,10 +41,12 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
     labels = config.labels
     if labels == "auto":
         labels = tuple(sorted({value for case in cases for value in case.labels}))
+    conditions = learn(config.conditions, cases)
     try:
         return Preprocessing(
             spacing=spacing, shape=shape, intensity=config.intensity,
             percentiles=config.percentiles, window=config.window, labels=labels,
+            conditions=conditions,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError("E_VALUE", "data", str(error), "mend the data section") from None

@@ -50,6 +50,13 @@ def run(checkpointed: bool, part: Callable[..., Tensor], *inputs: object) -> Ten
     return result
 
 
+def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
+    """Means over cubes of eight voxels; unlike 3D pooling deterministic on every device."""
+    for axis in (2, 3, 4):
+        volume = volume.unflatten(axis, (-1, 2)).mean(axis + 1)
+    return volume
+
+
 class ResidualBlock(nn.Module):
     """`x + conv(act(conv(x)))`, the second convolution starting at zero.
 
@@ -69,19 +76,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
         """Same shape in and out."""
+        if x.shape[2] == 2 and x.device.type == "cpu":
+            # torch 2.13's bf16 weight gradient reads memory that nobody wrote at 2 voxels along X.
+            with torch.autocast("cpu", enabled=False):
+                return self._added(x.float())
+        return self._added(x)
+
+    def _added(self, x: Tensor) -> Tensor:
         return x + self.second(leaky_relu(self.first(x)))
-
-
-def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
-    """Means over cubes of eight voxels; unlike 3D pooling deterministic on every device."""
-    for axis in (2, 3, 4):
-        volume = volume.unflatten(axis, (-1, 2)).mean(axis + 1)
-    return volume
-
-
-def double(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
-    """Trilinear doubling of every axis."""
-    return F.interpolate(volume, scale_factor=2, mode="trilinear", align_corners=False)
 
 
 class Upsample(nn.Module):
@@ -93,7 +95,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B D X2 Y2 Z2"]:
         """(B, C, X, Y, Z) to (B, D, 2X, 2Y, 2Z)."""
-        return double(self.mix(x))
+        return F.interpolate(self.mix(x), scale_factor=2, mode="trilinear", align_corners=False)
 
 
 class SubPixel(nn.Module):
@@ -166,13 +168,7 @@ class Trunk(nn.Module):
     convolutions also have a bf16 kernel and a deterministic backward on every device, which
     3D average pooling lacks.
 
-    Every stage but the coarsest also reads the volume itself, halved to the stage's size, and what
-    comes from the finer stages is added to that, starting at zero. So a volume of half or a quarter
-    of the size can enter at its own stage, and a network trained on those goes on at twice the
-    size as if nothing had happened.
-
     Args:
-        shape: (X, Y, Z) of the full volume, divisible by 2 to the number of halvings.
         in_channels: channels of the volume.
         widths: channels of the stages, finest first.
         thin: channels at full resolution, doubled at each thin octave below; 0 starts with the
@@ -182,83 +178,46 @@ class Trunk(nn.Module):
 
     Attributes:
         checkpointed: whether each octave is computed again in the backward pass.
-
-    Reference: the sum over resolutions, Karras et al. 2020, arXiv 1912.04958, section 4.1;
-        growing, Karras et al. 2018, arXiv 1710.10196.
     """
 
     def __init__(
-        self,
-        shape: tuple[int, int, int],
-        in_channels: int,
-        widths: tuple[int, ...],
-        thin: int,
-        blocks: int,
-        octaves: int = 1,
+        self, in_channels: int, widths: tuple[int, ...], thin: int, blocks: int, octaves: int = 1
     ) -> None:
         super().__init__()
         self.checkpointed = False
-        self.size = shape[0] if thin else shape[0] >> (octaves - 1)
-        last = len(widths) - 1
+        self.halvings = 0 if thin else octaves - 1
+        gain = math.sqrt(2 / (1 + SLOPE**2))
         thins = [thin << number for number in range(octaves)] if thin else [in_channels]
         self.thin = convolution(in_channels, thin) if thin else None
         inputs = (thins[-1], *widths[:-1])
         self.downs = nn.ModuleList(
-            convolution(a, b, stride=2, gain=1.0 if i == last else 0.0)
+            convolution(a, b, stride=2, gain=gain if thin and i == 0 else 1.0)
             for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.entries = nn.ModuleList(convolution(in_channels, w) for w in widths[:-1])
         depth = blocks * len(widths)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
         )
         self.thin_downs = nn.ModuleList(
-            convolution(a, b, stride=2, gain=0.0) for a, b in pairwise(thins)
+            convolution(a, b, stride=2, gain=gain) for a, b in pairwise(thins)
         )
-        self.thin_entries = nn.ModuleList(convolution(in_channels, b) for b in thins[1:])
 
-    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
-        """Features of every stage, finest first.
-
-        Args:
-            volume: of the full size, or halved once or more; the stages that are finer than
-                half of its size are left out.
-        """
-        while volume.shape[2] > self.size:
-            volume = halve(volume)
-        halvings = (self.size // volume.shape[2]).bit_length() - 1
-        thin = 1 + len(self.thin_downs)
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
+        """Features of every stage, finest first; each is half the size of the one before."""
+        for _ in range(self.halvings):
+            x = halve(x)
+        for octave in range(len(self.thin_downs) + 1):
+            x = run(self.checkpointed, self._thin_octave, octave, x)
         features = []
-        above = None
-        for octave in range(halvings, thin):
-            above = run(self.checkpointed, self._thin_octave, octave, above, volume)
-            volume = halve(volume)
-        for number in range(max(0, halvings - thin), len(self.stages)):
-            x = run(self.checkpointed, self._stage, number, above, volume)
+        for number, stage in enumerate(self.stages):
+            x = run(self.checkpointed, stage, self.downs[number](x) if number else x)
             features.append(x)
-            if number < len(self.entries):
-                above = self.downs[number + 1](x)
-                volume = halve(volume)
         return features
 
-    def _thin_octave(self, octave: int, above: Tensor | None, volume: Tensor) -> Tensor:
-        """What a thin octave hands down to the grid of half its size."""
-        if octave == 0:
-            x = volume if self.thin is None else leaky_relu(self.thin(volume))
-        else:
-            x = leaky_relu(_sum(above, self.thin_entries[octave - 1](volume)))
-        below = self.thin_downs[octave] if octave < len(self.thin_downs) else self.downs[0]
-        return below(x)
-
-    def _stage(self, number: int, above: Tensor | None, volume: Tensor) -> Tensor:
-        entered = self.entries[number](volume) if number < len(self.entries) else None
-        return self.stages[number](_sum(above, entered))
-
-
-def _sum(above: Tensor | None, entered: Tensor | None) -> Tensor:
-    """What there is of what was handed down and what entered here."""
-    if above is None or entered is None:
-        one = entered if above is None else above
-        assert one is not None
-        return one
-    return above + entered
+    def _thin_octave(self, octave: int, x: Tensor) -> Tensor:
+        """From the grid of a thin octave to that of half its size."""
+        if octave == 0 and self.thin is not None:
+            x = leaky_relu(self.thin(x))
+        if octave < len(self.thin_downs):
+            return leaky_relu(self.thin_downs[octave](x))
+        return self.downs[0](x)

@@ -38,10 +38,10 @@ class Encoder(nn.Module):
         super().__init__()
         base = [size // 2 ** (len(widths) + octaves - 1) for size in shape]
         positions = base[0] * base[1] * base[2]
-        self.trunk = Trunk(shape, in_channels, widths, thin, blocks, octaves)
+        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves)
         self.close = convolution(widths[-1], self.CLOSING_CHANNELS, kernel=1)
         self.latent = nn.Linear(self.CLOSING_CHANNELS * positions, latent)
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B L"]:
-        """Volumes (B, C, X, Y, Z), of the full size or halved, to latents (B, L)."""
+        """Volumes (B, C, X, Y, Z) to latents (B, L)."""
         return self.latent(self.close(self.trunk(volume)[-1]).flatten(1))

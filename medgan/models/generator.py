@@ -15,11 +15,11 @@ from medgan.models.blocks import (
     SubPixel,
     Upsample,
     convolution,
-    double,
     draw_noise,
     leaky_relu,
     run,
 )
+from medgan.models.condition import EMBEDDED, ConditionEmbedding
 
 Box = tuple[slice, slice, slice]
 
@@ -53,10 +53,8 @@ class Generator(nn.Module):
 
     The latent shapes a learned coarse basis and scales every stage. All wide stages run at
     half resolution or below. The full resolution gets a few channels, up-sampled and from a
-    sub-pixel convolution, and two convolutions. Each resolution adds what it knows to the
-    doubled volume of the one before, starting from nothing, so that a generator trained on
-    halved volumes goes on at twice the size as if nothing had happened. The output is linear:
-    intensities are learned into [-1, 1], not squashed.
+    sub-pixel convolution, and two convolutions. The output is linear: intensities are learned
+    into [-1, 1], not squashed.
 
     Everything above the stages is thin and sees a few voxels around only, so it can also be
     computed tile by tile.
@@ -70,15 +68,14 @@ class Generator(nn.Module):
         blocks: residual blocks a stage.
         detail: how many of the thin channels come from a sub-pixel convolution; the others
             are up-sampled; doubled as they are.
+        condition: length of an encoded condition; 0 makes a generator without any.
         octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
 
     Attributes:
         checkpointed: whether each octave is computed again in the backward pass.
-        most_halved: how many times volumes can be halved and still be generated.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
-        normalisation, no output non-linearity), carried to 3D; the sum over resolutions,
-        Karras et al. 2020, arXiv 1912.04958, section 4.1.
+        normalisation, no output non-linearity), carried to 3D.
     """
 
     def __init__(
@@ -90,14 +87,16 @@ class Generator(nn.Module):
         thin: int,
         blocks: int,
         detail: int,
+        condition: int = 0,
         octaves: int = 1,
     ) -> None:
         super().__init__()
         self.checkpointed = False
-        self.most_halved = len(widths) + octaves - 2
         coarse_first = widths[::-1]
         base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
         self.latent = latent
+        self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
+        latent += EMBEDDED if condition else 0
         self.basis = nn.Parameter(torch.randn(1, coarse_first[0], *base))
         self.shape_basis = nn.Linear(latent, coarse_first[0])
         nn.init.normal_(self.shape_basis.weight, std=latent**-0.5)
@@ -118,73 +117,62 @@ class Generator(nn.Module):
         self.detail = SubPixel(above[-1], detail)
         gain = (2 / (1 + SLOPE**2)) ** 0.5
         self.thin = convolution(thin, thin, gain=gain)
-        self.heads = nn.ModuleList(
-            convolution(w, out_channels, kernel=1, gain=float(number == 0))
-            for number, w in enumerate(coarse_first[1:])
-        )
-        self.out = convolution(thin, out_channels, gain=0.0)
+        self.out = convolution(thin, out_channels, gain=gain)
         self.octaves = nn.ModuleList(
             ThinOctave(a, b, detail * b // thin) for a, b in pairwise([widths[0], *thins])
         )
-        self.outs = nn.ModuleList(convolution(b, out_channels, gain=0.0) for b in thins)
 
     def forward(
         self,
         latent: Float[Tensor, "B L"],
+        condition: Float[Tensor, "B D"] | None = None,
         random: torch.Generator | None = None,
-        octave: int = 0,
         tile: int = 0,
     ) -> Float[Tensor, "B C X Y Z"]:
-        """Latents (B, L) to image and label channels (B, C, X, Y, Z).
+        """Latents (B, L) and conditions (B, D) to image and label channels (B, C, X, Y, Z).
 
         Args:
             latent: standard normal.
+            condition: encoded; without one every condition is unknown, which is what zeros say.
             random: source of the noise, on the CPU; without it there is none, and the volume
-                is a function of the latent alone.
-            octave: how many times the volume is halved; the finer layers are then left out.
+                is a function of latent and condition alone.
             tile: edge length in voxels of the cubes in which the thin octaves are computed, one
                 after the other; 0 computes them at once. The volume is the same.
         """
-        thin = 1 + len(self.octaves)
+        if self.embed is not None:
+            if condition is None:
+                condition = latent.new_zeros(len(latent), self.embed.condition)
+            latent = torch.cat([latent, self.embed(condition)], dim=1)
         x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
-        volume = None
-        for number in range(len(self.stages) - max(0, octave - thin)):
+        for number, scale in enumerate(self.scales):
             if number:
                 x = self.ups[number - 1](x)
-            x = x * (1 + self.scales[number](latent))[:, :, None, None, None]
+            x = x * (1 + scale(latent))[:, :, None, None, None]
             x = run(self.checkpointed, self._stage, number, x, draw_noise(x, random))
-            if number:
-                layer = self.heads[number - 1](leaky_relu(x))
-                volume = layer if volume is None else double(volume) + layer
-        assert volume is not None
-        octaves = range(max(0, thin - octave))
-        noises = [draw_noise(x, random, 2 << number) for number in octaves]
+        octaves = len(self.octaves) + 1
+        noises = [draw_noise(x, random, 2 << number) for number in range(octaves)]
         if not tile:
-            return self._thin_octaves(x, volume, noises)
-        whole = volume.new_empty(*volume.shape[:2], *(n << len(octaves) for n in volume.shape[2:]))
-        for box in _boxes(x.shape[2:], max(1, tile >> len(octaves))):
-            around, inner = _with_halo(box, x.shape[2:], thin + 1, len(octaves))
+            return self._thin_octaves(x, noises)
+        channels, size = self.out.out_channels, [n << octaves for n in x.shape[2:]]
+        whole = x.new_empty(len(x), channels, *size)
+        for box in _boxes(x.shape[2:], max(1, tile >> octaves)):
+            around, inner = _with_halo(box, x.shape[2:], octaves + 1, octaves)
             parts = [
                 None if n is None else n[(..., *_scaled(around, i + 1))]
                 for i, n in enumerate(noises)
             ]
-            part = self._thin_octaves(x[(..., *around)], volume[(..., *around)], parts)
-            whole[(..., *_scaled(box, len(octaves)))] = part[(..., *inner)]
+            part = self._thin_octaves(x[(..., *around)], parts)
+            whole[(..., *_scaled(box, octaves))] = part[(..., *inner)]
         return whole
 
     def _stage(self, number: int, x: Tensor, noise: Tensor | None) -> Tensor:
         return self.stages[number](self.noises[number](x, noise))
 
-    def _thin_octaves(self, x: Tensor, volume: Tensor, noises: list[Tensor | None]) -> Tensor:
-        """The volume at the resolution that as many octaves as there are noises lead to."""
-        for number, noise in enumerate(noises):
-            if number < len(self.octaves):
-                x = run(self.checkpointed, self.octaves[number], x, noise)
-                layer = self.outs[number](leaky_relu(x))
-            else:
-                layer = run(self.checkpointed, self._full_resolution, x, noise)
-            volume = double(volume) + layer
-        return volume
+    def _thin_octaves(self, x: Tensor, noises: list[Tensor | None]) -> Tensor:
+        """From the features of the finest stage to full resolution."""
+        for octave, noise in zip(self.octaves, noises, strict=False):
+            x = leaky_relu(run(self.checkpointed, octave, x, noise))
+        return run(self.checkpointed, self._full_resolution, x, noises[-1])
 
     def _full_resolution(self, x: Tensor, noise: Tensor | None) -> Tensor:
         x = torch.cat([self.ups[-1](x), self.detail(x)], dim=1)

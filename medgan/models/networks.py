@@ -32,6 +32,7 @@ class Networks:
         detail: int,
         patches: int,
         minibatch_std: bool,
+        condition: int = 0,
         octaves: int = 1,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
@@ -47,12 +48,15 @@ class Networks:
             detail: how many of the generator's thin channels come from a sub-pixel convolution.
             patches: stages of the discriminator that also judge every place.
             minibatch_std: whether the discriminator sees how much a batch varies.
+            condition: length of an encoded condition, 0 for none; the encoder is told none.
             octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail, octaves),
+            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail, condition, octaves),
             Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2), octaves),
-            Discriminator(shape, 1, widths, thin, blocks, patches, minibatch_std, octaves),
+            Discriminator(
+                shape, 1, widths, thin, blocks, patches, minibatch_std, condition, octaves
+            ),
         )
 
     def modules(self) -> dict[str, nn.Module]:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -24,23 +23,6 @@ but estimated: it has eight times the voxels."""
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of the training with volumes of one size.
-
-    Attributes:
-        shape: voxels.
-        volumes: how many real volumes are seen.
-        seconds: for 1000 of them; None where they were not timed.
-        estimated: whether that was scaled from smaller volumes.
-    """
-
-    shape: tuple[int, int, int]
-    volumes: int
-    seconds: float | None
-    estimated: bool = False
-
-
-@dataclass(frozen=True)
 class Forecast:
     """What a training will take.
 
@@ -51,8 +33,10 @@ class Forecast:
         batch: volumes a step.
         memory: of a step at full size.
         free: bytes that are free on the device; None where that cannot be found out.
-        phases: in their order.
+        volumes: how many real volumes are seen.
         minutes: limit of the whole training; 0 for none.
+        seconds_per_1000: volumes; None where that was not timed.
+        estimated: whether the time was scaled from smaller volumes.
     """
 
     preprocessing: Preprocessing
@@ -61,8 +45,10 @@ class Forecast:
     batch: int
     memory: StepMemory
     free: int | None
-    phases: tuple[Phase, ...]
+    volumes: int
     minutes: float
+    seconds_per_1000: float | None = None
+    estimated: bool = False
 
     @property
     def fits(self) -> bool:
@@ -72,9 +58,9 @@ class Forecast:
     @property
     def seconds(self) -> float | None:
         """The whole training, without reading scans, pictures and checkpoints."""
-        if any(phase.seconds is None for phase in self.phases):
+        if self.seconds_per_1000 is None:
             return None
-        needed = sum(phase.volumes * (phase.seconds or 0) / 1000 for phase in self.phases)
+        needed = self.volumes * self.seconds_per_1000 / 1000
         return min(needed, 60 * self.minutes) if self.minutes else needed
 
     def as_json(self) -> dict[str, Any]:
@@ -100,20 +86,20 @@ class Forecast:
             f"            discriminator's step {gigabytes(self.memory.discriminator)}, generator's "
             f"{gigabytes(self.memory.generator)}, of which {gigabytes(self.memory.resident)} stays",
         ]
-        for phase in self.phases:
-            pace = "not timed" if phase.seconds is None else f"{_clock(phase.seconds)} per 1000"
-            pace += " (estimated)" if phase.estimated else ""
-            lines.append(f"time        {_times(phase.shape)}: {phase.volumes:,} volumes, {pace}")
-        if self.seconds is not None:
+        if self.seconds is not None and self.seconds_per_1000 is not None:
+            how = ", estimated from smaller ones" if self.estimated else ""
             limited = ", the limit of train.minutes at most" if self.minutes else ""
-            lines.append(f"time        {_clock(self.seconds)} in all{limited}")
+            lines += [
+                f"time        {_clock(self.seconds_per_1000)} per 1000 volumes{how}",
+                f"            {_clock(self.seconds)} for {self.volumes:,}{limited}",
+            ]
         return lines
 
 
 def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
     """Predicts the memory of a training and times a few of its steps on random volumes.
 
-    Steps are timed at every size to which the networks can halve volumes, if they fit into memory.
+    Steps are timed if they fit into memory; where that would take minutes, at smaller sizes.
 
     Args:
         config: of the training.
@@ -133,25 +119,15 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
     found = Forecast(
         preprocessing, device.type, parameters, config.train.batch,
         predict_memory(state, preprocessing, config.train), free_memory(device),
-        (), config.train.minutes,
+        config.train.volumes, config.train.minutes,
     )  # fmt: skip
-    edges = sorted({0.0, *config.train.growth, 1.0})
-    most = state.networks.generator.most_halved
-    paces = _paces(state, preprocessing, config.train, most) if found.fits else {}
-    phases: list[Phase] = []
-    for start, end in pairwise(edges):
-        halvings = min(most, sum(start < share for share in config.train.growth))
-        x, y, z = (n >> halvings for n in preprocessing.shape)
-        volumes = round((end - start) * config.train.volumes)
-        pace = paces.get(halvings)
-        if pace is None:
-            phases.append(Phase((x, y, z), volumes, None))
-            continue
-        every = config.train.penalty_every if halvings == 0 else 1
-        step = pace.step(every, config.train.encoder_every)
-        seconds = 1000 / config.train.batch * step
-        phases.append(Phase((x, y, z), volumes, seconds, pace.estimated))
-    return replace(found, phases=tuple(phases))
+    if not found.fits:
+        return found
+    del state
+    pace = _pace(config, preprocessing, device)
+    step = pace.step(config.train.penalty_every, config.train.encoder_every)
+    seconds = 1000 / config.train.batch * step
+    return replace(found, seconds_per_1000=seconds, estimated=pace.estimated)
 
 
 class _Pace(NamedTuple):
@@ -179,37 +155,40 @@ class _Pace(NamedTuple):
         return _Pace(*times, estimated=True)
 
 
-def _paces(
-    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig, most: int
-) -> dict[int, _Pace]:
-    """Paces by the number of halvings; sizes that would take too long to time are estimated."""
-    paces: dict[int, _Pace] = {}
-    for halvings in range(most, -1, -1):
-        smaller = paces.get(halvings + 1)
-        if smaller is not None and sum(smaller[:4]) > _LONG:
-            paces[halvings] = smaller.of_twice_the_size()
-        else:
-            paces[halvings] = _timed_steps(state, preprocessing, config, halvings)
-    return paces
+def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
+    """Times steps at sizes that double up to the full one, as long as that takes no minutes."""
+    divisor, halvings = 2**config.model.halvings, 0
+    while all(n % (divisor << (halvings + 1)) == 0 for n in preprocessing.shape):
+        halvings += 1
+    pace = None
+    for times in range(halvings, -1, -1):
+        if pace is not None and sum(pace[:4]) > _LONG:
+            pace = pace.of_twice_the_size()
+            continue
+        x, y, z = (n >> times for n in preprocessing.shape)
+        # Not checked: a size of 8 is none that could be configured, but good enough to be timed.
+        smaller = preprocessing.model_copy(update={"shape": (x, y, z)})
+        pace = _timed_steps(config, smaller, device)
+    assert pace is not None
+    return pace
 
 
-def _timed_steps(
-    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig, halvings: int
-) -> _Pace:
-    """Times one step of each kind on random volumes that are halved so many times."""
-    count, shape = config.batch, preprocessing.shape
+def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
+    """Times one step of each kind on random volumes."""
+    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    count, shape = config.train.batch, preprocessing.shape
     volumes = torch.rand(count, 1 + channels(preprocessing.labels), *shape) * 2 - 1
     labelled = torch.ones(count, dtype=torch.bool)
-    batch = Batch(volumes[:, :1], volumes[:, 1:], labelled).to(state.device)
-    kinds = {"growth": (1.0,) * halvings, "volumes": 1_000_000, "penalty_every": 2}
-    config = config.model_copy(update=kinds | {"encoder_every": 2})
+    condition = torch.zeros(count, sum(state.condition_widths))
+    batch = Batch(volumes[:, :1], volumes[:, 1:], labelled, condition).to(device)
+    settings = config.train.model_copy(update={"penalty_every": 2, "encoder_every": 2})
 
     def timed(step: Callable[..., object], seen: int) -> float:
         seconds = 0.0
         for _ in range(2):
             state.volumes_seen = seen
             started = time.perf_counter()
-            step(state, batch, config)
+            step(state, batch, settings)
             if state.device.type == "cuda":
                 torch.cuda.synchronize(state.device)
             seconds = time.perf_counter() - started
@@ -221,10 +200,10 @@ def _timed_steps(
         generator_step(state, batch, config)
         average_step(state, config)
 
-    penalised, encoding = timed(discriminator_step, 0), timed(generator, 0)
-    # Halved volumes are always penalised; without, a step takes half as long (docs: Speed).
-    plain = timed(discriminator_step, count) if halvings == 0 else penalised / 2
-    return _Pace(penalised, plain, encoding, timed(generator, count))
+    return _Pace(
+        penalised=timed(discriminator_step, 0), plain=timed(discriminator_step, count),
+        encoding=timed(generator, 0), bare=timed(generator, count),
+    )  # fmt: skip
 
 
 def _times(numbers: Sequence[int | float]) -> str:

@@ -100,8 +100,7 @@ def predict_memory(
         preprocessing: its grid and labels.
         config: its settings; the steps that take most are assumed.
     """
-    most = {"growth": (), "penalty_every": 1, "encoder_every": 1}
-    config = config.model_copy(update=most)
+    config = config.model_copy(update={"penalty_every": 1, "encoder_every": 1})
     fake, live = FakeTensorMode(), LiveBytes()
     with FakeCopyMode(fake):
         state = copy.deepcopy(state, {id(state.random): torch.Generator().manual_seed(0)})
@@ -120,6 +119,7 @@ def predict_memory(
                 torch.zeros(count, 1, *shape),
                 torch.zeros(count, channels(preprocessing.labels), *shape),
                 torch.ones(count, dtype=torch.bool),
+                torch.zeros(count, sum(state.condition_widths)),
             )
             for _ in range(2)
         ]

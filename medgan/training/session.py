@@ -151,10 +151,11 @@ def choose_device(name: str) -> torch.device:
 
 def _say_plan(preprocessing: Preprocessing) -> None:
     log.info(
-        "grid: %s voxels of %s mm; labels: %s",
+        "grid: %s voxels of %s mm; labels: %s; conditions: %s",
         " x ".join(map(str, preprocessing.shape)),
         " x ".join(f"{s:g}" for s in preprocessing.spacing),
         ", ".join(map(str, preprocessing.labels)) or "none",
+        ", ".join(condition.name for condition in preprocessing.conditions) or "none",
     )
 
 
@@ -168,7 +169,11 @@ def _describe(
 ) -> None:
     """Records settings without the paths of anybody's scans."""
     public = config.model_dump(mode="json", exclude={"out": True, "model_uri": True})
-    public["data"] |= {"source": "", "splits": "", **preprocessing.model_dump(mode="json")}
+    public["data"] |= {
+        "source": "",
+        "splits": "",
+        **preprocessing.model_dump(mode="json", exclude={"conditions"}),
+    }
     public["tracking"] |= {"uri": ""}
     path = out / "resolved.yaml"
     write_atomic(path, yaml.safe_dump(public))

@@ -5,10 +5,12 @@ import json
 from dataclasses import asdict, dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.codes import channels
+from medgan.data.conditions import width, widths
 from medgan.models.discriminator import Discriminator
 from medgan.models.networks import Networks
 from medgan.training.watch import Watch
@@ -25,10 +27,12 @@ class TrainingState:
         critic_optimizer, generator_optimizer: Adam, of the discriminators and of generator
             and encoder.
         random: source of all latents and corruptions, on the CPU.
+        condition_widths: columns that each condition takes in an encoded one.
         volumes_seen: real volumes shown to the discriminators so far.
         volumes_drawn: position of the stream of real volumes.
         seconds: time trained so far, over all interruptions.
         watch: how the training went so far.
+        augment: probability of each augmentation, where it is adapted.
     """
 
     networks: Networks
@@ -38,10 +42,12 @@ class TrainingState:
     generator_optimizer: torch.optim.Adam
     random: torch.Generator
     device: torch.device
+    condition_widths: tuple[int, ...] = ()
     volumes_seen: int = 0
     volumes_drawn: int = 0
     seconds: float = 0.0
     watch: Watch = field(default_factory=Watch)
+    augment: float = 0.0
 
     @classmethod
     def fresh(
@@ -53,8 +59,12 @@ class TrainingState:
     ) -> "TrainingState":
         """A training at its very start; weights are a function of the seed."""
         torch.manual_seed(config.seed)
+        condition = width(preprocessing.conditions)
         networks = Networks.build(
-            preprocessing.shape, channels(preprocessing.labels), **model.model_dump()
+            preprocessing.shape,
+            channels(preprocessing.labels),
+            **model.model_dump(),
+            condition=condition,
         )
         pair = None
         if preprocessing.labels:
@@ -64,6 +74,7 @@ class TrainingState:
                 tuple(max(8, w // 2) for w in model.widths),
                 thin=0,
                 blocks=1,
+                condition=condition,
                 octaves=model.octaves,
             ).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         networks.to(device)
@@ -73,13 +84,24 @@ class TrainingState:
         builders: list[nn.Module] = [networks.generator, networks.encoder]
         return cls(
             networks, pair, average, _adam(critics, config), _adam(builders, config),
-            torch.Generator().manual_seed(config.seed), device,
+            torch.Generator().manual_seed(config.seed), device, widths(preprocessing.conditions),
         )  # fmt: skip
 
     def draw_latents(self, count: int) -> Tensor:
         """Standard normal latents (count, L) on the training's device."""
         shape = (count, self.networks.generator.latent)
         return torch.randn(shape, generator=self.random).to(self.device)
+
+    def drop_conditions(
+        self, condition: Float[Tensor, "B D"], share: float
+    ) -> Float[Tensor, "B D"]:
+        """Makes a share of what is known unknown, each condition of each scan on its own."""
+        if not self.condition_widths:
+            return condition
+        shape = (len(condition), len(self.condition_widths))
+        kept = torch.rand(shape, generator=self.random) >= share
+        columns = kept.repeat_interleave(torch.tensor(self.condition_widths), dim=1)
+        return condition * columns.to(self.device)
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number: what is not must not be saved."""
@@ -104,6 +126,7 @@ class TrainingState:
                 "volumes_drawn": self.volumes_drawn,
                 "seconds": self.seconds,
                 "watch": asdict(self.watch),
+                "augment": self.augment,
             }
         )
 
@@ -150,4 +173,4 @@ class TrainingState:
 
 def _adam(modules: list[nn.Module], config: TrainConfig) -> torch.optim.Adam:
     parameters = [p for module in modules for p in module.parameters()]
-    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, 0.99))
+    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, config.beta2))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from medgan.augment import corrupt, draw_corruption
+from medgan.augment import augment, corrupt, draw_augmentation, draw_corruption
 from medgan.config import TrainConfig
 from medgan.data.loaders import Batch
 from medgan.losses import (
@@ -18,7 +18,6 @@ from medgan.losses import (
     probe,
     reconstruction_loss,
 )
-from medgan.models.blocks import halve
 from medgan.models.discriminator import Discriminator
 from medgan.models.networks import checkpoint_activations
 from medgan.training.state import TrainingState
@@ -34,15 +33,14 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
 
     Every `penalty_every`-th step adds the gradient penalty.
     """
-    every = config.penalty_every if octave(state, config) == 0 else 1
-    penalize = (state.volumes_seen // config.batch) % every == 0
-    batch = halved(batch, octave(state, config))
+    penalize = (state.volumes_seen // config.batch) % config.penalty_every == 0
+    whole, latents = _drawn(state, batch, config)
     scalars: Scalars = {}
     # A second derivative keeps what is computed again: checkpoints would only cost time here.
     checkpoint_activations(_critics(state), False)
     state.critic_optimizer.zero_grad(set_to_none=True)
-    for part in _parts(batch, config):
-        _descend(_critic_loss(state, part, batch, penalize, config, scalars))
+    for part, latent in _parts(whole, latents, config):
+        _descend(_critic_loss(state, part, latent, whole, penalize, config, scalars))
     _move(state.critic_optimizer, learning_rate(state, config))
     state.volumes_seen += len(batch.volume)
     return scalars
@@ -56,24 +54,21 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     the fake and the clean volume restored from a corrupted one.
     """
     encode = (state.volumes_seen // config.batch) % config.encoder_every == 0
-    batch = halved(batch, octave(state, config))
+    whole, latents = _drawn(state, batch, config)
     scalars: Scalars = {}
     critics = _critics(state)
     networks = [state.networks.generator, state.networks.encoder, *critics]
     checkpoint_activations(networks, config.checkpoint_activations)
     state.generator_optimizer.zero_grad(set_to_none=True)
     with frozen(critics):
-        for part in _parts(batch, config):
-            _descend(_realism_loss(state, part, batch, encode, config, scalars))
+        for part, latent in _parts(whole, latents, config):
+            _descend(_realism_loss(state, part, latent, whole, encode, config, scalars))
     if encode:  # apart, so that its activations and those of the fakes never meet in memory
         spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
-        size = len(batch.volume)
-        for clean, spoilt in zip(
-            batch.volume.split(config.micro_batch or size),
-            spoiled.split(config.micro_batch or size),
-            strict=True,
-        ):
-            _descend(_restoration_loss(state, clean, spoilt, len(clean) / size, config, scalars))
+        known = whole._replace(condition=_half_known(whole.condition))
+        for part, spoilt in _parts(known, spoiled, config):
+            share = len(spoilt) / len(spoiled)
+            _descend(_restoration_loss(state, part, spoilt, share, config, scalars))
     _move(state.generator_optimizer, learning_rate(state, config))
     return scalars
 
@@ -107,26 +102,8 @@ def learning_rate(state: TrainingState, config: TrainConfig) -> float:
 
 
 def gamma(state: TrainingState, config: TrainConfig) -> float:
-    """Penalty weight: doubled while the networks still find each other.
-
-    An eighth of the voxels have an eighth of the distances, so each halving divides it by 8:
-    the penalty of a discriminator that halves its input itself would be the same.
-    """
-    early = 2 if state.volumes_seen < 2 * config.warmup else 1
-    return config.gamma * early / 8 ** octave(state, config)
-
-
-def octave(state: TrainingState, config: TrainConfig) -> int:
-    """How many times volumes are halved at this point of the training."""
-    most = len(state.networks.generator.heads)
-    return min(most, sum(progress(state, config) < share for share in config.growth))
-
-
-def halved(batch: Batch, times: int) -> Batch:
-    """The batch with its volumes and labels halved so many times."""
-    for _ in range(times):
-        batch = batch._replace(volume=halve(batch.volume), labels=halve(batch.labels))
-    return batch
+    """Penalty weight: doubled while the networks still find each other."""
+    return config.gamma * (2 if state.volumes_seen < 2 * config.warmup else 1)
 
 
 def autocast(state: TrainingState, config: TrainConfig) -> torch.autocast:
@@ -146,9 +123,23 @@ def frozen(modules: list[nn.Module]) -> Iterator[None]:
             module.requires_grad_(True)
 
 
+def _drawn(state: TrainingState, batch: Batch, config: TrainConfig) -> tuple[Batch, Tensor]:
+    """The batch with some of its conditions made unknown, and as many latents."""
+    latents = state.draw_latents(len(batch.volume))
+    condition = state.drop_conditions(batch.condition, config.condition_dropout)
+    return batch._replace(condition=condition), latents
+
+
+def _parts(batch: Batch, more: Tensor, config: TrainConfig) -> Iterator[tuple[Batch, Tensor]]:
+    """A batch, and something else of each of its volumes, `micro_batch` volumes at a time."""
+    split = (tensor.split(config.micro_batch or len(tensor)) for tensor in (*batch, more))
+    return ((Batch(*tensors), last) for *tensors, last in zip(*split, strict=True))
+
+
 def _critic_loss(
     state: TrainingState,
     part: Batch,
+    latent: Tensor,
     whole: Batch,
     penalize: bool,
     config: TrainConfig,
@@ -161,25 +152,25 @@ def _critic_loss(
     """
     objective = OBJECTIVES[config.objective].discriminator
     with torch.no_grad(), autocast(state, config):
-        latent = state.draw_latents(len(part.volume))
-        fake = state.networks.generator(latent, state.random, octave(state, config))
+        fake = state.networks.generator(latent, part.condition, state.random)
     fake = fake.float()
     loss = torch.zeros((), device=state.device)
-    for name, critic, real_pair, fake_pair, share in _judgements(state, part, fake, whole):
+    judgements = _judgements(state, part, fake, whole, config)
+    for name, critic, real_pair, fake_pair, given, share in judgements:
         real_pair = real_pair.detach().requires_grad_(penalize)
         fake_pair = fake_pair.detach().requires_grad_(penalize)
         with autocast(state, config):
-            real, unreal = critic.judge(real_pair), critic.judge(fake_pair)
-        adversarial = _over_heads(objective, real, unreal, config)
-        loss = loss + share * adversarial
-        _add(scalars, f"{name}/loss", share * adversarial)
+            real, unreal = critic.judge(real_pair, given), critic.judge(fake_pair, given)
+        adversarial = share * _over_heads(objective, real, unreal, config)
+        loss = loss + adversarial
+        _add(scalars, f"{name}/loss", adversarial)
         _add(scalars, f"{name}/gap", share * (real[0] - unreal[0]).mean())
         if len(real) > 1:
             gaps = [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
             _add(scalars, f"{name}/patch_gap", share * torch.stack(gaps).mean())
         if penalize:
             pairs = [(real_pair, real), (fake_pair, unreal)]
-            for kind, penalty in _penalties(state, critic, pairs, config).items():
+            for kind, penalty in _penalties(state, critic, pairs, given, config).items():
                 loss = loss + gamma(state, config) / 2 * share * penalty
                 _add(scalars, f"{name}/{kind}", share * penalty)
     return loss
@@ -188,6 +179,7 @@ def _critic_loss(
 def _realism_loss(
     state: TrainingState,
     part: Batch,
+    latent: Tensor,
     whole: Batch,
     encode: bool,
     config: TrainConfig,
@@ -196,19 +188,20 @@ def _realism_loss(
     """Objective of the generator on a part of a batch and, to `encode`, the latent loss."""
     objective = OBJECTIVES[config.objective].generator
     networks = state.networks
-    latent = state.draw_latents(len(part.volume))
     loss = torch.zeros((), device=state.device)
     with autocast(state, config):
-        fake = networks.generator(latent, state.random, octave(state, config))
-        for name, critic, real_pair, fake_pair, share in _judgements(state, part, fake, whole):
+        fake = networks.generator(latent, part.condition, state.random)
+        judgements = _judgements(state, part, fake, whole, config)
+        for name, critic, real_pair, fake_pair, given, share in judgements:
             with torch.no_grad():
-                real = critic.judge(real_pair)
-            adversarial = share * _over_heads(objective, real, critic.judge(fake_pair), config)
+                real = critic.judge(real_pair, given)
+            unreal = critic.judge(fake_pair, given)
+            adversarial = share * _over_heads(objective, real, unreal, config)
             loss = loss + adversarial
             _add(scalars, f"generator/{name}", adversarial)
         if encode:
-            read_back = latent_loss(latent, networks.encoder(fake[:, :1]).float())
-            read_back = len(part.volume) / len(whole.volume) * read_back
+            recovered = networks.encoder(fake[:, :1]).float()
+            read_back = len(latent) / len(whole.volume) * latent_loss(latent, recovered)
             loss = loss + config.latent * read_back
             _add(scalars, "generator/latent", read_back)
     return loss
@@ -216,25 +209,19 @@ def _realism_loss(
 
 def _restoration_loss(
     state: TrainingState,
-    clean: Tensor,
+    part: Batch,
     spoiled: Tensor,
     share: float,
     config: TrainConfig,
     scalars: Scalars,
 ) -> Tensor:
     """The reconstruction loss of some volumes, restored from what was spoiled of them."""
-    networks, size = state.networks, octave(state, config)
+    networks = state.networks
     with autocast(state, config):
-        recon = networks.generator(networks.encoder(spoiled), octave=size)[:, :1].float()
-        restored = share * reconstruction_loss(clean, recon)
+        recon = networks.generator(networks.encoder(spoiled), part.condition)[:, :1]
+        restored = share * reconstruction_loss(part.volume, recon.float())
     _add(scalars, "generator/reconstruction", restored)
     return config.reconstruction * restored
-
-
-def _parts(batch: Batch, config: TrainConfig) -> Iterator[Batch]:
-    """The batch in parts of `micro_batch` volumes."""
-    split = (tensor.split(config.micro_batch or len(tensor)) for tensor in batch)
-    return (Batch(*tensors) for tensors in zip(*split, strict=True))
 
 
 def _add(scalars: Scalars, name: str, value: Tensor) -> None:
@@ -261,6 +248,7 @@ def _penalties(
     state: TrainingState,
     critic: Discriminator,
     pairs: list[tuple[Tensor, list[Tensor]]],
+    given: Tensor,
     config: TrainConfig,
 ) -> Scalars:
     """The gradient penalties of the configuration, each still without its weight.
@@ -277,7 +265,7 @@ def _penalties(
             (real, _), (fake, _) = pairs
             share = torch.rand(len(real), generator=state.random).to(real.device)
             volume = between(real, fake, share).detach().requires_grad_(True)
-            return {"gp": one_centred_penalty(probed(critic.judge(volume)), volume)}
+            return {"gp": one_centred_penalty(probed(critic.judge(volume, given)), volume)}
         kinds = config.penalty.split("+")
         return {
             kind: gradient_penalty(probed(judgement), volume)
@@ -286,18 +274,34 @@ def _penalties(
 
 
 def _judgements(
-    state: TrainingState, part: Batch, fake: Tensor, whole: Batch
-) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor | float]]:
+    state: TrainingState, part: Batch, fake: Tensor, whole: Batch, config: TrainConfig
+) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor, Tensor | float]]:
     """Who judges what: the image alone for all, image and labels where there are labels.
 
-    Last comes the share of the part in what is judged of the whole batch.
+    A real volume and the fake paired with it come with the same condition. Last comes the share
+    of the part in what is judged of the whole batch.
     """
+
+    def changed(volume: Tensor) -> Tensor:
+        probability = state.augment if config.augment == "adaptive" else config.augment
+        if not probability:
+            return volume
+        drawn = draw_augmentation(volume, probability, state.random, config.mirror)
+        return augment(volume, drawn)
+
+    critic, condition = state.networks.discriminator, part.condition
     share = len(part.volume) / len(whole.volume)
-    yield "critic", state.networks.discriminator, part.volume, fake[:, :1], share
+    yield "critic", critic, changed(part.volume), changed(fake[:, :1]), condition, share
     if state.pair_discriminator is not None and bool(part.labelled.any()):
+        critic, share = state.pair_discriminator, part.labelled.sum() / whole.labelled.sum()
         real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
-        share = part.labelled.sum() / whole.labelled.sum()
-        yield "pair", state.pair_discriminator, real, fake[part.labelled], share
+        unreal, given = fake[part.labelled], condition[part.labelled]
+        yield "pair", critic, changed(real), changed(unreal), given, share
+
+
+def _half_known(condition: Tensor) -> Tensor:
+    """Every second scan's conditions, nothing of the others: scores reconstruct without any."""
+    return condition * (torch.arange(len(condition), device=condition.device) % 2)[:, None]
 
 
 def _descend(loss: Tensor) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medgan.config import Preprocessing
 from medgan.data import loaders
+from medgan.data.conditions import learn
 from medgan.data.labels import soften
 from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case
@@ -168,6 +169,20 @@ def test_a_batch_holds_images_labels_and_whether_there_are_any(volumes: Prepared
     assert batch.labelled.tolist() == [stream.number(i) != 3 for i in range(5)]
     for place in range(5):
         assert torch.equal(batch.volume[place], volumes[stream.number(place)][0])
+
+
+def test_a_batch_says_what_is_known_of_each_scan_and_conditions_keep_the_prepared_files(
+    tmp_path: Path, computed: list[str]
+) -> None:
+    cases = [replace(a_case(tmp_path, n), covariates={"sex": "FM"[n % 2]}) for n in range(4)]
+    cases[3] = replace(cases[3], covariates={})
+    prepared(cases, tmp_path).warm()
+    conditions = learn({"sex": "categorical"}, cases)
+    stream = BatchStream(prepared(cases, tmp_path, conditions=conditions), 4, seed=0)
+    (batch,) = take(stream, 1)
+    wanted = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 0]])
+    assert torch.equal(batch.condition, wanted[[stream.number(i) for i in range(4)]])
+    assert len(computed) == 4
 
 
 def test_a_position_is_all_it_takes_to_resume(volumes: PreparedVolumes) -> None:

@@ -63,14 +63,6 @@ def test_a_patch_logit_sees_its_surroundings_only(generator):
     assert not torch.equal(before[..., 15], after[..., 15])
 
 
-def test_a_halved_volume_has_one_patch_head_less():
-    net = make(patches=2)
-    sizes = [
-        [v.shape[1] for v in net.judge(torch.zeros(1, 1, *s))] for s in ((8, 24, 16), (4, 12, 8))
-    ]
-    assert sizes == [[1, 8 * 24 * 16, 4 * 12 * 8], [1, 4 * 12 * 8]]
-
-
 def test_minibatch_standard_deviation_tells_a_varied_batch_from_copies(generator):
     net = make(minibatch_std=True)
     volume = torch.randn(1, 1, 16, 48, 32, generator=generator)

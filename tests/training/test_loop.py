@@ -13,7 +13,7 @@ from medgan.errors import Interrupted, TrainingDiverged
 from medgan.pipeline import run_pipeline
 from medgan.tracking.tracker import JsonlTracker
 from medgan.training import loop
-from medgan.training.samples import Reference, look
+from medgan.training.samples import Reference, adapted, look
 from medgan.training.steps import average_step
 from medgan.volume import Volume
 from tests.builders import CONFIG, TINY, fresh_state, write_folder
@@ -253,6 +253,21 @@ def test_a_time_limit_ends_the_training_early_and_well(training):
     assert (out / "model" / "model.safetensors").is_file()
 
 
+def a_reference(held_out: torch.Tensor, seen: torch.Tensor) -> Reference:
+    """Sixteen latents without conditions, one label."""
+    return Reference(
+        latents=torch.randn(16, 8),
+        conditions=torch.zeros(16, 0),
+        volumes=held_out,
+        seen=seen,
+        labels=(1,),
+        label_volumes=(10.0,),
+        label_offset=0.0,
+        floor=0.0,
+        diversity=0.3,
+    )
+
+
 def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
     state = fresh_state()
     with torch.no_grad():
@@ -260,10 +275,24 @@ def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
             parameter.zero_()
     random = torch.Generator().manual_seed(0)
     volumes = torch.rand(9, 1, 16, 16, 16, generator=random)
-    reference = Reference(torch.randn(16, 8), volumes, (1,), (10.0,), 0.0, 0.0, 0.3)
+    reference = a_reference(volumes, volumes)
     with caplog.at_level(logging.WARNING):
         look(state, reference, CONFIG.train, JsonlTracker(tmp_path / "m.jsonl"), tmp_path)
     assert "E_DIVERSITY" in caplog.text
+
+
+@pytest.mark.parametrize(("learned_by_heart", "expected"), [(True, 0.4), (False, 0.2)])
+def test_augmentation_rises_while_training_scans_are_judged_better_than_held_out_ones(
+    learned_by_heart, expected
+):
+    state = fresh_state()
+    state.augment = 0.3
+    levels = {"seen": 1.0, "held_out": 0.2 if learned_by_heart else 0.9, "fakes": 0.0}
+    volumes = {k: torch.full((4, 1, 16, 16, 16), v) for k, v in levels.items()}
+    state.networks.discriminator.forward = lambda volume: volume.mean(dim=(1, 2, 3, 4))
+    reference = a_reference(volumes["held_out"], volumes["seen"])
+    config = CONFIG.train.model_copy(update={"sample_every": 1600})
+    assert adapted(state, reference, volumes["fakes"], config) == pytest.approx(expected)
 
 
 def test_thirty_two_labels_are_learned_in_fifteen_channels_and_generated(tmp_path):

@@ -19,7 +19,7 @@ from tests.builders import CONFIG, GRID, fresh_state
 from tests.training.test_steps import batch
 
 LARGE = Preprocessing(spacing=(1, 1, 1), shape=(64, 64, 64))
-MOST = {"growth": (), "penalty_every": 1, "encoder_every": 1}
+MOST = {"penalty_every": 1, "encoder_every": 1}
 
 
 def test_live_bytes_count_a_storage_once_until_it_is_freed():

@@ -11,7 +11,6 @@ from medgan.training.steps import (
     gamma,
     generator_step,
     learning_rate,
-    octave,
     progress,
 )
 from tests.builders import CONFIG, advance, fresh_state
@@ -24,6 +23,7 @@ def batch(labelled: list[bool]) -> Batch:
         torch.rand(shape, generator=random) * 2 - 1,
         torch.rand(shape, generator=random) * 2 - 1,
         torch.tensor(labelled),
+        torch.zeros(len(labelled), 0),
     )
 
 
@@ -73,7 +73,7 @@ def test_the_scoring_discriminator_never_sees_label_channels():
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_penalties_come_as_often_as_asked(every):
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"penalty_every": every, "growth": ()})
+    config = CONFIG.train.model_copy(update={"penalty_every": every})
     seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(6)]
     assert seen == [number % every == 0 for number in range(6)]
 
@@ -94,33 +94,6 @@ def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
     assert all(bool(torch.isfinite(value)) for value in figures.values())
     after = weights(state.networks.discriminator), weights(state.networks.generator)
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_halved_volumes_are_penalised_at_every_step():
-    state = fresh_state()
-    config = CONFIG.train.model_copy(update={"penalty_every": 3, "growth": (0.4,)})
-    seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(4)]
-    assert seen == [True, True, True, True]
-
-
-def test_volumes_grow_at_the_shares_of_the_training_that_are_set():
-    state = fresh_state(widths=(16, 16, 16))
-    config = CONFIG.train.model_copy(update={"growth": (0.25, 0.5), "volumes": 100})
-    octaves = []
-    for state.volumes_seen in (0, 24, 25, 49, 50, 99):
-        octaves.append(octave(state, config))
-    assert octaves == [2, 2, 1, 1, 0, 0]
-    state = fresh_state(widths=(16, 16))
-    assert octave(state, config) == 1
-
-
-def test_the_penalty_weight_follows_the_number_of_voxels():
-    state = fresh_state(widths=(16, 16, 16))
-    config = CONFIG.train.model_copy(update={"growth": (0.25, 0.5), "volumes": 10_000})
-    at = {}
-    for state.volumes_seen in (2400, 2600, 5100):
-        at[state.volumes_seen] = gamma(state, config) / config.gamma
-    assert list(at.values()) == [1 / 64, 1 / 8, 1]
 
 
 def test_encoder_steps_come_as_often_as_asked():
@@ -188,7 +161,7 @@ def test_progress_is_by_volumes_or_minutes_whichever_is_further():
 
 def test_gamma_is_doubled_while_the_networks_find_each_other():
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"growth": ()})
+    config = CONFIG.train
     assert gamma(state, config) == 2 * config.gamma
     state.volumes_seen = 2 * config.warmup
     assert gamma(state, config) == config.gamma
@@ -201,6 +174,19 @@ def test_two_trainings_with_one_seed_are_equal_and_with_two_seeds_are_not():
     first, second, other = (weights(s.networks.generator) for s in states)
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_the_state():
+    state = fresh_state()
+    config = CONFIG.train.model_copy(update={"augment": "adaptive", "precision": "fp32"})
+    seen = []
+    real = batch([True, True])
+    judge = state.networks.discriminator.judge
+    state.networks.discriminator.judge = lambda v, c: seen.append(v.detach()) or judge(v, c)
+    for state.augment in (0.0, 0.8):
+        seen.clear()
+        discriminator_step(state, real, config)
+        assert torch.equal(seen[0], real.volume) == (state.augment == 0.0)
 
 
 def without_chance() -> TrainingState:
@@ -222,7 +208,7 @@ def test_a_batch_in_parts_moves_the_discriminators_as_the_whole_batch_does():
     moved = []
     for micro_batch in (0, 1, 2):
         state = without_chance()
-        sizes = {"batch": 4, "micro_batch": micro_batch, "growth": (), "precision": "fp32"}
+        sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
         figures = discriminator_step(state, shown, CONFIG.train.model_copy(update=sizes))
         gradients = [p.grad for p in state.networks.discriminator.parameters()]
         gradients += [p.grad for p in state.pair_discriminator.parameters()]
@@ -245,7 +231,7 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
         monkeypatch.setattr(state, "draw_latents", lambda count: torch.ones(count, 8))
         spoiled = shown.volume.flip(2)
         monkeypatch.setattr(steps, "corrupt", lambda volume, drawn, spoiled=spoiled: spoiled)
-        sizes = {"batch": 4, "micro_batch": micro_batch, "growth": (), "precision": "fp32"}
+        sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
         figures = generator_step(state, shown, CONFIG.train.model_copy(update=sizes))
         modules = state.networks.generator, state.networks.encoder
         gradients = [
@@ -268,7 +254,7 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
 @pytest.mark.parametrize("settings", [{"micro_batch": 1}, {"checkpoint_activations": True}])
 def test_settings_that_save_memory_train_both_networks_and_labels(settings):
     state = fresh_state(widths=(16, 16), octaves=2)
-    config = CONFIG.train.model_copy(update={"growth": (), "encoder_every": 1, **settings})
+    config = CONFIG.train.model_copy(update={"encoder_every": 1, **settings})
     before = [weights(m) for m in state.networks.modules().values()]
     figures = discriminator_step(state, batch([True, False]), config)
     figures |= generator_step(state, batch([True, False]), config)
@@ -281,9 +267,7 @@ def test_activations_computed_twice_move_every_weight_to_the_same_place():
     ends = []
     for on in (False, True):
         state = fresh_state()
-        config = CONFIG.train.model_copy(
-            update={"growth": (), "precision": "fp32", "checkpoint_activations": on}
-        )
+        config = CONFIG.train.model_copy(update={"precision": "fp32", "checkpoint_activations": on})
         for _ in range(2):
             discriminator_step(state, batch([True, True]), config)
             generator_step(state, batch([True, True]), config)

@@ -1,0 +1,78 @@
+"""The one way in which every baseline is trained."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """A generator to compare with.
+
+    Attributes:
+        batch: volumes a step, as its paper has it.
+    """
+
+    batch: int
+
+    def networks(self) -> list[nn.Module]:
+        """All that is trained."""
+        ...
+
+    def step(self, volume: Tensor, random: torch.Generator) -> None:
+        """One step of every network, on real volumes (B, 1, X, Y, Z) in [-1, 1]."""
+        ...
+
+    def sample(self, count: int, random: torch.Generator) -> Tensor:
+        """Synthetic volumes (N, 1, X, Y, Z) in [-1, 1], on the CPU."""
+        ...
+
+
+class Effort(NamedTuple):
+    """What a training took."""
+
+    volumes_seen: int
+    seconds: float
+
+
+def train_baseline(
+    baseline: Baseline,
+    volumes: Float[Tensor, "N 1 X Y Z"],
+    minutes: float,
+    most: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Effort:
+    """Trains for a time, or for a number of volumes.
+
+    Args:
+        baseline: changed in place.
+        volumes: real volumes in [-1, 1].
+        minutes: to train; 0 counts volumes instead.
+        most: volumes to be seen where `minutes` is 0.
+        seed: of the order and of what the steps draw.
+        progress: told how much of how much is done, in seconds or volumes.
+
+    Raises:
+        FloatingPointError: numbers are no longer finite.
+    """
+    random = torch.Generator().manual_seed(seed)
+    device = next(baseline.networks()[0].parameters()).device
+    seen, started = 0, time.monotonic()
+    order = torch.empty(0, dtype=torch.long)
+    while True:
+        seconds = time.monotonic() - started
+        done, total = (seconds, 60 * minutes) if minutes else (seen, most)
+        progress(min(int(done), int(total)), int(total))
+        if done >= total:
+            return Effort(seen, seconds)
+        while len(order) < baseline.batch:
+            order = torch.cat([order, torch.randperm(len(volumes), generator=random)])
+        chosen, order = order.split([baseline.batch, len(order) - baseline.batch])
+        volume = volumes[chosen].to(device, memory_format=torch.channels_last_3d)
+        baseline.step(volume, random)
+        seen += baseline.batch

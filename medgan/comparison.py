@@ -1,0 +1,276 @@
+"""The fair comparison of generators: same scans, same judges, and real scans as a row."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medgan.config import CompareConfig, Preprocessing
+from medgan.contestants import Contestant, stored
+from medgan.data.loaders import PreparedVolumes
+from medgan.data.manifest import Manifest
+from medgan.errors import ConfigError, DataError
+from medgan.evaluation.distance import kernel_interval
+from medgan.evaluation.segmentation import dice_by_label, segment, train_segmenter
+from medgan.evaluation.similarity import mean_similarity
+from medgan.evaluation.two_sample import real_floor, separability
+from medgan.files import write_atomic
+from medgan.metrics import band_features
+
+log = logging.getLogger(__name__)
+REPORT = "comparison.json"
+REAL = "real against real"
+FEWEST = {"train": 8, "calibration": 2, "test": 4}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RealScans:
+    """One split on the grid of the comparison.
+
+    Attributes:
+        images: (N, 1, X, Y, Z), as `stored` leaves them.
+        labelled: (N,), which of them have a label map.
+        label_maps: (L, X, Y, Z), of those.
+    """
+
+    images: Tensor
+    labelled: Tensor
+    label_maps: Tensor
+
+
+def compare(
+    contestants: Iterable[Contestant],
+    manifest: Manifest,
+    out: Path,
+    settings: CompareConfig,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Compares generators with real scans and writes comparison.json.
+
+    Training scans train the judges, test scans test them; calibration and test scans together
+    are the reference of the kernel distance, and calibration scans nothing else.
+
+    Args:
+        contestants: all on one grid; read one after the other, as each may be large.
+        manifest: with the splits that the contestants were trained with.
+        out: receives cache and comparison.json.
+        settings: the compare section.
+        device: of the judges.
+
+    Returns:
+        rows, the table as Markdown, and the protocol's sizes.
+
+    Raises:
+        ConfigError: E_GRID when they lie on different grids, E_USAGE when there is none.
+        DataError: E_SPLIT with too few scans or volumes.
+    """
+    arena: _Arena | None = None
+    rows: list[Row] = []
+    for contestant in contestants:
+        if arena is None:
+            arena = _Arena(contestant.preprocessing, manifest, out, settings, device)
+            log.info("%s", REAL)
+            rows.append(arena.real_row())
+        if contestant.preprocessing != arena.preprocessing:
+            raise ConfigError(
+                "E_GRID", contestant.name, "lies on another grid than the others",
+                "train it with the same data section",
+            )  # fmt: skip
+        log.info("%s", contestant.name)
+        rows.append(arena.row(contestant))
+    if arena is None:
+        raise ConfigError("E_USAGE", "compare.models", "none named", "name models or baselines")
+    result = {"protocol": arena.protocol(), "rows": rows, "table": table(rows)}
+    write_atomic(out / REPORT, json.dumps(result, indent=1))
+    return result
+
+
+class _Arena:
+    """The real scans, and everything that is measured against them."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        manifest: Manifest,
+        out: Path,
+        settings: CompareConfig,
+        device: torch.device,
+    ) -> None:
+        self.preprocessing, self.settings, self.device = preprocessing, settings, device
+        self.digest = manifest.digest
+        self.seeds = range(settings.seeds)
+        self.values = torch.tensor(preprocessing.labels)
+        scans = {name: _read(manifest, name, preprocessing, out) for name in FEWEST}
+        self.train, self.test = scans["train"], scans["test"]
+        self.reference = band_features(torch.cat([scans["calibration"].images, self.test.images]))
+        self.segmenters: list[nn.Module] = []
+        if settings.segmentation:
+            if min(len(self.train.label_maps), len(self.test.label_maps)) < 2:
+                log.warning("too few label maps in the training or test split: no segmentation")
+                return
+            pairs = self._pairs(self.train)
+            self.segmenters = [self._segmenter(pairs, seed) for seed in self.seeds]
+
+    def protocol(self) -> dict[str, Any]:
+        """Sizes that the figures depend on."""
+        return self.settings.model_dump(exclude={"models"}) | {
+            "training_scans": len(self.train.images),
+            "test_scans": len(self.test.images),
+            "reference_scans": len(self.reference),
+            "data_digest": self.digest,
+        }
+
+    def real_row(self) -> Row:
+        """What each figure is where nothing differs."""
+        train, test = (s.images.to(self.device) for s in (self.train, self.test))
+        row: Row = {
+            "name": REAL,
+            "volumes": len(train),
+            "kernel_distance": self._distance(train),
+            "ms_ssim": mean_similarity(test, self.settings.pairs, 0),
+            **self._auroc(real_floor, train, test),
+        }
+        if self.segmenters:
+            real = self._dice_on_real(self.segmenters)
+            row |= {"dice": real, "dice_ratio": _over([1.0]), "consistency": real}
+        return row
+
+    def row(self, contestant: Contestant) -> Row:
+        """All figures of one generator."""
+        images = contestant.images.to(self.device)
+        if len(images) < 2 * FEWEST["train"]:
+            raise DataError(
+                "E_SPLIT", contestant.name, f"{len(images)} synthetic volumes are too few",
+                f"give at least {2 * FEWEST['train']}",
+            )  # fmt: skip
+        same = contestant.data_digest == self.digest
+        if not same:
+            log.warning(
+                "%s was trained on other scans or splits than these: it may have seen scans that "
+                "test it here", contestant.name,
+            )  # fmt: skip
+        train, test = self.train.images.to(self.device), self.test.images.to(self.device)
+        learn, judge = images.tensor_split(2)
+        row: Row = {
+            "name": contestant.name,
+            "volumes": len(images),
+            "same_scans_and_splits": same,
+            **contestant.effort,
+            "kernel_distance": self._distance(images),
+            "ms_ssim": mean_similarity(images, self.settings.pairs, 0),
+            **self._auroc(separability, train, learn, test, judge),
+        }
+        if self.segmenters and contestant.label_maps is not None:
+            row |= self._segmentation(images, self._classes(contestant.label_maps))
+        return row
+
+    def _auroc(self, measure: Callable[..., float], *volumes: Tensor) -> Row:
+        """At full size and, where noise and the finest texture no longer count, at half of it."""
+        halved = [F.avg_pool3d(v, 2) for v in volumes]
+        return {
+            name: _over([measure(*sets, seed, self.settings.steps) for seed in self.seeds])
+            for name, sets in (("auroc", volumes), ("auroc_half", halved))
+        }
+
+    def _distance(self, images: Tensor) -> dict[str, float]:
+        """From as many volumes as there are training scans, so that all rows have one size."""
+        features = band_features(images[: len(self.train.images)]).cpu()
+        interval = kernel_interval(self.reference, features)
+        return {key: round(value, 4) for key, value in interval._asdict().items()}
+
+    def _segmentation(self, images: Tensor, classes: Tensor) -> Row:
+        labels = len(self.values)
+        trained = [self._segmenter((images, classes), seed) for seed in self.seeds]
+        on_real = self._dice_on_real(trained)
+        best = self._dice_on_real(self.segmenters)
+        ratios = [a / max(b, 1e-6) for a, b in zip(on_real["seeds"], best["seeds"], strict=True)]
+        own = [dice_by_label(segment(s, images), classes, labels) for s in self.segmenters]
+        return {"dice": on_real, "dice_ratio": _over(ratios), "consistency": self._by_label(own)}
+
+    def _segmenter(self, pairs: tuple[Tensor, Tensor], seed: int) -> nn.Module:
+        steps = self.settings.segmentation_steps
+        return train_segmenter(*pairs, len(self.values), steps, seed)
+
+    def _dice_on_real(self, segmenters: list[nn.Module]) -> Row:
+        images, classes = self._pairs(self.test)
+        found = [segment(segmenter, images) for segmenter in segmenters]
+        return self._by_label([dice_by_label(f, classes, len(self.values)) for f in found])
+
+    def _by_label(self, dice: list[Tensor]) -> Row:
+        """Means over seeds by label, and the mean over labels of every seed."""
+        means = torch.stack(dice).mean(dim=0).tolist()
+        by_label = zip(self.values.tolist(), means, strict=True)
+        labels = {str(v): None if math.isnan(d) else round(d, 4) for v, d in by_label}
+        return {"labels": labels, **_over([float(d.nanmean()) for d in dice])}
+
+    def _pairs(self, scans: RealScans) -> tuple[Tensor, Tensor]:
+        return scans.images[scans.labelled].to(self.device), self._classes(scans.label_maps)
+
+    def _classes(self, label_maps: Tensor) -> Tensor:
+        """Label values to classes from 1, others to background."""
+        classes = torch.zeros_like(label_maps, dtype=torch.long)
+        for number, value in enumerate(self.values.tolist(), start=1):
+            classes[label_maps == value] = number
+        return classes.to(self.device)
+
+
+def _read(manifest: Manifest, split: str, preprocessing: Preprocessing, out: Path) -> RealScans:
+    cases = [case for case in manifest.split(split) if case.healthy]
+    if len(cases) < FEWEST[split]:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} healthy scans in {split}", f"{FEWEST[split]} are needed",
+            "add healthy scans or set data.fractions",
+        )  # fmt: skip
+    prepared = PreparedVolumes(cases, preprocessing, out / "cache")
+    images = torch.stack([prepared[number][0] for number in range(len(prepared))])
+    maps = [prepared.label_map(number) for number in range(len(prepared))]
+    found = [label_map for label_map in maps if label_map is not None]
+    blank = torch.zeros(0, *images.shape[2:], dtype=torch.int32)
+    labelled = torch.tensor([label_map is not None for label_map in maps])
+    return RealScans(stored(images), labelled, torch.stack(found) if found else blank)
+
+
+def _over(values: list[float]) -> Row:
+    """Mean and range over seeds."""
+    mean = sum(values) / len(values)
+    return {
+        "mean": round(mean, 4),
+        "low": round(min(values), 4),
+        "high": round(max(values), 4),
+        "seeds": [round(value, 4) for value in values],
+    }
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table; an asterisk marks generators trained on other scans."""
+    head = ["generator", "kernel distance (95%)", "MS-SSIM", "AUROC (range)", "at half size"]
+    segmented = any("dice" in row for row in rows)
+    head += ["Dice ratio (range)", "label consistency"] if segmented else []
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in rows:
+        mark = "" if row.get("same_scans_and_splits", True) else " *"
+        distance = row["kernel_distance"]
+        cells = [
+            f"{row['name']}{mark}",
+            f"{distance['value']:.2f} ({distance['low']:.2f} to {distance['high']:.2f})",
+            f"{row['ms_ssim']:.3f}",
+            _shown(row["auroc"]),
+            _shown(row["auroc_half"]),
+        ]
+        if segmented:
+            cells += [_shown(row[key]) if key in row else "" for key in
+                      ("dice_ratio", "consistency")]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _shown(figure: Row) -> str:
+    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

@@ -1,0 +1,231 @@
+"""Covariates as conditions: learned from training scans, encoded for networks, drawn anew."""
+
+import difflib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from medgan.config import Condition
+from medgan.data.manifest import Case
+from medgan.errors import ConfigError
+
+Value = str | int | float | None
+UNKNOWN = "unknown"
+_UNKNOWN = {"", "n/a", "na", "nan", "none", "null", UNKNOWN}
+_LEVELS = np.linspace(0, 1, 21)
+_MOST_VALUES = 64
+"""Categories beyond which a column is no condition but a name of each scan."""
+_LABEL_VOLUME = re.compile(r"label_(\d+)_mm3")
+
+
+def learn(
+    settings: Mapping[str, Literal["categorical", "continuous"]], cases: Sequence[Case]
+) -> tuple[Condition, ...]:
+    """The conditions of a model in order of their names, with what its training scans have of each.
+
+    Only marginals are kept, never the row of a subject.
+
+    Args:
+        settings: the covariates to condition on, and of which kind each is.
+        cases: the training cases.
+
+    Raises:
+        ConfigError: E_CONDITION for a covariate that no case has, or that is of another kind.
+    """
+    conditions = []
+    for name, kind in sorted(settings.items()):
+        found = [value for case in cases if _known(value := covariate_of(case, name))]
+        if not found:
+            columns = sorted({column for case in cases for column in case.covariates})
+            raise _error(
+                name, "no training scan has a value",
+                f"fill it, or use {_listed(columns)} or label_1_mm3 in data.conditions",
+            )  # fmt: skip
+        if kind == "categorical":
+            conditions.append(_learn_categories(name, [str(value) for value in found]))
+        else:
+            conditions.append(_learn_numbers(name, [_number(name, value) for value in found]))
+    return tuple(conditions)
+
+
+def _learn_categories(name: str, found: Sequence[str]) -> Condition:
+    counts = Counter(found)
+    if len(counts) > _MOST_VALUES or _LABEL_VOLUME.fullmatch(name):
+        raise _error(name, f"{len(counts)} categories", "make it continuous or leave it out")
+    values = sorted(counts)
+    shares = [counts[value] / len(found) for value in values]
+    return Condition(name=name, kind="categorical", values=tuple(values), shares=tuple(shares))
+
+
+def _learn_numbers(name: str, found: Sequence[float]) -> Condition:
+    quantiles = np.quantile(found, _LEVELS)
+    return Condition(
+        name=name, kind="continuous", mean=float(np.mean(found)),
+        spread=float(np.std(found)) or 1.0, quantiles=tuple(map(float, quantiles)),
+    )  # fmt: skip
+
+
+def covariate_of(case: Case, name: str) -> Value:
+    """What is known of a case: from its table, or measured.
+
+    `label_<value>_mm3` is the volume of a label in mm^3; a case without label map has none.
+    """
+    measured = _LABEL_VOLUME.fullmatch(name)
+    if name in case.covariates or not measured:
+        return case.covariates.get(name)
+    if case.label is None or len(case.labels) != len(case.label_mm3):
+        return None
+    return dict(zip(case.labels, case.label_mm3, strict=True)).get(int(measured[1]), 0.0)
+
+
+def covariates_of(case: Case, conditions: Iterable[Condition]) -> dict[str, Value]:
+    """What is known of a case, by the name of each condition."""
+    return {condition.name: covariate_of(case, condition.name) for condition in conditions}
+
+
+def widths(conditions: Sequence[Condition]) -> tuple[int, ...]:
+    """Columns that each condition takes in an encoded one."""
+    return tuple(len(c.values) if c.kind == "categorical" else 2 for c in conditions)
+
+
+def width(conditions: Sequence[Condition]) -> int:
+    """Length of an encoded condition."""
+    return sum(widths(conditions))
+
+
+def encode(
+    conditions: Sequence[Condition], covariates: Mapping[str, Value]
+) -> Float[np.ndarray, " D"]:
+    """What networks are told of a scan; an unknown value is all zeros.
+
+    A category is one-hot; one that the model never saw is unknown to it. A number is
+    `[standardised, 1]`.
+
+    Args:
+        conditions: the model's.
+        covariates: values by name; missing, None, empty, n/a or unknown is unknown.
+
+    Raises:
+        ConfigError: E_CONDITION for a continuous value that is no number.
+    """
+    encoded = np.zeros(width(conditions), np.float32)
+    start = 0
+    for condition, columns in zip(conditions, widths(conditions), strict=True):
+        value = covariates.get(condition.name)
+        if _known(value) and condition.kind == "continuous":
+            number = _number(condition.name, value)
+            encoded[start : start + 2] = (number - condition.mean) / condition.spread, 1.0
+        elif _known(value) and str(value) in condition.values:
+            encoded[start + condition.values.index(str(value))] = 1.0
+        start += columns
+    return encoded
+
+
+def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[str]:
+    """Refuses what a model cannot be asked for.
+
+    Args:
+        conditions: the model's.
+        wanted: values by name.
+
+    Returns:
+        A remark on each number outside the range that was trained on.
+
+    Raises:
+        ConfigError: E_CONDITION for a name or a category that the model does not know, or for
+            text where a number belongs.
+    """
+    known = {condition.name: condition for condition in conditions}
+    remarks = []
+    for name, value in wanted.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise _error(name, "no condition of this model", f"{hint}it has {_listed(known)}")
+        condition = known[name]
+        if not _known(value):
+            continue
+        if condition.kind == "categorical" and str(value) not in condition.values:
+            raise _error(
+                name, f"no category {value}", f"use {_listed([*condition.values, UNKNOWN])}"
+            )
+        if condition.kind == "continuous":
+            low, high = condition.quantiles[0], condition.quantiles[-1]
+            if not low <= _number(name, value) <= high:
+                remarks.append(f"{name} {value} is outside the {low:g} to {high:g} trained on")
+    return remarks
+
+
+def draw(
+    conditions: Sequence[Condition], fixed: Mapping[str, Value], rng: np.random.Generator
+) -> dict[str, Value]:
+    """What a synthetic scan is generated by: as asked, the rest as the training scans had it.
+
+    Each condition is drawn on its own. As many numbers are taken from `rng` whatever is fixed,
+    so that fixing one condition changes no other.
+
+    Args:
+        conditions: the model's.
+        fixed: values by name; `unknown` leaves one unknown.
+        rng: source of what is not fixed.
+
+    Returns:
+        Text, number or None (unknown) by the name of each condition.
+
+    Raises:
+        ConfigError: E_CONDITION, as `check`.
+    """
+    check(conditions, fixed)
+    drawn: dict[str, Value] = {}
+    for condition, level in zip(conditions, rng.random(len(conditions)), strict=True):
+        name = condition.name
+        if name in fixed:
+            value = fixed[name] if _known(fixed[name]) else None
+            if value is not None:
+                value = str(value) if condition.kind == "categorical" else _number(name, value)
+        elif condition.kind == "categorical":
+            bounds = np.cumsum(condition.shares)[:-1]
+            value = condition.values[int(np.searchsorted(bounds, level, side="right"))]
+        else:
+            value = float(f"{np.interp(level, _LEVELS, condition.quantiles):.6g}")
+        drawn[name] = value
+    return drawn
+
+
+def lacking(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many scans each category lacks to be as many as the largest; full ones are left out."""
+    most = max(counts.values(), default=0)
+    return {value: most - n for value, n in sorted(counts.items()) if n < most}
+
+
+def count_categories(cases: Sequence[Case], name: str) -> dict[str, int]:
+    """How many cases each category of a covariate has; unknown ones are not counted."""
+    found = (covariate_of(case, name) for case in cases)
+    return dict(sorted(Counter(str(value) for value in found if _known(value)).items()))
+
+
+def _known(value: Value) -> bool:
+    return value is not None and str(value).strip().lower() not in _UNKNOWN
+
+
+def _number(name: str, value: Value) -> float:
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _error(name, f"{value!r} is not a number", "give a number, or n/a where unknown")
+    return number
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _error(name: str, what: str, remedy: str) -> ConfigError:
+    return ConfigError("E_CONDITION", name, what, remedy)

@@ -1,0 +1,1 @@
+"""How synthetic scans compare with real ones: tensors in, figures out."""
