@@ -59,6 +59,9 @@ def train(
     data: Annotated[str, typer.Option(help="scans to learn from")] = "",
     out: Out = "runs/train",
     resume: Annotated[str, typer.Option(help="auto or never")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what it takes: parameters, memory, time")
+    ] = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +70,8 @@ def train(
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
     """
     first = [_set("data.source", data)] if data else []
+    if dry_run:
+        _guard(as_json, lambda: _forecast(config, [*first, *(set_ or [])], as_json))
     _run(config, out, [*first, _set("train.resume", resume)], set_, as_json)
 
 
@@ -303,6 +308,14 @@ def bench(
     Example: medgan bench phantoms msd_hippocampus ixi_brain_2mm
     """
     _guard(as_json, lambda: _bench(presets, steps, as_json))
+
+
+def _forecast(config: str, overrides: list[str], as_json: bool) -> int:
+    from medgan.pipeline import forecast_pipeline
+
+    found = forecast_pipeline(config, overrides)
+    print(json.dumps(found.as_json(), indent=1) if as_json else "\n".join(found.lines()))
+    return 0
 
 
 def _bench(presets: list[str], steps: int, as_json: bool) -> int:

@@ -44,6 +44,8 @@ WEIGHTS, CONFIG, CALIBRATION, CARD = (
 MAPS = "calibration.safetensors"
 STEPS = 100
 """Steps of a projection."""
+TILE = 128
+"""Edge of the cubes in which the full resolution of large volumes is generated."""
 MRI_UNITS = 1000
 """Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 
@@ -364,8 +366,7 @@ class Model:
         """
         for number in range(first, first + count):
             latent, random = self._draw(seed, number, {}, 0.0)
-            with torch.inference_mode():
-                yield self._generate(latent, random)[0]
+            yield self._generate(latent, random)[0]
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.
@@ -523,6 +524,7 @@ class Model:
         with torch.inference_mode():
             return self._generate(Latent(self._encode(prepared).numpy()))[:, :1]
 
+    @torch.inference_mode()
     def _generate(
         self,
         latent: Latent,
@@ -537,9 +539,10 @@ class Model:
     def _draw_channels(
         self, values: Tensor, condition: Tensor, random: torch.Generator | None = None
     ) -> Tensor:
-        """The one place where the generator is called."""
+        """The one place where the generator is called: in tiles, unless a gradient is wanted."""
         condition = condition[None].to(self.device)
-        return self.networks.generator(values.to(self.device), condition, random)
+        tile = 0 if torch.is_grad_enabled() else TILE
+        return self.networks.generator(values.to(self.device), condition, random, tile)
 
     def _encoded(self, covariates: Mapping[str, Value]) -> Tensor:
         return torch.from_numpy(encode(self.preprocessing.conditions, covariates))

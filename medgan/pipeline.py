@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import medgan
-from medgan.config import build, merge, read_yaml
+from medgan.config import DataConfig, Preprocessing, build, merge, read_yaml
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.index import index
+from medgan.data.manifest import Manifest
+from medgan.data.plan import plan
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
 from medgan.errors import ConfigError, DataError
@@ -25,6 +27,7 @@ from medgan.run import MANIFEST, Run, facts, open_mlflow
 
 if TYPE_CHECKING:
     from medgan.model import Latent
+    from medgan.training.forecast import Forecast
 
 log = logging.getLogger(__name__)
 RESOLVED = "config.yaml"
@@ -50,23 +53,8 @@ def phantoms(run: Run) -> None:
 
 def index_step(run: Run) -> None:
     """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
-    settings = run.config.data
-    if not settings.source:
-        raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
-    pseudonyms = Pseudonyms.of_site()
-    source = Path(settings.source)
-    with counting("checking scans") as tick:
-        manifest, key = index(source, pseudonyms, settings.suffix, tick)
+    manifest, key = _read_manifest(run.config.data)
     write_private_key(run.out / PRIVATE_KEY, key)
-    if settings.healthy:
-        manifest = with_health(manifest, settings.healthy)
-    if settings.splits:
-        splits = read_splits(Path(settings.splits), source)
-        manifest = with_given_splits(manifest, splits, pseudonyms)
-    elif settings.assign == "draw":
-        manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
-    else:
-        manifest = manifest.with_all_in(settings.assign)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
     if not manifest.cases:
@@ -81,6 +69,26 @@ def index_step(run: Run) -> None:
     }  # fmt: skip
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
              len(manifest.refusals))  # fmt: skip
+
+
+def _read_manifest(settings: DataConfig) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    """The manifest with splits, and the key from pseudonyms to files."""
+    if not settings.source:
+        raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
+    pseudonyms = Pseudonyms.of_site()
+    source = Path(settings.source)
+    with counting("checking scans") as tick:
+        manifest, key = index(source, pseudonyms, settings.suffix, tick)
+    if settings.healthy:
+        manifest = with_health(manifest, settings.healthy)
+    if settings.splits:
+        splits = read_splits(Path(settings.splits), source)
+        manifest = with_given_splits(manifest, splits, pseudonyms)
+    elif settings.assign == "draw":
+        manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
+    else:
+        manifest = manifest.with_all_in(settings.assign)
+    return manifest, key
 
 
 def train_step(run: Run) -> None:
@@ -344,6 +352,38 @@ def run_pipeline(name: str, overrides: list[str]) -> Run:
             STEPS[step](run)
             log.debug("%s took %.1f s", step, time.monotonic() - started)
     return run
+
+
+def forecast_pipeline(name: str, overrides: list[str]) -> "Forecast":
+    """What the training of a pipeline would take; writes nothing.
+
+    Args:
+        name: path of a YAML file, or the name of one in `pipelines/`.
+        overrides: settings that win; without scans, `data.shape` says what to expect.
+
+    Raises:
+        ConfigError: E_NO_DATA when there is neither.
+        DataError: E_SPLIT when no scan would be learned from.
+    """
+    from medgan.training.forecast import forecast
+
+    config = build(read_pipeline(name)[1], overrides)
+    data = config.data
+    if data.source:
+        cases = _read_manifest(data)[0].split("train")
+        if not cases:
+            raise DataError(
+                "E_SPLIT", "the data set", "no training scans", "add healthy scans or set "
+                "data.fractions",
+            )  # fmt: skip
+        return forecast(config, plan(data, cases))
+    if data.shape == "auto":
+        raise ConfigError(
+            "E_NO_DATA", "data.source", "no scans and no grid named", "give --data or data.shape"
+        )
+    spacing = (1.0, 1.0, 1.0) if data.spacing == "auto" else data.spacing
+    labels = () if data.labels == "auto" else data.labels
+    return forecast(config, Preprocessing(spacing=spacing, shape=data.shape, labels=labels))
 
 
 def read_pipeline(name: str) -> tuple[list[str], dict[str, Any]]:

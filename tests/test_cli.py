@@ -99,6 +99,26 @@ def test_the_latent_verbs_say_where_their_results_are(tmp_path):
     assert "E_CONDITION weight" in done.stderr
 
 
+def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(training, tmp_path):
+    _, pipeline, source = training
+    out = tmp_path / "none"
+    dry = ["train", pipeline, "--dry-run", "-o", out]
+    done = medgan(*dry, "--data", source, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["preprocessing"]["shape"] == TINY["data"]["shape"]
+    assert answer["fits"]
+    assert answer["memory"]["peak"] > 3 * answer["memory"]["resident"] / 2
+    assert answer["seconds"] > 0
+    plain = medgan(*dry)
+    assert plain.returncode == 0
+    assert "memory" in plain.stdout
+    assert not out.exists()
+    nothing = medgan("train", "train", "--dry-run", "-o", out)
+    assert nothing.returncode == 2
+    assert "E_NO_DATA" in nothing.stderr
+
+
 def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path):
     _, _, source = training
     folder = tmp_path / "scans"

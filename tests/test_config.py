@@ -273,3 +273,24 @@ def test_yaml_cannot_run_code(tag, tmp_path):
     assert not proof.exists()
     yaml.unsafe_load(text)
     assert proof.exists(), "the tag would not have run code at all"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.shape=[48, 48, 48]", "model.widths=[8, 8, 8, 8]", "model.octaves=2"], "32"),
+        (["model.widths=[8, 8, 8, 8]", "model.octaves=2"], "set data.shape"),
+        (["train.batch=6", "train.micro_batch=4"], "does not divide"),
+        (["train.micro_batch=2", "model.minibatch_std=true"], "minibatch_std"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(overrides, words):
+    error = refusal({}, overrides)
+    assert (error.code, error.where) == ("E_VALUE", "the settings together")
+    assert words in error.what
+
+
+def test_as_many_halvings_as_the_shape_allows_are_accepted():
+    config = build({}, ["data.shape=[64, 96, 32]", "model.widths=[8, 8, 8, 8]", "model.octaves=2"])
+    assert config.model.halvings == 5
+    assert build({}, ["model.widths=[8, 8, 8]", "model.octaves=2"]).model.halvings == 4

@@ -1,11 +1,14 @@
 """The residual stage that all three networks are built of."""
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 SLOPE = 0.2
 
@@ -31,6 +34,27 @@ def convolution(
     nn.init.normal_(layer.weight, std=gain / math.sqrt(in_channels * kernel**3))
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
     return layer
+
+
+def run(checkpointed: bool, part: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """`part(*inputs)`; if `checkpointed`, once more in the backward pass, keeping only inputs.
+
+    Everything random must be among the inputs.
+
+    Reference: Chen et al. 2016, arXiv 1604.06174.
+    """
+    if not (checkpointed and torch.is_grad_enabled()):
+        return part(*inputs)
+    result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
+    assert isinstance(result, Tensor)
+    return result
+
+
+def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
+    """Means over cubes of eight voxels; unlike 3D pooling deterministic on every device."""
+    for axis in (2, 3, 4):
+        volume = volume.unflatten(axis, (-1, 2)).mean(axis + 1)
+    return volume
 
 
 class ResidualBlock(nn.Module):
@@ -101,6 +125,19 @@ class SubPixel(nn.Module):
         return x.reshape(b, c, 2 * i, 2 * j, 2 * k).contiguous(memory_format=torch.channels_last_3d)
 
 
+def draw_noise(
+    x: Float[Tensor, "B C X Y Z"], random: torch.Generator | None, times: int = 1
+) -> Float[Tensor, "B 1 X2 Y2 Z2"] | None:
+    """A map of Gaussian noise for each volume of `x`, on its grid or one `times` as fine.
+
+    Without a source of randomness there is none.
+    """
+    if random is None:
+        return None
+    size = [times * n for n in x.shape[2:]]
+    return torch.randn(len(x), 1, *size, generator=random).to(x.device, x.dtype)
+
+
 class Noise(nn.Module):
     """Adds one map of Gaussian noise, scaled by a learned strength for each channel.
 
@@ -115,12 +152,11 @@ class Noise(nn.Module):
         self.strength = nn.Parameter(torch.full((channels,), 0.1))
 
     def forward(
-        self, x: Float[Tensor, "B C X Y Z"], random: torch.Generator | None
+        self, x: Float[Tensor, "B C X Y Z"], noise: Float[Tensor, "B 1 X Y Z"] | None
     ) -> Float[Tensor, "B C X Y Z"]:
-        """Same shape in and out; without a source of randomness, x as it is."""
-        if random is None:
+        """Same shape in and out; without noise, x as it is."""
+        if noise is None:
             return x
-        noise = torch.randn(len(x), 1, *x.shape[2:], generator=random).to(x.device, x.dtype)
         return x + self.strength.to(x.dtype)[:, None, None, None] * noise
 
 
@@ -134,16 +170,26 @@ class Trunk(nn.Module):
 
     Args:
         in_channels: channels of the volume.
-        widths: channels of the stages, finest (half resolution) first.
-        thin: channels at full resolution; 0 starts with the strided convolution.
+        widths: channels of the stages, finest first.
+        thin: channels at full resolution, doubled at each thin octave below; 0 starts with the
+            strided convolution, of the volume on the grid of the last thin octave.
         blocks: residual blocks a stage.
+        octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
+
+    Attributes:
+        checkpointed: whether each octave is computed again in the backward pass.
     """
 
-    def __init__(self, in_channels: int, widths: tuple[int, ...], thin: int, blocks: int) -> None:
+    def __init__(
+        self, in_channels: int, widths: tuple[int, ...], thin: int, blocks: int, octaves: int = 1
+    ) -> None:
         super().__init__()
+        self.checkpointed = False
+        self.halvings = 0 if thin else octaves - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
+        thins = [thin << number for number in range(octaves)] if thin else [in_channels]
         self.thin = convolution(in_channels, thin) if thin else None
-        inputs = (thin or in_channels, *widths[:-1])
+        inputs = (thins[-1], *widths[:-1])
         self.downs = nn.ModuleList(
             convolution(a, b, stride=2, gain=gain if thin and i == 0 else 1.0)
             for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
@@ -152,13 +198,26 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
         )
+        self.thin_downs = nn.ModuleList(
+            convolution(a, b, stride=2, gain=gain) for a, b in pairwise(thins)
+        )
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
-        """Features of every stage, finest first; stage i is 2^(i+1) times smaller than x."""
-        if self.thin is not None:
-            x = leaky_relu(self.thin(x))
+        """Features of every stage, finest first; each is half the size of the one before."""
+        for _ in range(self.halvings):
+            x = halve(x)
+        for octave in range(len(self.thin_downs) + 1):
+            x = run(self.checkpointed, self._thin_octave, octave, x)
         features = []
-        for down, stage in zip(self.downs, self.stages, strict=True):
-            x = stage(down(x))
+        for number, stage in enumerate(self.stages):
+            x = run(self.checkpointed, stage, self.downs[number](x) if number else x)
             features.append(x)
         return features
+
+    def _thin_octave(self, octave: int, x: Tensor) -> Tensor:
+        """From the grid of a thin octave to that of half its size."""
+        if octave == 0 and self.thin is not None:
+            x = leaky_relu(self.thin(x))
+        if octave < len(self.thin_downs):
+            return leaky_relu(self.thin_downs[octave](x))
+        return self.downs[0](x)

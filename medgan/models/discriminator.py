@@ -20,14 +20,15 @@ class Discriminator(nn.Module):
     everywhere, so thousands of verdicts on patches teach it sooner than one on the whole.
 
     Args:
-        shape: (X, Y, Z) of the volume, divisible by 2 to the number of stages.
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
         in_channels: image channels, plus label channels for the discriminator of pairs.
-        widths: channels of the stages, finest (half resolution) first.
-        thin: channels at full resolution; 0 skips the full resolution.
+        widths: channels of the stages, finest first.
+        thin: channels at full resolution; 0 skips the thin octaves.
         blocks: residual blocks a stage.
         patches: stages that also give a logit for every position, finest first.
         minibatch_std: whether the closing layer sees how much the volumes of a batch differ.
         condition: length of an encoded condition; 0 makes a discriminator without any.
+        octaves: thin octaves above the stages.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (closed by a global depthwise
         convolution and a linear layer); Isola et al. 2017, arXiv 1611.07004, section 3.2.2
@@ -45,12 +46,13 @@ class Discriminator(nn.Module):
         patches: int = 0,
         minibatch_std: bool = False,
         condition: int = 0,
+        octaves: int = 1,
     ) -> None:
         super().__init__()
-        base = tuple(size // 2 ** len(widths) for size in shape)
+        base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
         last = widths[-1] + int(minibatch_std)
         self.minibatch_std = minibatch_std
-        self.trunk = Trunk(in_channels, widths, thin, blocks)
+        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves)
         self.pool = nn.Conv3d(last, last, base, groups=last)
         self.logit = nn.Linear(last, 1)
         nn.init.normal_(self.pool.weight, std=(base[0] * base[1] * base[2]) ** -0.5)

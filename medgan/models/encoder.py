@@ -14,12 +14,13 @@ class Encoder(nn.Module):
     things are, which a global average would lose.
 
     Args:
-        shape: (X, Y, Z) of the volume, divisible by 2 to the number of stages.
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
         in_channels: image channels.
         latent: length of the latent.
-        widths: channels of the stages, finest (half resolution) first.
+        widths: channels of the stages, finest first.
         thin: channels at full resolution.
         blocks: residual blocks a stage.
+        octaves: thin octaves above the stages.
     """
 
     CLOSING_CHANNELS = 32
@@ -32,11 +33,12 @@ class Encoder(nn.Module):
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
+        octaves: int = 1,
     ) -> None:
         super().__init__()
-        base = [size // 2 ** len(widths) for size in shape]
+        base = [size // 2 ** (len(widths) + octaves - 1) for size in shape]
         positions = base[0] * base[1] * base[2]
-        self.trunk = Trunk(in_channels, widths, thin, blocks)
+        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves)
         self.close = convolution(widths[-1], self.CLOSING_CHANNELS, kernel=1)
         self.latent = nn.Linear(self.CLOSING_CHANNELS * positions, latent)
 

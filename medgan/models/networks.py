@@ -1,10 +1,12 @@
 """The three networks of a model, built from its configuration."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from medgan.models.blocks import Trunk
 from medgan.models.discriminator import Discriminator
 from medgan.models.encoder import Encoder
 from medgan.models.generator import Generator
@@ -31,25 +33,30 @@ class Networks:
         patches: int,
         minibatch_std: bool,
         condition: int = 0,
+        octaves: int = 1,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
         Args:
-            shape: (X, Y, Z) of the volume, divisible by 2 to the number of widths.
+            shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings: one for
+                each width and each octave but one.
             labels: label channels that the generator emits beside the image.
             latent: length of the latent.
-            widths: channels of the stages, finest (half resolution) first.
+            widths: channels of the stages, finest first.
             thin: channels at full resolution.
             blocks: residual blocks a stage; the encoder has half as many.
             detail: how many of the generator's thin channels come from a sub-pixel convolution.
             patches: stages of the discriminator that also judge every place.
             minibatch_std: whether the discriminator sees how much a batch varies.
             condition: length of an encoded condition, 0 for none; the encoder is told none.
+            octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail, condition),
-            Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2)),
-            Discriminator(shape, 1, widths, thin, blocks, patches, minibatch_std, condition),
+            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail, condition, octaves),
+            Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2), octaves),
+            Discriminator(
+                shape, 1, widths, thin, blocks, patches, minibatch_std, condition, octaves
+            ),
         )
 
     def modules(self) -> dict[str, nn.Module]:
@@ -69,3 +76,11 @@ class Networks:
         """Freezes or frees all parameters."""
         for module in self.modules().values():
             module.requires_grad_(on)
+
+
+def checkpoint_activations(modules: Iterable[nn.Module], on: bool) -> None:
+    """Whether networks compute their activations again in the backward pass, or keep them."""
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, Generator | Trunk):
+                part.checkpointed = on

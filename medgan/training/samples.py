@@ -113,7 +113,12 @@ def look(
         )
         fakes = torch.cat([networks.generator(z, c, noise).float().cpu() for z, c in parts])
         seen = reference.volumes[:GRID].to(state.device)
-        recons = networks.generator(networks.encoder(seen))[:, :1].float().cpu()
+        recons = torch.cat(
+            [
+                networks.generator(networks.encoder(part))[:, :1].float().cpu()
+                for part in seen.split(config.micro_batch or config.batch)
+            ]
+        )
     images, seen = fakes[:, :1].clamp(-1, 1), seen.cpu()
     maps = [
         harden(channels, reference.labels, reference.label_offset)

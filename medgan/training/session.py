@@ -24,6 +24,7 @@ from medgan.tracking.mlflow import RUN_FILE, MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
+from medgan.training.memory import refuse_what_cannot_fit
 from medgan.training.samples import forget_pictures, make_reference
 from medgan.training.state import TrainingState
 
@@ -55,6 +56,7 @@ def train_model(
 
     Raises:
         DataError: E_SPLIT when there is nothing to train or to look at.
+        EnvironmentFailure: E_MEMORY when a step would not fit.
         Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
     """
     cases, held_out_cases = manifest.split("train"), manifest.split("calibration")
@@ -74,6 +76,7 @@ def train_model(
     _same_training(out / "checkpoints", cases, preprocessing, config)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
+    refuse_what_cannot_fit(state, preprocessing, config.train)
     forget_pictures(out, state.volumes_seen)  # of a run that was killed further on
     volumes = PreparedVolumes(cases, preprocessing, out / "cache")
     held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")

@@ -75,6 +75,7 @@ class TrainingState:
                 thin=0,
                 blocks=1,
                 condition=condition,
+                octaves=model.octaves,
             ).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         networks.to(device)
         average = copy.deepcopy(networks)

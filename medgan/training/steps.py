@@ -19,6 +19,7 @@ from medgan.losses import (
     reconstruction_loss,
 )
 from medgan.models.discriminator import Discriminator
+from medgan.models.networks import checkpoint_activations
 from medgan.training.state import TrainingState
 
 Scalars = dict[str, Tensor]
@@ -33,36 +34,16 @@ def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) 
     Every `penalty_every`-th step adds the gradient penalty.
     """
     penalize = (state.volumes_seen // config.batch) % config.penalty_every == 0
-    objective = OBJECTIVES[config.objective].discriminator
-    latent = state.draw_latents(len(batch.volume))
-    condition = state.drop_conditions(batch.condition, config.condition_dropout)
-    with torch.no_grad(), autocast(state, config):
-        fake = state.networks.generator(latent, condition, state.random)
-    fake = fake.float()
+    whole, latents = _drawn(state, batch, config)
     scalars: Scalars = {}
-    loss = torch.zeros((), device=state.device)
-    judgements = _judgements(state, batch, fake, condition, config)
-    for name, critic, real_pair, fake_pair, given in judgements:
-        real_pair = real_pair.detach().requires_grad_(penalize)
-        fake_pair = fake_pair.detach().requires_grad_(penalize)
-        with autocast(state, config):
-            real, unreal = critic.judge(real_pair, given), critic.judge(fake_pair, given)
-        adversarial = _over_heads(objective, real, unreal, config)
-        loss = loss + adversarial
-        scalars[f"{name}/loss"] = adversarial
-        scalars[f"{name}/gap"] = (real[0] - unreal[0]).mean()
-        if len(real) > 1:
-            scalars[f"{name}/patch_gap"] = torch.stack(
-                [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
-            ).mean()
-        if penalize:
-            pairs = [(real_pair, real), (fake_pair, unreal)]
-            for kind, penalty in _penalties(state, critic, pairs, given, config).items():
-                loss = loss + gamma(state, config) / 2 * penalty
-                scalars[f"{name}/{kind}"] = penalty
-    _move(state.critic_optimizer, loss, learning_rate(state, config))
+    # A second derivative keeps what is computed again: checkpoints would only cost time here.
+    checkpoint_activations(_critics(state), False)
+    state.critic_optimizer.zero_grad(set_to_none=True)
+    for part, latent in _parts(whole, latents, config):
+        _descend(_critic_loss(state, part, latent, whole, penalize, config, scalars))
+    _move(state.critic_optimizer, learning_rate(state, config))
     state.volumes_seen += len(batch.volume)
-    return {key: value.detach() for key, value in scalars.items()}
+    return scalars
 
 
 def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> Scalars:
@@ -72,34 +53,24 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     pairs, with fresh real volumes), and with the encoder a latent that can be read back from
     the fake and the clean volume restored from a corrupted one.
     """
-    networks = state.networks
-    objective = OBJECTIVES[config.objective].generator
-    latent = state.draw_latents(len(batch.volume))
-    condition = state.drop_conditions(batch.condition, config.condition_dropout)
+    encode = (state.volumes_seen // config.batch) % config.encoder_every == 0
+    whole, latents = _drawn(state, batch, config)
     scalars: Scalars = {}
-    loss = torch.zeros((), device=state.device)
-    critics: list[nn.Module] = [networks.discriminator]
-    critics += [state.pair_discriminator] if state.pair_discriminator else []
-    with frozen(critics), autocast(state, config):
-        fake = networks.generator(latent, condition, state.random)
-        judgements = _judgements(state, batch, fake, condition, config)
-        for name, critic, real_pair, fake_pair, given in judgements:
-            with torch.no_grad():
-                real = critic.judge(real_pair, given)
-            adversarial = _over_heads(objective, real, critic.judge(fake_pair, given), config)
-            loss = loss + adversarial
-            scalars[f"generator/{name}"] = adversarial
-        if (state.volumes_seen // config.batch) % config.encoder_every == 0:
-            spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
-            recovered = networks.encoder(fake[:, :1]).float()
-            known = _half_known(condition)
-            recon = networks.generator(networks.encoder(spoiled), known)[:, :1]
-            read_back = latent_loss(latent, recovered)
-            restored = reconstruction_loss(batch.volume, recon.float())
-            loss = loss + config.latent * read_back + config.reconstruction * restored
-            scalars |= {"generator/latent": read_back, "generator/reconstruction": restored}
-    _move(state.generator_optimizer, loss, learning_rate(state, config))
-    return {key: value.detach() for key, value in scalars.items()}
+    critics = _critics(state)
+    networks = [state.networks.generator, state.networks.encoder, *critics]
+    checkpoint_activations(networks, config.checkpoint_activations)
+    state.generator_optimizer.zero_grad(set_to_none=True)
+    with frozen(critics):
+        for part, latent in _parts(whole, latents, config):
+            _descend(_realism_loss(state, part, latent, whole, encode, config, scalars))
+    if encode:  # apart, so that its activations and those of the fakes never meet in memory
+        spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
+        known = whole._replace(condition=_half_known(whole.condition))
+        for part, spoilt in _parts(known, spoiled, config):
+            share = len(spoilt) / len(spoiled)
+            _descend(_restoration_loss(state, part, spoilt, share, config, scalars))
+    _move(state.generator_optimizer, learning_rate(state, config))
+    return scalars
 
 
 def average_step(state: TrainingState, config: TrainConfig) -> None:
@@ -152,6 +123,116 @@ def frozen(modules: list[nn.Module]) -> Iterator[None]:
             module.requires_grad_(True)
 
 
+def _drawn(state: TrainingState, batch: Batch, config: TrainConfig) -> tuple[Batch, Tensor]:
+    """The batch with some of its conditions made unknown, and as many latents."""
+    latents = state.draw_latents(len(batch.volume))
+    condition = state.drop_conditions(batch.condition, config.condition_dropout)
+    return batch._replace(condition=condition), latents
+
+
+def _parts(batch: Batch, more: Tensor, config: TrainConfig) -> Iterator[tuple[Batch, Tensor]]:
+    """A batch, and something else of each of its volumes, `micro_batch` volumes at a time."""
+    split = (tensor.split(config.micro_batch or len(tensor)) for tensor in (*batch, more))
+    return ((Batch(*tensors), last) for *tensors, last in zip(*split, strict=True))
+
+
+def _critic_loss(
+    state: TrainingState,
+    part: Batch,
+    latent: Tensor,
+    whole: Batch,
+    penalize: bool,
+    config: TrainConfig,
+    scalars: Scalars,
+) -> Tensor:
+    """Objective and penalties of the discriminators on a part of a batch.
+
+    Like the losses below it gives the part's share in the mean over the whole batch, and adds
+    its shares of the figures to `scalars`.
+    """
+    objective = OBJECTIVES[config.objective].discriminator
+    with torch.no_grad(), autocast(state, config):
+        fake = state.networks.generator(latent, part.condition, state.random)
+    fake = fake.float()
+    loss = torch.zeros((), device=state.device)
+    judgements = _judgements(state, part, fake, whole, config)
+    for name, critic, real_pair, fake_pair, given, share in judgements:
+        real_pair = real_pair.detach().requires_grad_(penalize)
+        fake_pair = fake_pair.detach().requires_grad_(penalize)
+        with autocast(state, config):
+            real, unreal = critic.judge(real_pair, given), critic.judge(fake_pair, given)
+        adversarial = share * _over_heads(objective, real, unreal, config)
+        loss = loss + adversarial
+        _add(scalars, f"{name}/loss", adversarial)
+        _add(scalars, f"{name}/gap", share * (real[0] - unreal[0]).mean())
+        if len(real) > 1:
+            gaps = [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
+            _add(scalars, f"{name}/patch_gap", share * torch.stack(gaps).mean())
+        if penalize:
+            pairs = [(real_pair, real), (fake_pair, unreal)]
+            for kind, penalty in _penalties(state, critic, pairs, given, config).items():
+                loss = loss + gamma(state, config) / 2 * share * penalty
+                _add(scalars, f"{name}/{kind}", share * penalty)
+    return loss
+
+
+def _realism_loss(
+    state: TrainingState,
+    part: Batch,
+    latent: Tensor,
+    whole: Batch,
+    encode: bool,
+    config: TrainConfig,
+    scalars: Scalars,
+) -> Tensor:
+    """Objective of the generator on a part of a batch and, to `encode`, the latent loss."""
+    objective = OBJECTIVES[config.objective].generator
+    networks = state.networks
+    loss = torch.zeros((), device=state.device)
+    with autocast(state, config):
+        fake = networks.generator(latent, part.condition, state.random)
+        judgements = _judgements(state, part, fake, whole, config)
+        for name, critic, real_pair, fake_pair, given, share in judgements:
+            with torch.no_grad():
+                real = critic.judge(real_pair, given)
+            unreal = critic.judge(fake_pair, given)
+            adversarial = share * _over_heads(objective, real, unreal, config)
+            loss = loss + adversarial
+            _add(scalars, f"generator/{name}", adversarial)
+        if encode:
+            recovered = networks.encoder(fake[:, :1]).float()
+            read_back = len(latent) / len(whole.volume) * latent_loss(latent, recovered)
+            loss = loss + config.latent * read_back
+            _add(scalars, "generator/latent", read_back)
+    return loss
+
+
+def _restoration_loss(
+    state: TrainingState,
+    part: Batch,
+    spoiled: Tensor,
+    share: float,
+    config: TrainConfig,
+    scalars: Scalars,
+) -> Tensor:
+    """The reconstruction loss of some volumes, restored from what was spoiled of them."""
+    networks = state.networks
+    with autocast(state, config):
+        recon = networks.generator(networks.encoder(spoiled), part.condition)[:, :1]
+        restored = share * reconstruction_loss(part.volume, recon.float())
+    _add(scalars, "generator/reconstruction", restored)
+    return config.reconstruction * restored
+
+
+def _add(scalars: Scalars, name: str, value: Tensor) -> None:
+    scalars[name] = scalars[name] + value.detach() if name in scalars else value.detach()
+
+
+def _critics(state: TrainingState) -> list[nn.Module]:
+    pair = [state.pair_discriminator] if state.pair_discriminator else []
+    return [state.networks.discriminator, *pair]
+
+
 def _over_heads(
     objective: Callable[[Tensor, Tensor], Tensor],
     real: list[Tensor],
@@ -193,11 +274,12 @@ def _penalties(
 
 
 def _judgements(
-    state: TrainingState, batch: Batch, fake: Tensor, condition: Tensor, config: TrainConfig
-) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor]]:
+    state: TrainingState, part: Batch, fake: Tensor, whole: Batch, config: TrainConfig
+) -> Iterator[tuple[str, Discriminator, Tensor, Tensor, Tensor, Tensor | float]]:
     """Who judges what: the image alone for all, image and labels where there are labels.
 
-    A real volume and the fake paired with it come with the same condition.
+    A real volume and the fake paired with it come with the same condition. Last comes the share
+    of the part in what is judged of the whole batch.
     """
 
     def changed(volume: Tensor) -> Tensor:
@@ -207,12 +289,14 @@ def _judgements(
         drawn = draw_augmentation(volume, probability, state.random, config.mirror)
         return augment(volume, drawn)
 
-    critic = state.networks.discriminator
-    yield "critic", critic, changed(batch.volume), changed(fake[:, :1]), condition
-    if state.pair_discriminator is not None and bool(batch.labelled.any()):
-        real = torch.cat([batch.volume, batch.labels], dim=1)[batch.labelled]
-        unreal, given = fake[batch.labelled], condition[batch.labelled]
-        yield "pair", state.pair_discriminator, changed(real), changed(unreal), given
+    critic, condition = state.networks.discriminator, part.condition
+    share = len(part.volume) / len(whole.volume)
+    yield "critic", critic, changed(part.volume), changed(fake[:, :1]), condition, share
+    if state.pair_discriminator is not None and bool(part.labelled.any()):
+        critic, share = state.pair_discriminator, part.labelled.sum() / whole.labelled.sum()
+        real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
+        unreal, given = fake[part.labelled], condition[part.labelled]
+        yield "pair", critic, changed(real), changed(unreal), given, share
 
 
 def _half_known(condition: Tensor) -> Tensor:
@@ -220,12 +304,14 @@ def _half_known(condition: Tensor) -> Tensor:
     return condition * (torch.arange(len(condition), device=condition.device) % 2)[:, None]
 
 
-def _move(optimizer: torch.optim.Adam, loss: Tensor, rate: float) -> None:
-    """One optimiser step; a loss that is not finite moves nothing."""
+def _descend(loss: Tensor) -> None:
+    """Adds to the gradients; a loss that is not finite stops the step before it moves anything."""
     if not bool(torch.isfinite(loss)):
         raise FloatingPointError
+    loss.backward()
+
+
+def _move(optimizer: torch.optim.Adam, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
     optimizer.step()

@@ -2,16 +2,22 @@ import pytest
 import torch
 
 from medgan.losses import gradient_penalty, probe
-from medgan.models.networks import Networks
+from medgan.models.blocks import Trunk, halve
+from medgan.models.networks import Networks, checkpoint_activations
 
 SHAPE, LATENT = (16, 48, 32), 7
 
 
-def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0):
+def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, octaves=1):
     torch.manual_seed(seed)
     return Networks.build(
-        SHAPE, labels, LATENT, widths, 4, blocks, detail=2, patches=2, minibatch_std=False
-    )
+        SHAPE, labels, LATENT, widths, 4, blocks, detail=2, patches=2, minibatch_std=False,
+        octaves=octaves,
+    )  # fmt: skip
+
+
+SIZES = [((4, 6, 8, 10), 1), ((4, 6, 8), 2), ((4, 6), 3)]
+"""Widths and octaves that end at the same coarse grid."""
 
 
 def perturb(networks):
@@ -22,9 +28,10 @@ def perturb(networks):
                 parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
+@pytest.mark.parametrize(("widths", "octaves"), SIZES)
 @pytest.mark.parametrize("labels", [0, 1, 4])
-def test_the_generator_emits_the_image_and_a_channel_a_label(labels):
-    networks = make(labels)
+def test_the_generator_emits_the_image_and_a_channel_a_label(labels, widths, octaves):
+    networks = make(labels, widths=widths, octaves=octaves)
     out = networks.generator(torch.zeros(1, LATENT))
     assert out.shape == (1, 1 + labels, *SHAPE)
     assert networks.discriminator(out[:, :1]).shape == (1,)
@@ -61,8 +68,11 @@ def test_a_batch_gives_what_its_members_give_one_by_one(generator):
             assert not torch.allclose(together[0], together[1], rtol=1e-3), name
 
 
-def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(generator):
-    networks = make()
+@pytest.mark.parametrize(("widths", "octaves"), SIZES)
+def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(
+    widths, octaves, generator
+):
+    networks = make(widths=widths, octaves=octaves)
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=generator)
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
@@ -125,3 +135,104 @@ def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
     for key, parameter in networks.discriminator.named_parameters():
         if key.endswith("weight"):
             assert parameter.grad.abs().max() > 0, key
+
+
+def test_two_thin_octaves_put_the_wide_stages_at_a_quarter():
+    networks = make(widths=(4, 6, 8), octaves=2)
+    features = networks.discriminator.features(torch.zeros(1, 1, *SHAPE))
+    assert [tuple(f.shape[2:]) for f in features] == [(4, 12, 8), (2, 6, 4), (1, 3, 2)]
+    assert (
+        networks.generator.octaves[0].thin.out_channels == 2 * networks.generator.thin.in_channels
+    )
+
+
+@pytest.mark.parametrize("octaves", [1, 2, 3])
+def test_a_trunk_without_thin_layers_reads_the_volume_of_the_last_thin_octave(octaves, generator):
+    torch.manual_seed(0)
+    trunk = Trunk(1, (4, 6), thin=0, blocks=1, octaves=octaves)
+    torch.manual_seed(0)
+    plain = Trunk(1, (4, 6), thin=0, blocks=1)
+    volume = torch.randn(2, 1, *SHAPE, generator=generator)
+    small = volume
+    for _ in range(octaves - 1):
+        small = halve(small)
+    assert all(torch.equal(a, b) for a, b in zip(trunk(volume), plain(small), strict=True))
+
+
+def test_halving_takes_means_of_eight_voxels(generator):
+    volume = torch.randn(1, 2, 4, 4, 4, generator=generator)
+    expected = volume[0, 1, 2:, :2, 2:].mean()
+    assert torch.allclose(halve(volume)[0, 1, 1, 0, 1], expected)
+
+
+@pytest.mark.parametrize(("widths", "octaves"), SIZES)
+@pytest.mark.parametrize("tile", [8, 24])
+def test_a_volume_made_in_tiles_is_the_volume_made_at_once(widths, octaves, tile):
+    networks = make(widths=widths, octaves=octaves)
+    perturb(networks)
+    latent = torch.randn(2, LATENT, generator=torch.Generator().manual_seed(1))
+
+    def draw(tile):
+        random = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            return networks.generator(latent, None, random, tile), random.get_state()
+
+    (whole, state), (tiled, same_state) = draw(0), draw(tile)
+    assert whole.std() > 0.1
+    assert torch.allclose(whole, tiled, atol=1e-5)
+    assert torch.equal(state, same_state)
+
+
+def test_a_tile_computes_no_more_than_itself_and_its_halo():
+    networks = make()
+    sizes = []
+    networks.generator.thin.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2:].numel()))
+    networks.generator(torch.zeros(1, LATENT), tile=8)
+    assert max(sizes) <= (8 + 2 * 4) ** 3
+
+
+@pytest.mark.parametrize(("widths", "octaves"), SIZES)
+def test_activations_computed_twice_give_the_same_gradients(widths, octaves, generator):
+    networks = make(widths=widths, octaves=octaves)
+    perturb(networks)
+    latent = torch.randn(2, LATENT, generator=generator)
+    volume = torch.randn(2, 1, *SHAPE, generator=generator)
+
+    def gradients(on):
+        checkpoint_activations(networks.modules().values(), on)
+        random = torch.Generator().manual_seed(3)
+        fake = networks.generator(latent, None, random)
+        recon = networks.generator(networks.encoder(volume))
+        loss = networks.discriminator(fake[:, :1]).sum() + recon.square().mean()
+        real = volume.clone().requires_grad_(True)
+        penalty = gradient_penalty(
+            probe(networks.discriminator.judge(real), [1.0, 1.0, 1.0], random), real
+        )
+        for module in networks.modules().values():
+            module.zero_grad()
+        (loss + penalty).backward()
+        return [
+            (key, p.grad.clone())
+            for m in networks.modules().values()
+            for key, p in m.named_parameters()
+            if p.grad is not None
+        ]
+
+    kept, twice = gradients(False), gradients(True)
+    for (key, one), (same, other) in zip(kept, twice, strict=True):
+        assert key == same
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6 * one.abs().max()), key
+
+
+def test_activations_computed_twice_are_not_kept():
+    networks = make()
+    kept = {}
+    for on in (False, True):
+        checkpoint_activations(networks.modules().values(), on)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        ):
+            networks.generator(torch.zeros(1, LATENT))
+        kept[on] = sum(sizes)
+    assert kept[True] < kept[False] / 2

@@ -3,6 +3,8 @@ import torch
 
 from medgan.data.loaders import Batch
 from medgan.losses import OBJECTIVES
+from medgan.training import steps
+from medgan.training.state import TrainingState
 from medgan.training.steps import (
     average_step,
     discriminator_step,
@@ -185,3 +187,89 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
         seen.clear()
         discriminator_step(state, real, config)
         assert torch.equal(seen[0], real.volume) == (state.augment == 0.0)
+
+
+def without_chance() -> TrainingState:
+    """A training whose fakes do not depend on what is drawn."""
+    state = fresh_state(patches=0)
+    generator = state.networks.generator
+    with torch.no_grad():
+        for linear in (generator.shape_basis, *generator.scales):
+            linear.weight.zero_()
+        for noise in generator.noises:
+            noise.strength.zero_()
+        for parameter in state.networks.discriminator.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=state.random), alpha=0.05)
+    return state
+
+
+def test_a_batch_in_parts_moves_the_discriminators_as_the_whole_batch_does():
+    shown = batch([True, False, True, True])
+    moved = []
+    for micro_batch in (0, 1, 2):
+        state = without_chance()
+        sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
+        figures = discriminator_step(state, shown, CONFIG.train.model_copy(update=sizes))
+        gradients = [p.grad for p in state.networks.discriminator.parameters()]
+        gradients += [p.grad for p in state.pair_discriminator.parameters()]
+        moved.append((figures, gradients))
+    whole_figures, whole = moved[0]
+    assert {"pair/r1", "critic/r2", "critic/gap"} <= whole_figures.keys()
+    for figures, gradients in moved[1:]:
+        assert figures.keys() == whole_figures.keys()
+        for name, value in whole_figures.items():
+            assert torch.allclose(figures[name], value, rtol=1e-4, atol=1e-6), name
+        for part, one in zip(gradients, whole, strict=True):
+            assert torch.allclose(part, one, rtol=1e-3, atol=1e-5 * one.abs().max())
+
+
+def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(monkeypatch):
+    shown = batch([True, True, False, True])
+    moved = []
+    for micro_batch in (0, 1, 2):
+        state = without_chance()
+        monkeypatch.setattr(state, "draw_latents", lambda count: torch.ones(count, 8))
+        spoiled = shown.volume.flip(2)
+        monkeypatch.setattr(steps, "corrupt", lambda volume, drawn, spoiled=spoiled: spoiled)
+        sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
+        figures = generator_step(state, shown, CONFIG.train.model_copy(update=sizes))
+        modules = state.networks.generator, state.networks.encoder
+        gradients = [
+            p.grad
+            for m in modules
+            for name, p in m.named_parameters()
+            if not name.startswith("noises")  # these depend on the noise that was drawn
+        ]
+        moved.append((figures, gradients))
+    whole_figures, whole = moved[0]
+    assert {"generator/reconstruction", "generator/latent"} <= whole_figures.keys()
+    for figures, gradients in moved[1:]:
+        assert figures.keys() == whole_figures.keys()
+        for name, value in whole_figures.items():
+            assert torch.allclose(figures[name], value, rtol=1e-4, atol=1e-6), name
+        for part, one in zip(gradients, whole, strict=True):
+            assert torch.allclose(part, one, rtol=1e-3, atol=1e-5 * one.abs().max())
+
+
+@pytest.mark.parametrize("settings", [{"micro_batch": 1}, {"checkpoint_activations": True}])
+def test_settings_that_save_memory_train_both_networks_and_labels(settings):
+    state = fresh_state(widths=(16, 16), octaves=2)
+    config = CONFIG.train.model_copy(update={"encoder_every": 1, **settings})
+    before = [weights(m) for m in state.networks.modules().values()]
+    figures = discriminator_step(state, batch([True, False]), config)
+    figures |= generator_step(state, batch([True, False]), config)
+    assert all(bool(torch.isfinite(value)) for value in figures.values())
+    after = [weights(m) for m in state.networks.modules().values()]
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_activations_computed_twice_move_every_weight_to_the_same_place():
+    ends = []
+    for on in (False, True):
+        state = fresh_state()
+        config = CONFIG.train.model_copy(update={"precision": "fp32", "checkpoint_activations": on})
+        for _ in range(2):
+            discriminator_step(state, batch([True, True]), config)
+            generator_step(state, batch([True, True]), config)
+        ends.append(weights(state.networks.generator))
+    assert torch.allclose(*ends, atol=1e-5)

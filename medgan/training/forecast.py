@@ -1,0 +1,216 @@
+"""What a training will take, before it begins: parameters, memory and time."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+
+from medgan.config import Config, Preprocessing, TrainConfig
+from medgan.data.codes import channels
+from medgan.data.loaders import Batch
+from medgan.training.memory import StepMemory, free_memory, gigabytes, predict_memory
+from medgan.training.session import choose_device
+from medgan.training.state import TrainingState
+from medgan.training.steps import average_step, discriminator_step, generator_step
+
+_SHORT = 5.0
+"""Steps of less than these seconds are timed once more: the first one also loads libraries."""
+_LONG = 20.0
+"""Where one step of each kind takes more than these seconds, twice the size is not timed any more
+but estimated: it has eight times the voxels."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a training will take.
+
+    Attributes:
+        preprocessing: grid and labels.
+        device: where it would run.
+        parameters: of each network.
+        batch: volumes a step.
+        memory: of a step at full size.
+        free: bytes that are free on the device; None where that cannot be found out.
+        volumes: how many real volumes are seen.
+        minutes: limit of the whole training; 0 for none.
+        seconds_per_1000: volumes; None where that was not timed.
+        estimated: whether the time was scaled from smaller volumes.
+    """
+
+    preprocessing: Preprocessing
+    device: str
+    parameters: dict[str, int]
+    batch: int
+    memory: StepMemory
+    free: int | None
+    volumes: int
+    minutes: float
+    seconds_per_1000: float | None = None
+    estimated: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has the memory, as far as that is known."""
+        return self.free is None or self.memory.peak <= self.free
+
+    @property
+    def seconds(self) -> float | None:
+        """The whole training, without reading scans, pictures and checkpoints."""
+        if self.seconds_per_1000 is None:
+            return None
+        needed = self.volumes * self.seconds_per_1000 / 1000
+        return min(needed, 60 * self.minutes) if self.minutes else needed
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, bytes and seconds as numbers."""
+        memory = asdict(self.memory) | {"peak": self.memory.peak, "free": self.free}
+        return asdict(self) | {
+            "preprocessing": self.preprocessing.model_dump(mode="json"), "memory": memory,
+            "fits": self.fits, "seconds": self.seconds,
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """The same as text."""
+        grid = self.preprocessing
+        total = sum(self.parameters.values())
+        free = "" if self.free is None else f", {gigabytes(self.free)} free"
+        free += "" if self.fits else ": does not fit"
+        lines = [
+            f"grid        {_times(grid.shape)} voxels of {_times(grid.spacing)} mm; labels: "
+            f"{', '.join(map(str, grid.labels)) or 'none'}",
+            *(f"parameters  {count:>12,}  {name}" for name, count in self.parameters.items()),
+            f"parameters  {total:>12,}  in all",
+            f"memory      {gigabytes(self.memory.peak)} at batch {self.batch}; {self.device}{free}",
+            f"            discriminator's step {gigabytes(self.memory.discriminator)}, generator's "
+            f"{gigabytes(self.memory.generator)}, of which {gigabytes(self.memory.resident)} stays",
+        ]
+        if self.seconds is not None and self.seconds_per_1000 is not None:
+            how = ", estimated from smaller ones" if self.estimated else ""
+            limited = ", the limit of train.minutes at most" if self.minutes else ""
+            lines += [
+                f"time        {_clock(self.seconds_per_1000)} per 1000 volumes{how}",
+                f"            {_clock(self.seconds)} for {self.volumes:,}{limited}",
+            ]
+        return lines
+
+
+def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
+    """Predicts the memory of a training and times a few of its steps on random volumes.
+
+    Steps are timed if they fit into memory; where that would take minutes, at smaller sizes.
+
+    Args:
+        config: of the training.
+        preprocessing: grid and labels.
+
+    Raises:
+        EnvironmentFailure: E_DEVICE.
+    """
+    device = choose_device(config.train.device)
+    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    networks = dict(state.networks.modules())
+    if state.pair_discriminator is not None:
+        networks["pair discriminator"] = state.pair_discriminator
+    parameters = {
+        name: sum(p.numel() for p in module.parameters()) for name, module in networks.items()
+    }
+    found = Forecast(
+        preprocessing, device.type, parameters, config.train.batch,
+        predict_memory(state, preprocessing, config.train), free_memory(device),
+        config.train.volumes, config.train.minutes,
+    )  # fmt: skip
+    if not found.fits:
+        return found
+    del state
+    pace = _pace(config, preprocessing, device)
+    step = pace.step(config.train.penalty_every, config.train.encoder_every)
+    seconds = 1000 / config.train.batch * step
+    return replace(found, seconds_per_1000=seconds, estimated=pace.estimated)
+
+
+class _Pace(NamedTuple):
+    """Seconds of each kind of step.
+
+    Attributes:
+        penalised, plain: of the discriminator.
+        encoding, bare: of the generator.
+        estimated: whether they were scaled from volumes of half the size.
+    """
+
+    penalised: float
+    plain: float
+    encoding: float
+    bare: float
+    estimated: bool = False
+
+    def step(self, penalty_every: int, encoder_every: int) -> float:
+        """Mean seconds of a whole step, each kind as often as it comes."""
+        critic = (self.penalised + (penalty_every - 1) * self.plain) / penalty_every
+        return critic + (self.encoding + (encoder_every - 1) * self.bare) / encoder_every
+
+    def of_twice_the_size(self) -> "_Pace":
+        times = (8 * seconds for seconds in self[:4])
+        return _Pace(*times, estimated=True)
+
+
+def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
+    """Times steps at sizes that double up to the full one, as long as that takes no minutes."""
+    divisor, halvings = 2**config.model.halvings, 0
+    while all(n % (divisor << (halvings + 1)) == 0 for n in preprocessing.shape):
+        halvings += 1
+    pace = None
+    for times in range(halvings, -1, -1):
+        if pace is not None and sum(pace[:4]) > _LONG:
+            pace = pace.of_twice_the_size()
+            continue
+        x, y, z = (n >> times for n in preprocessing.shape)
+        # Not checked: a size of 8 is none that could be configured, but good enough to be timed.
+        smaller = preprocessing.model_copy(update={"shape": (x, y, z)})
+        pace = _timed_steps(config, smaller, device)
+    assert pace is not None
+    return pace
+
+
+def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
+    """Times one step of each kind on random volumes."""
+    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    count, shape = config.train.batch, preprocessing.shape
+    volumes = torch.rand(count, 1 + channels(preprocessing.labels), *shape) * 2 - 1
+    labelled = torch.ones(count, dtype=torch.bool)
+    condition = torch.zeros(count, sum(state.condition_widths))
+    batch = Batch(volumes[:, :1], volumes[:, 1:], labelled, condition).to(device)
+    settings = config.train.model_copy(update={"penalty_every": 2, "encoder_every": 2})
+
+    def timed(step: Callable[..., object], seen: int) -> float:
+        seconds = 0.0
+        for _ in range(2):
+            state.volumes_seen = seen
+            started = time.perf_counter()
+            step(state, batch, settings)
+            if state.device.type == "cuda":
+                torch.cuda.synchronize(state.device)
+            seconds = time.perf_counter() - started
+            if seconds > _SHORT:
+                break
+        return seconds
+
+    def generator(state: TrainingState, batch: Batch, config: TrainConfig) -> None:
+        generator_step(state, batch, config)
+        average_step(state, config)
+
+    return _Pace(
+        penalised=timed(discriminator_step, 0), plain=timed(discriminator_step, count),
+        encoding=timed(generator, 0), bare=timed(generator, count),
+    )  # fmt: skip
+
+
+def _times(numbers: Sequence[int | float]) -> str:
+    return " x ".join(f"{n:g}" for n in numbers)
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

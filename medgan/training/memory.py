@@ -1,0 +1,179 @@
+"""How much memory a training step takes, found out without taking it."""
+
+import copy
+import os
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from medgan.config import Preprocessing, TrainConfig
+from medgan.data.codes import channels
+from medgan.data.loaders import Batch
+from medgan.errors import EnvironmentFailure
+from medgan.training.state import TrainingState
+from medgan.training.steps import average_step, discriminator_step, generator_step
+
+_BYTES_A_VOXEL = 4096
+"""More than a step takes for each voxel of a batch with networks of usual widths (32 x 48 x 32
+with labels takes 900): where even that is free, nothing has to be predicted."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a training takes at full size, all labelled, with penalties and encoder.
+
+    Attributes:
+        resident: weights, averages, gradients, moments and two batches.
+        discriminator, generator: the most during a step, the resident ones counted.
+    """
+
+    resident: int
+    discriminator: int
+    generator: int
+
+    @property
+    def peak(self) -> int:
+        """The most of all."""
+        return max(self.discriminator, self.generator)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of all tensors that are alive, now and at the most.
+
+    Each operation's outputs are counted once a storage and forgotten when the storage is
+    freed: views, saved activations and gradients count as an allocator would count them, but
+    not what a kernel takes for itself.
+
+    Attributes:
+        now, peak: in bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def add(self, tensors: Iterable[object]) -> None:
+        """Counts tensors that were made outside."""
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._sizes:
+                self._sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._forget, storage._cdata).atexit = False
+        self.peak = max(self.peak, self.now)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1  # "is this loss finite", "is anything labelled": tensors without values
+        if func is torch.ops.aten.index.Tensor and args[1][0].dtype == torch.bool:
+            out = args[0].clone()  # every scan is labelled
+        else:
+            out = func(*args, **(kwargs or {}))
+        self.add(tree_leaves(out))
+        return out
+
+
+def predict_memory(
+    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig
+) -> StepMemory:
+    """Runs the real steps on tensors without content and counts what would be alive.
+
+    Neither what kernels take for themselves is in it (workspaces, reordered weights) nor the
+    process itself and its libraries.
+
+    Args:
+        state: of the training; it is not changed.
+        preprocessing: its grid and labels.
+        config: its settings; the steps that take most are assumed.
+    """
+    config = config.model_copy(update={"penalty_every": 1, "encoder_every": 1})
+    fake, live = FakeTensorMode(), LiveBytes()
+    with FakeCopyMode(fake):
+        state = copy.deepcopy(state, {id(state.random): torch.Generator().manual_seed(0)})
+    state.device = torch.device("cpu")
+    shape, count = preprocessing.shape, config.batch
+    with fake, live:
+        for optimizer in (state.critic_optimizer, state.generator_optimizer):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+            live.add(parameters)
+        live.add(p for module in state.average.modules().values() for p in module.parameters())
+        batches = [
+            Batch(
+                torch.zeros(count, 1, *shape),
+                torch.zeros(count, channels(preprocessing.labels), *shape),
+                torch.ones(count, dtype=torch.bool),
+                torch.zeros(count, sum(state.condition_widths)),
+            )
+            for _ in range(2)
+        ]
+        resident = live.peak = live.now
+        discriminator_step(state, batches[0], config)
+        discriminator, live.peak = live.peak, live.now
+        generator_step(state, batches[1], config)
+        average_step(state, config)
+    return StepMemory(resident, discriminator, live.peak)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a training may still take, or None where that cannot be found out."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = []
+    with suppress(OSError, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+    with suppress(OSError, ValueError):  # a container's limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{part}").read_text() for part in ("max", "current"))
+        found.append(int(limit) - int(used))
+    with suppress(OSError, ValueError, AttributeError):
+        if not found:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(found, default=None)
+
+
+def refuse_what_cannot_fit(
+    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig
+) -> None:
+    """Stops a training that would run out of memory before it begins.
+
+    Raises:
+        EnvironmentFailure: E_MEMORY, with what is needed and what is free.
+    """
+    free = free_memory(state.device)
+    x, y, z = preprocessing.shape
+    if free is None or _BYTES_A_VOXEL * config.batch * x * y * z < free:
+        return
+    refuse(predict_memory(state, preprocessing, config), free)
+
+
+def refuse(needed: StepMemory, free: int | None) -> None:
+    """Raises E_MEMORY where more is needed than is free."""
+    if free is not None and needed.peak > free:
+        raise EnvironmentFailure(
+            "E_MEMORY", "train", f"a step takes {gigabytes(needed.peak)} of {gigabytes(free)} free",
+            "set train.micro_batch=1 or train.checkpoint_activations=true, model.octaves=2, fewer "
+            "model.thin or model.blocks, or a smaller train.batch or data.shape",
+        )  # fmt: skip
+
+
+def gigabytes(count: int) -> str:
+    """Bytes as text."""
+    return f"{count / 2**30:.2f} GiB"

@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from medgan.config import Preprocessing
+from medgan.errors import EnvironmentFailure
+from medgan.models.blocks import convolution
+from medgan.training import memory
+from medgan.training.memory import (
+    LiveBytes,
+    StepMemory,
+    free_memory,
+    predict_memory,
+    refuse,
+    refuse_what_cannot_fit,
+)
+from medgan.training.state import TrainingState
+from medgan.training.steps import discriminator_step, generator_step
+from tests.builders import CONFIG, GRID, fresh_state
+from tests.training.test_steps import batch
+
+LARGE = Preprocessing(spacing=(1, 1, 1), shape=(64, 64, 64))
+MOST = {"penalty_every": 1, "encoder_every": 1}
+
+
+def test_live_bytes_count_a_storage_once_until_it_is_freed():
+    with LiveBytes() as live:
+        a = torch.zeros(1000)
+        assert live.now == 4000
+        b = a[:10].view(2, 5)
+        assert live.now == 4000
+        c = a + 1
+        assert live.now == 8000
+        del c
+        assert live.now == 4000
+        del a
+        assert live.now == 4000  # its view still lives
+        del b
+    assert (live.now, live.peak) == (0, 8000)
+
+
+def test_live_bytes_see_what_a_backward_pass_keeps_and_frees():
+    layer = convolution(1, 4)
+    with LiveBytes() as live:
+        x = torch.zeros(1, 1, 8, 8, 8)
+        out = layer(x).relu().square().sum()
+        kept = 4 * 8**3 * 4  # what relu gave; before it, nothing asks for the convolution's own
+        assert 2048 + kept <= live.now < 2048 + 2 * kept
+        out.backward()
+        assert live.now < 2048 + kept
+
+
+@pytest.mark.parametrize("micro_batch", [0, 1])
+def test_the_prediction_is_what_real_steps_keep_alive(micro_batch):
+    config = CONFIG.train.model_copy(update={**MOST, "micro_batch": micro_batch})
+    predicted = predict_memory(fresh_state(), GRID, config)
+    state = fresh_state()
+    for _ in range(2):  # the first step makes the moments
+        real = LiveBytes()
+        batches = [batch([True, True]) for _ in range(2)]
+        with real:
+            modules = [*state.networks.modules().values(), state.pair_discriminator]
+            modules += state.average.modules().values()
+            real.add(p for m in modules for p in m.parameters())
+            real.add(p.grad for m in modules for p in m.parameters())
+            for optimizer in (state.critic_optimizer, state.generator_optimizer):
+                real.add(v for values in optimizer.state.values() for v in values.values())
+            real.add(tensor for one in batches for tensor in one)
+            discriminator_step(state, batches[0], config)
+            discriminator, real.peak = real.peak, real.now
+            generator_step(state, batches[1], config)
+    assert predicted.discriminator == pytest.approx(discriminator, rel=0.02)
+    assert predicted.generator == pytest.approx(real.peak, rel=0.02)
+
+
+def test_predicting_changes_nothing():
+    state, untouched = fresh_state(), fresh_state()
+    predict_memory(state, GRID, CONFIG.train)
+    before, after = untouched.tensors(), state.tensors()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert before["networks.generator.basis"].device == torch.device("cpu")
+
+
+def test_activations_grow_with_the_voxels_and_shrink_with_parts_and_with_computing_twice():
+    def predict(**settings) -> StepMemory:
+        config = CONFIG.train.model_copy(update={"batch": 4, **settings})
+        state = TrainingState.fresh(LARGE, CONFIG.model, config, torch.device("cpu"))
+        return predict_memory(state, LARGE, config)
+
+    whole, parts = predict(), predict(micro_batch=1)
+    twice, double = predict(checkpoint_activations=True), predict(batch=8)
+    assert parts.peak < 0.4 * whole.peak
+    assert twice.generator < 0.8 * whole.generator
+    assert twice.discriminator == whole.discriminator
+    assert double.peak - double.resident == pytest.approx(2 * (whole.peak - whole.resident), 0.1)
+
+
+def test_a_training_that_cannot_fit_is_refused_with_what_would_help(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**20)
+    with pytest.raises(EnvironmentFailure) as caught:
+        refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
+    assert caught.value.code == "E_MEMORY"
+    for setting in ("train.micro_batch", "train.checkpoint_activations", "model.octaves"):
+        assert setting in caught.value.remedy
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**50)
+    refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
+    monkeypatch.setattr(memory, "free_memory", lambda device: None)
+    refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
+
+
+def test_exactly_enough_memory_is_enough():
+    refuse(StepMemory(1, 2, 3), 3)
+    with pytest.raises(EnvironmentFailure):
+        refuse(StepMemory(1, 2, 3), 2)
+
+
+def test_free_memory_is_less_than_all_there_is():
+    free = free_memory(torch.device("cpu"))
+    assert free is not None
+    assert 2**20 < free < 2**50
