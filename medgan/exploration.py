@@ -16,7 +16,7 @@ from medgan.data.manifest import Case, Refusal
 from medgan.errors import DataError
 from medgan.files import write_atomic
 from medgan.model import Edit, Latent, Model, Projection, Synthetic
-from medgan.pictures import Column, side_by_side
+from medgan.pictures import DIFFERENCE, Column, side_by_side
 from medgan.synthetic import MARK, save_synthetic
 from medgan.volume import Volume
 
@@ -228,7 +228,7 @@ def _draw_projection(path: Path, case: Case, found: Projection) -> None:
         Column("scan\n", scan.data, low, high),
         Column(f"encoder\n{shares[0]}", start, low, high),
         Column(f"projection\n{shares[1]}", recon, low, high),
-        Column("residual\n0 to 30%", residual, 0.0, 0.3 * (high - low), "inferno"),
+        Column("residual\nup to 30% of the greys", residual, 0.0, 0.3 * (high - low), "inferno"),
     ]
     side_by_side(path, columns, scan.spacing, "SYNTHETIC reconstructions of one scan")
 
@@ -248,8 +248,8 @@ def _draw_edit(path: Path, scan: Volume, edit: Edit, changes: Mapping[str, Value
         Column(f"scan\n{was}", before.data, low, high),
         Column(f"edited\n{asked}", after, low, high),
         Column(
-            f"difference\n±{limit:.0%}", difference, -limit * (high - low), limit * (high - low),
-            "RdBu_r",
+            f"blue darker, red brighter\nby up to {limit:.0%} of the greys", difference,
+            -limit * (high - low), limit * (high - low), DIFFERENCE,
         ),
         Column(f"generated alone\n{asked}", generated, low, high),
     ]  # fmt: skip
@@ -261,11 +261,11 @@ def _draw_strip(path: Path, frames: Sequence[Synthetic], names: tuple[str, str])
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN)).round().astype(int)
     low = min(float(frame.image.data.min()) for frame in frames)
     high = max(_grey(frame.image)[1] for frame in frames)
-    columns = [
-        Column(_frame_name(frames[i], len(frames)), frames[i].image.data, low, high,
-               label=frames[i].label.data if frames[i].label else None)  # pyright: ignore
-        for i in chosen
-    ]  # fmt: skip
+    columns = []
+    for frame in (frames[i] for i in chosen):
+        label = frame.label.data if frame.label else None
+        name = _frame_name(frame, len(frames))
+        columns.append(Column(name, frame.image.data, low, high, label=label))
     title = f"SYNTHETIC, from {names[0]} to {names[1]}"
     side_by_side(path, columns, frames[0].image.spacing, title)
 

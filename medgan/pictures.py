@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 _SMOOTH = "bilinear"
@@ -15,6 +16,8 @@ PLANES = ("sagittal", "coronal", "axial")
 LABEL_COLOURS = ("#4cc9f0", "#f9c74f", "#f94144", "#90be6d", "#b388eb", "#ff8fab")
 _LEFT = ("A", "R", "R")
 """What lies on the left of each plane's slices: anterior, the patient's right."""
+DIFFERENCE = ("#7fd4ff", "#2b6fb3", "#000000", "#b8432f", "#ffc46b")
+"""From lower over no difference, black as the background of a scan, to higher."""
 _INK, _PAPER = "#e8e8e8", "#111111"
 
 
@@ -78,7 +81,7 @@ class Column(NamedTuple):
         name: above it, in one or two lines.
         data: shape (X, Y, Z), RAS+.
         low, high: intensities that are darkest and brightest.
-        colours: matplotlib's name of the scale.
+        colours: matplotlib's name of the scale, or `DIFFERENCE`.
         label: label map to outline.
     """
 
@@ -86,7 +89,7 @@ class Column(NamedTuple):
     data: np.ndarray
     low: float
     high: float
-    colours: str = "gray"
+    colours: str | tuple[str, ...] = "gray"
     label: np.ndarray | None = None
 
 
@@ -212,16 +215,15 @@ def draw_slice(
     low: float = -1.0,
     high: float = 1.0,
     label: np.ndarray | None = None,
-    colours: str = "gray",
+    colours: str | tuple[str, ...] = "gray",
     aspect: float = 1.0,
     interpolation: str = "nearest",
 ) -> None:
     """Draws one slice, the middle one unless told, with the outlines of its labels."""
     at = data.shape[axis] // 2 if position is None else position
     slices = plane(data, axis, at)
-    axes.imshow(
-        slices, cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation=interpolation
-    )
+    scale = colours if isinstance(colours, str) else _scale(colours)
+    axes.imshow(slices, cmap=scale, vmin=low, vmax=high, aspect=aspect, interpolation=interpolation)
     if label is None:
         return
     for value in (int(v) for v in np.unique(label) if v > 0):
@@ -229,6 +231,12 @@ def draw_slice(
         if mask.any():
             colour = LABEL_COLOURS[(value - 1) % len(LABEL_COLOURS)]
             axes.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
+
+
+def _scale(colours: tuple[str, ...]) -> "Colormap":
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("medgan", colours)
 
 
 def _aspect(axis: int, spacing: tuple[float, float, float]) -> float:

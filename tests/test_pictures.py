@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from scipy import ndimage
 
-from medgan.pictures import LABEL_COLOURS, curves, plane, sample_grid, score_panel
+from medgan.pictures import (
+    DIFFERENCE,
+    LABEL_COLOURS,
+    Column,
+    curves,
+    plane,
+    sample_grid,
+    score_panel,
+    side_by_side,
+)
 
 SHAPE = (10, 14, 12)
 LEFT, RIGHT = 0, SHAPE[0] - 1
@@ -132,6 +142,36 @@ def test_a_slices_proportions_are_those_of_the_body(tmp_path):
     top_left = pixels[30 : pixels.shape[0] // 3, 100 : 100 + (pixels.shape[1] - 100) // 3] > 0.98
     height, width = np.ptp(np.nonzero(top_left)[0]) + 1, np.ptp(np.nonzero(top_left)[1]) + 1
     assert height == pytest.approx(width, rel=0.1)
+
+
+def test_columns_side_by_side_share_slices_and_keep_the_bodys_proportions(tmp_path):
+    """A cube in mm is a square in each plane of each column, whatever the voxel size."""
+    scan = np.full((20, 24, 8), -1.0, dtype=np.float32)
+    scan[6:14, 8:16, 3:5] = 1
+    path = tmp_path / "columns.png"
+    columns = [Column(f"{n}", scan, -1.0, 1.0) for n in range(3)]
+    side_by_side(path, columns, (1.0, 1.0, 4.0), at=(7, 9, 3))
+    parts, _ = ndimage.label(imread(path)[..., 0] > 0.5)
+    squares = [box for box in ndimage.find_objects(parts) if box[0].stop - box[0].start > 30]
+    assert len(squares) == 9
+    for down, across in squares:
+        assert down.stop - down.start == pytest.approx(across.stop - across.start, rel=0.12)
+    side_by_side(path, columns, (1.0, 1.0, 4.0), at=(0, 0, 0))
+    assert white(path) < 2000
+
+
+def test_a_difference_is_black_where_there_is_none_and_coloured_by_its_sign(tmp_path):
+    shares = {}
+    for name, value in (("none", 0.0), ("lower", -0.2), ("higher", 0.2)):
+        path = tmp_path / f"{name}.png"
+        data = np.full(SHAPE, value, dtype=np.float32)
+        side_by_side(path, [Column(name, data, -0.2, 0.2, DIFFERENCE)], (1.0, 1.0, 1.0))
+        shares[name] = [coloured(path, DIFFERENCE[end]) for end in (0, -1)]
+    assert shares["none"] == [0, 0]
+    assert shares["lower"][0] > 1000
+    assert shares["lower"][1] == 0
+    assert shares["higher"][1] > 1000
+    assert shares["higher"][0] == 0
 
 
 def test_curves_are_drawn_for_figures_that_some_or_no_rows_have(tmp_path):
