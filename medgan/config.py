@@ -142,7 +142,7 @@ class TrainConfig(Section):
 
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
-    batch: int = Field(8, gt=1, description="volumes a step")
+    batch: int = Field(4, gt=1, description="volumes a step")
     micro_batch: int = Field(
         0,
         ge=0,
@@ -159,7 +159,7 @@ class TrainConfig(Section):
         0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
     )
     warmup: int = Field(
-        800,
+        400,
         ge=0,
         description="volumes over which the learning rate rises; gamma is doubled twice as long",
     )

@@ -43,9 +43,10 @@ def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training
     out = training()
     losses = [row for row in rows(out) if "critic/loss" in row]
     assert [row["volumes_seen"] for row in losses] == list(range(2, 17, 2))
-    assert {"critic/gap", "pair/loss", "generator/reconstruction", "time/loading_share"} <= set(
-        losses[0]
-    )
+    assert {"critic/gap", "pair/loss", "generator/reconstruction", "time/loading_share"} <= {
+        *losses[0],
+        *losses[1],  # the encoder takes part in every second step
+    }
     looks = [row for row in rows(out) if "samples/kernel_distance" in row]
     assert [row["volumes_seen"] for row in looks] == [8, 16]
     assert {"samples/diversity", "samples/label_1_volume"} <= set(looks[0])
@@ -110,7 +111,7 @@ def test_a_training_that_explodes_once_goes_back_and_finishes(
     steps = [row for row in rows(out) if "critic/loss" in row]
     assert [row["volumes_seen"] for row in steps] == list(range(2, 27, 2))
     assert [row["train/rollbacks"] for row in steps] == [0] * 2 + [1] * 11
-    assert max(row["generator/reconstruction"] for row in steps) < 2
+    assert max(row.get("generator/reconstruction", 0) for row in steps) < 2
     facts = json.loads((out / "model" / "config.json").read_text())["facts"]
     assert facts["rollbacks"] == 1
     assert facts["reconstruction"] < 2
