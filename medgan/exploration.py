@@ -15,8 +15,9 @@ from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.manifest import Case, Refusal
 from medgan.errors import DataError
 from medgan.files import write_atomic
-from medgan.model import Edit, Latent, Model, Projection, Synthetic
+from medgan.model import Model
 from medgan.pictures import DIFFERENCE, Column, side_by_side
+from medgan.results import Edit, Latent, Projection, Synthetic
 from medgan.synthetic import MARK, save_synthetic
 from medgan.volume import Volume
 

@@ -26,7 +26,7 @@ from medgan.progress import counting
 from medgan.run import MANIFEST, Run, facts, open_mlflow
 
 if TYPE_CHECKING:
-    from medgan.model import Latent
+    from medgan.results import Latent
     from medgan.training.forecast import Forecast
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ import numpy as np
 from medgan.data.conditions import Value, check
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.files import write_atomic
-from medgan.model import Model, Synthetic
+from medgan.model import Model
+from medgan.results import Synthetic
 from medgan.volume import Volume
 
 MARK = "SYNTHETIC (medgan), not a patient"

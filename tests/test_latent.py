@@ -14,9 +14,10 @@ from medgan.config import Condition, ModelConfig, Preprocessing
 from medgan.data.codes import channels
 from medgan.data.conditions import width
 from medgan.errors import ConfigError
-from medgan.model import Latent, Model
+from medgan.model import Model
 from medgan.models.networks import Networks
 from medgan.pipeline import run_pipeline
+from medgan.results import Latent
 from medgan.volume import Volume
 from tests.builders import ball, write_folder
 

@@ -1,0 +1,171 @@
+"""The model folder: tensors, JSON and a card, vouched for by hashes; nothing in it is code."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from medgan.card import card_text
+from medgan.config import ModelConfig, Preprocessing
+from medgan.data.codes import channels
+from medgan.data.conditions import width
+from medgan.errors import ModelError
+from medgan.files import write_together
+from medgan.models.networks import Networks
+from medgan.scoring.calibration import Calibration, MapStatistics
+from medgan.version import __version__
+
+FORMAT = 1
+WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
+CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All of a model that a folder holds; what each part is, `Model` says."""
+
+    networks: Networks
+    preprocessing: Preprocessing
+    sizes: ModelConfig
+    facts: dict[str, Any]
+    calibration: Calibration | None
+    label_offset: float
+
+
+def write_model(folder: Path, stored: Stored) -> None:
+    """Writes a model folder; `config.json` comes last and holds the hashes of the rest.
+
+    Args:
+        folder: made if missing; files of an older model in it are replaced.
+        stored: what to write.
+
+    Raises:
+        EnvironmentFailure: E_DISK; an older model stays as it was.
+    """
+    weights = {
+        f"{name}.{key}": value.cpu().contiguous()
+        for name, module in stored.networks.modules().items()
+        for key, value in module.state_dict().items()
+    }
+    files = {WEIGHTS: save_tensors(weights)}
+    if stored.calibration is not None:
+        values, maps = _calibration_to_files(stored.calibration)
+        files |= {CALIBRATION: _json(values), MAPS: save_tensors(maps)}
+    config = {
+        "format": FORMAT,
+        "medgan": __version__,
+        "preprocessing": stored.preprocessing.model_dump(),
+        "model": stored.sizes.model_dump(),
+        "label_offset": stored.label_offset,
+        "facts": stored.facts,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    files[CARD] = card_text(config, stored.calibration).encode()
+    files[CONFIG] = _json(config)
+    write_together({folder / name: data for name, data in files.items()})
+
+
+def read_model(folder: Path) -> Stored:
+    """Reads a model folder and checks every file against its hash.
+
+    Raises:
+        ModelError: E_MODEL when it is none, is damaged or does not fit itself.
+    """
+    config = _read_config(folder)
+    try:
+        files = {name: _read(folder, name, sha) for name, sha in config["sha256"].items()}
+        preprocessing = Preprocessing.model_validate(config["preprocessing"])
+        sizes = ModelConfig.model_validate(config["model"])
+        calibration = None
+        if CALIBRATION in files:
+            calibration = _calibration_from_files(
+                json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
+            )
+        networks = _networks(preprocessing, sizes, load_tensors(files[WEIGHTS]))
+        facts, label_offset = dict(config["facts"]), float(config["label_offset"])
+    except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
+    return Stored(networks, preprocessing, sizes, facts, calibration, label_offset)
+
+
+def _networks(
+    preprocessing: Preprocessing, sizes: ModelConfig, weights: dict[str, Tensor]
+) -> Networks:
+    networks = Networks.build(
+        preprocessing.shape,
+        channels(preprocessing.labels),
+        **sizes.model_dump(),
+        condition=width(preprocessing.conditions),
+    )
+    for name, module in networks.modules().items():
+        prefix = f"{name}."
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        )
+    return networks
+
+
+def _calibration_to_files(
+    calibration: Calibration,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    values = {
+        "top": calibration.top,
+        "scans": len(calibration.scores),
+        "centres": calibration.centres,
+        "scales": calibration.scales,
+        "scores": list(calibration.scores),
+    }
+    maps = {}
+    for name, statistics in calibration.statistics.items():
+        maps[f"{name}.mean"] = statistics.mean.contiguous()
+        maps[f"{name}.spread"] = statistics.spread.contiguous()
+    return values, maps
+
+
+def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration:
+    statistics = {
+        name: MapStatistics(maps[f"{name}.mean"], maps[f"{name}.spread"])
+        for name in values["centres"]
+    }
+    return Calibration(
+        statistics, values["centres"], values["scales"], tuple(values["scores"]), values["top"]
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).is_file():
+        raise _unusable(folder, "no config.json in it")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        known = config["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _unusable(folder, "config.json is damaged") from None
+    if not known:
+        raise _unusable(folder, f"format {config['format']}, this medgan reads {FORMAT}")
+    return config
+
+
+def _read(folder: Path, name: str, sha256: str) -> bytes:
+    if Path(name).name != name:
+        raise _unusable(folder, "names a file outside itself")
+    try:
+        data = (folder / name).read_bytes()
+    except OSError:
+        raise _unusable(folder, f"{name} is missing") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _unusable(folder, f"{name} differs from its hash")
+    return data
+
+
+def _unusable(folder: Path, what: str) -> ModelError:
+    return ModelError("E_MODEL", str(folder), what, "give the folder that training wrote")
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, indent=1).encode()
