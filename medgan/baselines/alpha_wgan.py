@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.baselines.blocks import Growing, Shrinking, draw, frozen, move
+from medgan.baselines.blocks import Growing, Shrinking, draw, move
+from medgan.models.networks import frozen
 from medgan.randomness import seeded
 
 LATENT = 1000

@@ -1,8 +1,6 @@
 """What the adversarial baselines are built of, and how every baseline moves."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -146,15 +144,3 @@ def move(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-
-
-@contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
-    """No parameter of these modules collects a gradient inside."""
-    for module in modules:
-        module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.requires_grad_(True)

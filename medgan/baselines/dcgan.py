@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medgan.baselines.blocks import Growing, Shrinking, draw, frozen, move, normal_start
+from medgan.baselines.blocks import Growing, Shrinking, draw, move, normal_start
+from medgan.models.networks import frozen
 from medgan.randomness import seeded
 
 LATENT = 128

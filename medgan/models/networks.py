@@ -1,6 +1,7 @@
 """The three networks of a model, built from its configuration."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -84,3 +85,15 @@ def checkpoint_activations(modules: Iterable[nn.Module], on: bool) -> None:
         for part in module.modules():
             if isinstance(part, Generator | Trunk):
                 part.checkpointed = on
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """No parameter of these modules collects a gradient inside."""
+    for module in modules:
+        module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.requires_grad_(True)

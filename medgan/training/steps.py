@@ -1,7 +1,6 @@
 """One step of the discriminators, one of generator and encoder, one of the average."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from medgan.losses import (
     reconstruction_loss,
 )
 from medgan.models.discriminator import Discriminator
-from medgan.models.networks import checkpoint_activations
+from medgan.models.networks import checkpoint_activations, frozen
 from medgan.training.state import TrainingState
 
 Scalars = dict[str, Tensor]
@@ -60,7 +59,7 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
     networks = [state.networks.generator, state.networks.encoder, *critics]
     checkpoint_activations(networks, config.checkpoint_activations)
     state.generator_optimizer.zero_grad(set_to_none=True)
-    with frozen(critics):
+    with frozen(*critics):
         for part, latent in _parts(whole, latents, config):
             _descend(_realism_loss(state, part, latent, whole, encode, config, scalars))
     if encode:  # apart, so that its activations and those of the fakes never meet in memory
@@ -109,18 +108,6 @@ def gamma(state: TrainingState, config: TrainConfig) -> float:
 def autocast(state: TrainingState, config: TrainConfig) -> torch.autocast:
     """bf16 autocast on the training's device, or a context that does nothing."""
     return torch.autocast(state.device.type, torch.bfloat16, enabled=config.precision == "bf16")
-
-
-@contextmanager
-def frozen(modules: list[nn.Module]) -> Iterator[None]:
-    """No parameter of these modules collects a gradient inside."""
-    for module in modules:
-        module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.requires_grad_(True)
 
 
 def _drawn(state: TrainingState, batch: Batch, config: TrainConfig) -> tuple[Batch, Tensor]:
