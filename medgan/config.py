@@ -429,11 +429,14 @@ def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` laid over it, dictionaries key by key."""
+    """`base` with the values of `over` laid over it, dictionaries key by key.
+
+    An empty dictionary empties what it is laid over: `data.conditions={}` drops a preset's.
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
+        both = isinstance(old, dict) and isinstance(value, dict) and value
         merged[key] = merge(old, value) if both else value  # pyright: ignore[reportArgumentType]
     return merged
 

@@ -189,6 +189,12 @@ def test_merging_goes_key_by_key_and_leaves_its_arguments_alone():
     assert over == {"a": {"c": 3}, "d": 4, "f": {"g": 5}}
 
 
+def test_an_empty_dictionary_clears_what_a_preset_said():
+    preset = {"data": {"conditions": {"age": "continuous"}, "voxels": 5000}}
+    config = build(preset, ["data.conditions={}"])
+    assert (config.data.conditions, config.data.voxels) == ({}, 5000)
+
+
 @pytest.mark.parametrize("section", [Config(), DataConfig(), ModelConfig(), TrainConfig()])
 def test_settings_cannot_be_changed_once_built(section):
     name = next(iter(type(section).model_fields))

@@ -110,10 +110,14 @@ def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
         ConfigError: E_SPLITS.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise ConfigError("E_SPLITS", str(path), "cannot be read", "check the path") from None
+    try:
+        values = json.loads(text)
         folder = source.resolve() if source.is_dir() else source.resolve().parent
         return {split: list((values.get(folder.name) or values)[split]) for split in SPLITS}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             "E_SPLITS", path.name, "no lists train, calibration and test", "mend the file"
         ) from None
