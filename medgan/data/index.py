@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medgan.data.checks import Checked, check_image, check_label
-from medgan.data.layouts import Listed, inside, list_scans
+from medgan.data.layouts import Listed, inside, licence_of, list_scans
 from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import DataError
@@ -56,7 +56,7 @@ def index(
         except DataError as error:
             refusals.append(Refusal(name, error.code, error.what, error.remedy))
         progress(number + 1, len(listing))
-    return Manifest(tuple(cases), tuple(refusals)), key
+    return Manifest(tuple(cases), tuple(refusals), licence_of(source)), key
 
 
 def _examine(listed: Listed, case: str, subject: str) -> Case:

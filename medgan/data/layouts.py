@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ SUFFIXES = (".nii", ".nii.gz")
 LABEL_MARK = re.compile(r"[_-](label|labels|seg|dseg|mask)$")
 IMAGE_FOLDERS = ("images", "anat", "ses-")
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
+LICENCE_LENGTH = 80
+"""Enough for a name; what is longer is somebody's prose."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ def list_scans(source: Path, suffix: str = "") -> list[Listed]:
     if not listing:
         raise DataError("E_NO_SCANS", source.name, "no scan found", "check the folder")
     return listing
+
+
+def licence_of(source: Path) -> str:
+    """The licence that a Decathlon or BIDS folder names for itself, else nothing."""
+    folder = source if source.is_dir() else source.parent
+    for name, key in (("dataset.json", "licence"), ("dataset_description.json", "License")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            text = json.loads((folder / name).read_text(encoding="utf-8"))[key]
+            return " ".join(str(text).split())[:LICENCE_LENGTH]
+    return ""
 
 
 def stem(path: Path) -> str:

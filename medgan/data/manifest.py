@@ -55,10 +55,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All usable cases of a data set, and what was refused."""
+    """All usable cases of a data set, what was refused, and the licence it names."""
 
     cases: tuple[Case, ...]
     refusals: tuple[Refusal, ...] = ()
+    licence: str = ""
 
     @property
     def digest(self) -> str:
@@ -92,6 +93,7 @@ class Manifest:
             {
                 "cases": [asdict(c) for c in self.cases],
                 "refusals": [asdict(r) for r in self.refusals],
+                "licence": self.licence,
             },
             indent=1,
         )
@@ -107,7 +109,8 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             cases = tuple(Case(**_tuples(case)) for case in values["cases"])
-            return cls(cases, tuple(Refusal(**r) for r in values["refusals"]))
+            refusals = tuple(Refusal(**r) for r in values["refusals"])
+            return cls(cases, refusals, str(values.get("licence", "")))
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(
                 "E_MANIFEST", path.name, "cannot be read", "run medgan check again"

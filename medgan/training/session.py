@@ -107,6 +107,7 @@ def train_model(
         "volumes_seen": state.volumes_seen,
         **course,
         "data_digest": manifest.digest,
+        **({"data_licence": manifest.licence} if manifest.licence else {}),
         **facts,
         **{name.removeprefix("samples/"): value for name, value in figures.items()},
     }

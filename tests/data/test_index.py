@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgan.data.index import index
-from medgan.data.layouts import list_scans
+from medgan.data.layouts import LICENCE_LENGTH, licence_of, list_scans
 from medgan.data.manifest import SPLITS, Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
@@ -127,6 +127,27 @@ def test_decathlon_lists_training_and_test(tmp_path: Path) -> None:
     assert indexed(path) == indexed(tmp_path)
     first, second = indexed(tmp_path).cases
     assert (first.labels, second.label) == ((2,), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("dataset.json", "licence"), ("dataset_description.json", "License")]
+)
+def test_the_licence_that_a_data_set_names_is_kept(tmp_path: Path, name: str, key: str) -> None:
+    for values, licence in (({key: "CC BY-SA\n4.0"}, "CC BY-SA 4.0"), ({}, ""), ([], "")):
+        (tmp_path / name).write_text(json.dumps(values))
+        assert licence_of(tmp_path) == licence
+        assert licence_of(tmp_path / name) == licence
+    (tmp_path / name).write_text(json.dumps({key: 100 * "word "}))
+    assert len(licence_of(tmp_path)) == LICENCE_LENGTH
+
+
+def test_the_licence_travels_with_the_manifest(tmp_path: Path) -> None:
+    scan(tmp_path / "imagesTr" / "h_1.nii.gz", 1)
+    path = dataset_json(tmp_path, [{"image": "./imagesTr/h_1.nii.gz"}])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"licence": "CC0"}))
+    manifest = indexed(tmp_path)
+    manifest.save(tmp_path / "manifest.json")
+    assert Manifest.load(tmp_path / "manifest.json").licence == manifest.licence == "CC0"
 
 
 @pytest.mark.parametrize(
@@ -504,6 +525,7 @@ def test_splits_are_read_flat_or_under_the_name_of_the_folder(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"train": [], "test": []}', '{"other": {}}'])
 def test_broken_splits_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "splits.json").write_text(text)
-    for name in ("splits.json", "missing.json"):
-        with pytest.raises(ConfigError, match="E_SPLITS"):
-            read_splits(tmp_path / name, tmp_path)
+    with pytest.raises(ConfigError, match=r"E_SPLITS.*no lists"):
+        read_splits(tmp_path / "splits.json", tmp_path)
+    with pytest.raises(ConfigError, match=r"E_SPLITS.*missing\.json: cannot be read"):
+        read_splits(tmp_path / "missing.json", tmp_path)
