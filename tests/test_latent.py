@@ -49,8 +49,7 @@ def ageing_model() -> Model:
         embed.first.weight[0, 0] = 1.0  # standardised age ...
         embed.first.bias[0] = 5.0  # ... on the linear side of the activation
         embed.second.weight[0, 0] = 1.0
-        generator.basis.fill_(0.02)
-        generator.shape_basis.weight[:, SIZES.latent] = 1.0
+        generator.start.weight[:, SIZES.latent] = 0.02
         for up in generator.ups:
             up.mix.weight[0] = 1.0 / 16
         generator.ups[0].mix.weight.fill_(1.0 / 16)

@@ -1,6 +1,7 @@
 """The generator: latent to volume and label channels."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -51,10 +52,13 @@ class ThinOctave(nn.Module):
 class Generator(nn.Module):
     """Maps a latent to a volume and, where labels are learned, to soft label channels.
 
-    The latent shapes a learned coarse basis and scales every stage. All wide stages run at
-    half resolution or below. The full resolution gets a few channels, up-sampled and from a
+    The latent makes the coarsest grid and scales every stage. All wide stages run at half
+    resolution or below. The full resolution gets a few channels, up-sampled and from a
     sub-pixel convolution, and two convolutions. The output is linear: intensities are learned
     into [-1, 1], not squashed.
+
+    Noise comes in at the finest stage and above it alone: drawn further down it made the
+    anatomy, which the latent then did not hold and the encoder could not read.
 
     Everything above the stages is thin and sees a few voxels around only, so it can also be
     computed tile by tile.
@@ -74,8 +78,9 @@ class Generator(nn.Module):
     Attributes:
         checkpointed: whether each octave is computed again in the backward pass.
 
-    Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (learned basis, no
-        normalisation, no output non-linearity), carried to 3D.
+    Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (no normalisation, no output
+        non-linearity), carried to 3D; Radford et al. 2016, arXiv 1511.06434, section 3 (the
+        coarsest grid by a linear layer).
     """
 
     def __init__(
@@ -93,19 +98,19 @@ class Generator(nn.Module):
         super().__init__()
         self.checkpointed = False
         coarse_first = widths[::-1]
-        base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
+        self.base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
         self.latent = latent
         self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
         latent += EMBEDDED if condition else 0
-        self.basis = nn.Parameter(torch.randn(1, coarse_first[0], *base))
-        self.shape_basis = nn.Linear(latent, coarse_first[0])
-        nn.init.normal_(self.shape_basis.weight, std=latent**-0.5)
+        self.start = nn.Linear(latent, coarse_first[0] * math.prod(self.base))
+        nn.init.normal_(self.start.weight, std=latent**-0.5)
+        nn.init.normal_(self.start.bias)
         self.scales = nn.ModuleList(nn.Linear(latent, w) for w in coarse_first)
         for scale in self.scales:
             nn.init.normal_(scale.weight, std=0.25 * latent**-0.5)  # pyright: ignore
             nn.init.zeros_(scale.bias)  # pyright: ignore
         depth = blocks * len(widths)
-        self.noises = nn.ModuleList(Noise(w) for w in (*coarse_first, thin))
+        self.stage_noise, self.thin_noise = Noise(widths[0]), Noise(thin)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in coarse_first
         )
@@ -143,12 +148,15 @@ class Generator(nn.Module):
             if condition is None:
                 condition = latent.new_zeros(len(latent), self.embed.condition)
             latent = torch.cat([latent, self.embed(condition)], dim=1)
-        x = self.basis * self.shape_basis(latent)[:, :, None, None, None]
+        x = self.start(latent).unflatten(1, (-1, *self.base))
+        x = x.contiguous(memory_format=torch.channels_last_3d)
         for number, scale in enumerate(self.scales):
             if number:
                 x = self.ups[number - 1](x)
             x = x * (1 + scale(latent))[:, :, None, None, None]
-            x = run(self.checkpointed, self._stage, number, x, draw_noise(x, random))
+            if number == len(self.scales) - 1:
+                x = self.stage_noise(x, draw_noise(x, random))
+            x = run(self.checkpointed, self.stages[number], x)
         octaves = len(self.octaves) + 1
         noises = [draw_noise(x, random, 2 << number) for number in range(octaves)]
         if not tile:
@@ -165,9 +173,6 @@ class Generator(nn.Module):
             whole[(..., *_scaled(box, octaves))] = part[(..., *inner)]
         return whole
 
-    def _stage(self, number: int, x: Tensor, noise: Tensor | None) -> Tensor:
-        return self.stages[number](self.noises[number](x, noise))
-
     def _thin_octaves(self, x: Tensor, noises: list[Tensor | None]) -> Tensor:
         """From the features of the finest stage to full resolution."""
         for octave, noise in zip(self.octaves, noises, strict=False):
@@ -176,7 +181,7 @@ class Generator(nn.Module):
 
     def _full_resolution(self, x: Tensor, noise: Tensor | None) -> Tensor:
         x = torch.cat([self.ups[-1](x), self.detail(x)], dim=1)
-        x = self.thin(leaky_relu(self.noises[-1](x, noise)))
+        x = self.thin(leaky_relu(self.thin_noise(x, noise)))
         return self.out(leaky_relu(x))
 
 

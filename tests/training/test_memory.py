@@ -78,7 +78,7 @@ def test_predicting_changes_nothing():
     before, after = untouched.tensors(), state.tensors()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert before["networks.generator.basis"].device == torch.device("cpu")
+    assert before["networks.generator.start.weight"].device == torch.device("cpu")
 
 
 def test_activations_grow_with_the_voxels_and_shrink_with_parts_and_with_computing_twice():

@@ -194,9 +194,9 @@ def without_chance() -> TrainingState:
     state = fresh_state(patches=0)
     generator = state.networks.generator
     with torch.no_grad():
-        for linear in (generator.shape_basis, *generator.scales):
+        for linear in (generator.start, *generator.scales):
             linear.weight.zero_()
-        for noise in generator.noises:
+        for noise in (generator.stage_noise, generator.thin_noise):
             noise.strength.zero_()
         for parameter in state.networks.discriminator.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=state.random), alpha=0.05)
@@ -238,7 +238,7 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
             p.grad
             for m in modules
             for name, p in m.named_parameters()
-            if not name.startswith("noises")  # these depend on the noise that was drawn
+            if "noise" not in name  # these depend on the noise that was drawn
         ]
         moved.append((figures, gradients))
     whole_figures, whole = moved[0]
