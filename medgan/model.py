@@ -333,22 +333,25 @@ class Model:
             maps = {name: torch.cat(parts) for name, parts in collected.items()}
             self.calibration = calibrate(maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, top)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path, half: bool = False) -> None:
         """Writes the model folder.
 
         Args:
             folder: made if missing; files of an older model in it are replaced.
+            half: weights in half precision, to share a model: half the size, and the same
+                volumes but for the last digits.
         """
         write_model(
-            folder,
+            Path(folder),
             Stored(
                 self.networks, self.preprocessing, self.sizes, self.facts, self.calibration,
                 self.label_offset,
             ),
+            half,
         )  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> "Model":
+    def load(cls, folder: str | Path, device: str = "cpu") -> "Model":
         """Reads a model folder; every file is checked against its hash, nothing is executed.
 
         Args:
@@ -358,7 +361,7 @@ class Model:
         Raises:
             ModelError: E_MODEL.
         """
-        return cls(**vars(read_model(folder)), device=torch.device(device))
+        return cls(**vars(read_model(Path(folder))), device=torch.device(device))
 
     def _prepare(self, scan: str | Path | Volume) -> "MetaTensor":
         """Checks a scan as the index does, then brings it to the model's grid."""

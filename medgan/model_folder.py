@@ -38,12 +38,13 @@ class Stored:
     label_offset: float
 
 
-def write_model(folder: Path, stored: Stored) -> None:
+def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
     """Writes a model folder; `config.json` comes last and holds the hashes of the rest.
 
     Args:
         folder: made if missing; files of an older model in it are replaced.
         stored: what to write.
+        half: weights and maps in half precision; whoever reads them gets single precision back.
 
     Raises:
         EnvironmentFailure: E_DISK; an older model stays as it was.
@@ -53,10 +54,10 @@ def write_model(folder: Path, stored: Stored) -> None:
         for name, module in stored.networks.modules().items()
         for key, value in module.state_dict().items()
     }
-    files = {WEIGHTS: save_tensors(weights)}
+    files = {WEIGHTS: _tensors(weights, half)}
     if stored.calibration is not None:
         values, maps = _calibration_to_files(stored.calibration)
-        files |= {CALIBRATION: _json(values), MAPS: save_tensors(maps)}
+        files |= {CALIBRATION: _json(values), MAPS: _tensors(maps, half)}
     config = {
         "format": FORMAT,
         "medgan": __version__,
@@ -130,12 +131,16 @@ def _calibration_to_files(
 
 def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration:
     statistics = {
-        name: MapStatistics(maps[f"{name}.mean"], maps[f"{name}.spread"])
+        name: MapStatistics(maps[f"{name}.mean"].float(), maps[f"{name}.spread"].float())
         for name in values["centres"]
     }
     return Calibration(
         statistics, values["centres"], values["scales"], tuple(values["scores"]), values["top"]
     )
+
+
+def _tensors(values: dict[str, Tensor], half: bool) -> bytes:
+    return save_tensors({k: v.half() if half else v for k, v in values.items()})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

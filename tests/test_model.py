@@ -93,6 +93,20 @@ def test_a_saved_model_scores_generates_and_encodes_as_before(calibrated, tmp_pa
     assert np.array_equal(calibrated.generate(1)[0].image.data, loaded.generate(1)[0].image.data)
 
 
+def test_a_model_in_half_precision_takes_half_the_room_and_draws_the_same(calibrated, tmp_path):
+    calibrated.save(tmp_path / "whole")
+    calibrated.save(tmp_path / "half", half=True)
+    for name in ("model.safetensors", "calibration.safetensors"):
+        whole, half = ((tmp_path / kind / name).stat().st_size for kind in ("whole", "half"))
+        assert half < 0.6 * whole
+    again = medgan.load(str(tmp_path / "half"))
+    assert all(p.dtype == torch.float32 for p in again.networks.generator.parameters())
+    before, after = (m.generate(1, seed=5)[0].image.data for m in (calibrated, again))
+    assert np.abs(before.astype(float) - after).max() <= 20  # of 1000
+    scan = scans(1, seed=9)[0]
+    assert again.score(scan).score == pytest.approx(calibrated.score(scan).score, rel=0.02)
+
+
 def test_the_card_names_limits_and_calibration(calibrated, tmp_path):
     calibrated.save(tmp_path)
     card = (tmp_path / "card.md").read_text()
