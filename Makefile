@@ -63,8 +63,9 @@ format: $(READY) ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## training speed of the three presets beside the machine's peak
-	$(BIN)/medgan bench phantoms msd_hippocampus ixi_brain_2mm
+bench: $(READY) ## training speed and memory of the presets, and of the baselines
+	$(BIN)/medgan bench phantoms ixi_brain_2mm
+	$(BIN)/medgan bench msd_hippocampus --baselines
 
 docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python docs/make_reference.py

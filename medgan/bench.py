@@ -1,16 +1,23 @@
-"""How fast a preset trains on this machine, beside what its convolutions could reach."""
+"""How fast presets and baselines train on this machine, and in how much memory."""
 
+import multiprocessing
+import resource
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from medgan.config import Preprocessing, build
+from medgan.config import Config, Preprocessing, build
+from medgan.contestants import BASELINES
 from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
@@ -20,23 +27,47 @@ from medgan.training.steps import average_step, discriminator_step, generator_st
 from medgan.volume import Volume
 
 SCANS = 12
+MEDGAN = "medgan"
 _PEAK_CHANNELS = 32
+Row = dict[str, Any]
 
 
-def bench_preset(name: str, values: dict[str, Any], steps: int) -> dict[str, Any]:
-    """Times whole training steps on random scans read through the real loader.
+class Effort(NamedTuple):
+    """What steps took.
+
+    Attributes:
+        seconds: a step.
+        flops: floating-point operations of a step, convolutions and matrix products.
+        waited: share of the time that was waited for data.
+    """
+
+    seconds: float
+    flops: float
+    waited: float
+
+
+def bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> Row:
+    """Times whole training steps, in a process of its own so that its memory can be told.
 
     Args:
-        name: of the row.
+        preset: name for the table.
         values: configuration of the preset.
-        steps: timed steps, a multiple of the penalty interval; two more warm up.
+        generator: `medgan` or the name of a baseline.
+        steps: timed steps; medgan's are rounded to whole penalty intervals.
 
     Returns:
-        volumes_per_second; loading_share, the part of the time that the loop waits for data;
-        gflops, the convolutions and matrix products done each second; peak_gflops, bf16
-        3 x 3 x 3 convolution of 32 channels at half resolution, forward and backward,
-        measured in the same run; parameters of all networks, in millions.
+        milliseconds_per_step; volumes_per_second; peak_mib, the most memory beyond what the
+        process took before there were networks (on a GPU, the most allocated); gflops done each
+        second; share_of_peak, of the bf16 3 x 3 x 3 convolution of 32 channels at half
+        resolution, forward and backward, measured in the same process; waiting, the share of
+        the time without data; parameters of all networks, in millions.
     """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(_bench, preset, values, generator, steps).result()
+
+
+def _bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> Row:
     config = build(values)
     device = choose_device(config.train.device)
     with tempfile.TemporaryDirectory() as temporary:
@@ -45,45 +76,101 @@ def bench_preset(name: str, values: dict[str, Any], steps: int) -> dict[str, Any
         preprocessing = plan(config.data.model_copy(update={"conditions": {}}), cases)
         volumes = PreparedVolumes(cases, preprocessing, Path(temporary) / "cache")
         volumes.warm()
-        state = TrainingState.fresh(preprocessing, config.model, config.train, device)
-        batches = iter(BatchStream(volumes, config.train.batch, 0))
-        waited = 0.0
-
-        def step() -> None:
-            nonlocal waited
-            for kind in (discriminator_step, generator_step):
-                started = time.perf_counter()
-                batch = next(batches).to(device)
-                waited += time.perf_counter() - started
-                kind(state, batch, config.train)
-            average_step(state, config.train)
-
-        rounds = config.train.penalty_every
-        with _FlopCounter() as counter:
-            for _ in range(rounds):
-                step()
-        flops = counter.total / rounds
-        waited, started = 0.0, time.perf_counter()
-        steps = rounds * max(1, steps // rounds)
-        for _ in range(steps):
-            step()
-        _wait(device)
-        seconds = time.perf_counter() - started
-        batches.close()
-    networks = list(state.networks.modules().values())
-    networks += [state.pair_discriminator] if state.pair_discriminator else []
+        before = _most_memory(device)
+        if generator == MEDGAN:
+            batch = config.train.batch
+            effort, networks = _bench_medgan(config, preprocessing, volumes, steps, device)
+        else:
+            batch = BASELINES[generator].batch
+            effort, networks = _bench_baseline(generator, preprocessing, volumes, steps, device)
+        peak = _most_memory(device) - before
+    parameters = sum(p.numel() for network in networks for p in network.parameters())
+    reached = effort.flops / effort.seconds / 1e9
     return {
-        "preset": name,
+        "preset": preset,
+        "generator": generator,
         "shape": "x".join(map(str, preprocessing.shape)),
-        "batch": config.train.batch,
-        "volumes_per_second": round(steps * config.train.batch / seconds, 2),
-        "loading_share": round(waited / seconds, 4),
-        "gflops": round(steps * flops / seconds / 1e9, 1),
-        "peak_gflops": round(convolution_peak(preprocessing, config.train.batch, device), 1),
-        "parameters_millions": round(
-            sum(p.numel() for n in networks for p in n.parameters()) / 1e6, 2
-        ),
+        "batch": batch,
+        "milliseconds_per_step": round(1000 * effort.seconds),
+        "volumes_per_second": round(batch / effort.seconds, 2),
+        "peak_mib": round(peak / 2**20),
+        "gflops": round(reached, 1),
+        "share_of_peak": round(reached / convolution_peak(preprocessing, batch, device), 2),
+        "waiting": round(effort.waited, 3),
+        "parameters_millions": round(parameters / 1e6, 2),
     }
+
+
+def _bench_medgan(
+    config: Config,
+    preprocessing: Preprocessing,
+    volumes: PreparedVolumes,
+    steps: int,
+    device: torch.device,
+) -> tuple[Effort, list[nn.Module]]:
+    """Steps as in training, read through the real loader."""
+    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    batches = iter(BatchStream(volumes, config.train.batch, 0))
+    waited = 0.0
+
+    def step() -> None:
+        nonlocal waited
+        for kind in (discriminator_step, generator_step):
+            started = time.perf_counter()
+            batch = next(batches).to(device)
+            waited += time.perf_counter() - started
+            kind(state, batch, config.train)
+        average_step(state, config.train)
+
+    effort = _timed(step, config.train.penalty_every, steps, device, lambda: waited)
+    batches.close()
+    networks: list[nn.Module] = list(state.networks.modules().values())
+    return effort, networks + ([state.pair_discriminator] if state.pair_discriminator else [])
+
+
+def _bench_baseline(
+    name: str,
+    preprocessing: Preprocessing,
+    volumes: PreparedVolumes,
+    steps: int,
+    device: torch.device,
+) -> tuple[Effort, list[nn.Module]]:
+    """Steps of a baseline, on volumes that are in memory, as in its training."""
+    baseline = BASELINES[name](preprocessing.shape, 0, device)
+    images = torch.stack([volumes[i][0] for i in range(baseline.batch)])
+    images = images.to(device, memory_format=torch.channels_last_3d)
+    random = torch.Generator().manual_seed(0)
+    effort = _timed(lambda: baseline.step(images, random), 1, steps, device, lambda: 0.0)
+    return effort, baseline.networks()
+
+
+def _timed(
+    step: Callable[[], None],
+    interval: int,
+    steps: int,
+    device: torch.device,
+    waited: Callable[[], float],
+) -> Effort:
+    """Counts the operations of one interval of steps, which also warms up; then times."""
+    with _FlopCounter() as counter:
+        for _ in range(interval):
+            step()
+    _wait(device)
+    before, started = waited(), time.perf_counter()
+    steps = interval * max(1, steps // interval)
+    for _ in range(steps):
+        step()
+    _wait(device)
+    seconds = time.perf_counter() - started
+    return Effort(seconds / steps, counter.total / interval, (waited() - before) / seconds)
+
+
+def _most_memory(device: torch.device) -> int:
+    """The most bytes that this process has taken so far, on the GPU where it runs on one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class _FlopCounter(TorchDispatchMode):

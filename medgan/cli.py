@@ -301,13 +301,16 @@ def compare(
 def bench(
     presets: Annotated[list[str], typer.Argument(help="pipeline files or shipped names")],
     steps: Annotated[int, typer.Option(help="timed steps")] = 6,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="generators from the literature too")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure training speed against the convolution peak of this machine.
+    """Measure training speed and memory, beside the convolution peak of this machine.
 
-    Example: medgan bench phantoms msd_hippocampus ixi_brain_2mm
+    Example: medgan bench msd_hippocampus --baselines
     """
-    _guard(as_json, lambda: _bench(presets, steps, as_json))
+    _guard(as_json, lambda: _bench(presets, steps, baselines, as_json))
 
 
 def _forecast(config: str, overrides: list[str], as_json: bool) -> int:
@@ -318,11 +321,17 @@ def _forecast(config: str, overrides: list[str], as_json: bool) -> int:
     return 0
 
 
-def _bench(presets: list[str], steps: int, as_json: bool) -> int:
-    from medgan.bench import bench_preset, table
+def _bench(presets: list[str], steps: int, baselines: bool, as_json: bool) -> int:
+    from medgan.bench import MEDGAN, bench, table
+    from medgan.contestants import BASELINES
     from medgan.pipeline import read_pipeline
 
-    rows = [bench_preset(name, read_pipeline(name)[1], steps) for name in presets]
+    generators = [MEDGAN, *(BASELINES if baselines else ())]
+    rows = [
+        bench(name, read_pipeline(name)[1], generator, steps)
+        for name in presets
+        for generator in generators
+    ]
     print(json.dumps(rows, indent=1) if as_json else table(rows))
     return 0
 
