@@ -1,11 +1,15 @@
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import medgan
+from medgan.pipeline import run_pipeline
+from tests.builders import TINY, write_folder
 
 ROOT = Path(medgan.__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -58,3 +62,24 @@ def test_links_and_pictures_in_the_docs_lead_somewhere(page):
 def test_the_python_of_the_readme_is_valid():
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         compile(block, "README.md", "exec")
+
+
+def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    source = write_folder(tmp_path / "scans", 14, labels=False)
+    names = sorted(path.name for path in source.glob("*.nii.gz"))
+    rows = [f"{name},{30 + 3 * n},{'FM'[n % 2]}" for n, name in enumerate(names)]
+    (source / "cohort.csv").write_text("\n".join(["image,age,sex", *rows]))
+    pipeline = tmp_path / "tiny.yaml"
+    pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": TINY}))
+    conditions = "data.conditions={age: continuous, sex: categorical}"
+    settings = [f"data.source={source / 'cohort.csv'}", f"out={tmp_path / 'run'}", conditions]
+    run_pipeline(str(pipeline), settings)
+    script = runpy.run_path(str(ROOT / "docs" / "condition_figure.py"))
+    script["main"](tmp_path / "run", tmp_path / "age.png")
+    assert (tmp_path / "age.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "held-out scans" in printed
+    assert "synthetic, F" in printed
