@@ -19,18 +19,17 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, gain: float = 1.0
+    in_channels: int, out_channels: int, kernel: int = 3, gain: float = 1.0
 ) -> nn.Conv3d:
-    """A 3D convolution that keeps (or divides by `stride`) the size of its input.
+    """A 3D convolution that keeps the size of its input.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel: odd edge length of the kernel in voxels.
-        stride: step in voxels.
         gain: factor on weights that would otherwise keep the variance of a linear map.
     """
-    layer = nn.Conv3d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+    layer = nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
     nn.init.normal_(layer.weight, std=gain / math.sqrt(in_channels * kernel**3))
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
     return layer
@@ -84,6 +83,36 @@ class ResidualBlock(nn.Module):
 
     def _added(self, x: Tensor) -> Tensor:
         return x + self.second(leaky_relu(self.first(x)))
+
+
+class Halving(nn.Module):
+    """A convolution of stride 2 whose windows of 4 voxels count every voxel equally often.
+
+    Windows of 3 count every second voxel twice along each axis. So does the gradient that a
+    discriminator sends back, and what it trained had stripes of one voxel.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        gain: factor on weights that would otherwise keep the variance of a linear map.
+
+    Reference: Odena et al. 2016, Deconvolution and checkerboard artifacts, Distill,
+        doi 10.23915/distill.00003.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.layer = nn.Conv3d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+        nn.init.normal_(self.layer.weight, std=gain / math.sqrt(in_channels * 4**3))
+        nn.init.zeros_(self.layer.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
+        """(B, C, 2X, 2Y, 2Z) to (B, D, X, Y, Z)."""
+        if x.shape[3] == 2 and x.device.type == "cpu":
+            # torch 2.13's bf16 weight gradient is wrong, or crashes, at 2 voxels along Y.
+            with torch.autocast("cpu", enabled=False):
+                return self.layer(x.float())
+        return self.layer(x)
 
 
 class Upsample(nn.Module):
@@ -161,20 +190,19 @@ class Noise(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Volume to coarse features: thin at full resolution, wide where the grid is small.
+    """Volume to coarse features: nothing at full resolution, wide where the grid is small.
 
     The last octave of a volume holds eight times the voxels of the one below and would take
-    nearly all the time, so it gets one thin convolution and a strided one. Strided
-    convolutions also have a bf16 kernel and a deterministic backward on every device, which
-    3D average pooling lacks.
+    nearly all the time, so the first convolution already halves it.
 
     Args:
         in_channels: channels of the volume.
         widths: channels of the stages, finest first.
-        thin: channels at full resolution, doubled at each thin octave below; 0 starts with the
-            strided convolution, of the volume on the grid of the last thin octave.
+        thin: half of the channels of the first thin octave, doubled at each below; 0 averages
+            the volume down to the grid of the last one.
         blocks: residual blocks a stage.
-        octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
+        octaves: octaves above the stages; 1 puts the finest stage at half resolution, 2 a thin
+            octave there.
 
     Attributes:
         checkpointed: whether each octave is computed again in the backward pass.
@@ -187,37 +215,30 @@ class Trunk(nn.Module):
         self.checkpointed = False
         self.halvings = 0 if thin else octaves - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
-        thins = [thin << number for number in range(octaves)] if thin else [in_channels]
-        self.thin = convolution(in_channels, thin) if thin else None
-        inputs = (thins[-1], *widths[:-1])
+        thins = [in_channels, *(thin << number for number in range(1, octaves) if thin)]
+        self.thin_downs = nn.ModuleList(
+            Halving(a, b, gain if number else 1.0) for number, (a, b) in enumerate(pairwise(thins))
+        )
         self.downs = nn.ModuleList(
-            convolution(a, b, stride=2, gain=gain if thin and i == 0 else 1.0)
-            for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
+            Halving(a, b, gain if self.thin_downs and number == 0 else 1.0)
+            for number, (a, b) in enumerate(pairwise([thins[-1], *widths]))
         )
         depth = blocks * len(widths)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
-        )
-        self.thin_downs = nn.ModuleList(
-            convolution(a, b, stride=2, gain=gain) for a, b in pairwise(thins)
         )
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
         """Features of every stage, finest first; each is half the size of the one before."""
         for _ in range(self.halvings):
             x = halve(x)
-        for octave in range(len(self.thin_downs) + 1):
-            x = run(self.checkpointed, self._thin_octave, octave, x)
+        for octave in self.thin_downs:
+            x = leaky_relu(run(self.checkpointed, octave, x))
         features = []
-        for number, stage in enumerate(self.stages):
-            x = run(self.checkpointed, stage, self.downs[number](x) if number else x)
+        for number in range(len(self.stages)):
+            x = run(self.checkpointed, self._stage, number, x)
             features.append(x)
         return features
 
-    def _thin_octave(self, octave: int, x: Tensor) -> Tensor:
-        """From the grid of a thin octave to that of half its size."""
-        if octave == 0 and self.thin is not None:
-            x = leaky_relu(self.thin(x))
-        if octave < len(self.thin_downs):
-            return leaky_relu(self.thin_downs[octave](x))
-        return self.downs[0](x)
+    def _stage(self, number: int, x: Tensor) -> Tensor:
+        return self.stages[number](self.downs[number](x))

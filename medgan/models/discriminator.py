@@ -23,7 +23,7 @@ class Discriminator(nn.Module):
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
         in_channels: image channels, plus label channels for the discriminator of pairs.
         widths: channels of the stages, finest first.
-        thin: channels at full resolution; 0 skips the thin octaves.
+        thin: half of the channels of the first thin octave; 0 skips the thin octaves.
         blocks: residual blocks a stage.
         patches: stages that also give a logit for every position, finest first.
         minibatch_std: whether the closing layer sees how much the volumes of a batch differ.

@@ -18,7 +18,7 @@ class Encoder(nn.Module):
         in_channels: image channels.
         latent: length of the latent.
         widths: channels of the stages, finest first.
-        thin: channels at full resolution.
+        thin: half of the channels of the first thin octave.
         blocks: residual blocks a stage.
         octaves: thin octaves above the stages.
     """

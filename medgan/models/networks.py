@@ -44,7 +44,7 @@ class Networks:
             labels: label channels that the generator emits beside the image.
             latent: length of the latent.
             widths: channels of the stages, finest first.
-            thin: channels at full resolution.
+            thin: the generator's channels at full resolution.
             blocks: residual blocks a stage; the encoder has half as many.
             detail: how many of the generator's thin channels come from a sub-pixel convolution.
             patches: stages of the discriminator that also judge every place.

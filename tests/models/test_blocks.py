@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from medgan.models.blocks import (
+    Halving,
     ResidualBlock,
     SubPixel,
     Trunk,
@@ -16,20 +17,34 @@ def test_leaky_relu_keeps_a_fifth_of_what_is_negative():
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_divides_an_even_size_by_its_stride(kernel, stride):
-    out = convolution(2, 5, kernel, stride)(torch.zeros(1, 2, 6, 8, 4))
-    assert out.shape == (1, 5, 6 // stride, 8 // stride, 4 // stride)
+def test_a_convolution_keeps_the_size(kernel):
+    out = convolution(2, 5, kernel)(torch.zeros(1, 2, 6, 8, 4))
+    assert out.shape == (1, 5, 6, 8, 4)
     assert out.abs().max() == 0
 
 
-def test_a_convolution_keeps_the_variance_times_its_squared_gain(generator):
+def test_convolutions_keep_the_variance_times_their_squared_gain(generator):
     torch.manual_seed(0)
     x = torch.randn(1, 24, 10, 10, 10, generator=generator)
     with torch.no_grad():
         for gain in (1.0, 2.0):
-            inner = convolution(24, 64, gain=gain)(x)[..., 1:-1, 1:-1, 1:-1]
-            assert inner.std().item() == pytest.approx(gain, rel=0.1)
+            for layer in (convolution(24, 64, gain=gain), Halving(24, 64, gain)):
+                inner = layer(x)[..., 1:-1, 1:-1, 1:-1]
+                assert inner.std().item() == pytest.approx(gain, rel=0.1)
+
+
+def test_halving_divides_an_even_size_by_two():
+    assert Halving(2, 5)(torch.zeros(1, 2, 6, 8, 2)).shape == (1, 5, 3, 4, 1)
+
+
+def test_halving_counts_every_voxel_inside_equally_often():
+    layer = Halving(1, 1)
+    with torch.no_grad():
+        layer.layer.weight.fill_(1.0)
+    x = torch.zeros(1, 1, 8, 8, 8, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad[..., 1:-1, 1:-1, 1:-1], torch.full((1, 1, 6, 6, 6), 8.0))
 
 
 def test_a_residual_block_starts_as_the_identity_and_can_leave_it(generator):
@@ -60,6 +75,24 @@ def test_the_gradient_of_a_block_under_bf16_is_close_to_the_exact_one(size, gene
     assert (rounded - exact).norm() < 0.05 * exact.norm()
 
 
+@pytest.mark.parametrize("size", [(2, 6, 4), (4, 2, 2), (8, 2, 8), (8, 8, 8)])
+@pytest.mark.parametrize("channels", [1, 16])
+def test_the_gradient_of_halving_under_bf16_is_close_to_the_exact_one(size, channels, generator):
+    torch.manual_seed(0)
+    layer = Halving(channels, 16).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(8, channels, *size, generator=generator)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    gradients = []
+    for bf16 in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = layer(x)
+        out.float().square().sum().backward()
+        gradients.append(layer.layer.weight.grad.clone())
+    exact, rounded = gradients
+    assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
 def test_upsampling_doubles_every_axis_and_keeps_a_constant():
     up = Upsample(3, 2)
     x = torch.ones(1, 3, 2, 3, 4)
@@ -76,9 +109,15 @@ def test_a_trunk_halves_the_grid_at_every_stage_from_the_finest(thin, widths):
     assert [tuple(f.shape) for f in features] == expected
 
 
-def test_a_trunk_without_a_thin_layer_has_nothing_at_full_resolution():
-    assert Trunk(1, (4, 6), thin=0, blocks=1).thin is None
-    assert Trunk(1, (4, 6), thin=3, blocks=1).thin.out_channels == 3
+@pytest.mark.parametrize("thin", [0, 3])
+def test_a_trunk_computes_nothing_at_full_resolution(thin):
+    sizes = []
+    trunk = Trunk(1, (4, 6), thin, blocks=1, octaves=2)
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2]))
+    trunk(torch.zeros(1, 1, 16, 16, 16))
+    assert max(sizes) == (8 if thin else 4)
 
 
 def test_the_blocks_of_a_trunk_number_as_many_as_asked():
