@@ -114,8 +114,8 @@ class ModelConfig(Section):
     thin: int = Field(
         16,
         gt=0,
-        description="the generator's channels at full resolution, twice as many at each thin octave "
-        "below; the other networks have none at full resolution",
+        description="the generator's channels at full resolution, twice as many at each thin "
+        "octave below; the other networks have none at full resolution",
     )
     blocks: int = Field(2, gt=0, description="residual blocks a stage")
     detail: int = Field(

@@ -90,7 +90,7 @@ def test_activations_grow_with_the_voxels_and_shrink_with_parts_and_with_computi
     whole, parts = predict(), predict(micro_batch=1)
     twice, double = predict(checkpoint_activations=True), predict(batch=8)
     assert parts.peak - parts.resident < 0.4 * (whole.peak - whole.resident)
-    assert twice.generator < 0.8 * whole.generator
+    assert twice.generator < 0.95 * whole.generator
     assert twice.discriminator == whole.discriminator
     assert double.peak - double.resident == pytest.approx(2 * (whole.peak - whole.resident), 0.1)
 
