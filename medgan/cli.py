@@ -351,8 +351,9 @@ def _run(
         from medgan.errors import Exit
         from medgan.pipeline import read_pipeline, run_pipeline
 
-        values = read_pipeline(preset)[1].get("data", {}) if preset else {}
-        overrides = [_set("data", values), _set("out", out), *first, *(more or [])]
+        described = read_pipeline(preset)[1].get("data") if preset else None
+        data = [_set("data", described)] if described else []
+        overrides = [*data, _set("out", out), *first, *(more or [])]
         done = run_pipeline(pipeline, overrides)
         if as_json:
             refused = [vars(refusal) for refusal in done.refusals]

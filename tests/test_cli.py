@@ -72,6 +72,8 @@ def test_train_then_score_gives_json_and_status_0(training, tmp_path):
     done = medgan("train", pipeline, "--data", source, "-o", out, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["train"]["volumes_seen"] == 16
+    used = yaml.safe_load((out / "config.yaml").read_text())
+    assert used["data"]["spacing"] == TINY["data"]["spacing"]
     scan = source / "person-03.nii.gz"
     done = medgan("score", out / "model", scan, "-o", tmp_path / "s", "--json")
     assert done.returncode == 0, done.stderr
