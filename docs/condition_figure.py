@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import medgan
-from medgan.data.conditions import covariates_of
+from medgan.data.conditions import covariates_of, understood
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.evaluation.response import response
@@ -40,15 +40,13 @@ def main(folder: Path, picture: Path) -> None:
     """Measures real scans (held-out ones alone make the line) and as many synthetic ones."""
     model = medgan.load(str(folder / "model"))
     grid = model.preprocessing
-    cases = [
-        case
-        for case in Manifest.load(folder / "manifest.json").cases
-        if None not in covariates_of(case, grid.conditions).values()
-    ]
-    known = [covariates_of(case, grid.conditions) for case in cases]
+    every = Manifest.load(folder / "manifest.json").cases
+    told = [understood(grid.conditions, covariates_of(c, grid.conditions)) for c in every]
+    cases = [case for case, values in zip(every, told, strict=True) if None not in values.values()]
+    known = [values for values in told if None not in values.values()]
     prepared = PreparedVolumes(cases, grid, folder / "cache")
     real = torch.stack([prepared[i][0] for i in range(len(prepared))])
-    ages = [a for a in range(25, 81) for _ in range(EACH)]
+    ages = [a for a in range(22, 76) for _ in range(EACH)]
     asked = [{"age": float(age), "sex": sex} for age in ages for sex in "FM"]
     fake = torch.stack(
         [

@@ -70,7 +70,7 @@ def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     source = write_folder(tmp_path / "scans", 14, labels=False)
     names = sorted(path.name for path in source.glob("*.nii.gz"))
-    rows = [f"{name},{30 + 3 * n},{'FM'[n % 2]}" for n, name in enumerate(names)]
+    rows = [f"{name},{30 + 3 * n if n else 'n/a'},{'FM'[n % 2]}" for n, name in enumerate(names)]
     (source / "cohort.csv").write_text("\n".join(["image,age,sex", *rows]))
     pipeline = tmp_path / "tiny.yaml"
     pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": TINY}))
