@@ -98,7 +98,7 @@ class ModelConfig(Section):
 
     latent: int = Field(128, gt=0, description="length of the latent")
     widths: tuple[Count, ...] = Field(
-        (24, 48, 96),
+        (16, 32, 64),
         min_length=2,
         max_length=4,
         description="channels at 1/2, 1/4, 1/8 (and 1/16) of the resolution, or further down "
@@ -108,31 +108,22 @@ class ModelConfig(Section):
         1,
         ge=1,
         le=3,
-        description="thin octaves, without residual stages: 1 is full resolution alone, 2 half "
-        "resolution too, and widths begin at 1/4",
+        description="1 puts the finest stage at half resolution; each more is a thin octave, "
+        "without residual blocks, above it: with 2, widths begin at 1/4",
     )
     thin: int = Field(
-        16,
-        gt=0,
-        description="the generator's channels at full resolution, twice as many at each thin "
-        "octave below; the other networks have none at full resolution",
+        32,
+        gt=1,
+        description="channels at half resolution behind the generator's stages and of the first "
+        "thin octave, twice as many at each thin octave below",
     )
-    blocks: int = Field(2, gt=0, description="residual blocks a stage")
-    detail: int = Field(
-        8, gt=0, description="how many of the thin channels come from a sub-pixel convolution"
-    )
+    blocks: int = Field(1, gt=0, description="residual blocks a stage")
     patches: int = Field(
         0, ge=0, description="stages of the discriminator, finest first, that judge every place"
     )
     minibatch_std: bool = Field(
         False, description="show the discriminator how much the volumes of a batch differ"
     )
-
-    @model_validator(mode="after")
-    def _some_channels_are_up_sampled(self) -> "ModelConfig":
-        if self.detail >= self.thin:
-            raise ValueError("detail must be smaller than thin")
-        return self
 
     @property
     def halvings(self) -> int:

@@ -132,7 +132,6 @@ def write_interpolation(
     ends: tuple[Latent, Latent],
     names: tuple[str, str],
     count: int,
-    seed: int,
     smallest_component: float,
     facts: dict[str, str],
 ) -> Path:
@@ -144,14 +143,13 @@ def write_interpolation(
         ends: where the way begins and ends.
         names: of the ends, as they may be published.
         count: scans on the way, both ends included.
-        seed: of the noise that all share.
         smallest_component: share of a label's largest part below which a part is a speck.
         facts: versions, for the provenance.
 
     Returns:
         The folder.
     """
-    frames = model.interpolate(*ends, count, seed, smallest_component)
+    frames = model.interpolate(*ends, count, smallest_component)
     for frame in frames:
         name = f"frame-{frame.number:03d}.nii.gz"
         save_synthetic(frame, folder / "images" / name, folder / "labels" / name)
@@ -159,7 +157,6 @@ def write_interpolation(
     provenance = {
         "synthetic": True,
         "ends": names,
-        "seed": seed,
         "smallest_component": smallest_component,
         "frames": [frame.covariates for frame in frames],
         "model": model.facts,

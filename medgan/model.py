@@ -110,8 +110,8 @@ class Model:
         """As `generate`, one by one, for more scans than fit into memory."""
         self._check(conditions or {})
         for number in range(first, first + count):
-            latent, random = self._draw(seed, number, conditions or {}, truncation)
-            drawn = self._generate(latent, random)
+            latent = self._draw(seed, number, conditions or {}, truncation)
+            drawn = self._generate(latent)
             yield self._synthetic(drawn, seed, number, latent.covariates, smallest_component)
 
     def draw(
@@ -126,7 +126,7 @@ class Model:
         Raises:
             ConfigError: E_CONDITION for what the model does not know.
         """
-        return self._draw(seed, number, conditions or {}, truncation)[0]
+        return self._draw(seed, number, conditions or {}, truncation)
 
     def project(
         self,
@@ -156,11 +156,10 @@ class Model:
         a: Latent | str | Path | Volume,
         b: Latent | str | Path | Volume,
         count: int,
-        seed: int = 0,
         smallest_component: float = SMALLEST_COMPONENT,
         steps: int = STEPS,
     ) -> list[Synthetic]:
-        """Synthetic scans on the way from a to b, both included, all with the same noise.
+        """Synthetic scans on the way from a to b, both included.
 
         Latents go along an arc in equal angles, conditions along a line; a condition known at one
         end alone fades.
@@ -169,7 +168,6 @@ class Model:
             a: a latent, or a scan, which is projected.
             b: likewise.
             count: how many, at least two.
-            seed: of the noise.
             smallest_component: as in `generate`.
             steps: of the projections.
 
@@ -189,10 +187,9 @@ class Model:
             share = number / (count - 1)
             covariates = between(known[0], known[1], share)
             place = Latent(slerp(first, last, share).numpy(), covariates)
-            random = torch.Generator().manual_seed(_state(seed))
             with torch.inference_mode():
-                drawn = self._generate(place, random, torch.lerp(told[0], told[1], share))
-            frames.append(self._synthetic(drawn, seed, number, covariates, smallest_component))
+                drawn = self._generate(place, torch.lerp(told[0], told[1], share))
+            frames.append(self._synthetic(drawn, None, number, covariates, smallest_component))
         return frames
 
     def edit(
@@ -239,8 +236,7 @@ class Model:
         with torch.inference_mode():
             values = projection.latent.values
             before, after = (
-                self._generate(Latent(values, told))[:, :1].clamp(-1, 1)
-                for told in (known, changed)
+                self._generate(Latent(values, told))[:, :1] for told in (known, changed)
             )
         volume = scan if isinstance(scan, Volume) else Volume.load(scan)
         native = self._preparation.back((after - before)[0, 0].numpy(), prepared)
@@ -258,12 +254,10 @@ class Model:
         """What `generate` is made from, one by one, before any rounding.
 
         Yields:
-            Shape (1 + D, X, Y, Z), on the CPU: the image, which may pass [-1, 1] a little, then
-            soft label channels.
+            Shape (1 + D, X, Y, Z), on the CPU, in [-1, 1]: the image, then soft label channels.
         """
         for number in range(first, first + count):
-            latent, random = self._draw(seed, number, {}, 0.0)
-            yield self._generate(latent, random)[0]
+            yield self._generate(self._draw(seed, number, {}, 0.0))[0]
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.
@@ -384,24 +378,17 @@ class Model:
             return self._generate(Latent(self._encode(prepared).numpy()))[:, :1]
 
     @torch.inference_mode()
-    def _generate(
-        self,
-        latent: Latent,
-        random: torch.Generator | None = None,
-        condition: Tensor | None = None,
-    ) -> Tensor:
+    def _generate(self, latent: Latent, condition: Tensor | None = None) -> Tensor:
         """(1, C, X, Y, Z) on the CPU; the condition, (D,), is that of the latent unless given."""
         values = torch.from_numpy(latent.values)[None]
         condition = self._encoded(latent.covariates) if condition is None else condition
-        return self._draw_channels(values, condition, random).float().cpu()
+        return self._draw_channels(values, condition).cpu()
 
-    def _draw_channels(
-        self, values: Tensor, condition: Tensor, random: torch.Generator | None = None
-    ) -> Tensor:
+    def _draw_channels(self, values: Tensor, condition: Tensor) -> Tensor:
         """The one place where the generator is called: in tiles, unless a gradient is wanted."""
         condition = condition[None].to(self.device)
         tile = 0 if torch.is_grad_enabled() else TILE
-        return self.networks.generator(values.to(self.device), condition, random, tile)
+        return self.networks.generator(values.to(self.device), condition, tile)
 
     def _encoded(self, covariates: Mapping[str, Value]) -> Tensor:
         return torch.from_numpy(encode(self.preprocessing.conditions, covariates))
@@ -412,22 +399,21 @@ class Model:
 
     def _draw(
         self, seed: int, number: int, conditions: Mapping[str, Value], truncation: float
-    ) -> tuple[Latent, torch.Generator]:
-        """A scan's latent, and the source of its noise."""
+    ) -> Latent:
         random = torch.Generator().manual_seed(_state(seed, number))
         values = torch.randn(self.sizes.latent, generator=random)
         if truncation:
-            # From a source of its own: neither the other coordinates nor the noise change.
+            # From a source of its own: the other coordinates stay.
             spare = torch.Generator().manual_seed(_state(seed, number, 2))
             values = truncate(values, truncation, spare)
         rng = np.random.default_rng([seed, number, 1])
         covariates = draw(self.preprocessing.conditions, conditions, rng)
-        return Latent(values.numpy(), covariates), random
+        return Latent(values.numpy(), covariates)
 
     def _synthetic(
         self,
         drawn: Tensor,
-        seed: int,
+        seed: int | None,
         number: int,
         covariates: dict[str, Value],
         smallest_component: float,
@@ -438,7 +424,7 @@ class Model:
             values = harden(drawn[0, 1:], labels, self.label_offset).numpy()
             values = largest_components(values, labels, smallest_component)
             label = Volume(values.astype(np.uint16), affine)
-        image = np.round(self._to_units(drawn[0, 0].clamp(-1, 1).numpy()))
+        image = np.round(self._to_units(drawn[0, 0].numpy()))
         return Synthetic(Volume(image.astype(np.int16), affine), label, seed, number, covariates)
 
     def _project(
@@ -451,7 +437,7 @@ class Model:
         known = understood(self.preprocessing.conditions, covariates)
         start, told = self._encode(prepared)[None].to(self.device), self._encoded(known)
         found: Fit = fit(
-            lambda values: self._draw_channels(values, told)[:, :1].float(),
+            lambda values: self._draw_channels(values, told)[:, :1],
             self._batch(prepared), start, steps,
         )  # fmt: skip
 

@@ -272,11 +272,10 @@ def interpolate_step(run: Run) -> None:
     """Writes scans on the way between two, and a picture of them."""
     from medgan.exploration import write_interpolation
 
-    settings, generate = run.config.latent, run.config.generate
+    settings, smallest = run.config.latent, run.config.generate.smallest_component
     (name_a, a), (name_b, b) = (_end(run, text) for text in settings.ends)
     folder = write_interpolation(
-        run.model(), run.out, (a, b), (name_a, name_b), settings.frames, generate.seed,
-        generate.smallest_component, facts(),
+        run.model(), run.out, (a, b), (name_a, name_b), settings.frames, smallest, facts(),
     )  # fmt: skip
     run.results["interpolate"] = {"frames": settings.frames, "folder": str(folder)}
     log.info("%d frames: %s", settings.frames, folder / "strip.png")

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from medgan.models.subbands import SubBands
+
 SLOPE = 0.2
 
 
@@ -154,55 +156,51 @@ class SubPixel(nn.Module):
         return x.reshape(b, c, 2 * i, 2 * j, 2 * k).contiguous(memory_format=torch.channels_last_3d)
 
 
-def draw_noise(
-    x: Float[Tensor, "B C X Y Z"], random: torch.Generator | None, times: int = 1
-) -> Float[Tensor, "B 1 X2 Y2 Z2"] | None:
-    """A map of Gaussian noise for each volume of `x`, on its grid or one `times` as fine.
+class _Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):  # noqa: ANN001, ANN205
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
 
-    Without a source of randomness there is none.
-    """
-    if random is None:
-        return None
-    size = [times * n for n in x.shape[2:]]
-    return torch.randn(len(x), 1, *size, generator=random).to(x.device, x.dtype)
+    @staticmethod
+    def backward(ctx, gradient):  # noqa: ANN001, ANN205
+        (x,) = ctx.saved_tensors
+        return gradient * ((x.abs() <= 1) | (x * gradient > 0))
 
 
-class Noise(nn.Module):
-    """Adds one map of Gaussian noise, scaled by a learned strength for each channel.
+def clip(x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
+    """Clipped to [-1, 1]; outside it, gradients pass where descending them leads back in."""
+    clipped = _Clip.apply(x)
+    assert isinstance(clipped, Tensor)
+    return clipped
 
-    What a latent cannot hold, the scanner's noise and the chance of fine texture, gets a source
-    of its own.
 
-    Reference: Karras et al. 2019, arXiv 1812.04948, section 3.2.
-    """
+class SubBandConvolution(nn.Module):
+    """A convolution that reads a volume as Haar sub-bands, and so at half its size."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.strength = nn.Parameter(torch.full((channels,), 0.1))
+        self.subbands = SubBands()
+        self.layer = convolution(8 * in_channels, out_channels)
 
-    def forward(
-        self, x: Float[Tensor, "B C X Y Z"], noise: Float[Tensor, "B 1 X Y Z"] | None
-    ) -> Float[Tensor, "B C X Y Z"]:
-        """Same shape in and out; without noise, x as it is."""
-        if noise is None:
-            return x
-        return x + self.strength.to(x.dtype)[:, None, None, None] * noise
+    def forward(self, x: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
+        """(B, C, 2X, 2Y, 2Z) to (B, D, X, Y, Z)."""
+        return self.layer(self.subbands.split(x))
 
 
 class Trunk(nn.Module):
     """Volume to coarse features: nothing at full resolution, wide where the grid is small.
 
     The last octave of a volume holds eight times the voxels of the one below and would take
-    nearly all the time, so the first convolution already halves it.
+    nearly all the time, so the first convolution reads Haar sub-bands of half the size.
 
     Args:
         in_channels: channels of the volume.
         widths: channels of the stages, finest first.
-        thin: half of the channels of the first thin octave, doubled at each below; 0 averages
-            the volume down to the grid of the last one.
+        thin: channels of the first thin octave, doubled at each below; 0 averages the volume
+            down instead.
         blocks: residual blocks a stage.
-        octaves: octaves above the stages; 1 puts the finest stage at half resolution, 2 a thin
-            octave there.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
 
     Attributes:
         checkpointed: whether each octave is computed again in the backward pass.
@@ -215,14 +213,17 @@ class Trunk(nn.Module):
         self.checkpointed = False
         self.halvings = 0 if thin else octaves - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
-        thins = [in_channels, *(thin << number for number in range(1, octaves) if thin)]
-        self.thin_downs = nn.ModuleList(
-            Halving(a, b, gain if number else 1.0) for number, (a, b) in enumerate(pairwise(thins))
-        )
-        self.downs = nn.ModuleList(
-            Halving(a, b, gain if self.thin_downs and number == 0 else 1.0)
-            for number, (a, b) in enumerate(pairwise([thins[-1], *widths]))
-        )
+        thins = [thin << number for number in range(octaves - 1) if thin]
+        first, *others = [*thins, *widths]
+        downs = [
+            SubBandConvolution(in_channels, first),
+            *(
+                Halving(a, b, gain if number < len(thins) else 1.0)
+                for number, (a, b) in enumerate(pairwise([first, *others]))
+            ),
+        ]
+        self.thin_downs = nn.ModuleList(downs[: len(thins)])
+        self.downs = nn.ModuleList(downs[len(thins) :])
         depth = blocks * len(widths)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths

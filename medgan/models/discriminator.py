@@ -23,12 +23,12 @@ class Discriminator(nn.Module):
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
         in_channels: image channels, plus label channels for the discriminator of pairs.
         widths: channels of the stages, finest first.
-        thin: half of the channels of the first thin octave; 0 skips the thin octaves.
+        thin: channels of the first thin octave; 0 averages the volume down instead.
         blocks: residual blocks a stage.
         patches: stages that also give a logit for every position, finest first.
         minibatch_std: whether the closing layer sees how much the volumes of a batch differ.
         condition: length of an encoded condition; 0 makes a discriminator without any.
-        octaves: thin octaves above the stages.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (closed by a global depthwise
         convolution and a linear layer); Isola et al. 2017, arXiv 1611.07004, section 3.2.2

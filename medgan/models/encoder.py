@@ -18,9 +18,9 @@ class Encoder(nn.Module):
         in_channels: image channels.
         latent: length of the latent.
         widths: channels of the stages, finest first.
-        thin: half of the channels of the first thin octave.
+        thin: channels of the first thin octave.
         blocks: residual blocks a stage.
-        octaves: thin octaves above the stages.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
     """
 
     CLOSING_CHANNELS = 32

@@ -30,7 +30,6 @@ class Networks:
         widths: tuple[int, ...],
         thin: int,
         blocks: int,
-        detail: int,
         patches: int,
         minibatch_std: bool,
         condition: int = 0,
@@ -44,16 +43,16 @@ class Networks:
             labels: label channels that the generator emits beside the image.
             latent: length of the latent.
             widths: channels of the stages, finest first.
-            thin: the generator's channels at full resolution.
+            thin: channels at half resolution behind the generator's stages, and of the first thin
+                octave of the other networks.
             blocks: residual blocks a stage; the encoder has half as many.
-            detail: how many of the generator's thin channels come from a sub-pixel convolution.
             patches: stages of the discriminator that also judge every place.
             minibatch_std: whether the discriminator sees how much a batch varies.
             condition: length of an encoded condition, 0 for none; the encoder is told none.
-            octaves: thin octaves above the stages; 1 puts the finest stage at half resolution.
+            octaves: 1 puts the finest stage at half resolution; each more is a thin octave above.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks, detail, condition, octaves),
+            Generator(shape, 1 + labels, latent, widths, thin, blocks, condition, octaves),
             Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2), octaves),
             Discriminator(
                 shape, 1, widths, thin, blocks, patches, minibatch_std, condition, octaves

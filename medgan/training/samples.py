@@ -104,14 +104,13 @@ def look(
         The figures, `samples/...`, of the averaged networks.
     """
     networks = state.average
-    noise = torch.Generator().manual_seed(config.seed + 1)
     with autocast(state, config):
         parts = zip(
             reference.latents.split(config.batch),
             reference.conditions.split(config.batch),
             strict=True,
         )
-        fakes = torch.cat([networks.generator(z, c, noise).float().cpu() for z, c in parts])
+        fakes = torch.cat([networks.generator(z, c).float().cpu() for z, c in parts])
         seen = reference.volumes[:GRID].to(state.device)
         recons = torch.cat(
             [
@@ -119,7 +118,7 @@ def look(
                 for part in seen.split(config.micro_batch or config.batch)
             ]
         )
-    images, seen = fakes[:, :1].clamp(-1, 1), seen.cpu()
+    images, seen = fakes[:, :1], seen.cpu()
     maps = [
         harden(channels, reference.labels, reference.label_offset)
         for channels in fakes[:, 1:]

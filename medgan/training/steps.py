@@ -139,7 +139,7 @@ def _critic_loss(
     """
     objective = OBJECTIVES[config.objective].discriminator
     with torch.no_grad(), autocast(state, config):
-        fake = state.networks.generator(latent, part.condition, state.random)
+        fake = state.networks.generator(latent, part.condition)
     fake = fake.float()
     loss = torch.zeros((), device=state.device)
     judgements = _judgements(state, part, fake, whole, config)
@@ -177,7 +177,7 @@ def _realism_loss(
     networks = state.networks
     loss = torch.zeros((), device=state.device)
     with autocast(state, config):
-        fake = networks.generator(latent, part.condition, state.random)
+        fake = networks.generator(latent, part.condition)
         judgements = _judgements(state, part, fake, whole, config)
         for name, critic, real_pair, fake_pair, given, share in judgements:
             with torch.no_grad():

@@ -7,6 +7,7 @@ from medgan.models.blocks import (
     SubPixel,
     Trunk,
     Upsample,
+    clip,
     convolution,
     leaky_relu,
 )
@@ -91,6 +92,15 @@ def test_the_gradient_of_halving_under_bf16_is_close_to_the_exact_one(size, chan
         gradients.append(layer.layer.weight.grad.clone())
     exact, rounded = gradients
     assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+def test_what_is_clipped_moves_only_back_in():
+    x = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.0], requires_grad=True)
+    out = clip(x)
+    assert torch.equal(out, torch.tensor([-1.0, -1.0, 0.5, 1.0, 1.0]))
+    for sign, passed in ((1.0, [0, 1, 1, 1, 1]), (-1.0, [1, 1, 1, 1, 0])):
+        (gradient,) = torch.autograd.grad(sign * out.sum(), x, retain_graph=True)
+        assert torch.equal(gradient, sign * torch.tensor(passed))
 
 
 def test_upsampling_doubles_every_axis_and_keeps_a_constant():
