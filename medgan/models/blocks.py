@@ -163,8 +163,8 @@ class _Clip(torch.autograd.Function):
         return x.clamp(-1, 1)
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205
-        (x,) = ctx.saved_tensors
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205
+        (x,), (gradient,) = ctx.saved_tensors, gradients
         return gradient * ((x.abs() <= 1) | (x * gradient > 0))
 
 

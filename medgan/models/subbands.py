@@ -21,6 +21,9 @@ class SubBands(nn.Module):
         Gal et al. 2021, arXiv 2102.06108 (wavelets at both ends of a GAN).
     """
 
+    analysis: Tensor
+    synthesis: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
