@@ -21,36 +21,25 @@ class SubBands(nn.Module):
         Gal et al. 2021, arXiv 2102.06108 (wavelets at both ends of a GAN).
     """
 
-    analysis: Tensor
-    synthesis: Tensor
+    scales: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-        signs = torch.einsum("ai,bj,ck->abcijk", pair, pair, pair).reshape(8, 8)
         scales = torch.tensor([SCALES[band.bit_count()] for band in range(8)])
-        self.register_buffer("analysis", (signs * scales[:, None] / 8).T, persistent=False)
-        self.register_buffer("synthesis", (signs / scales[:, None]), persistent=False)
+        self.register_buffer("scales", scales.reshape(2, 2, 2, 1, 1, 1), persistent=False)
 
     def split(self, volume: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
         """(B, C, 2X, 2Y, 2Z) to (B, 8C, X, Y, Z): of each channel the means, then the details."""
-        count, channels, x, y, z = volume.shape
-        x, y, z = x // 2, y // 2, z // 2
-        cells = volume.float().reshape(count, channels, x, 2, y, 2, z, 2)
-        cells = cells.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(-1, 8)
-        bands = self._times(cells, self.analysis).reshape(count, x, y, z, 8 * channels)
-        return bands.permute(0, 4, 1, 2, 3)
+        x = volume.float()
+        for axis in (-3, -2, -1):
+            a, b = x.unflatten(axis, (-1, 2)).unbind(axis)
+            x = torch.stack([a + b, a - b], dim=5 + axis)
+        return (x * (self.scales / 8)).flatten(1, 4)
 
     def join(self, bands: Float[Tensor, "B D X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
         """The inverse of `split`."""
-        count, channels, x, y, z = bands.shape
-        cells = bands.float().permute(0, 2, 3, 4, 1).reshape(-1, 8)
-        cells = self._times(cells, self.synthesis)
-        cells = cells.reshape(count, x, y, z, channels // 8, 2, 2, 2)
-        volume = cells.permute(0, 4, 1, 5, 2, 6, 3, 7)
-        return volume.reshape(count, channels // 8, 2 * x, 2 * y, 2 * z)
-
-    @staticmethod
-    def _times(cells: Tensor, matrix: Tensor) -> Tensor:
-        with torch.autocast(cells.device.type, enabled=False):
-            return cells @ matrix
+        x = bands.float().unflatten(1, (-1, 2, 2, 2)) / self.scales
+        for axis in (-1, -2, -3):
+            a, b = x.unbind(5 + axis)
+            x = torch.stack([a + b, a - b], dim=axis).flatten(axis - 1, axis)
+        return x
