@@ -14,9 +14,9 @@ class Corruption:
 
     Attributes:
         centre, radius: (B, N, 3), in fractions of the axis lengths.
-        kind: (B, N), 0 constant, 1 noise, 2 the same box of another volume, 3 blurred.
+        kind: (B, N), on the CPU: 0 constant, 1 noise, 2 the same box of another volume, 3 blurred.
         level: (B, N), intensity in [-1, 1].
-        donor: (B,), the volume that kind 2 is taken from.
+        donor: (B,), on the CPU, the volume that kind 2 is taken from.
         noise: (B, 1, X, Y, Z), standard normal.
     """
 
@@ -46,9 +46,9 @@ def draw_corruption(
     return Corruption(
         centre=uniform(0.1, 0.9, batch, boxes, 3),
         radius=uniform(0.04, 0.18, batch, boxes, 3),
-        kind=torch.randint(0, 4, (batch, boxes), generator=generator).to(device),
+        kind=torch.randint(0, 4, (batch, boxes), generator=generator),
         level=uniform(-1.0, 1.0, batch, boxes),
-        donor=torch.randperm(batch, generator=generator).to(device),
+        donor=torch.randperm(batch, generator=generator),
         noise=torch.randn(batch, 1, *volume.shape[2:], generator=generator).to(device),
     )
 
@@ -71,29 +71,35 @@ def corrupt(
     Reference: the idea of restoring foreign or noisy patches, Tan et al. 2020, arXiv
         2011.04197, and Kascenas et al. 2022.
     """
-    blurred = F.interpolate(
-        F.interpolate(volume, scale_factor=0.25, mode="trilinear"),
-        size=volume.shape[2:],
-        mode="trilinear",
-    )
-    grids = torch.meshgrid(
-        *(torch.linspace(0, 1, n, device=volume.device) for n in volume.shape[2:]), indexing="ij"
-    )
-    position = torch.stack(grids, dim=-1)
-    spoiled = volume.clone()
+    return torch.stack([_spoiled(volume, corruption, number) for number in range(len(volume))])
+
+
+def _spoiled(volume: Tensor, corruption: Corruption, number: int) -> Float[Tensor, "C X Y Z"]:
+    """One volume of the batch; one after the other, as a large one and its fillings are large."""
+    spoiled, size = volume[number], volume.shape[2:]
     for box in range(corruption.kind.shape[1]):
-        centre = corruption.centre[:, box, None, None, None]
-        radius = corruption.radius[:, box, None, None, None]
-        distance = ((position - centre) / radius).square().sum(-1).sqrt()[:, None]
-        weight = (4 * (1 - distance)).clamp(0, 1)
-        level = corruption.level[:, box, None, None, None, None]
-        noise = (level + 0.4 * corruption.noise).expand_as(volume)
-        fillings = torch.stack(
-            [level.expand_as(volume), noise, volume[corruption.donor], blurred], dim=0
-        )
-        filling = fillings[corruption.kind[:, box], torch.arange(len(volume))]
-        spoiled = torch.lerp(spoiled, filling, weight)
+        squares = torch.zeros((), device=volume.device)
+        for axis, length in enumerate(size):
+            place = torch.linspace(0, 1, length, device=volume.device)
+            centre, radius = (v[number, box, axis] for v in (corruption.centre, corruption.radius))
+            shape = [-1 if n == axis else 1 for n in range(3)]
+            squares = squares + ((place - centre) / radius).square().reshape(shape)
+        weight = (4 * (1 - squares.sqrt())).clamp(0, 1)
+        filling = _filling(volume, corruption, number, box)
+        spoiled = torch.lerp(spoiled, filling.expand_as(spoiled), weight.expand_as(spoiled))
     return spoiled
+
+
+def _filling(volume: Tensor, corruption: Corruption, number: int, box: int) -> Tensor:
+    level, kind = corruption.level[number, box], int(corruption.kind[number, box])
+    if kind == 0:
+        return level
+    if kind == 1:
+        return level + 0.4 * corruption.noise[number]
+    if kind == 2:
+        return volume[int(corruption.donor[number])]
+    coarse = F.interpolate(volume[number, None], scale_factor=0.25, mode="trilinear")
+    return F.interpolate(coarse, size=volume.shape[2:], mode="trilinear")[0]
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,11 @@ class Augmentation:
     """How each volume of a batch is changed before a discriminator sees it.
 
     Attributes:
-        moved: (B,), which volumes are moved; the others keep their voxels to the bit.
+        moved: (B,), on the CPU, which volumes are moved; the others keep their voxels to the bit.
         matrix: (B, 3, 4), output to input coordinates in [-1, 1], in torch's order Z, Y, X.
         gain, offset: (B,), of the image's intensities; 1 and 0 where they stay.
         spread: (B,), standard deviation of added noise; 0 where there is none.
-        noise: (B, 1, X, Y, Z), standard normal.
+        noise: (B, 1, X, Y, Z), standard normal where the spread is not 0.
     """
 
     moved: Tensor
@@ -154,13 +160,14 @@ def draw_augmentation(
     sizes = torch.tensor(volume.shape[2:], dtype=torch.float32)
     matrix = _rotation(turn, sizes.flip(0)) * scale[:, None, None]
     matrix = matrix * torch.where(flips, -1.0, 1.0)[:, None, :]
+    size = (batch, 1, *volume.shape[2:])
     return Augmentation(
-        (flips.any(1) | shifted | turned | scaled).to(device),
+        flips.any(1) | shifted | turned | scaled,
         torch.cat([matrix, shift[:, :, None]], dim=2).to(device),
         torch.exp(0.15 * normal(batch) * lit).to(device),
         (0.1 * normal(batch) * lit).to(device),
         (0.1 * normal(batch).abs() * noisy).to(device),
-        normal(batch, 1, *volume.shape[2:]).to(device),
+        (normal(*size) if bool(noisy.any()) else torch.zeros(()).expand(size)).to(device),
     )
 
 
@@ -173,16 +180,19 @@ def augment(
         volume: image channel first, then label channels.
         augmentation: from `draw_augmentation` for a batch of this shape.
     """
-    if bool(augmentation.moved.any()):
-        grid = F.affine_grid(augmentation.matrix, list(volume.shape), align_corners=False)
-        moved = F.grid_sample(volume.float(), grid, padding_mode="border", align_corners=False)
-        volume = torch.where(augmentation.moved[:, None, None, None, None], moved, volume)
+    parts = zip(volume.split(1), augmentation.matrix.split(1), augmentation.moved, strict=True)
+    volume = torch.cat([_moved(one, matrix) if moved else one for one, matrix, moved in parts])
     gain, offset, spread = (
         v[:, None, None, None, None]
         for v in (augmentation.gain, augmentation.offset, augmentation.spread)
     )
     image = volume[:, :1] * gain + offset + spread * augmentation.noise
     return torch.cat([image, volume[:, 1:]], dim=1)
+
+
+def _moved(volume: Float[Tensor, "1 C X Y Z"], matrix: Tensor) -> Float[Tensor, "1 C X Y Z"]:
+    grid = F.affine_grid(matrix, list(volume.shape), align_corners=False)
+    return F.grid_sample(volume.float(), grid, padding_mode="border", align_corners=False)
 
 
 def _rotation(turn: Float[Tensor, "B 3"], sizes: Float[Tensor, " 3"]) -> Float[Tensor, "B 3 3"]:
