@@ -93,3 +93,19 @@ def dark_share(
     brain = (volume > background).flatten(1)
     dark = brain & (volume < threshold).flatten(1)
     return dark.sum(dim=1) / brain.sum(dim=1).clamp(min=1)
+
+
+def clipped_share(
+    fake: Float[Tensor, "N C X Y Z"], real: Float[Tensor, "M C X Y Z"]
+) -> Float[Tensor, ""]:
+    """How far fakes have run into the ends of [-1, 1], beyond what real volumes do.
+
+    Of the voxels that real volumes leave inside, the share that fakes do not: 0 where both clip
+    as many (below it where fakes clip fewer), 1 where nothing of the fakes is left inside.
+
+    Args:
+        fake: clipped to [-1, 1].
+        real: likewise.
+    """
+    clips, usual = ((volume.abs() >= 1).float().mean() for volume in (fake, real))
+    return (clips - usual) / (1 - usual).clamp(min=0.01)

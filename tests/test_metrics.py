@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medgan.metrics import band_features, dark_share, diversity, kernel_distance
+from medgan.metrics import band_features, clipped_share, dark_share, diversity, kernel_distance
 
 SHAPE = (16, 24, 16)
 
@@ -188,3 +188,15 @@ def test_the_dark_share_counts_dark_voxels_of_the_brain_alone():
     assert dark_share(volume).tolist() == pytest.approx([0.25, 0.5])
     assert dark_share(volume, threshold=-0.6).tolist() == [0, 0]
     assert dark_share(torch.full((1, 1, 4, 4, 4), -1.0)).tolist() == [0]
+
+
+def test_clipped_share_counts_what_real_volumes_leave_inside():
+    real = torch.zeros(2, 1, 4, 4, 4)
+    real[:, :, 0] = -1
+    fake = real.clone()
+    assert clipped_share(fake, real) == 0
+    fake[:] = 1
+    assert clipped_share(fake, real) == 1
+    fake[:, :, :, 2:] = 0
+    assert clipped_share(fake, real) == pytest.approx((0.5 - 0.25) / 0.75)
+    assert clipped_share(torch.zeros_like(real), real) < 0

@@ -17,6 +17,8 @@ from medgan.training.steps import average_step, discriminator_step, generator_st
 
 _SHORT = 5.0
 """Steps of less than these seconds are timed once more: the first one also loads libraries."""
+_SMALLEST = 8
+"""Edge of the smallest volumes that are timed."""
 _LONG = 20.0
 """Where one step of each kind takes more than these seconds, twice the size is not timed any more
 but estimated: it has eight times the voxels."""
@@ -158,7 +160,10 @@ class _Pace(NamedTuple):
 def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
     """Times steps at sizes that double up to the full one, as long as that takes no minutes."""
     divisor, halvings = 2**config.model.halvings, 0
-    while all(n % (divisor << (halvings + 1)) == 0 for n in preprocessing.shape):
+    while all(
+        n % (divisor << (halvings + 1)) == 0 and n >> (halvings + 1) >= _SMALLEST
+        for n in preprocessing.shape
+    ):
         halvings += 1
     pace = None
     for times in range(halvings, -1, -1):

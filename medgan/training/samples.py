@@ -12,7 +12,7 @@ from medgan.config import TrainConfig
 from medgan.data.conditions import draw, encode
 from medgan.data.labels import harden, volume_keeping_offset
 from medgan.data.loaders import PreparedVolumes
-from medgan.metrics import band_features, diversity, kernel_distance
+from medgan.metrics import band_features, clipped_share, diversity, kernel_distance
 from medgan.pictures import sample_grid
 from medgan.tracking.tracker import Tracker
 from medgan.training.state import TrainingState
@@ -131,6 +131,7 @@ def look(
         "samples/kernel_distance_floor": reference.floor,
         "samples/diversity": share,
         "samples/reconstruction": float((recons - seen).abs().mean()),
+        "samples/clipped": float(clipped_share(images, reference.volumes)),
     }
     if reference.label_volumes:
         fake_volumes = _label_volumes(maps, reference.labels)

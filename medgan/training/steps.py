@@ -17,6 +17,7 @@ from medgan.losses import (
     probe,
     reconstruction_loss,
 )
+from medgan.metrics import clipped_share
 from medgan.models.discriminator import Discriminator
 from medgan.models.networks import checkpoint_activations, frozen
 from medgan.training.state import TrainingState
@@ -178,6 +179,8 @@ def _realism_loss(
     loss = torch.zeros((), device=state.device)
     with autocast(state, config):
         fake = networks.generator(latent, part.condition)
+        clipped = clipped_share(fake[:, :1].detach(), part.volume)
+        _add(scalars, "generator/clipped", len(latent) / len(whole.volume) * clipped)
         judgements = _judgements(state, part, fake, whole, config)
         for name, critic, real_pair, fake_pair, given, share in judgements:
             with torch.no_grad():

@@ -9,8 +9,9 @@ from medgan.config import TrainConfig
 LOW_DIVERSITY = 0.25
 """Share of the real volumes' diversity below which samples count as all alike. Healthy trainings
 on hippocampi stay above 0.9."""
-FARTHEST = 2.0
-"""No two volumes in [-1, 1] differ by more a voxel."""
+MOST_CLIPPED = 0.9
+"""Samples are clipped to [-1, 1], so that a generator that has run away shows in nothing else: of
+the voxels that real scans leave inside, this share is clipped. A random one clips a fifth."""
 ABSURD = 1e6
 """No loss, penalty or gap of a healthy training comes near."""
 STRIKES = 10
@@ -109,8 +110,8 @@ class Watch:
             Alarm: E_EXPLODED at once, E_COLLAPSE when the look before was low as well.
         """
         # Averaged weights and many volumes: not noise, and perhaps the last look there is.
-        if not figures["samples/reconstruction"] <= FARTHEST:
-            raise _exploded("samples/reconstruction", figures["samples/reconstruction"])
+        if not figures["samples/clipped"] <= MOST_CLIPPED:
+            raise _exploded("samples/clipped", figures["samples/clipped"])
         share = figures["samples/diversity"]
         self.low_looks = 0 if share >= LOW_DIVERSITY else self.low_looks + 1
         if self.low_looks >= LOW_LOOKS:
@@ -141,7 +142,7 @@ class Watch:
 def _absurd(figures: dict[str, float], config: TrainConfig) -> Alarm | None:
     """What no healthy step shows, or None."""
     for name, value in figures.items():
-        limit = FARTHEST if name == "generator/reconstruction" else ABSURD
+        limit = MOST_CLIPPED if name == "generator/clipped" else ABSURD
         if not abs(value) <= limit:  # so that NaN is absurd
             return _exploded(name, value)
         if name.endswith("/gap") and config.max_gap and abs(value) > config.max_gap:

@@ -6,10 +6,11 @@ from medgan.config import TrainConfig
 from medgan.training.watch import LOW_LOOKS, METRICS, STRIKES, Alarm, Watch
 from tests.builders import CONFIG
 
-CALM = {"critic/gap": 1.0, "pair/gap": -0.5, "generator/reconstruction": 0.4, "critic/r1": 0.01}
+CALM = {"critic/gap": 1.0, "pair/gap": -0.5, "generator/clipped": 0.1, "critic/r1": 0.01}
 SEEN = {
     "samples/kernel_distance": 3.0,
     "samples/reconstruction": 0.3,
+    "samples/clipped": 0.1,
     "samples/diversity": 1.0,
 }
 
@@ -28,7 +29,7 @@ def look(watch, at=8, late=True, settings=None, **figures) -> bool:
     [
         ("critic/gap", 10.1, "E_GAP"),
         ("pair/gap", -10.1, "E_GAP"),
-        ("generator/reconstruction", 2.1, "E_EXPLODED"),
+        ("generator/clipped", 0.95, "E_EXPLODED"),
         ("critic/r1", 1e7, "E_EXPLODED"),
         ("generator/critic", math.nan, "E_EXPLODED"),
     ],
@@ -74,10 +75,10 @@ def test_samples_that_are_all_alike_twice_running_are_a_collapse():
         look(watch, diversity=0.2)
 
 
-@pytest.mark.parametrize("value", [2.1, math.inf, math.nan])
-def test_an_absurd_reconstruction_of_the_average_is_an_alarm_at_once(value):
+@pytest.mark.parametrize("value", [0.95, math.inf, math.nan])
+def test_an_average_that_is_clipped_nearly_everywhere_is_an_alarm_at_once(value):
     with pytest.raises(Alarm, match="E_EXPLODED"):
-        look(Watch(), reconstruction=value)
+        look(Watch(), clipped=value)
 
 
 def test_the_best_look_is_the_first_of_the_smallest():
