@@ -100,12 +100,12 @@ def clipped_share(
 ) -> Float[Tensor, ""]:
     """How far fakes have run into the ends of [-1, 1], beyond what real volumes do.
 
-    Of the voxels that real volumes leave inside, the share that fakes do not: 0 where both clip
-    as many (below it where fakes clip fewer), 1 where nothing of the fakes is left inside.
+    Of the voxels that real volumes leave inside, the share that fakes do not: 0 where they clip
+    no more voxels, 1 where nothing of them is left inside.
 
     Args:
         fake: clipped to [-1, 1].
         real: likewise.
     """
     clips, usual = ((volume.abs() >= 1).float().mean() for volume in (fake, real))
-    return (clips - usual) / (1 - usual).clamp(min=0.01)
+    return ((clips - usual) / (1 - usual).clamp(min=0.01)).clamp(min=0)
