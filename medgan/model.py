@@ -110,7 +110,7 @@ class Model:
         """As `generate`, one by one, for more scans than fit into memory."""
         self._check(conditions or {})
         for number in range(first, first + count):
-            latent = self._draw(seed, number, conditions or {}, truncation)
+            latent = self.draw(seed, number, conditions, truncation)
             drawn = self._generate(latent)
             yield self._synthetic(drawn, seed, number, latent.covariates, smallest_component)
 
@@ -126,7 +126,15 @@ class Model:
         Raises:
             ConfigError: E_CONDITION for what the model does not know.
         """
-        return self._draw(seed, number, conditions or {}, truncation)
+        random = torch.Generator().manual_seed(_state(seed, number))
+        values = torch.randn(self.sizes.latent, generator=random)
+        if truncation:
+            # From a source of its own: the other coordinates stay.
+            spare = torch.Generator().manual_seed(_state(seed, number, 2))
+            values = truncate(values, truncation, spare)
+        rng = np.random.default_rng([seed, number, 1])
+        covariates = draw(self.preprocessing.conditions, conditions or {}, rng)
+        return Latent(values.numpy(), covariates)
 
     def project(
         self,
@@ -257,7 +265,7 @@ class Model:
             Shape (1 + D, X, Y, Z), on the CPU, in [-1, 1]: the image, then soft label channels.
         """
         for number in range(first, first + count):
-            yield self._generate(self._draw(seed, number, {}, 0.0))[0]
+            yield self._generate(self.draw(seed, number))[0]
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.
@@ -396,19 +404,6 @@ class Model:
     def _check(self, covariates: Mapping[str, Value]) -> None:
         for remark in check(self.preprocessing.conditions, covariates):
             log.warning("%s: the model has to guess", remark)
-
-    def _draw(
-        self, seed: int, number: int, conditions: Mapping[str, Value], truncation: float
-    ) -> Latent:
-        random = torch.Generator().manual_seed(_state(seed, number))
-        values = torch.randn(self.sizes.latent, generator=random)
-        if truncation:
-            # From a source of its own: the other coordinates stay.
-            spare = torch.Generator().manual_seed(_state(seed, number, 2))
-            values = truncate(values, truncation, spare)
-        rng = np.random.default_rng([seed, number, 1])
-        covariates = draw(self.preprocessing.conditions, conditions, rng)
-        return Latent(values.numpy(), covariates)
 
     def _synthetic(
         self,
