@@ -133,8 +133,10 @@ def draw(
     return torch.cat([generator(part.to(device)).cpu() for part in codes.split(batch)])
 
 
-def move(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One optimiser step.
+def move(
+    optimizer: torch.optim.Optimizer, loss: Tensor, longest_gradient: float = math.inf
+) -> None:
+    """One optimiser step, along a gradient that is shortened where it is longer than allowed.
 
     Raises:
         FloatingPointError: a loss that is not finite; nothing has moved.
@@ -143,4 +145,7 @@ def move(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         raise FloatingPointError
     optimizer.zero_grad()
     loss.backward()
+    if longest_gradient < math.inf:
+        moved = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(moved, longest_gradient)
     optimizer.step()

@@ -164,3 +164,11 @@ def test_a_vae_learns_to_rebuild_what_it_is_shown():
     before = error()
     train_baseline(baseline, shown, 0.0, 60 * baseline.batch, 0)
     assert error() < 0.6 * before
+
+
+def test_a_vae_survives_a_variance_beyond_all_numbers():
+    baseline = Vae((16, 16, 16), 0, CPU)
+    with torch.no_grad():
+        baseline.network.logvar.bias.fill_(300.0)
+    baseline.step(torch.rand(2, 1, 16, 16, 16), torch.Generator().manual_seed(0))
+    assert all(bool(torch.isfinite(p).all()) for p in baseline.network.parameters())
