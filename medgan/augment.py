@@ -131,8 +131,9 @@ def draw_augmentation(
     """Draws changes, each kind with the same probability; only shape and device matter.
 
     Flips across Y and Z and not, unless asked, across X: what is on the left stays there.
-    Translations reach an eighth of an axis, rotations have a spread of 6 degrees about each axis,
-    scales one of 8%.
+    Translations reach an eighth of an axis, in whole voxels. Rotation, with a spread of 6 degrees
+    about each axis, and scaling, with one of 8%, come together, as one kind: they alone resample,
+    and a volume that is resampled has lost the texture by which it could be judged.
 
     Args:
         volume: shape (B, C, X, Y, Z).
@@ -153,16 +154,17 @@ def draw_augmentation(
 
     flips = chosen(batch, 3) & (torch.rand(batch, 3, generator=generator) < 0.5)
     flips[:, 2] &= mirror
-    shifted, turned, scaled, lit, noisy = chosen(5, batch)
-    shift = (torch.rand(batch, 3, generator=generator) - 0.5) / 2 * shifted[:, None]
-    turn = torch.deg2rad(6 * normal(batch, 3)) * turned[:, None]
-    scale = torch.exp(0.08 * normal(batch) * scaled)
-    sizes = torch.tensor(volume.shape[2:], dtype=torch.float32)
-    matrix = _rotation(turn, sizes.flip(0)) * scale[:, None, None]
+    shifted, warped, lit, noisy = chosen(4, batch)
+    sizes = torch.tensor(volume.shape[2:], dtype=torch.float32).flip(0)
+    voxels = (sizes / 4 * (torch.rand(batch, 3, generator=generator) - 0.5)).round()
+    shift = 2 / sizes * voxels * shifted[:, None]
+    turn = torch.deg2rad(6 * normal(batch, 3)) * warped[:, None]
+    scale = torch.exp(0.08 * normal(batch) * warped)
+    matrix = _rotation(turn, sizes) * scale[:, None, None]
     matrix = matrix * torch.where(flips, -1.0, 1.0)[:, None, :]
     size = (batch, 1, *volume.shape[2:])
     return Augmentation(
-        flips.any(1) | shifted | turned | scaled,
+        flips.any(1) | shifted | warped,
         torch.cat([matrix, shift[:, :, None]], dim=2).to(device),
         torch.exp(0.15 * normal(batch) * lit).to(device),
         (0.1 * normal(batch) * lit).to(device),

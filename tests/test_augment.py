@@ -264,6 +264,23 @@ def test_left_and_right_are_exchanged_only_when_asked(generator):
             assert 0.4 < (matrix[:, axis, axis] < 0).float().mean() < 0.6
 
 
+def test_what_is_only_shifted_and_flipped_keeps_its_values(generator):
+    volume = torch.rand(60, 1, *SHAPE, generator=generator)
+    drawn = draw_augmentation(volume, 0.3, generator)
+    sizes = torch.tensor([*reversed(SHAPE)])
+    warped = (drawn.matrix[:, :, :3].abs() - torch.eye(3)).abs().amax((1, 2)) > 1e-6
+    voxels = drawn.matrix[:, :, 3] * sizes / 2
+    assert 0.1 < warped.float().mean() < 0.5
+    assert (voxels != 0).any(dim=1).float().mean() > 0.1
+    assert (voxels - voxels.round()).abs().max() < 1e-4
+    assert (voxels.abs() <= sizes / 8 + 0.5).all()
+    out = augment(volume, replace(drawn, gain=torch.ones(60), offset=torch.zeros(60),
+                                  spread=torch.zeros(60)))  # fmt: skip
+    for number in torch.where(~warped)[0]:
+        nearest = torch.cdist(out[number].reshape(-1, 1), volume[number].reshape(-1, 1)).amin(1)
+        assert nearest.max() < 1e-3
+
+
 def test_intensities_of_labels_stay_and_those_of_images_change_as_drawn(generator):
     volume = pairs(generator)
     drawn = replace(
