@@ -148,7 +148,7 @@ class TrainConfig(Section):
         description="compute the activations of the generator's step twice instead of keeping "
         "them: slower, less memory",
     )
-    learning_rate: Positive = Field(4e-4, description="Adam's, before the fall in the second half")
+    learning_rate: Positive = Field(4e-4, description="Adam's, before it falls after a fifth of the training")
     beta2: float = Field(
         0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
     )
@@ -203,7 +203,7 @@ class TrainConfig(Section):
         0,
         ge=0,
         description="stop and finish after this many pictures without a better metric, counted "
-        "in the second half, where the learning rate falls; 0 never",
+        "in the second half, where the learning rate is low; 0 never",
     )
     max_gap: float = Field(
         10.0,

@@ -92,12 +92,13 @@ def progress(state: TrainingState, config: TrainConfig) -> float:
 
 
 def learning_rate(state: TrainingState, config: TrainConfig) -> float:
-    """Rises over the warm-up, stays, and falls linearly to 5% in the second half.
+    """Rises over the warm-up, stays for a fifth of the training, then falls linearly to 5%.
 
-    Every rollback halves it.
+    Held for half of the training it kept samples on a plateau for most of that time. Every rollback
+    halves it.
     """
     rise = min(1.0, (state.volumes_seen + config.batch) / max(config.warmup, 1))
-    fall = min(1.0, 2 * (1 - progress(state, config)))
+    fall = min(1.0, 1.25 * (1 - progress(state, config)))
     return config.learning_rate * 0.5**state.watch.rollbacks * rise * max(0.05, fall)
 
 
