@@ -148,7 +148,7 @@ class TrainConfig(Section):
         description="compute the activations of the generator's step twice instead of keeping "
         "them: slower, less memory",
     )
-    learning_rate: Positive = Field(4e-4, description="Adam's, until a fifth of the training is done")
+    learning_rate: Positive = Field(4e-4, description="Adam's, before it falls at a fifth")
     beta2: float = Field(
         0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
     )
