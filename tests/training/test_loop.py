@@ -282,12 +282,15 @@ def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
     assert "E_DIVERSITY" in caplog.text
 
 
-@pytest.mark.parametrize(("learned_by_heart", "expected"), [(True, 0.4), (False, 0.2)])
+@pytest.mark.parametrize(
+    ("learned_by_heart", "before", "expected"),
+    [(True, 0.15, 0.25), (False, 0.15, 0.05), (True, 0.25, 0.3), (False, 0.05, 0.0)],
+)
 def test_augmentation_rises_while_training_scans_are_judged_better_than_held_out_ones(
-    learned_by_heart, expected
+    learned_by_heart, before, expected
 ):
     state = fresh_state()
-    state.augment = 0.3
+    state.augment = before
     levels = {"seen": 1.0, "held_out": 0.2 if learned_by_heart else 0.9, "fakes": 0.0}
     volumes = {k: torch.full((4, 1, 16, 16, 16), v) for k, v in levels.items()}
     state.networks.discriminator.forward = lambda volume: volume.mean(dim=(1, 2, 3, 4))
