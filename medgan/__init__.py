@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from medgan.version import __version__
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from medgan.model import Model
     from medgan.volume import Volume
 
@@ -19,7 +21,9 @@ __all__ = ["Model", "Volume", "__version__", "load"]
 _LAZY = {"Model": "medgan.model", "Volume": "medgan.volume"}
 
 
-def load(path_or_uri: str, tracking_uri: str = "", device: str = "cpu") -> "Model":
+def load(
+    path_or_uri: "str | PathLike[str]", tracking_uri: str = "", device: str = "cpu"
+) -> "Model":
     """Loads a model from a folder or from MLflow.
 
     Args:
@@ -37,7 +41,7 @@ def load(path_or_uri: str, tracking_uri: str = "", device: str = "cpu") -> "Mode
 
     from medgan.model import Model
 
-    if path_or_uri.startswith(("models:/", "runs:/")):
+    if isinstance(path_or_uri, str) and path_or_uri.startswith(("models:/", "runs:/")):
         from tempfile import TemporaryDirectory
 
         from medgan.tracking.registry import download

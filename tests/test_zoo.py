@@ -1,0 +1,56 @@
+"""The models that come with medgan: they load, draw and score, and are small."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medgan
+from medgan.data.splits import read_splits
+
+ZOO = Path(__file__).parents[1] / "zoo"
+MODELS = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
+MOST_BYTES = 8_000_000
+
+
+def test_there_are_models():
+    assert "hippocampus" in MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_small_and_says_where_it_comes_from(name):
+    files = [path for path in (ZOO / name).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    card = (ZOO / name / "card.md").read_text(encoding="utf-8")
+    assert "BY-SA" in card
+    assert "Research use only" in card
+    assert name in (ZOO / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_draws_what_varies_and_scores_what_it_drew(name):
+    model = medgan.load(ZOO / name)
+    first, second = (scan.image for scan in model.generate(2, seed=5))
+    assert first.data.shape == model.preprocessing.shape
+    difference = np.abs(first.data.astype(float) - second.data).mean()
+    assert difference > 0.2 * first.data.std()
+    result = model.score(first)
+    assert 0 < result.p_value <= 1
+    assert np.isfinite(result.score_map.data).all()
+
+
+@pytest.mark.data
+def test_held_out_hippocampi_are_healthy_to_the_model_and_upside_down_they_are_not(real_data):
+    model = medgan.load(ZOO / "hippocampus")
+    folder = real_data / "msd_hippocampus"
+    wanted = json.loads((real_data / "splits.json").read_text())["msd_hippocampus"]["test"][:8]
+    assert read_splits(real_data / "splits.json", folder)
+    scans = [folder / "imagesTr" / f"{subject}.nii.gz" for subject in wanted]
+    p_values = [model.score(scan).p_value for scan in scans]
+    assert min(p_values) >= 1 / 41 - 1e-9
+    assert np.mean(p_values) > 0.25
+    for scan in scans[:3]:
+        upright = medgan.Volume.load(scan)
+        upside_down = medgan.Volume(upright.data[:, :, ::-1].copy(), upright.affine)
+        assert model.score(upside_down).p_value < 0.08
