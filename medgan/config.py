@@ -181,6 +181,11 @@ class TrainConfig(Section):
         description="probability of each change to what the discriminators see; adaptive raises "
         "it while they judge training scans better than held-out ones",
     )
+    begin_black: bool = Field(
+        False,
+        description="let the generator's first samples be black; for scans that are mostly air, "
+        "such as skull-stripped brains",
+    )
     mirror: bool = Field(False, description="let augmentation exchange left and right")
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
     latent: float = Field(0.5, ge=0, description="weight of the latent loss")

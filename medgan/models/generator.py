@@ -27,6 +27,10 @@ GAIN = (2 / (1 + SLOPE**2)) ** 0.5
 """Keeps the variance behind the activation."""
 
 
+_BLACK = -1.2
+"""Where the means of the image begin, in units of [-1, 1]."""
+
+
 class ThinOctave(nn.Module):
     """One more octave without residual blocks, between the stages and half resolution.
 
@@ -115,6 +119,16 @@ class Generator(nn.Module):
         self.thin = convolution([widths[0], *thins][-1], thin, gain=GAIN)
         self.out = convolution(thin, 8 * out_channels, gain=GAIN)
         self.subbands = SubBands()
+
+    def begin_black(self) -> None:
+        """Moves the image that fresh weights draw below -1, where most of it is clipped.
+
+        Air is then black from the first step on. Brought down from grey, it kept a faint texture,
+        by which a discriminator told every sample from a scan that is mostly air.
+        """
+        assert self.out.bias is not None
+        with torch.no_grad():
+            self.out.bias[0] = _BLACK
 
     def forward(
         self,

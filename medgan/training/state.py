@@ -66,6 +66,8 @@ class TrainingState:
             **model.model_dump(),
             condition=condition,
         )
+        if config.begin_black:
+            networks.generator.begin_black()
         pair = None
         if preprocessing.labels:
             pair = Discriminator(

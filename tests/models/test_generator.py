@@ -54,3 +54,13 @@ def test_nothing_is_computed_at_full_resolution():
             module.register_forward_hook(lambda m, x, y: sizes.append(tuple(y.shape[2:])))
     assert net(torch.zeros(1, 7)).shape[2:] == (16, 48, 32)
     assert max(sizes) == (8, 24, 16)
+
+
+def test_begun_black_the_image_is_mostly_clipped_at_air_and_labels_are_as_before(generator):
+    latent = torch.randn(4, 7, generator=generator)
+    net = make()
+    before = net(latent)
+    net.begin_black()
+    after = net(latent)
+    assert (after[:, 0] == -1).float().mean() > 0.6 > (before[:, 0] == -1).float().mean()
+    assert torch.equal(after[:, 1:], before[:, 1:])

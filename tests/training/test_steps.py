@@ -13,7 +13,7 @@ from medgan.training.steps import (
     learning_rate,
     progress,
 )
-from tests.builders import CONFIG, advance, fresh_state
+from tests.builders import CONFIG, GRID, advance, fresh_state
 
 
 def batch(labelled: list[bool]) -> Batch:
@@ -266,3 +266,12 @@ def test_activations_computed_twice_move_every_weight_to_the_same_place():
             generator_step(state, batch([True, True]), config)
         ends.append(weights(state.networks.generator))
     assert torch.allclose(*ends, atol=1e-5)
+
+
+def test_a_training_that_begins_black_does_so_in_the_average_too():
+    state = fresh_state()
+    assert state.networks.generator.out.bias[0] == 0
+    black = CONFIG.train.model_copy(update={"begin_black": True})
+    state = TrainingState.fresh(GRID, CONFIG.model, black, torch.device("cpu"))
+    for networks in (state.networks, state.average):
+        assert networks.generator.out.bias[0] < -1
