@@ -1,0 +1,108 @@
+"""How unusual features are at their place: one Gaussian for each position.
+
+What a discriminator has learned to look at in healthy scans is taken as features, in place of those
+of a network trained on photographs. At every position of their grid, mean and covariance over
+healthy training scans say which are usual there; a new scan's distance from them, in standard
+deviations, is its map.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+RADIUS = 2
+"""Covariances are averages over 5 x 5 x 5 positions: a hundred scans are too few for one each."""
+SHRINKAGE = 0.1
+
+
+@dataclass(frozen=True)
+class FeatureDensity:
+    """A Gaussian of features at every position of a grid.
+
+    Attributes:
+        mean: shape (C, X, Y, Z).
+        whitening: shape (X * Y * Z, C, C), which makes a healthy deviation standard normal.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+
+    @classmethod
+    def fit(
+        cls,
+        features: Iterable[Float[Tensor, "B C X Y Z"]],
+        radius: int = RADIUS,
+        shrinkage: float = SHRINKAGE,
+    ) -> "FeatureDensity":
+        """Learns from the features of healthy scans, read once and not kept.
+
+        Args:
+            features: batches of them.
+            radius: covariances are averaged over cubes of 2 * radius + 1 positions.
+            shrinkage: share in which a covariance is replaced by its diagonal.
+
+        Reference: Defard et al. 2021, PaDiM, arXiv 2011.08785, section III; Ledoit and Wolf 2004,
+            A well-conditioned estimator for large-dimensional covariance matrices, JMVA 88.
+        """
+        count, total, products = 0, None, None
+        for batch in features:
+            rows = batch.float().flatten(2).permute(2, 0, 1)  # positions, scans, channels
+            one, two = rows.sum(dim=1), rows.transpose(1, 2) @ rows
+            total = one if total is None else total + one
+            products = two if products is None else products + two
+            count, shape = count + len(batch), batch.shape[2:]
+        assert total is not None
+        assert products is not None
+        mean = total / count
+        covariance = products / count - mean[:, :, None] * mean[:, None, :]
+        covariance = _pooled(covariance, tuple(shape), radius) * count / max(count - 1, 1)
+        diagonal = covariance.diagonal(dim1=1, dim2=2)
+        floor = 1e-3 * diagonal.mean() + 1e-8
+        covariance = (1 - shrinkage) * covariance
+        covariance += torch.diag_embed(shrinkage * diagonal + floor)
+        identity = torch.eye(covariance.shape[1]).expand_as(covariance)
+        whitening = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(covariance), identity, upper=False
+        )
+        return cls(mean.T.reshape(-1, *shape), whitening)
+
+    def distance(self, features: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X Y Z"]:
+        """Mahalanobis distance at each position over the root of C: about 1 where healthy."""
+        deviation = (features.float() - self.mean).flatten(2).permute(2, 1, 0)
+        squares = (self.whitening @ deviation).square().mean(dim=1)
+        return squares.sqrt().T.reshape(len(features), 1, *features.shape[2:])
+
+
+def density_map(
+    densities: list[FeatureDensity], features: list[Tensor], shape: tuple[int, int, int]
+) -> Float[Tensor, "B 1 X Y Z"]:
+    """Distances at every depth, up-sampled to the volume's grid and averaged.
+
+    Args:
+        densities: one a depth.
+        features: one (B, C, x, y, z) a depth.
+        shape: (X, Y, Z) of the volume.
+    """
+    maps = [
+        F.interpolate(density.distance(x), size=shape, mode="trilinear")
+        for density, x in zip(densities, features, strict=True)
+    ]
+    return torch.stack(maps).mean(dim=0)
+
+
+def _pooled(
+    covariance: Float[Tensor, "P C C"], shape: tuple[int, ...], radius: int
+) -> Float[Tensor, "P C C"]:
+    """Averages over cubes of positions, smaller at the borders."""
+    grid = covariance.reshape(*shape, *covariance.shape[1:])
+    for axis, size in enumerate(shape):
+        place = torch.arange(size)
+        low, high = (place - radius).clamp(min=0), (place + radius + 1).clamp(max=size)
+        sums = F.pad(grid.movedim(axis, -1).cumsum(dim=-1, dtype=torch.float64), (1, 0))
+        means = (sums[..., high] - sums[..., low]) / (high - low)
+        grid = means.movedim(-1, axis).float()
+    return grid.flatten(0, 2)
