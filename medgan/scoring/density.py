@@ -34,14 +34,14 @@ class FeatureDensity:
     @classmethod
     def fit(
         cls,
-        features: Iterable[Float[Tensor, "B C X Y Z"]],
+        features: Iterable[Tensor],
         radius: int = RADIUS,
         shrinkage: float = SHRINKAGE,
     ) -> "FeatureDensity":
         """Learns from the features of healthy scans, read once and not kept.
 
         Args:
-            features: batches of them.
+            features: batches of them, (B, C, X, Y, Z).
             radius: covariances are averaged over cubes of 2 * radius + 1 positions.
             shrinkage: share in which a covariance is replaced by its diagonal.
 
