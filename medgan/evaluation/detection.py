@@ -9,6 +9,8 @@ from scipy import ndimage
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+MOST_FALSE = 0.05
+"""Share of healthy voxels up to which `region_overlap` looks."""
 Map = Float[np.ndarray, "X Y Z"]
 Mask = Bool[np.ndarray, "X Y Z"]
 
@@ -36,29 +38,36 @@ def dice(found: Mask, truth: Mask) -> float:
     return 2 * int((found & truth).sum()) / total if total else 1.0
 
 
-def region_overlap(
-    score_map: Map, truth: Mask, healthy: np.ndarray, most: float = 0.05, points: int = 50
-) -> float:
-    """Mean share of a lesion above a threshold, over thresholds of few false voxels.
+def few_false_voxels(
+    healthy: np.ndarray, most: float = MOST_FALSE, points: int = 50
+) -> Float[np.ndarray, " T"]:
+    """Thresholds with equally spaced shares of healthy voxels above them, falling.
 
-    Thresholds are quantiles of healthy voxels, so that they hold for all scans alike, from a share
-    `most` of false voxels down to none, equally spaced. 1 is perfect; by chance it is `most` / 2.
+    Args:
+        healthy: voxels of healthy scans' maps, any shape.
+        most: largest share of healthy voxels above a threshold; the smallest is none.
+        points: thresholds.
+    """
+    return np.quantile(healthy, 1 - np.linspace(0, most, points))
+
+
+def region_overlap(score_map: Map, truth: Mask, thresholds: Float[np.ndarray, " T"]) -> float:
+    """Mean share of a lesion above thresholds of few false voxels.
+
+    Thresholds come from healthy voxels, so that they hold for all scans alike. 1 is perfect; by
+    chance it is half of the largest share of false voxels.
 
     Args:
         score_map: of the scan with the lesion.
         truth: the lesion, one region.
-        healthy: voxels of healthy scans' maps, any shape.
-        most: largest share of healthy voxels above the threshold.
-        points: thresholds.
+        thresholds: of `few_false_voxels`.
 
     Reference: Bergmann et al. 2021, The MVTec anomaly detection dataset, IJCV 129, section 4.2
         (PRO), with thresholds from healthy scans and one region a scan.
     """
-    shares = np.linspace(0, most, points)
-    thresholds = np.quantile(healthy, 1 - shares)
     inside = np.sort(score_map[truth])
     above = 1 - np.searchsorted(inside, thresholds, side="right") / max(len(inside), 1)
-    return float(np.trapezoid(above, shares) / most)
+    return float(np.trapezoid(above) / (len(thresholds) - 1))
 
 
 def components(found: Mask) -> int:
@@ -94,16 +103,12 @@ class Froc:
         return float(np.mean([self.at(2.0**power) for power in range(-3, 4)]))
 
 
-def froc(
-    healthy: Sequence[Map],
-    lesioned: Sequence[tuple[Map, Mask]],
-    points: int = 40,
-) -> Froc:
+def froc(healthy: Sequence[Map], peaks: Sequence[float], points: int = 40) -> Froc:
     """Free-response curve over thresholds from the healthy maps.
 
     Args:
         healthy: maps of healthy scans, at least one.
-        lesioned: maps and lesions.
+        peaks: of each lesion the highest value of its map inside.
         points: thresholds, from the highest healthy voxel down to their 95th percentile, closer
             to each other towards the top.
 
@@ -111,10 +116,9 @@ def froc(
     """
     shares = np.concatenate([[0], np.geomspace(1e-6, 0.05, points - 1)])
     thresholds = np.quantile(np.concatenate([m.ravel() for m in healthy]), 1 - shares)
-    peaks = np.array([m[truth].max() for m, truth in lesioned])
     return Froc(
         tuple(float(np.mean([components(m > t) for m in healthy])) for t in thresholds),
-        tuple(float((peaks > t).mean()) for t in thresholds),
+        tuple(float((np.asarray(peaks) > t).mean()) for t in thresholds),
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from medgan.evaluation.detection import (
@@ -16,11 +16,12 @@ from medgan.evaluation.detection import (
     by_subject,
     dice,
     false_alarm_interval,
+    few_false_voxels,
     froc,
     region_overlap,
     voxel_average_precision,
 )
-from medgan.evaluation.lesions import FAMILIES, STRENGTHS, Planted, plant
+from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
 from medgan.scoring.calibration import Calibration, calibrate, statistics
 from medgan.scoring.simple import Scorer
 
@@ -62,7 +63,7 @@ def planted(volumes: Float[Tensor, "N 1 X Y Z"], trial: Trial, seed: int) -> Pla
 
     Foreign tissue comes from the next scan.
     """
-    family = (*FAMILIES, "sham").index(trial.family)
+    family = (*FAMILIES, SHAM).index(trial.family)
     where = [seed, trial.scan, family, round(10 * trial.radius), *trial.contrast.encode()]
     healthy, donor = (volumes[(trial.scan + n) % len(volumes), 0].numpy() for n in (0, 1))
     strength, rng = STRENGTHS[trial.contrast], np.random.default_rng(where)
@@ -152,15 +153,19 @@ def judge(
     crossed = _left_out(raw)
     threshold = float(np.quantile(_voxels(crossed, calibration_volumes), 1 - FALSE_VOXELS))
     healthy, healthy_maps = _scored(scorer, calibration, test_volumes, batch)
-    voxels = _voxels(healthy_maps, test_volumes)
+    thresholds = few_false_voxels(_voxels(healthy_maps, test_volumes))
 
     rows: list[tuple[float, ...]] = []
-    found: list[tuple[np.ndarray, Bool[np.ndarray, "X Y Z"]]] = []
+    peaks: list[float] = []
     for part in _batches(trials, batch):
         made = [planted(test_volumes, trial, seed) for trial in part]
         volumes = torch.from_numpy(np.stack([p.volume for p in made]))[:, None]
         scores, maps = _scored(scorer, calibration, volumes, batch)
         for trial, one, score, score_map in zip(part, made, scores, maps[:, 0], strict=True):
+            if trial.family == SHAM:
+                rows.append((float(score), *[float("nan")] * 4))
+                peaks.append(-float("inf"))
+                continue
             within = foreground[trial.scan] | one.truth
             rows.append(
                 (
@@ -168,16 +173,16 @@ def judge(
                     voxel_average_precision(score_map, one.truth, within),
                     float(one.truth[within].mean()),
                     dice((score_map > threshold) & within, one.truth),
-                    region_overlap(score_map, one.truth, voxels),
+                    region_overlap(score_map, one.truth, thresholds),
                 )
             )
-            found.append((score_map.astype(np.float16), one.truth))
+            peaks.append(float(score_map[one.truth].max()))
     scores, precision, prevalence, overlaps, regions = np.array(rows).T
     return Verdicts(
         tuple(trials), scores, healthy,
         np.array([calibration.p_value(float(s)) for s in healthy]),
         precision, prevalence, overlaps, regions,
-        froc([m[0] for m in healthy_maps], found),
+        froc([m[0] for m in healthy_maps], peaks),
     )  # fmt: skip
 
 

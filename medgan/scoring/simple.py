@@ -4,7 +4,7 @@ All share one interface: they learn from healthy training volumes and give a map
 a map is worth, calibration says, for these as for the model's own.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from medgan.scoring.density import FeatureDensity
 Volumes = Float[Tensor, "B 1 X Y Z"]
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Gives maps, one value a voxel, higher is stranger."""
 

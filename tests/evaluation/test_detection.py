@@ -7,6 +7,7 @@ from medgan.evaluation.detection import (
     components,
     dice,
     false_alarm_interval,
+    few_false_voxels,
     froc,
     hit,
     region_overlap,
@@ -52,11 +53,11 @@ def test_dice_of_halves_and_of_nothing():
 
 def test_region_overlap_is_one_when_perfect_and_half_the_limit_by_chance():
     truth = lesion()
-    healthy = np.random.default_rng(1).random(200_000)
-    assert region_overlap(truth * 2.0, truth, healthy) == 1
+    thresholds = few_false_voxels(np.random.default_rng(1).random(200_000))
+    assert region_overlap(truth * 2.0, truth, thresholds) == 1
     wide = np.ones(SHAPE, bool)
     noise = np.random.default_rng(2).random(SHAPE)
-    assert region_overlap(noise, wide, healthy) == pytest.approx(0.025, abs=0.005)
+    assert region_overlap(noise, wide, thresholds) == pytest.approx(0.025, abs=0.005)
 
 
 def test_parts_that_touch_at_a_corner_are_one():
@@ -71,9 +72,9 @@ def test_a_free_response_curve_rises_and_a_perfect_map_is_at_one_without_false_p
     rng = np.random.default_rng(3)
     healthy = [rng.random(SHAPE) for _ in range(5)]
     truth = lesion()
-    perfect = froc(healthy, [(rng.random(SHAPE) + 2 * truth, truth)] * 3)
+    perfect = froc(healthy, [(rng.random(SHAPE) + 2 * truth)[truth].max()] * 3)
     assert perfect.at(0.0) == perfect.mean == 1
-    poor = froc(healthy, [(rng.random(SHAPE), truth) for _ in range(20)])
+    poor = froc(healthy, [rng.random(SHAPE)[truth].max() for _ in range(20)])
     assert list(poor.sensitivity) == sorted(poor.sensitivity)
     assert poor.at(0.125) < 0.5 < poor.sensitivity[-1]
     assert poor.false_parts[0] == 0

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from medgan.errors import DataError
-from medgan.evaluation.lesions import FAMILIES, _site, plant
+from medgan.data.lesions import FAMILIES, Around, _site, depth, plant
 
 
 def tissue(seed: int = 0) -> np.ndarray:
@@ -57,7 +57,8 @@ def test_pushing_magnifies_the_centre_and_pulling_shrinks_it():
         x, y, z = planted(family, radius=6.0).centre
         dim = (0.3 * tissue()).astype(np.float32)
         dim[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = 1.0
-        site = _site(dim, dim, np.array([x, y, z]), 6.0, 1.0, np.random.default_rng(3))
+        near = Around(dim, dim, -1.0)
+        site = _site(near, np.array([x, y, z]), 6.0, 1.0, np.random.default_rng(3))
         sizes[family] = (FAMILIES[family](site) > 0.9).sum()
     assert sizes["push"] > 27 > sizes["pull"]
 

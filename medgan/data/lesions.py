@@ -16,22 +16,39 @@ from scipy import ndimage
 from medgan.errors import DataError
 
 Array = Float[np.ndarray, "X Y Z"]
+SHAM = "sham"
 STRENGTHS = {"faint": 0.5, "strong": 1.0}
 _SHOWS = 0.05
 """Smallest change, smoothed over a voxel or two and in units of [-1, 1], that counts as lesion."""
 _EDGE = 0.3
 """Share of the radius over which a lesion fades out."""
 _TRIES = 50
-_INSIDE = 0.9
-"""Share of a lesion that lies in the foreground."""
+_AIR = -0.9
+_INSIDE = 0.6
+"""Share of its radius by which a lesion's centre is away from air."""
+_REACH = 3.5
+"""Half the edge, in radii, of the cube in which a lesion is made."""
+
+
+class Around(NamedTuple):
+    """What surrounds a place.
+
+    Attributes:
+        volume: the healthy scan.
+        donor: another healthy scan, for families that put foreign tissue there.
+        dark: what a twentieth of the whole scan lies below.
+    """
+
+    volume: Array
+    donor: Array
+    dark: float
 
 
 class Site(NamedTuple):
     """Where a lesion goes, and what it is made from.
 
     Attributes:
-        volume: the healthy scan.
-        donor: another healthy scan, for families that put foreign tissue there.
+        near: what is there.
         offset: shape (3, X, Y, Z), each voxel's place from the centre.
         radius: in voxels.
         inside: 1 in the middle, 0 from the edge on; between them it falls over the outer part.
@@ -39,8 +56,7 @@ class Site(NamedTuple):
         rng: source of what else is drawn.
     """
 
-    volume: Array
-    donor: Array
+    near: Around
     offset: Float[np.ndarray, "3 X Y Z"]
     radius: float
     inside: Array
@@ -65,29 +81,31 @@ class Planted:
 
 def brighter(site: Site) -> Array:
     """Raised by 0.6."""
-    return site.volume + 0.6 * site.strength * site.inside
+    return site.near.volume + 0.6 * site.strength * site.inside
 
 
 def darker(site: Site) -> Array:
     """Lowered by 0.6."""
-    return site.volume - 0.6 * site.strength * site.inside
+    return site.near.volume - 0.6 * site.strength * site.inside
 
 
 def noise(site: Site) -> Array:
     """Gaussian noise of standard deviation 0.4."""
-    drawn = site.rng.standard_normal(site.volume.shape)
-    return site.volume + 0.4 * site.strength * drawn * site.inside
+    drawn = site.rng.standard_normal(site.near.volume.shape)
+    return site.near.volume + 0.4 * site.strength * drawn * site.inside
 
 
 def blur(site: Site) -> Array:
     """Smoothed with a standard deviation of 2 voxels."""
-    return _mixed(site, ndimage.gaussian_filter(site.volume, 2 * site.strength))
+    return _mixed(site, ndimage.gaussian_filter(site.near.volume, 2 * site.strength))
 
 
 def fill(site: Site) -> Array:
     """Filled with its own mean: all structure gone."""
     weight = site.inside / max(site.inside.sum(), 1e-6)
-    return _mixed(site, np.full_like(site.volume, (site.volume * weight).sum()), site.strength)
+    return _mixed(
+        site, np.full_like(site.near.volume, (site.near.volume * weight).sum()), site.strength
+    )
 
 
 def push(site: Site) -> Array:
@@ -119,20 +137,19 @@ def reflection(site: Site) -> Array:
 
 def foreign(site: Site) -> Array:
     """The same place of another scan."""
-    return _mixed(site, site.donor, site.strength)
+    return _mixed(site, site.near.donor, site.strength)
 
 
 def missing(site: Site) -> Array:
     """Tissue gone: as dark as the scan's darkest twentieth."""
-    dark = np.full_like(site.volume, np.quantile(site.volume, 0.05))
-    return _mixed(site, dark, site.strength)
+    return _mixed(site, np.full_like(site.near.volume, site.near.dark), site.strength)
 
 
 def bias(site: Site) -> Array:
     """Brightened or darkened by 60%, as a coil would, fading out over the whole of it."""
     bump = np.exp(-2 * _distance(site) ** 2)
     sign = site.rng.choice((-1, 1))
-    return (site.volume + 1) * (1 + 0.6 * sign * site.strength * bump) - 1
+    return (site.near.volume + 1) * (1 + 0.6 * sign * site.strength * bump) - 1
 
 
 def ghost(site: Site) -> Array:
@@ -140,7 +157,7 @@ def ghost(site: Site) -> Array:
     direction = site.rng.standard_normal(3)
     step = 2 * site.radius * direction / np.linalg.norm(direction)
     echo = _moved(site, np.broadcast_to(step[:, None, None, None], site.offset.shape)) + 1
-    return site.volume + 0.4 * site.strength * echo * site.inside
+    return site.near.volume + 0.4 * site.strength * echo * site.inside
 
 
 FAMILIES: dict[str, Callable[[Site], Array]] = {
@@ -159,6 +176,7 @@ def plant(
     radius: float,
     strength: float,
     rng: np.random.Generator,
+    deep: Array | None = None,
 ) -> Planted:
     """Plants one lesion where there is tissue; its outline is irregular.
 
@@ -167,55 +185,73 @@ def plant(
     Args:
         volume: a healthy scan in [-1, 1].
         donor: another one, for the family that needs it.
-        family: one of `FAMILIES`, or `sham`: the same way without a change, with an empty truth.
+        family: one of `FAMILIES`, or `SHAM`: the same way without a change, with an empty truth.
         radius: in voxels.
         strength: of `STRENGTHS`, or 0 to 1.
         rng: source of place, outline and content.
+        deep: what `depth` says of the volume, where it is asked for many lesions.
 
     Raises:
         DataError: E_LESION when there is no place for it.
     """
-    places = _places(volume, radius)
+    places = _places(depth(volume) if deep is None else deep, radius)
+    dark = float(np.quantile(volume[::2, ::2, ::2], 0.05))
     for _ in range(_TRIES if len(places) else 0):
-        centre = places[rng.integers(len(places))]
-        site = _site(volume, donor, centre, radius, strength, rng)
-        changed = volume if family == "sham" else FAMILIES[family](site)
-        changed = changed.clip(-1, 1).astype(volume.dtype)
-        shows = ndimage.gaussian_filter(np.abs(changed - volume), 1) > _SHOWS
-        truth = shows & (site.inside > 0)
-        if family == "sham" or truth.sum() > (site.inside > 0).sum() / 5:
-            x, y, z = (int(n) for n in centre)
-            return Planted(changed, truth, (x, y, z))
+        x, y, z = (int(n) for n in places[rng.integers(len(places))])
+        box = _around((x, y, z), radius, volume.shape)
+        near = Around(volume[box], donor[box], dark)
+        site = _site(near, np.array([x, y, z]) - [s.start for s in box], radius, strength, rng)
+        changed = near.volume if family == SHAM else FAMILIES[family](site).clip(-1, 1)
+        shows = ndimage.gaussian_filter(np.abs(changed - near.volume), 1) > _SHOWS
+        shows &= site.inside > 0
+        if family == SHAM or shows.sum() > (site.inside > 0).sum() / 5:
+            whole, truth = volume.copy(), np.zeros(volume.shape, bool)
+            whole[box], truth[box] = changed, shows & (family != SHAM)
+            return Planted(whole, truth, (x, y, z))
     raise DataError(
         "E_LESION", family, f"no place for a radius of {radius:g} voxels",
         "plant smaller lesions, or scans with more tissue",
     )  # fmt: skip
 
 
-def _places(volume: Array, radius: float) -> np.ndarray:
-    """(N, 3) centres around which a ball is nearly all tissue, and all of it in the scan."""
-    tissue = ndimage.gaussian_filter((volume > -0.9).astype(np.float32), radius / 2)
-    fits = np.zeros(volume.shape, bool)
+def depth(volume: Array) -> Float[np.ndarray, "X Y Z"]:
+    """How far each voxel lies from air, in voxels; small holes do not count as air."""
+    tissue = ndimage.gaussian_filter((volume > _AIR).astype(np.float32), 1.5) > 0.5
+    return ndimage.distance_transform_edt(tissue) if not tissue.all() else np.full(
+        volume.shape, np.inf
+    )  # fmt: skip
+
+
+def _places(deep: Array, radius: float) -> np.ndarray:
+    """(N, 3) centres of balls that lie in the scan, most of each in tissue."""
+    fits = np.zeros(deep.shape, bool)
     margin = int(np.ceil(radius))
     fits[(slice(margin, -margin),) * 3] = True
-    return np.argwhere(fits & (tissue > _INSIDE))
+    return np.argwhere(fits & (deep > _INSIDE * radius))
+
+
+def _around(
+    centre: tuple[int, int, int], radius: float, shape: tuple[int, ...]
+) -> tuple[slice, slice, slice]:
+    """All that a lesion can look at: ghosts come from two radii off its edge."""
+    reach = int(np.ceil(_REACH * radius))
+    x, y, z = (
+        slice(max(0, c - reach), min(n, c + reach + 1)) for c, n in zip(centre, shape, strict=True)
+    )
+    return x, y, z
 
 
 def _site(
-    volume: Array,
-    donor: Array,
-    centre: np.ndarray,
-    radius: float,
-    strength: float,
-    rng: np.random.Generator,
+    near: Around, centre: np.ndarray, radius: float, strength: float, rng: np.random.Generator
 ) -> Site:
-    grid = np.stack(np.indices(volume.shape, np.float32))
-    offset = grid - centre.astype(np.float32)[:, None, None, None]
-    bumps = ndimage.gaussian_filter(rng.standard_normal(volume.shape), radius / 2)
-    edge = radius * (1 + 0.15 * bumps / bumps.std())
+    shape = near.volume.shape
+    offset = np.stack(np.indices(shape, np.float32))
+    offset -= centre.astype(np.float32)[:, None, None, None]
+    bumps = ndimage.gaussian_filter(rng.standard_normal(shape), radius / 2)
+    edge = radius * (1 + 0.15 * bumps / bumps.std()).clip(0.5, 1.5)
     distance = np.linalg.norm(offset, axis=0) / edge
     inside = ((1 - distance) / _EDGE).clip(0, 1).astype(np.float32)
-    return Site(volume, donor, offset, radius, inside, strength, rng)
+    return Site(near, offset, radius, inside, strength, rng)
 
 
 def _distance(site: Site) -> Array:
@@ -224,10 +260,10 @@ def _distance(site: Site) -> Array:
 
 
 def _mixed(site: Site, other: Array, share: float = 1.0) -> Array:
-    return site.volume + share * site.inside * (other - site.volume)
+    return site.near.volume + share * site.inside * (other - site.near.volume)
 
 
 def _moved(site: Site, step: Float[np.ndarray, "3 X Y Z"]) -> Array:
     """The scan as seen a step further at each voxel."""
-    grid = np.stack(np.indices(site.volume.shape, np.float32))
-    return ndimage.map_coordinates(site.volume, grid + step, order=1, mode="nearest")
+    grid = np.stack(np.indices(site.near.volume.shape, np.float32))
+    return ndimage.map_coordinates(site.near.volume, grid + step, order=1, mode="nearest")
