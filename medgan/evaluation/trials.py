@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
 from medgan.evaluation.detection import (
     Froc,
     Interval,
@@ -21,7 +22,6 @@ from medgan.evaluation.detection import (
     region_overlap,
     voxel_average_precision,
 )
-from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
 from medgan.scoring.calibration import Calibration, calibrate, statistics
 from medgan.scoring.simple import Scorer
 

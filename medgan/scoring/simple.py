@@ -4,6 +4,7 @@ All share one interface: they learn from healthy training volumes and give a map
 a map is worth, calibration says, for these as for the model's own.
 """
 
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -155,7 +156,7 @@ SIMPLE: dict[str, type[Scorer]] = {
 def local_features(volumes: Volumes) -> Float[Tensor, "B C X Y Z"]:
     """Twelve features of each voxel's surroundings."""
     scales = [volumes, *(smoothed(volumes, sigma) for sigma in (1.0, 2.0, 4.0))]
-    bands = [a - b for a, b in zip(scales, scales[1:], strict=False)]
+    bands = [a - b for a, b in pairwise(scales)]
     deviations = [smoothed(band.square(), 1.5).sqrt() for band in bands]
     slopes = []
     for scale in scales[1:3]:
