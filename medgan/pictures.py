@@ -206,6 +206,44 @@ def curves(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> 
     _write(figure, path)
 
 
+def grey_layer(slices: np.ndarray, low: float, high: float) -> bytes:
+    """A slice as a PNG of its own size, a pixel a voxel.
+
+    Args:
+        slices: of `plane`.
+        low, high: intensities that are black and white.
+    """
+    return _png(np.clip((slices - low) / max(high - low, 1e-12), 0, 1), "gray")
+
+
+def heat_layer(slices: np.ndarray, low: float, high: float) -> bytes:
+    """A slice of a score map as a PNG to lay over a scan: nothing below `low`, opaque from `high`.
+
+    Args:
+        slices: of `plane`.
+        low, high: values where colours begin and end.
+    """
+    from matplotlib import colormaps
+
+    share = np.clip((slices - low) / max(high - low, 1e-12), 0, 1)
+    colours = colormaps["inferno"](0.25 + 0.75 * share)
+    colours[..., 3] = np.where(slices > low, 0.35 + 0.65 * share, 0)
+    return _png(colours)
+
+
+def _png(pixels: np.ndarray, scale: str | None = None) -> bytes:
+    from io import BytesIO
+
+    from matplotlib.image import imsave
+
+    file = BytesIO()
+    if scale:
+        imsave(file, pixels, cmap=scale, vmin=0, vmax=1, format="png")
+    else:
+        imsave(file, pixels, format="png")
+    return file.getvalue()
+
+
 def draw_slice(
     axes: "Axes",
     data: np.ndarray,

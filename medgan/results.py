@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medgan.data.conditions import Value
+from medgan.scoring.regions import Region
 from medgan.volume import Volume
 
 
@@ -84,15 +85,35 @@ class ScanScore:
     Attributes:
         score: mean of the parts; 0 is an average healthy scan, 1 a healthy standard deviation
             more.
-        p_value: share of healthy scans, this one counted among them, that score at least as high.
+        p_value: share of healthy scans, this one counted among them, that score at least as high;
+            None for a scan that is not comparable with them.
         parts: the score of each map, in healthy standard deviations.
         score_map: healthy standard deviations a voxel, in the scan's own grid; 0 outside the
             model's field of view.
         recon: the reconstruction, in the scan's own grid and intensities.
+        regions: what stands out in the map, highest peak first.
+        region_map: their numbers, in the scan's own grid.
+        reasons: why the scan is not comparable with the healthy ones; empty when it is.
     """
 
     score: float
-    p_value: float
+    p_value: float | None
     parts: dict[str, float]
     score_map: Volume
     recon: Volume
+    regions: tuple[Region, ...] = ()
+    region_map: Volume | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def explanation(self) -> str:
+        """One sentence: what the score is and which map drove it."""
+        if self.reasons:
+            return f"Not comparable with the healthy scans: {'; '.join(self.reasons)}."
+        first, *others = sorted(self.parts, key=lambda name: -self.parts[name])
+        text = (
+            f"The {first} map drove the score: {self.parts[first]:.1f} healthy standard deviations"
+        )
+        if others:
+            text += f", beside {self.parts[others[0]]:.1f} of the {others[0]} map"
+        return text + "."

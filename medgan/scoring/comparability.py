@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 Map = Float[np.ndarray, "X Y Z"]
 QUANTILES = 33
-_MARGIN = 1.0
+_MARGIN = 0.75
 """How far beyond the strangest calibration scan is still comparable, as a share of the distance
 of that one from the median: forty calibration scans have not seen everything."""
 REASONS = {
@@ -91,6 +91,6 @@ def quantiles(volume: Map) -> Float[np.ndarray, " Q"]:
 
 
 def limit(values: Sequence[float]) -> float:
-    """As far again from the median as the strangest calibration scan."""
+    """Beyond the strangest calibration scan, by a share of its distance from the median."""
     middle, strangest = float(np.median(values)), float(np.max(values))
     return strangest + _MARGIN * (strangest - middle)
