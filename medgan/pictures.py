@@ -211,7 +211,8 @@ def grey_layer(slices: np.ndarray, low: float, high: float) -> bytes:
 
     Args:
         slices: of `plane`.
-        low, high: intensities that are black and white.
+        low: intensity that is black.
+        high: intensity that is white.
     """
     return _png(np.clip((slices - low) / max(high - low, 1e-12), 0, 1), "gray")
 
@@ -221,7 +222,8 @@ def heat_layer(slices: np.ndarray, low: float, high: float) -> bytes:
 
     Args:
         slices: of `plane`.
-        low, high: values where colours begin and end.
+        low: value where colours begin.
+        high: value from which they are brightest.
     """
     from matplotlib import colormaps
 
