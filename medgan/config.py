@@ -223,6 +223,18 @@ class TrainConfig(Section):
     )
 
 
+class LocaliserConfig(Section):
+    """How the localiser learns, once the GAN is trained."""
+
+    volumes: int = Field(24_000, gt=0, description="scans with planted lesions to learn from")
+    minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
+    batch: int = Field(8, gt=0, description="scans a step")
+    learning_rate: Positive = Field(1e-3, description="AdamW's, before the fall in the second half")
+    leave_out: tuple[str, ...] = Field(
+        (), description="families of lesions not to learn from, to test with"
+    )
+
+
 class ScoreConfig(Section):
     """How score maps become a score."""
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
 Logits = Float[Tensor, "..."]
 Scalar = Float[Tensor, ""]
@@ -187,3 +187,24 @@ def latent_loss(latent: Float[Tensor, "B L"], recovered: Float[Tensor, "B L"]) -
     Reference: Donahue et al. 2017, arXiv 1605.09782, section 4 (latent regressor).
     """
     return (latent - recovered).square().mean()
+
+
+def localisation_loss(
+    logits: Float[Tensor, "B 1 X Y Z"], truth: Float[Tensor, "B 1 X Y Z"], voxels: float = 5.0
+) -> Scalar:
+    """Cross entropy of every voxel plus one minus the soft Dice of each volume.
+
+    Voxels that do not belong are few: cross entropy alone would be content with finding none.
+
+    Args:
+        logits: higher is stranger.
+        truth: 1 where a volume is not healthy, else 0.
+        voxels: weight of the cross entropy.
+
+    Reference: Milletari et al. 2016 (V-Net), arXiv 1606.04797, eq. 2, with sums in place of
+        squares and one added above and below.
+    """
+    found, space = logits.sigmoid(), (1, 2, 3, 4)
+    overlap = (2 * (found * truth).sum(space) + 1) / ((found + truth).sum(space) + 1)
+    entropy = binary_cross_entropy_with_logits(logits, truth)
+    return voxels * entropy + (1 - overlap).mean()

@@ -5,7 +5,8 @@ model's grid and in its intensities, [-1, 1]; what a scan was before stays besid
 Planted lesions tell scorers apart. They are not patients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ _TRIES = 50
 _AIR = -0.9
 _INSIDE = 0.6
 """Share of its radius by which a lesion's centre is away from air."""
+_HOW_MANY = (0.15, 0.45, 0.25, 0.15)
+_LEARNED_RADII = (2.0, 7.0)
+_LEARNED_STRENGTHS = (0.3, 1.1)
 _REACH = 3.5
 """Half the edge, in radii, of the cube in which a lesion is made."""
 
@@ -212,6 +216,39 @@ def plant(
         "E_LESION", family, f"no place for a radius of {radius:g} voxels",
         "plant smaller lesions, or scans with more tissue",
     )  # fmt: skip
+
+
+def plant_some(
+    volume: Array,
+    donor: Array,
+    families: Sequence[str],
+    rng: np.random.Generator,
+    deep: Array | None = None,
+) -> tuple[Array, Bool[np.ndarray, "X Y Z"]]:
+    """Plants none to three lesions of any size, to learn from.
+
+    Radii run from 2 to 7 voxels and strengths from faint to strong; what finds no place is left
+    out.
+
+    Args:
+        volume: a healthy scan in [-1, 1].
+        donor: another one, real or generated.
+        families: of `FAMILIES`, to draw from.
+        rng: source of everything.
+        deep: what `depth` says of the volume.
+
+    Returns:
+        The scan, and where it is not healthy any more.
+    """
+    truth = np.zeros(volume.shape, bool)
+    deep = depth(volume) if deep is None else deep
+    for _ in range(rng.choice(len(_HOW_MANY), p=_HOW_MANY)):
+        family = families[rng.integers(len(families))]
+        radius, strength = rng.uniform(*_LEARNED_RADII), rng.uniform(*_LEARNED_STRENGTHS)
+        with suppress(DataError):
+            planted = plant(volume, donor, family, radius, strength, rng, deep)
+            volume, truth = planted.volume, truth | planted.truth
+    return volume, truth
 
 
 def depth(volume: Array) -> Float[np.ndarray, "X Y Z"]:
