@@ -226,7 +226,9 @@ class TrainConfig(Section):
 class LocaliserConfig(Section):
     """How the localiser learns, once the GAN is trained."""
 
-    volumes: int = Field(24_000, gt=0, description="scans with planted lesions to learn from")
+    volumes: int = Field(
+        24_000, ge=0, description="scans with planted lesions to learn from; 0 for no localiser"
+    )
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(8, gt=0, description="scans a step")
     learning_rate: Positive = Field(1e-3, description="AdamW's, before the fall in the second half")
@@ -347,6 +349,7 @@ class Config(Section):
     data: DataConfig = DataConfig()  # pyright: ignore[reportCallIssue]
     model: ModelConfig = ModelConfig()  # pyright: ignore[reportCallIssue]
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
+    localiser: LocaliserConfig = LocaliserConfig()  # pyright: ignore[reportCallIssue]
     score: ScoreConfig = ScoreConfig()  # pyright: ignore[reportCallIssue]
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
     baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]

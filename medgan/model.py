@@ -445,7 +445,10 @@ class Model:
 
     def _maps(self, prepared: "MetaTensor", recon: Tensor) -> dict[str, Tensor]:
         volume = self._batch(prepared)
-        maps = make_maps(volume, recon.to(self.device), self.networks.discriminator.features)
+        maps = make_maps(
+            volume, recon.to(self.device), self.networks.discriminator.features,
+            self.networks.localiser,
+        )  # fmt: skip
         return {name: score_map.float().cpu() for name, score_map in maps.items()}
 
     def _to_scan(self, recon: Tensor, prepared: "MetaTensor", scan: str | Path | Volume) -> Volume:

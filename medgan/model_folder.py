@@ -17,6 +17,7 @@ from medgan.data.codes import channels
 from medgan.data.conditions import width
 from medgan.errors import ModelError
 from medgan.files import write_together
+from medgan.models.localiser import Localiser
 from medgan.models.networks import Networks
 from medgan.scoring.calibration import Calibration, MapStatistics
 from medgan.version import __version__
@@ -63,6 +64,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "medgan": __version__,
         "preprocessing": stored.preprocessing.model_dump(),
         "model": stored.sizes.model_dump(),
+        "localiser": stored.networks.localiser is not None,
         "label_offset": stored.label_offset,
         "facts": stored.facts,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -88,15 +90,24 @@ def read_model(folder: Path) -> Stored:
             calibration = _calibration_from_files(
                 json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
             )
-        networks = _networks(preprocessing, sizes, load_tensors(files[WEIGHTS]))
+        localises = bool(config.get("localiser"))
+        networks = _networks(preprocessing, sizes, localises, load_tensors(files[WEIGHTS]))
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
     return Stored(networks, preprocessing, sizes, facts, calibration, label_offset)
 
 
+def fresh_localiser(sizes: ModelConfig) -> Localiser:
+    """A localiser for a model of these sizes, weights drawn from torch's global generator.
+
+    It looks at a volume and its reconstruction.
+    """
+    return Localiser(2, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves)
+
+
 def _networks(
-    preprocessing: Preprocessing, sizes: ModelConfig, weights: dict[str, Tensor]
+    preprocessing: Preprocessing, sizes: ModelConfig, localises: bool, weights: dict[str, Tensor]
 ) -> Networks:
     networks = Networks.build(
         preprocessing.shape,
@@ -104,6 +115,7 @@ def _networks(
         **sizes.model_dump(),
         condition=width(preprocessing.conditions),
     )
+    networks.localiser = fresh_localiser(sizes) if localises else None
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(

@@ -100,6 +100,37 @@ def train_step(run: Run) -> None:
     )
 
 
+def localise_step(run: Run) -> None:
+    """Teaches the localiser planted lesions in the training scans and saves the model again."""
+    from medgan.data.lesions import FAMILIES
+    from medgan.data.loaders import PreparedVolumes
+    from medgan.model_folder import fresh_localiser
+    from medgan.randomness import seeded
+    from medgan.training.localise import train_localiser
+
+    settings, model = run.config.localiser, run.model()
+    if not settings.volumes:
+        log.info("localiser.volumes is 0: no localiser")
+        return
+    cases = run.manifest().split("train")
+    prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
+    seed = run.config.train.seed
+    with seeded(seed, model.device):
+        localiser = fresh_localiser(model.sizes)
+    families = [name for name in FAMILIES if name not in settings.leave_out]
+    with counting("localiser") as tick:
+        train_localiser(
+            model.networks, localiser, [prepared.arrays(n)[0] for n in range(len(cases))],
+            families, settings, seed, run.out / "checkpoints", tick,
+        )  # fmt: skip
+    model.networks.localiser = localiser.requires_grad_(False)
+    model.calibration = None
+    model.facts["localiser_families"] = ", ".join(families)
+    model.save(run.model_folder)
+    run.results["localise"] = {"volumes": settings.volumes, "families": len(families)}
+    log.info("localiser: %d families of lesions learned", len(families))
+
+
 def calibrate_step(run: Run) -> None:
     """Calibrates the scores on the calibration split and saves the model again."""
     model = run.model()
@@ -316,6 +347,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "phantoms": phantoms,
     "index": index_step,
     "train": train_step,
+    "localise": localise_step,
     "calibrate": calibrate_step,
     "register": register_step,
     "load_back": load_back,

@@ -11,15 +11,17 @@ from medgan.models.blocks import Trunk
 from medgan.models.discriminator import Discriminator
 from medgan.models.encoder import Encoder
 from medgan.models.generator import Generator
+from medgan.models.localiser import Localiser
 
 
 @dataclass
 class Networks:
-    """Generator, encoder and discriminator, on one device."""
+    """Generator, encoder, discriminator and, once it has learned, the localiser, on one device."""
 
     generator: Generator
     encoder: Encoder
     discriminator: Discriminator
+    localiser: Localiser | None = None
 
     @classmethod
     def build(
@@ -61,11 +63,13 @@ class Networks:
 
     def modules(self) -> dict[str, nn.Module]:
         """The networks under the names by which they are stored."""
-        return {
+        named = {
             "generator": self.generator,
             "encoder": self.encoder,
             "discriminator": self.discriminator,
+            "localiser": self.localiser,
         }
+        return {name: module for name, module in named.items() if module is not None}
 
     def to(self, device: torch.device) -> None:
         """Moves the networks, in the memory layout that 3D convolutions are fastest in."""

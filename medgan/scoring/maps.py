@@ -43,6 +43,28 @@ def feature_map(
     return torch.stack(maps).mean(dim=0)
 
 
+def similarity_map(
+    volume: Float[Tensor, "B 1 X Y Z"], recon: Float[Tensor, "B 1 X Y Z"], window: int = 7
+) -> Float[Tensor, "B 1 X Y Z"]:
+    """One minus the local structural similarity of a volume and its reconstruction, 0 to 2.
+
+    Args:
+        volume: in [-1, 1].
+        recon: in [-1, 1].
+        window: edge length of the cubes that are compared; it must fit into the volume.
+
+    Reference: Wang et al. 2004, IEEE TIP 13(4), eq. 13, with means over cubes.
+    """
+    from monai.metrics.regression import compute_ssim_and_cs
+
+    # From 0 to 1: the formula compares means by their ratio, which says nothing around 0.
+    positive, also = ((v.float() + 1) / 2 for v in (volume, recon))
+    similarity, _ = compute_ssim_and_cs(
+        positive, also, 3, (window,) * 3, (1.5,) * 3, 1.0, "uniform"
+    )
+    return F.pad(1 - similarity, (window // 2,) * 6, mode="replicate")
+
+
 def top_mean(standardised: Float[Tensor, "B 1 X Y Z"], top: float) -> Float[Tensor, " B"]:
     """Mean of the highest voxels of each map.
 
@@ -59,6 +81,7 @@ def make_maps(
     volume: Float[Tensor, "B 1 X Y Z"],
     recon: Float[Tensor, "B 1 X Y Z"],
     features: Callable[[Tensor], list[Tensor]],
+    localise: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Every score map of a volume, by name.
 
@@ -66,9 +89,14 @@ def make_maps(
         volume: in [-1, 1].
         recon: in [-1, 1].
         features: the discriminator's features of a volume, finest first.
+        localise: the localiser's logits of a volume and, in a second channel, its reconstruction.
     """
     shape = (volume.shape[2], volume.shape[3], volume.shape[4])
-    return {
+    maps = {
         "residual": residual_map(volume, recon),
+        "similarity": similarity_map(volume, recon),
         "features": feature_map(features(volume), features(recon), shape),
     }
+    if localise is not None:
+        maps["localiser"] = localise(torch.cat([volume, recon.to(volume.dtype)], dim=1)).float()
+    return maps

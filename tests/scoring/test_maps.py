@@ -1,14 +1,20 @@
 import pytest
 import torch
 
-from medgan.scoring.maps import feature_map, make_maps, residual_map, top_mean
+from medgan.scoring.maps import (
+    feature_map,
+    make_maps,
+    residual_map,
+    similarity_map,
+    top_mean,
+)
 
-SHAPE = (8, 12, 6)
+SHAPE = (8, 12, 8)
 
 
 def features(generator, count=2):
     """Three depths of a pyramid."""
-    sizes = [(4, 4, 6, 3), (6, 2, 3, 2), (5, 1, 2, 1)]
+    sizes = [(4, 4, 6, 4), (6, 2, 3, 2), (5, 1, 2, 1)]
     return [torch.randn(count, *size, generator=generator) for size in sizes]
 
 
@@ -113,6 +119,28 @@ def test_all_maps_are_made_under_their_names(generator):
         return [torch.cat([x, x.square()], dim=1)[..., ::2, ::2, ::2]]
 
     maps = make_maps(volume, recon, pyramid)
-    assert list(maps) == ["residual", "features"]
+    assert list(maps) == ["residual", "similarity", "features"]
     assert torch.equal(maps["residual"], residual_map(volume, recon))
     assert torch.equal(maps["features"], feature_map(pyramid(volume), pyramid(recon), SHAPE))
+    located = make_maps(volume, recon, pyramid, lambda both: both[:, :1] - both[:, 1:])
+    assert torch.equal(located["localiser"], volume - recon)
+
+
+def test_the_similarity_map_is_zero_for_equal_volumes_and_local(generator):
+    volume = torch.rand(1, 1, 16, 20, 18, generator=generator)
+    assert similarity_map(volume, volume).abs().max() < 1e-5
+    recon = volume.clone()
+    recon[0, 0, 8, 10, 9] += 1
+    changed = similarity_map(volume, recon)
+    assert changed.shape == volume.shape
+    assert changed[0, 0, 8, 10, 9] > 0.01
+    far = torch.ones(16, 20, 18, dtype=torch.bool)
+    far[5:12, 7:14, 6:13] = False
+    assert changed[0, 0][far].abs().max() < 1e-5
+
+
+def test_the_similarity_map_sees_lost_structure_that_a_residual_does_not(generator):
+    volume = 0.1 * torch.randn(1, 1, 16, 16, 16, generator=generator)
+    lost, shifted = torch.zeros_like(volume), volume + 0.08
+    assert residual_map(volume, lost).mean() == pytest.approx(0.08, abs=0.01)
+    assert similarity_map(volume, lost).mean() > 2 * similarity_map(volume, shifted).mean()
