@@ -1,7 +1,7 @@
 """A scorer on trial: planted lesions in test scans, everything it needs to know from others."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,9 +22,10 @@ from medgan.evaluation.detection import (
     region_overlap,
     voxel_average_precision,
 )
-from medgan.scoring.calibration import Calibration, calibrate, statistics
-from medgan.scoring.simple import Scorer
+from medgan.scoring.calibration import calibrate, statistics
 
+Maps = Callable[[Tensor], dict[str, Tensor]]
+AIR = -0.9
 RADII = (3.0, 4.5, 6.0)
 TOP = 0.01
 FALSE_VOXELS = 0.01
@@ -128,62 +129,119 @@ class Verdicts:
 
 
 def judge(
-    scorer: Scorer,
+    maps: Maps,
     calibration_volumes: Float[Tensor, "M 1 X Y Z"],
     test_volumes: Float[Tensor, "N 1 X Y Z"],
     trials: Sequence[Trial],
+    combinations: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
     batch: int = 8,
-) -> Verdicts:
-    """Runs a scorer that has learned over planted lesions.
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Verdicts]:
+    """Runs scorers that have learned over planted lesions.
 
-    Mean and spread of its maps, the threshold and the p-values come from calibration scans alone.
+    Mean and spread of the maps, the thresholds and the p-values come from calibration scans alone.
 
     Args:
-        scorer: fitted.
+        maps: gives maps (B, 1, X, Y, Z), by name, of volumes.
         calibration_volumes: healthy, in [-1, 1], not trained on.
         test_volumes: healthy, of other subjects again.
         trials: lesions to plant into the test volumes.
+        combinations: which maps are combined, by the name of the result; each alone unless given.
         seed: of the lesions.
         batch: volumes mapped at a time.
-    """
-    raw = torch.cat([scorer.map(part) for part in calibration_volumes.split(batch)])
-    calibration = calibrate({"map": raw}, TOP)
-    foreground = [v[0].numpy() > -0.9 for v in test_volumes]
-    crossed = _left_out(raw)
-    threshold = float(np.quantile(_voxels(crossed, calibration_volumes), 1 - FALSE_VOXELS))
-    healthy, healthy_maps = _scored(scorer, calibration, test_volumes, batch)
-    thresholds = few_false_voxels(_voxels(healthy_maps, test_volumes))
+        progress: told how many of how many trials are done.
 
-    rows: list[tuple[float, ...]] = []
-    peaks: list[float] = []
-    for part in _batches(trials, batch):
-        made = [planted(test_volumes, trial, seed) for trial in part]
-        volumes = torch.from_numpy(np.stack([p.volume for p in made]))[:, None]
-        scores, maps = _scored(scorer, calibration, volumes, batch)
-        for trial, one, score, score_map in zip(part, made, scores, maps[:, 0], strict=True):
-            if trial.family == SHAM:
-                rows.append((float(score), *[float("nan")] * 4))
-                peaks.append(-float("inf"))
+    Returns:
+        Verdicts of every combination, all from the same maps of the same lesions.
+    """
+    parts = [maps(part) for part in calibration_volumes.split(batch)]
+    raw = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    chosen = combinations or {name: (name,) for name in raw}
+    judges = {
+        name: _Judge({n: raw[n] for n in members}, calibration_volumes)
+        for name, members in chosen.items()
+    }
+    for part in test_volumes.split(batch):
+        found = maps(part)
+        for one in judges.values():
+            one.healthy(found, part)
+    for start in range(0, len(trials), batch):
+        some = trials[start : start + batch]
+        made = [planted(test_volumes, trial, seed) for trial in some]
+        found = maps(torch.from_numpy(np.stack([p.volume for p in made]))[:, None])
+        for one in judges.values():
+            one.lesioned(found, made, [test_volumes[t.scan, 0] for t in some])
+        progress(start + len(some), len(trials))
+    return {name: one.verdicts(trials) for name, one in judges.items()}
+
+
+class _Judge:
+    """Collects what becomes of one combination of maps.
+
+    Args:
+        raw: maps of the calibration scans, by name.
+        volumes: these scans.
+    """
+
+    def __init__(self, raw: dict[str, Tensor], volumes: Tensor) -> None:
+        self._calibration = calibrate(raw, TOP)
+        left_out = torch.stack([_left_out(m) for m in raw.values()]).mean(dim=0).numpy()
+        self._threshold = float(np.quantile(_voxels(left_out, volumes), 1 - FALSE_VOXELS))
+        self._healthy_scores: list[float] = []
+        self._healthy_maps: list[np.ndarray] = []
+        self._voxels: list[np.ndarray] = []
+        self._thresholds = np.zeros(0)
+        self._rows: list[tuple[float, ...]] = []
+        self._peaks: list[float] = []
+
+    def healthy(self, found: dict[str, Tensor], volumes: Tensor) -> None:
+        """Takes the maps of untouched test scans."""
+        scores, maps = self._scored(found)
+        self._healthy_scores += scores.tolist()
+        self._healthy_maps += list(maps)
+        self._voxels.append(_voxels(maps[:, None], volumes))
+
+    def lesioned(
+        self, found: dict[str, Tensor], made: Sequence[Planted], untouched: Sequence[Tensor]
+    ) -> None:
+        """Takes the maps of scans with lesions."""
+        if not len(self._thresholds):
+            self._thresholds = few_false_voxels(np.concatenate(self._voxels))
+        for score, score_map, one, before in zip(
+            *self._scored(found), made, untouched, strict=True
+        ):
+            if not one.truth.any():  # a sham
+                self._rows.append((float(score), *[float("nan")] * 4))
+                self._peaks.append(-float("inf"))
                 continue
-            within = foreground[trial.scan] | one.truth
-            rows.append(
+            within = (before.numpy() > AIR) | one.truth
+            self._rows.append(
                 (
                     float(score),
                     voxel_average_precision(score_map, one.truth, within),
                     float(one.truth[within].mean()),
-                    dice((score_map > threshold) & within, one.truth),
-                    region_overlap(score_map, one.truth, thresholds),
+                    dice((score_map > self._threshold) & within, one.truth),
+                    region_overlap(score_map, one.truth, self._thresholds),
                 )
             )
-            peaks.append(float(score_map[one.truth].max()))
-    scores, precision, prevalence, overlaps, regions = np.array(rows).T
-    return Verdicts(
-        tuple(trials), scores, healthy,
-        np.array([calibration.p_value(float(s)) for s in healthy]),
-        precision, prevalence, overlaps, regions,
-        froc([m[0] for m in healthy_maps], peaks),
-    )  # fmt: skip
+            self._peaks.append(float(score_map[one.truth].max()))
+
+    def verdicts(self, trials: Sequence[Trial]) -> Verdicts:
+        """All of it."""
+        scores, precision, prevalence, overlaps, regions = np.array(self._rows).T
+        return Verdicts(
+            tuple(trials), scores, np.array(self._healthy_scores),
+            np.array([self._calibration.p_value(s) for s in self._healthy_scores]),
+            precision, prevalence, overlaps, regions,
+            froc(self._healthy_maps, self._peaks),
+        )  # fmt: skip
+
+    def _scored(self, found: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Scan scores (B,) and standardised maps (B, X, Y, Z)."""
+        named = {name: found[name] for name in self._calibration.statistics}
+        scores, maps, _ = self._calibration.score(named)
+        return scores.numpy(), maps[:, 0].numpy()
 
 
 def false_alarms(verdicts: Verdicts, rate: float) -> Interval:
@@ -204,19 +262,7 @@ def paired_difference(
     return by_subject([str(s) for s in scans], statistic, draws)
 
 
-def _scored(
-    scorer: Scorer, calibration: Calibration, volumes: Tensor, batch: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scan scores (N,) and standardised maps (N, 1, X, Y, Z)."""
-    scores, maps = [], []
-    for part in volumes.split(batch):
-        score, standardised, _ = calibration.score({"map": scorer.map(part)})
-        scores.append(score)
-        maps.append(standardised)
-    return torch.cat(scores).numpy(), torch.cat(maps).numpy()
-
-
-def _left_out(raw: Tensor) -> np.ndarray:
+def _left_out(raw: Tensor) -> Tensor:
     """Each calibration map standardised by all the others."""
     kept = torch.ones(len(raw), dtype=torch.bool)
     maps = []
@@ -224,14 +270,9 @@ def _left_out(raw: Tensor) -> np.ndarray:
         kept[number] = False
         maps.append(statistics(raw[kept]).standardise(one[None]))
         kept[number] = True
-    return torch.cat(maps).numpy()
+    return torch.cat(maps)
 
 
 def _voxels(maps: np.ndarray, volumes: Tensor) -> np.ndarray:
     """All foreground voxels of some maps."""
-    return maps[volumes.numpy() > -0.9]
-
-
-def _batches(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
-    for start in range(0, len(trials), size):
-        yield trials[start : start + size]
+    return maps[volumes.numpy() > AIR]

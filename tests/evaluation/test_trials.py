@@ -27,30 +27,20 @@ def scans(count: int, seed: int) -> torch.Tensor:
     return volumes
 
 
-class Blind:
+def blind(volumes):
     """Sees nothing."""
-
-    def fit(self, volumes):
-        pass
-
-    def map(self, volumes):
-        return torch.zeros_like(volumes) + 1e-3 * torch.rand(volumes.shape)
+    return {"map": 1e-3 * torch.rand(volumes.shape)}
 
 
-class Seeing:
+def seeing(healthy):
     """Knows the healthy scans by heart, and so every change."""
+    known = torch.cat(healthy)
 
-    def __init__(self, healthy):
-        self.healthy = healthy
+    def maps(volumes):
+        nearest = torch.stack([(known - v).abs().flatten(1).sum(1).argmin() for v in volumes])
+        return {"map": (volumes - known[nearest]).abs()}
 
-    def fit(self, volumes):
-        pass
-
-    def map(self, volumes):
-        nearest = torch.stack(
-            [(self.healthy - v).abs().flatten(1).sum(1).argmin() for v in volumes]
-        )
-        return (volumes - self.healthy[nearest]).abs()
+    return maps
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +65,7 @@ def test_a_trial_is_a_function_of_itself_and_the_seed(healthy):
 
 def test_who_sees_every_change_finds_every_lesion(healthy):
     calibration, test = healthy
-    verdicts = judge(Seeing(torch.cat(healthy)), calibration, test, trials())
+    verdicts = judge(seeing(healthy), calibration, test, trials())["map"]
     rows = np.arange(len(verdicts.trials))
     assert verdicts.auroc(rows) == 1
     assert verdicts.precision.mean() > 0.9
@@ -85,7 +75,7 @@ def test_who_sees_every_change_finds_every_lesion(healthy):
 
 
 def test_who_sees_nothing_is_at_chance(healthy):
-    verdicts = judge(Blind(), *healthy, trials())
+    verdicts = judge(blind, *healthy, trials())["map"]
     rows = np.arange(len(verdicts.trials))
     assert 0.2 < verdicts.auroc(rows) < 0.8
     assert verdicts.precision.mean() < 3 * verdicts.prevalence.mean()
@@ -96,19 +86,31 @@ def test_who_sees_nothing_is_at_chance(healthy):
 def test_a_sham_is_found_as_often_as_not(healthy):
     scorer = Atlas()
     scorer.fit(scans(12, 3))
-    verdicts = judge(scorer, *healthy, all_trials(8, (SHAM,), (3.0,), ("strong",)))
+    shams = all_trials(8, (SHAM,), (3.0,), ("strong",))
+    verdicts = judge(lambda v: {"map": scorer.map(v)}, *healthy, shams)["map"]
     assert verdicts.auroc(np.arange(8)) == 0.5
 
 
 def test_one_that_sees_is_ahead_of_one_that_does_not_on_the_same_draws(healthy):
-    seeing = judge(Seeing(torch.cat(healthy)), *healthy, trials())
-    blind = judge(Blind(), *healthy, trials())
-    difference = paired_difference(seeing, blind, np.arange(len(seeing.trials)), draws=100)
+    one, other = (judge(m, *healthy, trials())["map"] for m in (seeing(healthy), blind))
+    difference = paired_difference(one, other, np.arange(len(one.trials)), draws=100)
     assert difference.low > 0
 
 
 def test_false_alarms_are_counted_among_untouched_scans(healthy):
-    verdicts = judge(Blind(), *healthy, trials())
+    verdicts = judge(blind, *healthy, trials())["map"]
     alarms = false_alarms(verdicts, 1.0)
     assert alarms.value == alarms.high == 1
     assert false_alarms(verdicts, 0.0).value == 0
+
+
+def test_combinations_are_judged_from_the_same_maps(healthy):
+    def maps(volumes):
+        return seeing(healthy)(volumes) | {"noise": blind(volumes)["map"]}
+
+    both = {"both": ("map", "noise"), "map": ("map",)}
+    verdicts = judge(maps, *healthy, trials(), both)
+    alone = judge(seeing(healthy), *healthy, trials())["map"]
+    assert np.allclose(verdicts["map"].scores, alone.scores)
+    assert not np.allclose(verdicts["both"].scores, alone.scores, rtol=1e-3)
+    assert set(verdicts) == {"both", "map"}
