@@ -1,6 +1,6 @@
 """How well scores find scans with lesions, and maps the lesions in them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,46 +80,28 @@ def hit(found: Mask, truth: Mask) -> bool:
     return bool((found & truth).any())
 
 
-@dataclass(frozen=True)
-class Froc:
-    """Share of lesions found against false parts a healthy scan.
-
-    Attributes:
-        false_parts: mean number a healthy scan, rising.
-        sensitivity: share of lesions with at least one voxel found, at each.
-    """
-
-    false_parts: tuple[float, ...]
-    sensitivity: tuple[float, ...]
-
-    def at(self, false_parts: float) -> float:
-        """Highest sensitivity with at most so many false parts a scan."""
-        pairs = zip(self.false_parts, self.sensitivity, strict=True)
-        return max((s for f, s in pairs if f <= false_parts), default=0.0)
-
-    @property
-    def mean(self) -> float:
-        """Mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false parts, as LUNA16 has it."""
-        return float(np.mean([self.at(2.0**power) for power in range(-3, 4)]))
+FALSE_PARTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False parts a healthy scan at which LUNA16 averages the share of lesions found."""
 
 
-def froc(healthy: Sequence[Map], peaks: Sequence[float], points: int = 40) -> Froc:
-    """Free-response curve over thresholds from the healthy maps.
+def few_false_parts(healthy: Sequence[Map], points: int = 40) -> Float[np.ndarray, " R"]:
+    """The lowest thresholds with at most so many false parts a healthy scan, for `FALSE_PARTS`.
+
+    A lesion counts as found when a voxel of it is above; the mean over these thresholds of the
+    share of lesions found is the figure of the free-response curve.
 
     Args:
         healthy: maps of healthy scans, at least one.
-        peaks: of each lesion the highest value of its map inside.
-        points: thresholds, from the highest healthy voxel down to their 95th percentile, closer
-            to each other towards the top.
+        points: thresholds tried, from the highest healthy voxel down to their 95th percentile,
+            closer to each other towards the top.
 
     Reference: Setio et al. 2017, LUNA16, Medical Image Analysis 42, section 3.3.
     """
     shares = np.concatenate([[0], np.geomspace(1e-6, 0.05, points - 1)])
-    thresholds = np.quantile(np.concatenate([m.ravel() for m in healthy]), 1 - shares)
-    return Froc(
-        tuple(float(np.mean([components(m > t) for m in healthy])) for t in thresholds),
-        tuple(float((np.asarray(peaks) > t).mean()) for t in thresholds),
-    )
+    tried = np.quantile(np.concatenate([m.ravel() for m in healthy]), 1 - shares)
+    parts = np.array([np.mean([components(m > t) for m in healthy]) for t in tried])
+    allowed = [np.flatnonzero(np.maximum.accumulate(parts) <= most) for most in FALSE_PARTS]
+    return np.array([tried[numbers[-1]] for numbers in allowed])
 
 
 @dataclass(frozen=True)
@@ -141,30 +123,30 @@ def false_alarm_interval(alarms: int, scans: int) -> Interval:
 
 
 def by_subject(
-    subjects: Sequence[str],
-    statistic: Callable[[np.ndarray], float],
+    pairs: Float[np.ndarray, "F N N"] | Float[np.ndarray, " N"],
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of rows with an interval from drawing whole subjects again.
+    """A mean with an interval from drawing whole subjects again.
 
-    Rows of one subject, its scans and all lesions planted into them, are not independent; drawing
-    rows would make intervals too narrow.
+    What comes from one subject, its scan and all lesions planted into it, is not independent;
+    drawing rows would make intervals too narrow.
 
     Args:
-        subjects: of every row.
-        statistic: of the numbers of the rows that were drawn, repeats included.
+        pairs: one value a subject; or, for each family, one for each pair of a subject with a
+            lesion and a healthy one, who are drawn together.
         draws: how often subjects are drawn.
-        seed: of the draws.
+        seed: of the draws; figures of the same subjects and seed are drawn alike, so that the
+            difference of two scorers' values gives the interval of their difference.
 
     Reference: Field and Welsh 2007, Bootstrapping clustered data, JRSS B 69.
     """
-    names, which = np.unique(np.asarray(subjects), return_inverse=True)
-    rows = [np.flatnonzero(which == number) for number in range(len(names))]
-    rng = np.random.default_rng(seed)
-    drawn = [
-        statistic(np.concatenate([rows[i] for i in rng.integers(len(names), size=len(names))]))
-        for _ in range(draws)
-    ]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Interval(statistic(np.arange(len(which))), float(low), float(high))
+    count = pairs.shape[-1]
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws) / count
+    if pairs.ndim == 1:
+        value, values = pairs.mean(), drawn @ pairs
+    else:
+        matrix = pairs.mean(axis=0)
+        value, values = matrix.mean(), np.einsum("di,ij,dj->d", drawn, matrix, drawn)
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))

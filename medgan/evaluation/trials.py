@@ -12,13 +12,12 @@ from torch import Tensor
 
 from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
 from medgan.evaluation.detection import (
-    Froc,
     Interval,
     by_subject,
     dice,
     false_alarm_interval,
+    few_false_parts,
     few_false_voxels,
-    froc,
     region_overlap,
     voxel_average_precision,
 )
@@ -71,61 +70,87 @@ def planted(volumes: Float[Tensor, "N 1 X Y Z"], trial: Trial, seed: int) -> Pla
     return plant(healthy, donor, trial.family, trial.radius, strength, rng)
 
 
+FIGURES = ("precision", "dice", "overlap", "found")
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """What a scorer made of the test scans, untouched and with lesions.
 
     Attributes:
         trials: one for each row below.
-        scores: (T,) of the scans with lesions.
-        healthy_scores: (N,) of the same scans untouched.
-        p_values: (N,) of these.
-        precision: (T,) average precision over voxels.
-        prevalence: (T,) share of lesion among them, which is that by chance.
-        dice: (T,) at the threshold that calibration scans gave.
-        overlap: (T,) of `region_overlap`.
-        froc: over all trials.
+        above: (T, N), 1 where the scan with the lesion scores above untouched scan n, 0.5 where
+            it scores the same, else 0.
+        figures: (T, 4), `FIGURES`: average precision over voxels; Dice at the threshold that
+            calibration scans gave; `region_overlap`; share of the thresholds of
+            `few_false_parts` at which the lesion is found. Not numbers for shams.
+        prevalence: (T,) share of lesion among the voxels, which is the precision by chance.
+        p_values: (N,) of the untouched scans.
     """
 
     trials: tuple[Trial, ...]
-    scores: np.ndarray
-    healthy_scores: np.ndarray
-    p_values: np.ndarray
-    precision: np.ndarray
-    prevalence: np.ndarray
-    dice: np.ndarray
-    overlap: np.ndarray
-    froc: Froc
+    above: Float[np.ndarray, "T N"]
+    figures: Float[np.ndarray, "T 4"]
+    prevalence: Float[np.ndarray, " T"]
+    p_values: Float[np.ndarray, " N"]
 
     def chosen(self, **asked: object) -> np.ndarray:
-        """Numbers of the trials with these values, as family="noise"."""
+        """Numbers of the trials with these values, as family="noise"; all of them without any."""
         rows = [all(getattr(t, k) == v for k, v in asked.items()) for t in self.trials]
         return np.flatnonzero(rows)
 
-    def auroc(self, rows: np.ndarray, healthy: np.ndarray | None = None) -> float:
-        """Chance that a scan with a lesion scores above a healthy one, the mean over families.
+    def auroc(self, **asked: object) -> Interval:
+        """Chance that a scan with a lesion scores above a healthy one, the mean over families."""
+        return by_subject(self._pairs(self.chosen(**asked)))
 
-        Args:
-            rows: of trials.
-            healthy: of scans; all of them unless given.
-        """
-        others = self.healthy_scores if healthy is None else self.healthy_scores[healthy]
+    def auroc_ahead_of(self, other: "Verdicts", **asked: object) -> Interval:
+        """By how much the AUROC is above that of another scorer in the same trials."""
+        rows = self.chosen(**asked)
+        return by_subject(self._pairs(rows) - other._pairs(other.chosen(**asked)))
+
+    def figure(self, name: str, **asked: object) -> Interval:
+        """The mean of one of `FIGURES`."""
+        return by_subject(self._means(name, self.chosen(**asked)))
+
+    def figure_ahead_of(self, other: "Verdicts", name: str, **asked: object) -> Interval:
+        """By how much one of `FIGURES` is above that of another scorer in the same trials."""
+        mine = self._means(name, self.chosen(**asked))
+        return by_subject(mine - other._means(name, other.chosen(**asked)))
+
+    def false_alarms(self, rate: float) -> Interval:
+        """Share of untouched scans with a p-value of at most `rate`."""
+        return false_alarm_interval(int((self.p_values <= rate).sum()), len(self.p_values))
+
+    def _pairs(self, rows: np.ndarray) -> Float[np.ndarray, "F N N"]:
         families = np.array([self.trials[row].family for row in rows])
-        found = []
-        for family in np.unique(families):
-            scores = self.scores[rows[families == family]]
-            above = (scores[:, None] > others).mean() + (scores[:, None] == others).mean() / 2
-            found.append(above)
-        return float(np.mean(found)) if found else float("nan")
-
-    def auroc_interval(self, rows: np.ndarray, draws: int = 1000) -> Interval:
-        """With the interval of drawing test scans again, lesions and all."""
         scans = np.array([self.trials[row].scan for row in rows])
+        return np.stack(
+            [
+                np.stack([self.above[rows[(families == f) & (scans == n)]].mean(axis=0)
+                          for n in range(self.above.shape[1])])
+                for f in np.unique(families)
+            ]
+        )  # fmt: skip
 
-        def statistic(drawn: np.ndarray) -> float:
-            return self.auroc(rows[drawn], scans[drawn])
+    def _means(self, name: str, rows: np.ndarray) -> Float[np.ndarray, " N"]:
+        scans = np.array([self.trials[row].scan for row in rows])
+        values = self.figures[rows, FIGURES.index(name)]
+        return np.array([values[scans == n].mean() for n in range(self.above.shape[1])])
 
-        return by_subject([str(s) for s in scans], statistic, draws)
+
+def merged(parts: Sequence[Verdicts]) -> Verdicts:
+    """Verdicts of trials that were shared out, such as among folds of left-out families.
+
+    Args:
+        parts: of the same test scans; p-values of untouched scans are those of the first.
+    """
+    return Verdicts(
+        tuple(trial for part in parts for trial in part.trials),
+        np.concatenate([part.above for part in parts]),
+        np.concatenate([part.figures for part in parts]),
+        np.concatenate([part.prevalence for part in parts]),
+        parts[0].p_values,
+    )
 
 
 def judge(
@@ -192,8 +217,9 @@ class _Judge:
         self._healthy_maps: list[np.ndarray] = []
         self._voxels: list[np.ndarray] = []
         self._thresholds = np.zeros(0)
+        self._parts = np.zeros(0)
+        self._above: list[np.ndarray] = []
         self._rows: list[tuple[float, ...]] = []
-        self._peaks: list[float] = []
 
     def healthy(self, found: dict[str, Tensor], volumes: Tensor) -> None:
         """Takes the maps of untouched test scans."""
@@ -208,58 +234,39 @@ class _Judge:
         """Takes the maps of scans with lesions."""
         if not len(self._thresholds):
             self._thresholds = few_false_voxels(np.concatenate(self._voxels))
+            self._parts = few_false_parts(self._healthy_maps)
+        healthy = np.array(self._healthy_scores)
         for score, score_map, one, before in zip(
             *self._scored(found), made, untouched, strict=True
         ):
+            self._above.append((score > healthy) + 0.5 * (score == healthy))
             if not one.truth.any():  # a sham
-                self._rows.append((float(score), *[float("nan")] * 4))
-                self._peaks.append(-float("inf"))
+                self._rows.append((float("nan"),) * 5)
                 continue
             within = (before.numpy() > AIR) | one.truth
             self._rows.append(
                 (
-                    float(score),
                     voxel_average_precision(score_map, one.truth, within),
-                    float(one.truth[within].mean()),
                     dice((score_map > self._threshold) & within, one.truth),
                     region_overlap(score_map, one.truth, self._thresholds),
+                    float((score_map[one.truth].max() > self._parts).mean()),
+                    float(one.truth[within].mean()),
                 )
             )
-            self._peaks.append(float(score_map[one.truth].max()))
 
     def verdicts(self, trials: Sequence[Trial]) -> Verdicts:
         """All of it."""
-        scores, precision, prevalence, overlaps, regions = np.array(self._rows).T
+        rows = np.array(self._rows)
+        p_values = [self._calibration.p_value(score) for score in self._healthy_scores]
         return Verdicts(
-            tuple(trials), scores, np.array(self._healthy_scores),
-            np.array([self._calibration.p_value(s) for s in self._healthy_scores]),
-            precision, prevalence, overlaps, regions,
-            froc(self._healthy_maps, self._peaks),
-        )  # fmt: skip
+            tuple(trials), np.array(self._above), rows[:, :4], rows[:, 4], np.array(p_values)
+        )
 
     def _scored(self, found: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Scan scores (B,) and standardised maps (B, X, Y, Z)."""
         named = {name: found[name] for name in self._calibration.statistics}
         scores, maps, _ = self._calibration.score(named)
         return scores.numpy(), maps[:, 0].numpy()
-
-
-def false_alarms(verdicts: Verdicts, rate: float) -> Interval:
-    """Share of healthy test scans below a p-value, with its binomial interval."""
-    return false_alarm_interval(int((verdicts.p_values <= rate).sum()), len(verdicts.p_values))
-
-
-def paired_difference(
-    ours: Verdicts, other: Verdicts, rows: np.ndarray, draws: int = 1000
-) -> Interval:
-    """By how much one scorer's AUROC is above another's, on the same draws of test scans."""
-    scans = np.array([ours.trials[row].scan for row in rows])
-
-    def statistic(drawn: np.ndarray) -> float:
-        mine = ours.auroc(rows[drawn], scans[drawn])
-        return mine - other.auroc(rows[drawn], scans[drawn])
-
-    return by_subject([str(s) for s in scans], statistic, draws)
 
 
 def _left_out(raw: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medgan.evaluation.detection import (
+    FALSE_PARTS,
     auroc,
     by_subject,
     components,
     dice,
     false_alarm_interval,
+    few_false_parts,
     few_false_voxels,
-    froc,
     hit,
     region_overlap,
     voxel_average_precision,
@@ -68,17 +70,14 @@ def test_parts_that_touch_at_a_corner_are_one():
     assert not hit(found, lesion())
 
 
-def test_a_free_response_curve_rises_and_a_perfect_map_is_at_one_without_false_parts():
+def test_thresholds_fall_as_more_false_parts_are_allowed_and_keep_to_them():
     rng = np.random.default_rng(3)
-    healthy = [rng.random(SHAPE) for _ in range(5)]
-    truth = lesion()
-    perfect = froc(healthy, [(rng.random(SHAPE) + 2 * truth)[truth].max()] * 3)
-    assert perfect.at(0.0) == perfect.mean == 1
-    poor = froc(healthy, [rng.random(SHAPE)[truth].max() for _ in range(20)])
-    assert list(poor.sensitivity) == sorted(poor.sensitivity)
-    assert poor.at(0.125) < 0.5 < poor.sensitivity[-1]
-    assert poor.false_parts[0] == 0
-    assert poor.at(-1.0) == 0
+    healthy = [ndimage.gaussian_filter(rng.random((24, 24, 24)), 1.5) for _ in range(5)]
+    thresholds = few_false_parts(healthy)
+    assert list(thresholds) == sorted(thresholds, reverse=True)
+    for most, threshold in zip(FALSE_PARTS, thresholds, strict=True):
+        assert np.mean([components(m > threshold) for m in healthy]) <= most
+    assert np.mean([components(m > thresholds[-1]) for m in healthy]) > 2
 
 
 def test_the_binomial_interval_is_exact():
@@ -88,11 +87,28 @@ def test_the_binomial_interval_is_exact():
     assert interval.high == pytest.approx(0.1692, abs=1e-4)
 
 
-def test_intervals_by_subject_are_wider_than_by_row_where_rows_repeat_themselves():
+def test_the_interval_of_a_mean_is_that_of_its_standard_error():
+    values = np.random.default_rng(0).standard_normal(60)
+    interval = by_subject(values)
+    error = values.std(ddof=1) / 60**0.5
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_pairs_are_drawn_by_subject_on_both_sides():
     rng = np.random.default_rng(0)
-    level = rng.standard_normal(20).repeat(10)
-    clustered = by_subject([str(i // 10) for i in range(200)], lambda rows: level[rows].mean())
-    alone = by_subject([str(i) for i in range(200)], lambda rows: level[rows].mean())
-    assert clustered.value == alone.value == pytest.approx(level.mean())
-    assert clustered.high - clustered.low > 2 * (alone.high - alone.low)
-    assert clustered.low < clustered.value < clustered.high
+    lesioned, healthy = rng.normal(1, 1, 40), rng.normal(0, 1, 40)
+    above = (lesioned[:, None] > healthy).astype(float)
+    interval = by_subject(above[None])
+    assert interval.value == pytest.approx(auroc(healthy.tolist(), lesioned.tolist()))
+    assert interval.low < interval.value < interval.high
+    rows_alone = above.mean(axis=1)
+    assert interval.high - interval.low > by_subject(rows_alone).high - by_subject(rows_alone).low
+
+
+def test_equal_figures_differ_by_nothing_on_the_same_draws():
+    values = np.random.default_rng(0).random((3, 20, 20))
+    nothing = by_subject(values - values)
+    assert nothing.low == nothing.value == nothing.high == 0
+    ahead = by_subject(values + 0.01 - values)
+    assert ahead.low == pytest.approx(0.01)

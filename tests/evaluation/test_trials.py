@@ -6,9 +6,8 @@ from medgan.data.lesions import FAMILIES, SHAM
 from medgan.evaluation.trials import (
     Trial,
     all_trials,
-    false_alarms,
     judge,
-    paired_difference,
+    merged,
     planted,
 )
 from medgan.scoring.simple import Atlas
@@ -66,21 +65,19 @@ def test_a_trial_is_a_function_of_itself_and_the_seed(healthy):
 def test_who_sees_every_change_finds_every_lesion(healthy):
     calibration, test = healthy
     verdicts = judge(seeing(healthy), calibration, test, trials())["map"]
-    rows = np.arange(len(verdicts.trials))
-    assert verdicts.auroc(rows) == 1
-    assert verdicts.precision.mean() > 0.9
-    assert verdicts.overlap.mean() > 0.9
-    assert verdicts.dice.mean() > 0.5
-    assert verdicts.froc.at(0.125) == 1
+    assert verdicts.auroc().value == 1
+    assert verdicts.figure("precision").value > 0.9
+    assert verdicts.figure("overlap").value > 0.9
+    assert verdicts.figure("dice").value > 0.5
+    assert verdicts.figure("found").value == 1
 
 
 def test_who_sees_nothing_is_at_chance(healthy):
     verdicts = judge(blind, *healthy, trials())["map"]
-    rows = np.arange(len(verdicts.trials))
-    assert 0.2 < verdicts.auroc(rows) < 0.8
-    assert verdicts.precision.mean() < 3 * verdicts.prevalence.mean()
-    interval = verdicts.auroc_interval(rows, draws=100)
+    interval = verdicts.auroc()
+    assert 0.2 < interval.value < 0.8
     assert interval.low < interval.value < interval.high
+    assert verdicts.figure("precision").value < 3 * verdicts.prevalence.mean()
 
 
 def test_a_sham_is_found_as_often_as_not(healthy):
@@ -88,20 +85,33 @@ def test_a_sham_is_found_as_often_as_not(healthy):
     scorer.fit(scans(12, 3))
     shams = all_trials(8, (SHAM,), (3.0,), ("strong",))
     verdicts = judge(lambda v: {"map": scorer.map(v)}, *healthy, shams)["map"]
-    assert verdicts.auroc(np.arange(8)) == 0.5
+    assert verdicts.auroc().value == 0.5
 
 
 def test_one_that_sees_is_ahead_of_one_that_does_not_on_the_same_draws(healthy):
     one, other = (judge(m, *healthy, trials())["map"] for m in (seeing(healthy), blind))
-    difference = paired_difference(one, other, np.arange(len(one.trials)), draws=100)
-    assert difference.low > 0
+    assert one.auroc_ahead_of(other).low > 0
+    assert one.figure_ahead_of(other, "precision").low > 0
+    assert other.auroc_ahead_of(one).high < 0
+
+
+def test_verdicts_of_folds_come_together(healthy):
+    some, others = ([t for t in trials() if t.family == f] for f in ("brighter", "fill"))
+    parts = [judge(seeing(healthy), *healthy, part)["map"] for part in (some, others)]
+    whole = judge(seeing(healthy), *healthy, [*some, *others])["map"]
+    together = merged(parts)
+    assert together.trials == whole.trials
+    assert together.auroc() == whole.auroc()
+    for family in ("brighter", "fill"):
+        assert together.auroc(family=family) == whole.auroc(family=family)
+    assert len(together.chosen(family="fill", radius=3.0)) == 8
 
 
 def test_false_alarms_are_counted_among_untouched_scans(healthy):
     verdicts = judge(blind, *healthy, trials())["map"]
-    alarms = false_alarms(verdicts, 1.0)
+    alarms = verdicts.false_alarms(1.0)
     assert alarms.value == alarms.high == 1
-    assert false_alarms(verdicts, 0.0).value == 0
+    assert verdicts.false_alarms(0.0).value == 0
 
 
 def test_combinations_are_judged_from_the_same_maps(healthy):
@@ -111,6 +121,6 @@ def test_combinations_are_judged_from_the_same_maps(healthy):
     both = {"both": ("map", "noise"), "map": ("map",)}
     verdicts = judge(maps, *healthy, trials(), both)
     alone = judge(seeing(healthy), *healthy, trials())["map"]
-    assert np.allclose(verdicts["map"].scores, alone.scores)
-    assert not np.allclose(verdicts["both"].scores, alone.scores, rtol=1e-3)
+    assert np.allclose(verdicts["map"].figures, alone.figures)
+    assert not np.allclose(verdicts["both"].figures, alone.figures, rtol=1e-4)
     assert set(verdicts) == {"both", "map"}
