@@ -314,6 +314,30 @@ class CompareConfig(Section):
     segmentation_steps: int = Field(600, gt=1, description="steps of each segmenter")
 
 
+class DetectionConfig(Section):
+    """Planted lesions, who looks for them, and how long each may learn."""
+
+    families: tuple[str, ...] = Field(
+        (
+            *("brighter", "darker", "noise", "blur", "fill", "push", "pull", "shift"),
+            *("reflection", "foreign", "missing", "bias", "ghost"),
+        ),
+        description="families of lesions",
+    )
+    radii: tuple[Positive, ...] = Field((3.0, 4.5, 6.0), description="radii of lesions, in voxels")
+    contrasts: tuple[str, ...] = Field(("faint", "strong"), description="strengths of lesions")
+    combinations: dict[str, tuple[str, ...]] = Field(
+        {"all": ("residual", "similarity", "features", "localiser")},
+        description="maps that are also judged together, by the name of the row",
+    )
+    localiser_volumes: int = Field(
+        24_000, gt=0, description="scans that each localiser learns from"
+    )
+    minutes: float = Field(10.0, ge=0, description="that each learned baseline may train")
+    baseline_volumes: int = Field(24_000, gt=0, description="the same in volumes, if minutes is 0")
+    baselines: tuple[str, ...] = Field((), description="scorers to compare with; empty is all")
+
+
 class PhantomConfig(Section):
     """The procedural cohort."""
 
@@ -354,6 +378,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
     baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
+    detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 
 @runtime_checkable
-class Baseline(Protocol):
-    """A generator to compare with.
+class Trainable(Protocol):
+    """What learns from real volumes.
 
     Attributes:
         batch: volumes a step, as its paper has it.
@@ -27,6 +27,11 @@ class Baseline(Protocol):
         """One step of every network, on real volumes (B, 1, X, Y, Z) in [-1, 1]."""
         ...
 
+
+@runtime_checkable
+class Baseline(Trainable, Protocol):
+    """A generator to compare with."""
+
     def sample(self, count: int, random: torch.Generator) -> Tensor:
         """Synthetic volumes (N, 1, X, Y, Z) in [-1, 1], on the CPU."""
         ...
@@ -40,7 +45,7 @@ class Effort(NamedTuple):
 
 
 def train_baseline(
-    baseline: Baseline,
+    baseline: Trainable,
     volumes: Float[Tensor, "N 1 X Y Z"],
     minutes: float,
     most: int,

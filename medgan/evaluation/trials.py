@@ -95,8 +95,12 @@ class Verdicts:
     p_values: Float[np.ndarray, " N"]
 
     def chosen(self, **asked: object) -> np.ndarray:
-        """Numbers of the trials with these values, as family="noise"; all of them without any."""
-        rows = [all(getattr(t, k) == v for k, v in asked.items()) for t in self.trials]
+        """Numbers of the trials with these values, as family="noise"; without, all but shams."""
+        rows = [
+            all(getattr(t, k) == v for k, v in asked.items())
+            and (t.family != SHAM or asked.get("family") == SHAM)
+            for t in self.trials
+        ]
         return np.flatnonzero(rows)
 
     def auroc(self, **asked: object) -> Interval:

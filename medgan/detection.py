@@ -1,0 +1,312 @@
+"""The detection benchmark: a model's scorers and simple ones, on lesions none of them learned."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan.baselines.detectors import Denoiser, PostHocEncoder, Untrained
+from medgan.baselines.training import train_baseline
+from medgan.config import DetectionConfig, LocaliserConfig
+from medgan.data.lesions import FAMILIES, SHAM
+from medgan.data.loaders import PreparedVolumes
+from medgan.data.manifest import Manifest
+from medgan.errors import DataError
+from medgan.evaluation.detection import Interval
+from medgan.evaluation.trials import FIGURES, Maps, Verdicts, all_trials, judge, merged
+from medgan.files import write_atomic
+from medgan.model import Model
+from medgan.model_folder import fresh_localiser
+from medgan.models.networks import Networks
+from medgan.progress import counting
+from medgan.randomness import seeded
+from medgan.scoring.maps import make_maps
+from medgan.scoring.simple import SIMPLE
+from medgan.training.localise import train_localiser
+
+log = logging.getLogger(__name__)
+REPORT = "detection.json"
+FOLDS = (
+    ("brighter", "noise", "push", "foreign"),
+    ("darker", "blur", "pull", "reflection"),
+    ("missing", "fill", "shift"),
+    ("bias", "ghost"),
+)
+"""Families left out together, so that four localisers and not thirteen have to be trained; those
+of one fold are unlike each other, and each is harder for having fewer relatives to learn from."""
+FEWEST = {"train": 8, "calibration": 5, "test": 2}
+RATES = (0.05, 0.1)
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scorer's results.
+
+    Attributes:
+        verdicts: on every lesion.
+        seconds: to map one scan.
+        ours: whether it belongs to the model.
+    """
+
+    verdicts: Verdicts
+    seconds: float
+    ours: bool
+
+
+def detect(
+    model: Model, manifest: Manifest, out: Path, settings: DetectionConfig, seed: int = 0
+) -> dict[str, Any]:
+    """Runs every scorer over planted lesions and writes detection.json.
+
+    What learns from planted lesions is judged on families that it never saw.
+
+    Args:
+        model: trained, with or without a localiser of its own, which is not used here.
+        manifest: with the splits that it was trained with.
+        out: receives cache, localisers and detection.json.
+        settings: the detection section.
+        seed: of lesions and of all that is trained here.
+
+    Returns:
+        Protocol, rows and the table as Markdown.
+
+    Raises:
+        DataError: E_SPLIT with too few healthy scans.
+    """
+    train, calibration, test = (_volumes(manifest, split, model, out / "cache") for split in FEWEST)
+    entries = dict(_ours(model, train, calibration, test, out, settings, seed))
+    entries |= dict(_others(model, train, calibration, test, settings, seed))
+    result = {
+        "protocol": settings.model_dump()
+        | {
+            "seed": seed,
+            "families": list(FAMILIES),
+            "folds": [list(fold) for fold in FOLDS],
+            "scans": {"train": len(train), "calibration": len(calibration), "test": len(test)},
+            "data_digest": manifest.digest,
+            "model": model.facts,
+        },
+        "rows": [_row(name, entry, entries) for name, entry in entries.items()],
+    }
+    result["table"] = table(result["rows"])
+    write_atomic(out / REPORT, json.dumps(result, indent=1))
+    return result
+
+
+def _volumes(manifest: Manifest, split: str, model: Model, cache: Path) -> Tensor:
+    cases = [case for case in manifest.split(split) if case.healthy]
+    if len(cases) < FEWEST[split]:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} healthy scans in {split}", f"{FEWEST[split]} are needed",
+            "add healthy scans or set data.fractions",
+        )  # fmt: skip
+    prepared = PreparedVolumes(cases, model.preprocessing, cache)
+    return torch.stack([prepared[number][0] for number in range(len(prepared))])
+
+
+def _ours(
+    model: Model,
+    train: Tensor,
+    calibration: Tensor,
+    test: Tensor,
+    out: Path,
+    settings: DetectionConfig,
+    seed: int,
+) -> Iterator[tuple[str, Entry]]:
+    """The model's maps, alone and combined; for each fold with a localiser that left it out."""
+    folds = [[f for f in fold if f in settings.families] for fold in FOLDS]
+    parts: dict[str, list[Verdicts]] = {}
+    seconds: dict[str, float] = {}
+    for number, fold in enumerate(folds):
+        if not fold:
+            continue
+        localiser = _left_out_localiser(model, train, fold, out / f"fold{number}", settings, seed)
+        maps = _model_maps(model, localiser)
+        combinations = {name: (name,) for name in maps(test[:1])} | dict(settings.combinations)
+        trials = all_trials(
+            len(test), [*fold, SHAM] if number == 0 else fold, settings.radii, settings.contrasts
+        )
+        with counting(f"fold {number + 1} of {len(folds)}") as tick:
+            found = judge(maps, calibration, test, trials, combinations, seed, BATCH, tick)
+        for name, verdicts in found.items():
+            parts.setdefault(name, []).append(verdicts)
+            seconds[name] = _seconds(maps, test)
+    for name, verdicts in parts.items():
+        yield name, Entry(merged(verdicts), seconds[name], True)
+
+
+def _left_out_localiser(
+    model: Model,
+    train: Tensor,
+    fold: Sequence[str],
+    folder: Path,
+    settings: DetectionConfig,
+    seed: int,
+) -> torch.nn.Module:
+    with seeded(seed, model.device):
+        localiser = fresh_localiser(model.sizes)
+    lesson = LocaliserConfig(volumes=settings.localiser_volumes)
+    families = [family for family in FAMILIES if family not in fold]
+    with counting(f"localiser without {', '.join(fold)}") as tick:
+        train_localiser(
+            model.networks, localiser, list(train.numpy()), families, lesson, seed, folder, tick
+        )
+    return localiser.requires_grad_(False)
+
+
+def _model_maps(model: Model, localiser: torch.nn.Module) -> Maps:
+    networks = model.networks
+
+    def maps(volumes: Tensor) -> dict[str, Tensor]:
+        with torch.inference_mode():
+            volumes = volumes.to(model.device, memory_format=torch.channels_last_3d)
+            recon = networks.generator(networks.encoder(volumes))[:, :1]
+            made = make_maps(volumes, recon, networks.discriminator.features, localiser)
+            return {name: score_map.float().cpu() for name, score_map in made.items()}
+
+    return maps
+
+
+def _others(
+    model: Model,
+    train: Tensor,
+    calibration: Tensor,
+    test: Tensor,
+    settings: DetectionConfig,
+    seed: int,
+) -> Iterator[tuple[str, Entry]]:
+    trials = all_trials(len(test), settings.families, settings.radii, settings.contrasts)
+    for name, build in _builders(model, train, settings, seed).items():
+        if settings.baselines and name not in settings.baselines:
+            continue
+        log.info("%s", name)
+        map_of = build()
+
+        def maps(volumes: Tensor, map_of: Callable[[Tensor], Tensor] = map_of) -> dict[str, Tensor]:
+            return {"map": map_of(volumes)}
+
+        with counting(name) as tick:
+            verdicts = judge(maps, calibration, test, trials, None, seed, BATCH, tick)["map"]
+        yield name, Entry(verdicts, _seconds(maps, test), False)
+
+
+def _builders(
+    model: Model, train: Tensor, settings: DetectionConfig, seed: int
+) -> dict[str, Callable[[], Callable[[Tensor], Tensor]]]:
+    """Every other scorer by name; calling one lets it learn."""
+
+    def simple(name: str) -> Callable[[], Callable[[Tensor], Tensor]]:
+        def build() -> Callable[[Tensor], Tensor]:
+            scorer = SIMPLE[name]()
+            scorer.fit(train)
+            return scorer.map
+
+        return build
+
+    def fresh() -> Networks:
+        with seeded(seed, model.device):
+            networks = Networks.build(
+                model.preprocessing.shape, 0, **model.sizes.model_dump(), condition=0
+            )
+        networks.to(model.device)
+        return networks
+
+    def untrained() -> Callable[[Tensor], Tensor]:
+        return Untrained(fresh()).map
+
+    def denoiser() -> Callable[[Tensor], Tensor]:
+        made = Denoiser(seed, model.device)
+        with counting("denoiser") as tick:
+            train_baseline(made, train, settings.minutes, settings.baseline_volumes, seed, tick)
+        return made.map
+
+    def f_anogan() -> Callable[[Tensor], Tensor]:
+        made = PostHocEncoder(model.networks, fresh().encoder)
+        with counting("f-AnoGAN's encoder") as tick:
+            train_baseline(made, train, settings.minutes, settings.baseline_volumes, seed, tick)
+        return made.map
+
+    learned = {"untrained": untrained, "denoiser": denoiser, "f_anogan": f_anogan}
+    return {name: simple(name) for name in SIMPLE} | learned
+
+
+def _seconds(maps: Maps, volumes: Tensor) -> float:
+    started = time.perf_counter()
+    maps(volumes[:1])
+    return time.perf_counter() - started
+
+
+def _row(name: str, entry: Entry, entries: dict[str, Entry]) -> dict[str, Any]:
+    """All figures of one scorer, and how far it is ahead of the best of the others."""
+    verdicts = entry.verdicts
+    families = {t.family: None for t in verdicts.trials if t.family != SHAM}
+    row: dict[str, Any] = {
+        "name": name,
+        "ours": entry.ours,
+        "seconds": round(entry.seconds, 4),
+        "auroc": _figure(verdicts.auroc()),
+        **{f: _figure(verdicts.figure(f)) for f in FIGURES},
+        "prevalence": round(float(np.nanmean(verdicts.prevalence)), 4),
+        "false_alarms": {str(rate): _figure(verdicts.false_alarms(rate)) for rate in RATES},
+    }
+    for kind, values in (
+        ("family", families),
+        ("radius", {t.radius: None for t in verdicts.trials}),
+        ("contrast", {t.contrast: None for t in verdicts.trials}),
+    ):
+        row[f"by_{kind}"] = {
+            str(value): {
+                "auroc": verdicts.auroc(**{kind: value}).value,
+                "precision": verdicts.figure("precision", **{kind: value}).value,
+            }
+            for value in values
+        }
+    others = {n: e for n, e in entries.items() if not e.ours}
+    if entry.ours and others:
+        for figure in ("auroc", "precision"):
+            best = max(others, key=lambda n: _value(others[n].verdicts, figure))
+            ahead = (
+                verdicts.auroc_ahead_of(others[best].verdicts)
+                if figure == "auroc"
+                else verdicts.figure_ahead_of(others[best].verdicts, figure)
+            )
+            row[f"{figure}_ahead"] = {"of": best, **_figure(ahead)}
+    return row
+
+
+def _value(verdicts: Verdicts, figure: str) -> float:
+    return (verdicts.auroc() if figure == "auroc" else verdicts.figure(figure)).value
+
+
+def _figure(interval: Interval) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in vars(interval).items()}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    head = [
+        "scorer", "AUROC (95%)", "average precision (95%)", "Dice", "region overlap",
+        "lesions found", "false alarms at 0.05", "seconds a scan",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in sorted(rows, key=lambda r: -r["auroc"]["value"]):
+        cells = [
+            f"**{row['name']}**" if row["ours"] else row["name"],
+            *(
+                f"{row[f]['value']:.2f} ({row[f]['low']:.2f} to {row[f]['high']:.2f})"
+                for f in ("auroc", "precision")
+            ),
+            *(f"{row[f]['value']:.2f}" for f in ("dice", "overlap", "found")),
+            f"{row['false_alarms']['0.05']['value']:.3f}",
+            f"{row['seconds']:.3f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
