@@ -64,9 +64,9 @@ format: $(READY) ## let ruff format and mend
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## training speed and memory of the presets, and of the baselines
-	$(BIN)/medgan bench phantoms ixi_brain --steps 30
-	$(BIN)/medgan bench ixi_brain_2mm
-	$(BIN)/medgan bench msd_hippocampus --baselines --steps 40
+	$(BIN)/medgan bench speed phantoms ixi_brain --steps 30
+	$(BIN)/medgan bench speed ixi_brain_2mm
+	$(BIN)/medgan bench speed msd_hippocampus --baselines --steps 40
 
 docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python docs/make_reference.py

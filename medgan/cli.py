@@ -297,8 +297,33 @@ def compare(
     _run("compare", out, first, set_, as_json, config)
 
 
-@app.command()
-def bench(
+bench = typer.Typer(
+    no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
+)
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def detection(
+    model: Model,
+    data: Annotated[str, typer.Option(help="scans it was trained on, and was not")],
+    out: Out = "runs/detection",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Plant lesions into held-out scans and see which scorer finds them.
+
+    What learns from planted lesions is judged on families that it never saw.
+
+    Example: medgan bench detection runs/hippocampus/model --data scans -o runs/detection
+    """
+    first = [_set("model_uri", model), _set("data.source", data)]
+    _run("detection", out, first, set_, as_json, config)
+
+
+@bench.command()
+def speed(
     presets: Annotated[list[str], typer.Argument(help="pipeline files or shipped names")],
     steps: Annotated[int, typer.Option(help="timed steps")] = 6,
     baselines: Annotated[
@@ -308,9 +333,9 @@ def bench(
 ) -> None:
     """Measure training speed and memory, beside the convolution peak of this machine.
 
-    Example: medgan bench msd_hippocampus --baselines
+    Example: medgan bench speed msd_hippocampus --baselines
     """
-    _guard(as_json, lambda: _bench(presets, steps, baselines, as_json))
+    _guard(as_json, lambda: _speed(presets, steps, baselines, as_json))
 
 
 def _forecast(config: str, overrides: list[str], as_json: bool) -> int:
@@ -321,7 +346,7 @@ def _forecast(config: str, overrides: list[str], as_json: bool) -> int:
     return 0
 
 
-def _bench(presets: list[str], steps: int, baselines: bool, as_json: bool) -> int:
+def _speed(presets: list[str], steps: int, baselines: bool, as_json: bool) -> int:
     from medgan.bench import MEDGAN, bench, table
     from medgan.contestants import BASELINES
     from medgan.pipeline import read_pipeline

@@ -249,6 +249,16 @@ def compare_step(run: Run) -> None:
     log.info("comparison: %s", run.out / "comparison.json")
 
 
+def detection_step(run: Run) -> None:
+    """Plants lesions into the test split and judges every scorer on them."""
+    from medgan.detection import REPORT, detect
+
+    run.results["detection"] = detect(
+        run.model(), run.manifest(), run.out, run.config.detection, run.config.train.seed
+    )
+    log.info("detection: %s", run.out / REPORT)
+
+
 def score_step(run: Run) -> None:
     """Scores the test split: scores.csv, scores.json and maps in each scan's own grid."""
     from medgan.cohort import score_cases
@@ -354,6 +364,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "generate": generate_step,
     "baseline": baseline_step,
     "compare": compare_step,
+    "detection": detection_step,
     "score": score_step,
     "project": project_step,
     "interpolate": interpolate_step,
