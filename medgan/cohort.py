@@ -1,4 +1,4 @@
-"""Scores of many scans on disk: a table, JSON, and maps in each scan's own grid."""
+"""Scores of many scans on disk: tables, JSON, pages, and maps in each scan's own grid."""
 
 import csv
 import io
@@ -9,83 +9,154 @@ from typing import Any
 
 import numpy as np
 
+from medgan.config import ScoreConfig
 from medgan.data.manifest import Case, Refusal
 from medgan.errors import DataError
 from medgan.files import write_atomic
 from medgan.model import Model
+from medgan.report.scan import write_scan_page
+from medgan.scoring.alarms import false_discovery, threshold
+from medgan.scoring.regions import Region
 from medgan.volume import Volume
 
 Row = dict[str, Any]
 MAP_TEXT = "medgan score map, healthy standard deviations"
 RECON_TEXT = "medgan reconstruction"
+REGIONS_TEXT = "medgan regions above the healthy level"
 
 
 def score_cases(
     model: Model,
     cases: Sequence[Case],
     folder: Path,
+    settings: ScoreConfig | None = None,
     health_is_known: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Row], list[Refusal]]:
-    """Scores every case and writes `scores.csv`, `scores.json`, `maps/` and `recons/`.
+    """Scores every case and writes it.
+
+    `scores.csv` and `scores.json` hold a row a scan, `regions.csv` a row a region; `maps/`,
+    `recons/` and `regions/` lie in each scan's own grid, `pages/` are to be looked at.
 
     A scan that cannot be scored is refused and the rest goes on; what was scored is written even
-    when something stops the rest.
+    when something stops the rest. A scan that is not comparable with the calibration scans is
+    written without p-value.
 
     Args:
         model: calibrated.
         cases: from a manifest.
         folder: receives everything, under pseudonyms.
+        settings: the score section.
         health_is_known: whether the cases say who is healthy; the column stays empty otherwise.
         progress: told how many of how many are done.
 
     Returns:
-        The rows of the table, highest score first, and the refusals.
+        The rows of the table, highest score first and what is not comparable last, and the
+        refusals.
+
+    Raises:
+        DataError: E_CALIBRATION when the calibration scans are too few for the false-alarm rate.
     """
+    settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
+    limit = None
+    if settings.false_alarms and model.calibration is not None:
+        limit = threshold(model.calibration.scores, settings.false_alarms)
     rows: list[Row] = []
+    regions: list[Row] = []
     refusals: list[Refusal] = []
     try:
         for number, case in enumerate(cases, start=1):
             try:
-                rows.append(_score_case(model, case, folder, health_is_known))
+                row, found = _score_case(model, case, folder, settings, health_is_known)
+                rows.append(row)
+                regions += found
             except DataError as error:
                 refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
             progress(number, len(cases))
     finally:
-        rows.sort(key=lambda row: -row["score"])
-        _write_rows(model, rows, folder)
+        _judge(rows, limit)
+        rows.sort(key=lambda row: (row["p_value"] is None, -row["score"]))
+        _write_rows(model, rows, regions, settings, folder)
     return rows, refusals
 
 
-def _score_case(model: Model, case: Case, folder: Path, health_is_known: bool) -> Row:
-    result = model.score(case.image)
+def _score_case(
+    model: Model, case: Case, folder: Path, settings: ScoreConfig, health_is_known: bool
+) -> tuple[Row, list[Row]]:
+    label_map = Volume.load(case.label) if case.label else None
+    result = model.score(case.image, label_map, settings.smallest_mm3)
+    files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
+    assert result.region_map is not None
     for kind, volume, text in (
         ("maps", result.score_map, MAP_TEXT),
         ("recons", result.recon, RECON_TEXT),
+        ("regions", result.region_map, REGIONS_TEXT),
     ):
-        save_like(volume, folder / kind / f"{case.case}.nii.gz", Path(case.image), text)
-    return {
+        save_like(volume, folder / files[kind], Path(case.image), text)
+    page = ""
+    if settings.pages:
+        page = f"pages/{case.case}.html"
+        assert model.calibration is not None
+        scan = Volume.load(case.image)
+        write_scan_page(folder / page, case.case, scan, result, model.calibration.scores)
+    row = {
         "case": case.case,
         "subject": case.subject,
         "healthy": case.healthy if health_is_known else None,
         "score": round(result.score, 5),
-        "p_value": round(result.p_value, 5),
+        "p_value": None if result.p_value is None else round(result.p_value, 5),
+        "q_value": None,
+        "alarm": None,
+        "comparable": not result.reasons,
+        "explanation": result.explanation,
         **{name: round(value, 5) for name, value in result.parts.items()},
-        "map": f"maps/{case.case}.nii.gz",
-        "recon": f"recons/{case.case}.nii.gz",
+        "map": files["maps"],
+        "recon": files["recons"],
+        "regions": files["regions"],
+        "page": page,
     }
+    return row, [_region_row(case.case, region) for region in result.regions]
 
 
-def _write_rows(model: Model, rows: list[Row], folder: Path) -> None:
+def _region_row(case: str, region: Region) -> Row:
+    row: Row = {"case": case, "region": region.number, "volume_mm3": round(region.volume_mm3, 2)}
+    row |= {"peak": round(region.peak, 3), "mean": round(region.mean, 3)}
+    for name, place in (("peak", region.peak_mm), ("centre", region.centre_mm)):
+        row |= {f"{name}_{axis}_mm": round(v, 2) for axis, v in zip("ras", place, strict=True)}
+    return {**row, "label": region.name}
+
+
+def _judge(rows: list[Row], limit: float | None) -> None:
+    """Fills in what only the whole cohort says, and who is above the threshold."""
+    comparable = [row for row in rows if row["comparable"]]
+    found = false_discovery([row["p_value"] for row in comparable])
+    for row, rate in zip(comparable, found, strict=True):
+        row["q_value"] = round(rate, 5)
+        row["alarm"] = None if limit is None else row["score"] >= round(limit, 5)
+
+
+def _write_rows(
+    model: Model, rows: list[Row], regions: list[Row], settings: ScoreConfig, folder: Path
+) -> None:
     calibration_scans = len(model.calibration.scores) if model.calibration else 0
-    summary = {"model": model.facts, "calibration_scans": calibration_scans, "scans": rows}
+    summary = {
+        "model": model.facts,
+        "calibration_scans": calibration_scans,
+        "false_alarms": settings.false_alarms,
+        "scans": rows,
+    }
+    write_atomic(folder / "scores.csv", _table(rows))
+    write_atomic(folder / "regions.csv", _table(regions))
+    write_atomic(folder / "scores.json", json.dumps(summary, indent=1))
+
+
+def _table(rows: list[Row]) -> str:
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_atomic(folder / "scores.csv", text.getvalue())
-    write_atomic(folder / "scores.json", json.dumps(summary, indent=1))
+    return text.getvalue()
 
 
 def save_like(volume: Volume, path: Path, source: Path, text: str) -> None:

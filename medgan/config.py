@@ -244,6 +244,15 @@ class ScoreConfig(Section):
     top: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
     )
+    false_alarms: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="rate of healthy scans that may be called abnormal, such as 0.05: fills the "
+        "column alarm; 0 leaves it empty",
+    )
+    smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
+    pages: bool = Field(True, description="write a page a scan")
 
 
 class GenerateConfig(Section):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,15 @@ from medgan.data.checks import check_image, check_volume
 from medgan.data.conditions import Value, between, check, draw, encode, understood
 from medgan.data.labels import SMALLEST_COMPONENT, harden, largest_components
 from medgan.data.transforms import Preparation
-from medgan.errors import ConfigError, ModelError
+from medgan.errors import ConfigError, DataError, ModelError
 from medgan.model_folder import Stored, read_model, write_model
 from medgan.models.latent import Fit, fit, slerp, truncate
 from medgan.models.networks import Networks
 from medgan.results import Edit, Latent, Projection, ScanScore, Synthetic
 from medgan.scoring.calibration import Calibration, calibrate
+from medgan.scoring.comparability import REASONS, Look, typical
 from medgan.scoring.maps import make_maps
+from medgan.scoring.regions import find_regions
 from medgan.volume import Volume
 
 if TYPE_CHECKING:
@@ -281,15 +283,24 @@ class Model:
         return self._to_scan(self._reconstruct(prepared), prepared, scan)
 
     @torch.inference_mode()
-    def score(self, scan: str | Path | Volume) -> ScanScore:
+    def score(
+        self,
+        scan: str | Path | Volume,
+        label_map: Volume | None = None,
+        smallest_mm3: float = 0.0,
+    ) -> ScanScore:
         """How strange a scan is among healthy ones, and where.
+
+        A scan that is not comparable with the calibration scans gets reasons and no p-value.
 
         Args:
             scan: a NIfTI file, or a volume in the scanner's intensities.
+            label_map: of its anatomy, on the same grid; regions are named by it.
+            smallest_mm3: smaller regions are left out.
 
         Raises:
             ModelError: E_UNCALIBRATED.
-            DataError: when the scan is one that `medgan check` refuses.
+            DataError: when the scan is one that `medgan check` refuses; E_LABEL_GRID.
         """
         if self.calibration is None:
             raise ModelError(
@@ -297,16 +308,32 @@ class Model:
                 "run medgan calibrate MODEL HEALTHY",
             )  # fmt: skip
         prepared = self._prepare(scan)
-        recon = self._reconstruct(prepared)
+        latent = self._encode(prepared)
+        recon = self._generate(Latent(latent.numpy()))[:, :1]
         scores, score_map, parts = self.calibration.score(self._maps(prepared, recon))
-        score = float(scores[0])
-        native = self._preparation.back(score_map[0, 0].numpy(), prepared)
+        score, reasons = float(scores[0]), ()
+        if self.calibration.typical is not None:
+            reasons = self.calibration.typical.reasons(_look(scan, prepared, latent, recon))
+        affine = _affine_of(scan, prepared)
+        native = Volume(self._preparation.back(score_map[0, 0].numpy(), prepared), affine)
+        if label_map is not None and label_map.data.shape != native.data.shape:
+            raise DataError(
+                "E_LABEL_GRID", "the label map", f"has {label_map.data.shape} voxels, the scan "
+                f"{native.data.shape}", "give one on the scan's grid",
+            )  # fmt: skip
+        numbers, regions = find_regions(
+            native.data, self.calibration.level, affine, smallest_mm3,
+            label_map=None if label_map is None else label_map.data,
+        )  # fmt: skip
         return ScanScore(
             score,
-            self.calibration.p_value(score),
+            None if reasons else self.calibration.p_value(score),
             {name: float(value[0]) for name, value in parts.items()},
-            Volume(native, _affine_of(scan, prepared)),
+            native,
             self._to_scan(recon, prepared, scan),
+            tuple(regions),
+            Volume(numbers, affine),
+            tuple(REASONS[name] for name in reasons),
         )
 
     def calibrate(
@@ -326,14 +353,19 @@ class Model:
             DataError: E_CALIBRATION with too few scans.
         """
         collected: dict[str, list[Tensor]] = {}
+        looks: list[Look] = []
         with torch.inference_mode():
             for number, scan in enumerate(scans):
                 prepared = self._prepare(scan)
-                for name, score_map in self._maps(prepared, self._reconstruct(prepared)).items():
+                latent = self._encode(prepared)
+                recon = self._generate(Latent(latent.numpy()))[:, :1]
+                looks.append(_look(scan, prepared, latent, recon))
+                for name, score_map in self._maps(prepared, recon).items():
                     collected.setdefault(name, []).append(score_map)
                 progress(number + 1, len(scans))
             maps = {name: torch.cat(parts) for name, parts in collected.items()}
-            self.calibration = calibrate(maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, top)
+            found = calibrate(maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, top)
+        self.calibration = replace(found, typical=typical(looks))
 
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Writes the model folder.
@@ -473,6 +505,21 @@ class Model:
 def _state(*numbers: int) -> int:
     """A seed for torch that is a function of the numbers alone."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _look(
+    scan: str | Path | Volume, prepared: "MetaTensor", latent: Tensor, recon: Tensor
+) -> Look:
+    """What is measured of a scan before it is compared with others."""
+    from nibabel.orientations import io_orientation
+
+    affine = _affine_of(scan, prepared)
+    shape = scan.data.shape if isinstance(scan, Volume) else prepared.meta["spatial_shape"]
+    sizes = np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape)[:3]
+    extent = sizes[np.argsort(io_orientation(affine)[:, 0])]  # along R, A, S, not as stored
+    volume = prepared.as_tensor()[0].cpu().numpy()
+    error = float(np.abs(volume - recon[0, 0].float().numpy()).mean())
+    return Look(volume, extent, latent.numpy(), error)
 
 
 def _affine_of(scan: str | Path | Volume, prepared: "MetaTensor") -> np.ndarray:

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -20,11 +23,14 @@ from medgan.files import write_together
 from medgan.models.localiser import Localiser
 from medgan.models.networks import Networks
 from medgan.scoring.calibration import Calibration, MapStatistics
+from medgan.scoring.comparability import Typical
 from medgan.version import __version__
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
+_TYPICAL = ("quantiles", "mean", "extent", "latent", "spread")
 
 
 @dataclass(frozen=True)
@@ -133,22 +139,38 @@ def _calibration_to_files(
         "centres": calibration.centres,
         "scales": calibration.scales,
         "scores": list(calibration.scores),
+        "level": calibration.level,
     }
     maps = {}
+    if calibration.typical is not None:
+        values["limits"] = dict(calibration.typical.limits)
+        for name in _TYPICAL:
+            array = np.asarray(getattr(calibration.typical, name), np.float32)
+            maps[f"typical.{name}"] = torch.from_numpy(array)
     for name, statistics in calibration.statistics.items():
         maps[f"{name}.mean"] = statistics.mean.contiguous()
         maps[f"{name}.spread"] = statistics.spread.contiguous()
     return values, maps
 
 
-def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration:
+def _calibration_from_files(
+    values: dict[str, Any], maps: dict[str, Tensor]
+) -> Calibration | None:
+    if "level" not in values:
+        log.warning("the model's calibration is of an older medgan: run medgan calibrate")
+        return None
     statistics = {
         name: MapStatistics(maps[f"{name}.mean"].float(), maps[f"{name}.spread"].float())
         for name in values["centres"]
     }
+    known = None
+    if "limits" in values:
+        arrays = {name: maps[f"typical.{name}"].float().numpy() for name in _TYPICAL}
+        known = Typical(**arrays, limits=values["limits"])
     return Calibration(
-        statistics, values["centres"], values["scales"], tuple(values["scores"]), values["top"]
-    )
+        statistics, values["centres"], values["scales"], tuple(values["scores"]), values["top"],
+        values["level"], known,
+    )  # fmt: skip
 
 
 def _tensors(values: dict[str, Tensor], half: bool) -> bytes:

@@ -21,7 +21,7 @@ from medgan.evaluation.detection import (
     region_overlap,
     voxel_average_precision,
 )
-from medgan.scoring.calibration import calibrate, statistics
+from medgan.scoring.calibration import calibrate, left_out_maps
 
 Maps = Callable[[Tensor], dict[str, Tensor]]
 AIR = -0.9
@@ -215,8 +215,8 @@ class _Judge:
 
     def __init__(self, raw: dict[str, Tensor], volumes: Tensor) -> None:
         self._calibration = calibrate(raw, TOP)
-        left_out = torch.stack([_left_out(m) for m in raw.values()]).mean(dim=0).numpy()
-        self._threshold = float(np.quantile(_voxels(left_out, volumes), 1 - FALSE_VOXELS))
+        left_out = torch.stack([torch.cat(list(left_out_maps(m))) for m in raw.values()])
+        self._threshold = float(np.quantile(_voxels(left_out.mean(dim=0).numpy(), volumes), 1 - FALSE_VOXELS))
         self._healthy_scores: list[float] = []
         self._healthy_maps: list[np.ndarray] = []
         self._voxels: list[np.ndarray] = []
@@ -271,17 +271,6 @@ class _Judge:
         named = {name: found[name] for name in self._calibration.statistics}
         scores, maps, _ = self._calibration.score(named)
         return scores.numpy(), maps[:, 0].numpy()
-
-
-def _left_out(raw: Tensor) -> Tensor:
-    """Each calibration map standardised by all the others."""
-    kept = torch.ones(len(raw), dtype=torch.bool)
-    maps = []
-    for number, one in enumerate(raw):
-        kept[number] = False
-        maps.append(statistics(raw[kept]).standardise(one[None]))
-        kept[number] = True
-    return torch.cat(maps)
 
 
 def _voxels(maps: np.ndarray, volumes: Tensor) -> np.ndarray:

@@ -19,7 +19,10 @@ from medgan.volume import Volume
 
 PAGE = "report.html"
 _CURVES = ("samples/kernel_distance", "samples/diversity", "samples/reconstruction")
-_FIXED = ("case", "subject", "healthy", "score", "p_value", "map", "recon")
+_FIXED = (
+    *("case", "subject", "healthy", "score", "p_value", "q_value", "alarm", "comparable"),
+    *("explanation", "map", "recon", "regions", "page"),
+)
 
 
 def write_page(folder: Path, scans: int) -> Path:
@@ -49,6 +52,7 @@ def write_page(folder: Path, scans: int) -> Path:
             "samples": _embed(samples[-1]) if samples else "",
             "curves": _curves(folder / "metrics.jsonl", Path(temporary)),
             "rows": rows,
+            "scored": scored.relative_to(folder).as_posix(),
             "parts": [name for name in rows[0] if name not in _FIXED] if rows else [],
             "known": any(row["healthy"] is not None for row in rows),
             "verdict": _verdict(rows, scores.get("calibration_scans", 0)),
@@ -77,10 +81,14 @@ def _verdict(rows: list[dict[str, Any]], calibration_scans: int) -> str:
     """What the scores say of the whole cohort, in one or two sentences."""
     if not rows:
         return ""
-    low = sum(row["p_value"] <= 0.05 for row in rows)
-    healthy = [row["score"] for row in rows if row["healthy"] is True]
-    others = [row["score"] for row in rows if row["healthy"] is False]
+    judged = [row["p_value"] for row in rows if row["p_value"] is not None]
+    low = sum(p_value <= 0.05 for p_value in judged)
+    comparable = [row for row in rows if row["p_value"] is not None]
+    healthy = [row["score"] for row in comparable if row["healthy"] is True]
+    others = [row["score"] for row in comparable if row["healthy"] is False]
     text = f"{low} with a p-value of 0.05 or less, against {calibration_scans} calibration scans."
+    if len(judged) < len(rows):
+        text += f" {len(rows) - len(judged)} not comparable with these, and so without a p-value."
     if healthy and others:
         from sklearn.metrics import roc_auc_score
 

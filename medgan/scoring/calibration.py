@@ -1,13 +1,15 @@
 """What healthy scans look like to each score map, and what a new score is worth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from medgan.errors import DataError
+from medgan.scoring.comparability import Typical
 from medgan.scoring.maps import top_mean
 
 MIN_SCANS = 5
@@ -41,6 +43,10 @@ class Calibration:
         centres, scales: mean and spread of each map's scan scores.
         scores: combined scores of the calibration scans, rising.
         top: share of the highest voxels that make a map's score.
+        level: what the standardised map of every second healthy scan nowhere exceeds; above it
+            voxels make regions.
+        typical: what a scan has to be like to be compared with the calibration scans; None takes
+            any.
     """
 
     statistics: dict[str, MapStatistics]
@@ -48,6 +54,8 @@ class Calibration:
     scales: dict[str, float]
     scores: tuple[float, ...]
     top: float
+    level: float
+    typical: Typical | None = None
 
     def score(
         self, maps: dict[str, Tensor]
@@ -116,9 +124,11 @@ def calibrate(maps: dict[str, Float[Tensor, "N 1 X Y Z"]], top: float) -> Calibr
     scales = {name: max(float(s.std()), 1e-6) for name, s in left_out.items()}
     parts = [(s - centres[name]) / scales[name] for name, s in left_out.items()]
     combined = torch.stack(parts).mean(dim=0)
+    together = zip(*(left_out_maps(m) for m in maps.values()), strict=True)
+    peaks = [float(torch.stack(same).mean(dim=0).max()) for same in together]
     return Calibration(
         {name: statistics(m) for name, m in maps.items()},
-        centres, scales, tuple(sorted(combined.tolist())), top,
+        centres, scales, tuple(sorted(combined.tolist())), top, float(np.median(peaks)),
     )  # fmt: skip
 
 
@@ -130,22 +140,31 @@ def statistics(score_map: Float[Tensor, "N 1 X Y Z"]) -> MapStatistics:
 def left_out_scores(score_map: Float[Tensor, "N 1 X Y Z"], top: float) -> Float[Tensor, " N"]:
     """Each scan's score, standardised by the statistics of all the other scans.
 
-    The others' mean and variance follow from the sums over all scans, in double precision.
-
     Args:
         score_map: of N scans, N above 2.
         top: share of the highest voxels that make a score.
     """
+    return torch.cat([top_mean(one, top) for one in left_out_maps(score_map)])
+
+
+def left_out_maps(score_map: Float[Tensor, "N 1 X Y Z"]) -> Iterator[Float[Tensor, "1 1 X Y Z"]]:
+    """Each scan's map, standardised by the statistics of all the other scans.
+
+    The others' mean and variance follow from the sums over all scans, in double precision.
+
+    Args:
+        score_map: of N scans, N above 2.
+    """
     count = len(score_map)
     total = score_map.sum(dim=0, dtype=torch.float64)
-    squares = score_map.double().square().sum(dim=0)
-    scores = []
-    for one in score_map.double():
+    squares = torch.zeros_like(total)
+    for one in score_map:
+        squares += one.double().square()
+    for one in map(Tensor.double, score_map):
         mean = (total - one) / (count - 1)
         variance = (squares - one.square() - (count - 1) * mean.square()) / (count - 2)
         others = _floored(mean.float(), variance.clamp(min=0).sqrt().float())
-        scores.append(top_mean(others.standardise(one[None].float()), top))
-    return torch.cat(scores)
+        yield others.standardise(one[None].float())
 
 
 def _floored(mean: Tensor, spread: Tensor) -> MapStatistics:

@@ -8,15 +8,17 @@ generator can draw it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 Map = Float[np.ndarray, "X Y Z"]
 QUANTILES = 33
-_MARGIN = 0.75
+_MARGIN = {"intensities": 0.75, "anatomy": 0.75, "extent": 0.75, "latent": 3.0, "reconstruction": 3.0}
 """How far beyond the strangest calibration scan is still comparable, as a share of the distance
-of that one from the median: forty calibration scans have not seen everything."""
+of that one from the median: forty calibration scans have not seen everything. Wider where lesions
+show, which are to be scored and not turned away."""
 REASONS = {
     "intensities": "its intensities are distributed unlike those of the healthy scans",
     "anatomy": "its anatomy does not lie where that of the healthy scans does",
@@ -24,6 +26,25 @@ REASONS = {
     "latent": "the model cannot place it among the healthy scans",
     "reconstruction": "the model cannot draw anything like it",
 }
+_LEAST = {"intensities": 0.02, "anatomy": 0.02, "extent": 0.5, "latent": 0.1, "reconstruction": 0.01}
+"""Limits are at least so far beyond the median of the calibration scans: where these are all but
+alike, as in one scanner's fields of view, a new one may differ a little. Extents in octaves."""
+
+
+class Look(NamedTuple):
+    """What is measured of a scan.
+
+    Attributes:
+        volume: (X, Y, Z) on the model's grid, in [-1, 1].
+        extent: (3,) of its own grid, in mm along R, A and S.
+        latent: (L,), the encoder's.
+        error: mean absolute difference from its reconstruction.
+    """
+
+    volume: Map
+    extent: Float[np.ndarray, "3"]
+    latent: Float[np.ndarray, " L"]
+    error: float
 
 
 @dataclass(frozen=True)
@@ -33,56 +54,91 @@ class Typical:
     Attributes:
         quantiles: (Q,) mean quantiles of their intensities.
         mean: (X, Y, Z), their mean.
+        extent: (3,) geometric mean of their extents, in mm.
+        latent, spread: (L,) mean and standard deviation of their latents.
         limits: of each measure, by name, the value beyond which a scan is not comparable.
     """
 
     quantiles: Float[np.ndarray, " Q"]
     mean: Map
+    extent: Float[np.ndarray, "3"]
+    latent: Float[np.ndarray, " L"]
+    spread: Float[np.ndarray, " L"]
     limits: Mapping[str, float]
 
-    def reasons(self, measures: Mapping[str, float]) -> list[str]:
+    def reasons(self, look: Look) -> tuple[str, ...]:
         """Names of the measures that lie beyond their limit; none when comparable."""
-        return [name for name, limit in self.limits.items() if measures[name] > limit]
+        found = measure(self, look)
+        return tuple(name for name, limit in self.limits.items() if found[name] > limit)
 
 
-def typical(volumes: Sequence[Map], others: Mapping[str, Sequence[float]] | None = None) -> Typical:
-    """Learns from calibration scans; each is measured against the others.
+class _Sums(NamedTuple):
+    """Sums over scans, from which the mean of all but one follows."""
 
-    Args:
-        volumes: on the model's grid, in [-1, 1].
-        others: further measures of the same scans, by name; higher is stranger.
-    """
-    stack = np.stack([v.astype(np.float32) for v in volumes])
-    rows = np.stack([quantiles(v) for v in stack])
-    count, total = len(stack), stack.sum(axis=0, dtype=np.float64)
-    measured: dict[str, list[float]] = {"intensities": [], "anatomy": []}
-    for volume, row in zip(stack, rows, strict=True):
-        rest = Typical(
-            (rows.sum(axis=0) - row) / (count - 1),
-            ((total - volume) / (count - 1)).astype(np.float32),
-            {},
+    count: int
+    quantiles: np.ndarray
+    volume: np.ndarray
+    extent: np.ndarray
+    latent: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, look: Look) -> "_Sums":
+        latent = look.latent.astype(np.float64)
+        return cls(
+            1, quantiles(look.volume), look.volume.astype(np.float64), np.log2(look.extent),
+            latent, latent**2,
+        )  # fmt: skip
+
+    def plus(self, other: "_Sums", sign: int = 1) -> "_Sums":
+        return _Sums(*(a + sign * b for a, b in zip(self, other, strict=True)))
+
+    def typical(self, limits: Mapping[str, float]) -> Typical:
+        n = self.count
+        variance = (self.squares - self.latent**2 / n).clip(min=0) / max(n - 1, 1)
+        spread = np.sqrt(variance)
+        return Typical(
+            self.quantiles / n,
+            (self.volume / n).astype(np.float32),
+            2 ** (self.extent / n),
+            self.latent / n,
+            spread.clip(min=max(0.25 * float(spread.mean()), 1e-6)),
+            limits,
         )
-        for name, value in measure(rest, volume).items():
-            measured[name].append(value)
-    measured |= {name: list(values) for name, values in (others or {}).items()}
-    return Typical(
-        rows.mean(axis=0),
-        (total / count).astype(np.float32),
-        {name: limit(values) for name, values in measured.items()},
+
+
+def typical(looks: Sequence[Look]) -> Typical:
+    """Learns from calibration scans; each is measured against the others."""
+    alone = [_Sums.of(look) for look in looks]
+    total = alone[0]
+    for one in alone[1:]:
+        total = total.plus(one)
+    measured = [
+        measure(total.plus(one, -1).typical({}), look)
+        for look, one in zip(looks, alone, strict=True)
+    ]
+    return total.typical(
+        {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in REASONS}
     )
 
 
-def measure(known: Typical, volume: Map) -> dict[str, float]:
-    """How far a scan's intensities and anatomy are from typical ones.
+def measure(known: Typical, look: Look) -> dict[str, float]:
+    """How far a scan is from typical ones.
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
-    the mean scan, from 0 (the same) to 2.
+    the mean scan, from 0 (the same) to 2. Extent: octaves along the axis that differs most.
+    Latent: root mean square of its deviation in healthy standard deviations. Reconstruction: mean
+    absolute difference.
     """
-    intensities = float(np.abs(quantiles(volume) - known.quantiles).mean())
-    a, b = volume - volume.mean(), known.mean - known.mean.mean()
+    a, b = look.volume - look.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    anatomy = 1 - float((a * b).sum()) / norm if norm > 0 else 1.0
-    return {"intensities": intensities, "anatomy": anatomy}
+    return {
+        "intensities": float(np.abs(quantiles(look.volume) - known.quantiles).mean()),
+        "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,
+        "extent": float(np.abs(np.log2(look.extent / known.extent)).max()),
+        "latent": float(np.sqrt((((look.latent - known.latent) / known.spread) ** 2).mean())),
+        "reconstruction": look.error,
+    }
 
 
 def quantiles(volume: Map) -> Float[np.ndarray, " Q"]:
@@ -90,7 +146,13 @@ def quantiles(volume: Map) -> Float[np.ndarray, " Q"]:
     return np.quantile(volume, np.linspace(0, 1, QUANTILES))
 
 
-def limit(values: Sequence[float]) -> float:
-    """Beyond the strangest calibration scan, by a share of its distance from the median."""
+def limit(values: Sequence[float], margin: float, least: float = 0.0) -> float:
+    """Beyond the strangest calibration scan, by a share of its distance from the median.
+
+    Args:
+        values: of the calibration scans.
+        margin: that share.
+        least: distance from the median that is always allowed.
+    """
     middle, strangest = float(np.median(values)), float(np.max(values))
-    return strangest + _MARGIN * (strangest - middle)
+    return max(strangest + margin * (strangest - middle), middle + least)
