@@ -153,7 +153,7 @@ def _left_out_localiser(
 ) -> torch.nn.Module:
     with seeded(seed, model.device):
         localiser = fresh_localiser(model.sizes)
-    lesson = LocaliserConfig(volumes=settings.localiser_volumes)
+    lesson = LocaliserConfig.model_validate({"volumes": settings.localiser_volumes})
     families = [family for family in FAMILIES if family not in fold]
     with counting(f"localiser without {', '.join(fold)}") as tick:
         train_localiser(

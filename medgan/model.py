@@ -507,9 +507,7 @@ def _state(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _look(
-    scan: str | Path | Volume, prepared: "MetaTensor", latent: Tensor, recon: Tensor
-) -> Look:
+def _look(scan: str | Path | Volume, prepared: "MetaTensor", latent: Tensor, recon: Tensor) -> Look:
     """What is measured of a scan before it is compared with others."""
     from nibabel.orientations import io_orientation
 

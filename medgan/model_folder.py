@@ -153,9 +153,7 @@ def _calibration_to_files(
     return values, maps
 
 
-def _calibration_from_files(
-    values: dict[str, Any], maps: dict[str, Tensor]
-) -> Calibration | None:
+def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
     if "level" not in values:
         log.warning("the model's calibration is of an older medgan: run medgan calibrate")
         return None

@@ -270,9 +270,7 @@ def score_step(run: Run) -> None:
     folder = run.out / run.config.score.folder
     known = bool(run.config.data.healthy)
     with counting("scoring") as tick:
-        rows, refusals = score_cases(
-            run.model(), cases, folder, run.config.score, known, tick
-        )
+        rows, refusals = score_cases(run.model(), cases, folder, run.config.score, known, tick)
     run.refuse(refusals)
     run.results["score"] = {"scans": len(rows), "folder": str(folder)}
     log.info("scored %d scans: %s", len(rows), folder / "scores.csv")

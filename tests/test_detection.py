@@ -5,7 +5,7 @@ import pytest
 from medgan.config import DetectionConfig
 from medgan.data.lesions import FAMILIES
 from medgan.detection import FOLDS, detect
-from tests.builders import tiny_config, write_folder
+from tests.builders import write_folder
 
 SETTINGS = DetectionConfig(
     families=("brighter", "fill"),

@@ -108,9 +108,9 @@ class PostHocEncoder:
     def map(self, volumes: Volumes) -> Volumes:
         """The residual plus that of the discriminator's features."""
         recon = self._recon(volumes)
-        features = [self._discriminator.features(v) for v in (volumes, recon)]
+        seen, drawn = (self._discriminator.features(v) for v in (volumes, recon))
         shape = (volumes.shape[2], volumes.shape[3], volumes.shape[4])
-        return residual_map(volumes, recon) + feature_map(*features, shape)
+        return residual_map(volumes, recon) + feature_map(seen, drawn, shape)
 
     def _recon(self, volume: Tensor) -> Tensor:
         layout = volume.contiguous(memory_format=torch.channels_last_3d)

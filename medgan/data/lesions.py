@@ -242,8 +242,8 @@ def plant_some(
     """
     truth = np.zeros(volume.shape, bool)
     deep = depth(volume) if deep is None else deep
-    for _ in range(rng.choice(len(_HOW_MANY), p=_HOW_MANY)):
-        family = families[rng.integers(len(families))]
+    for _ in range(int(rng.choice(len(_HOW_MANY), p=_HOW_MANY))):
+        family = families[int(rng.integers(len(families)))]
         radius, strength = rng.uniform(*_LEARNED_RADII), rng.uniform(*_LEARNED_STRENGTHS)
         with suppress(DataError):
             planted = plant(volume, donor, family, radius, strength, rng, deep)
@@ -254,9 +254,9 @@ def plant_some(
 def depth(volume: Array) -> Float[np.ndarray, "X Y Z"]:
     """How far each voxel lies from air, in voxels; small holes do not count as air."""
     tissue = ndimage.gaussian_filter((volume > _AIR).astype(np.float32), 1.5) > 0.5
-    return ndimage.distance_transform_edt(tissue) if not tissue.all() else np.full(
-        volume.shape, np.inf
-    )  # fmt: skip
+    if tissue.all():
+        return np.full(volume.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(tissue))
 
 
 def _places(deep: Array, radius: float) -> np.ndarray:
@@ -282,7 +282,7 @@ def _site(
     near: Around, centre: np.ndarray, radius: float, strength: float, rng: np.random.Generator
 ) -> Site:
     shape = near.volume.shape
-    offset = np.stack(np.indices(shape, np.float32))
+    offset = np.asarray(np.indices(shape, np.float32))
     offset -= centre.astype(np.float32)[:, None, None, None]
     bumps = ndimage.gaussian_filter(rng.standard_normal(shape), radius / 2)
     edge = radius * (1 + 0.15 * bumps / bumps.std()).clip(0.5, 1.5)
@@ -302,5 +302,5 @@ def _mixed(site: Site, other: Array, share: float = 1.0) -> Array:
 
 def _moved(site: Site, step: Float[np.ndarray, "3 X Y Z"]) -> Array:
     """The scan as seen a step further at each voxel."""
-    grid = np.stack(np.indices(site.near.volume.shape, np.float32))
+    grid = np.asarray(np.indices(site.near.volume.shape, np.float32))
     return ndimage.map_coordinates(site.near.volume, grid + step, order=1, mode="nearest")

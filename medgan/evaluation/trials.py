@@ -216,7 +216,8 @@ class _Judge:
     def __init__(self, raw: dict[str, Tensor], volumes: Tensor) -> None:
         self._calibration = calibrate(raw, TOP)
         left_out = torch.stack([torch.cat(list(left_out_maps(m))) for m in raw.values()])
-        self._threshold = float(np.quantile(_voxels(left_out.mean(dim=0).numpy(), volumes), 1 - FALSE_VOXELS))
+        voxels = _voxels(left_out.mean(dim=0).numpy(), volumes)
+        self._threshold = float(np.quantile(voxels, 1 - FALSE_VOXELS))
         self._healthy_scores: list[float] = []
         self._healthy_maps: list[np.ndarray] = []
         self._voxels: list[np.ndarray] = []

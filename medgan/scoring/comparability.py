@@ -8,14 +8,20 @@ generator can draw it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
 Map = Float[np.ndarray, "X Y Z"]
 QUANTILES = 33
-_MARGIN = {"intensities": 0.75, "anatomy": 0.75, "extent": 0.75, "latent": 3.0, "reconstruction": 3.0}
+_MARGIN = {
+    "intensities": 0.75,
+    "anatomy": 0.75,
+    "extent": 0.75,
+    "latent": 3.0,
+    "reconstruction": 3.0,
+}
 """How far beyond the strangest calibration scan is still comparable, as a share of the distance
 of that one from the median: forty calibration scans have not seen everything. Wider where lesions
 show, which are to be scored and not turned away."""
@@ -26,12 +32,19 @@ REASONS = {
     "latent": "the model cannot place it among the healthy scans",
     "reconstruction": "the model cannot draw anything like it",
 }
-_LEAST = {"intensities": 0.02, "anatomy": 0.02, "extent": 0.5, "latent": 0.1, "reconstruction": 0.01}
+_LEAST = {
+    "intensities": 0.02,
+    "anatomy": 0.02,
+    "extent": 0.5,
+    "latent": 0.1,
+    "reconstruction": 0.01,
+}
 """Limits are at least so far beyond the median of the calibration scans: where these are all but
 alike, as in one scanner's fields of view, a new one may differ a little. Extents in octaves."""
 
 
-class Look(NamedTuple):
+@dataclass(frozen=True)
+class Look:
     """What is measured of a scan.
 
     Attributes:
@@ -45,6 +58,11 @@ class Look(NamedTuple):
     extent: Float[np.ndarray, "3"]
     latent: Float[np.ndarray, " L"]
     error: float
+
+    @cached_property
+    def quantiles(self) -> Float[np.ndarray, " Q"]:
+        """Evenly spaced quantiles of its intensities."""
+        return np.quantile(self.volume, np.linspace(0, 1, QUANTILES))
 
 
 @dataclass(frozen=True)
@@ -72,53 +90,28 @@ class Typical:
         return tuple(name for name, limit in self.limits.items() if found[name] > limit)
 
 
-class _Sums(NamedTuple):
-    """Sums over scans, from which the mean of all but one follows."""
-
-    count: int
-    quantiles: np.ndarray
-    volume: np.ndarray
-    extent: np.ndarray
-    latent: np.ndarray
-    squares: np.ndarray
-
-    @classmethod
-    def of(cls, look: Look) -> "_Sums":
-        latent = look.latent.astype(np.float64)
-        return cls(
-            1, quantiles(look.volume), look.volume.astype(np.float64), np.log2(look.extent),
-            latent, latent**2,
-        )  # fmt: skip
-
-    def plus(self, other: "_Sums", sign: int = 1) -> "_Sums":
-        return _Sums(*(a + sign * b for a, b in zip(self, other, strict=True)))
-
-    def typical(self, limits: Mapping[str, float]) -> Typical:
-        n = self.count
-        variance = (self.squares - self.latent**2 / n).clip(min=0) / max(n - 1, 1)
-        spread = np.sqrt(variance)
-        return Typical(
-            self.quantiles / n,
-            (self.volume / n).astype(np.float32),
-            2 ** (self.extent / n),
-            self.latent / n,
-            spread.clip(min=max(0.25 * float(spread.mean()), 1e-6)),
-            limits,
-        )
-
-
 def typical(looks: Sequence[Look]) -> Typical:
     """Learns from calibration scans; each is measured against the others."""
-    alone = [_Sums.of(look) for look in looks]
-    total = alone[0]
-    for one in alone[1:]:
-        total = total.plus(one)
+    total = np.stack([look.volume for look in looks]).sum(axis=0, dtype=np.float64)
     measured = [
-        measure(total.plus(one, -1).typical({}), look)
-        for look, one in zip(looks, alone, strict=True)
+        measure(_typical([*looks[:n], *looks[n + 1 :]], total - look.volume, {}), look)
+        for n, look in enumerate(looks)
     ]
-    return total.typical(
-        {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in REASONS}
+    limits = {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in REASONS}
+    return _typical(looks, total, limits)
+
+
+def _typical(looks: Sequence[Look], total: np.ndarray, limits: Mapping[str, float]) -> Typical:
+    """Of some scans, whose volumes add up to `total`."""
+    latents = np.stack([look.latent for look in looks])
+    spread = latents.std(axis=0, ddof=1)
+    return Typical(
+        np.mean([look.quantiles for look in looks], axis=0),
+        (total / len(looks)).astype(np.float32),
+        np.exp2(np.mean([np.log2(look.extent) for look in looks], axis=0)),
+        latents.mean(axis=0),
+        spread.clip(min=max(0.25 * float(spread.mean()), 1e-6)),
+        limits,
     )
 
 
@@ -133,17 +126,12 @@ def measure(known: Typical, look: Look) -> dict[str, float]:
     a, b = look.volume - look.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return {
-        "intensities": float(np.abs(quantiles(look.volume) - known.quantiles).mean()),
+        "intensities": float(np.abs(look.quantiles - known.quantiles).mean()),
         "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,
         "extent": float(np.abs(np.log2(look.extent / known.extent)).max()),
         "latent": float(np.sqrt((((look.latent - known.latent) / known.spread) ** 2).mean())),
         "reconstruction": look.error,
     }
-
-
-def quantiles(volume: Map) -> Float[np.ndarray, " Q"]:
-    """Evenly spaced quantiles of a scan's intensities."""
-    return np.quantile(volume, np.linspace(0, 1, QUANTILES))
 
 
 def limit(values: Sequence[float], margin: float, least: float = 0.0) -> float:

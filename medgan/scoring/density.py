@@ -48,7 +48,7 @@ class FeatureDensity:
         Reference: Defard et al. 2021, PaDiM, arXiv 2011.08785, section III; Ledoit and Wolf 2004,
             A well-conditioned estimator for large-dimensional covariance matrices, JMVA 88.
         """
-        count, total, products = 0, None, None
+        count, total, products, shape = 0, None, None, ()
         for batch in features:
             rows = batch.float().flatten(2).permute(2, 0, 1)  # positions, scans, channels
             one, two = rows.sum(dim=1), rows.transpose(1, 2) @ rows

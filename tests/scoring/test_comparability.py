@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from medgan.scoring.comparability import QUANTILES, Look, limit, quantiles, typical
+from medgan.scoring.comparability import QUANTILES, Look, limit, typical
 
 
 def scan(seed: int) -> np.ndarray:
@@ -21,7 +23,7 @@ def scan(seed: int) -> np.ndarray:
 def look(volume, seed=0, **changes):
     rng = np.random.default_rng([seed, 1])
     usual = Look(volume, 60 + rng.normal(size=3), rng.normal(size=16), 0.1 + 0.01 * rng.random())
-    return usual._replace(**changes)
+    return replace(usual, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_a_limit_lies_beyond_the_strangest_by_most_of_its_distance_from_the_medi
 
 
 def test_quantiles_run_from_the_darkest_to_the_brightest():
-    values = quantiles(scan(0))
+    values = look(scan(0)).quantiles
     assert len(values) == QUANTILES
     assert values[0] == scan(0).min()
     assert values[-1] == scan(0).max()
