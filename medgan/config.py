@@ -227,7 +227,9 @@ class LocaliserConfig(Section):
     """How the localiser learns, once the GAN is trained."""
 
     volumes: int = Field(
-        24_000, ge=0, description="scans with planted lesions to learn from; 0 for no localiser"
+        0,
+        ge=0,
+        description="scans with planted lesions to learn from, such as 24000; 0 for no localiser",
     )
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(8, gt=0, description="scans a step")

@@ -323,7 +323,7 @@ class Model:
             )  # fmt: skip
         numbers, regions = find_regions(
             native.data, self.calibration.level, affine, smallest_mm3,
-            label_map=None if label_map is None else label_map.data,
+            label_map=None if label_map is None else np.rint(label_map.data).astype(np.int64),
         )  # fmt: skip
         return ScanScore(
             score,

@@ -32,10 +32,9 @@ def test_every_command_in_the_docs_exists(command):
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in targets
     elif words[0] == "medgan":
-        verbs = re.findall(
-            r"@app\.command\(\)\ndef (\w+)", (ROOT / "medgan" / "cli.py").read_text()
-        )
-        assert words[1] in verbs
+        source = (ROOT / "medgan" / "cli.py").read_text()
+        verbs = re.findall(r"@(\w+)\.command\(\)\ndef (\w+)", source)
+        assert ("app", words[1]) in verbs or (words[1], words[2]) in verbs
     else:
         assert words[0] in ("pre-commit", "git", "cd")
 

@@ -1,5 +1,7 @@
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +107,66 @@ def test_a_model_in_half_precision_takes_half_the_room_and_draws_the_same(calibr
     assert np.abs(before.astype(float) - after).max() <= 20  # of 1000
     scan = scans(1, seed=9)[0]
     assert again.score(scan).score == pytest.approx(calibrated.score(scan).score, rel=0.02)
+
+
+def test_a_scan_of_another_kind_gets_reasons_and_no_p_value_also_after_loading(
+    calibrated, tmp_path
+):
+    calibrated.save(tmp_path / "model")
+    healthy = scans(1, seed=5)[0]
+    squeezed = Volume(healthy.data, np.diag([2.0, 2.0, 5.0, 1.0]))
+    for model in (calibrated, medgan.load(str(tmp_path / "model"))):
+        assert model.score(healthy).reasons == ()
+        result = model.score(squeezed)
+        assert result.p_value is None
+        assert any("field of view" in reason for reason in result.reasons)
+        assert result.explanation.startswith("Not comparable")
+
+
+def test_how_a_scan_is_stored_does_not_make_it_incomparable(calibrated):
+    tall = [Volume(v.data, np.diag([2.0, 2.0, 3.5, 1.0])) for v in scans(12)]
+    model = make_model()
+    model.calibrate(tall)
+    turned = np.array([[0, 2.0, 0, 0], [0, 0, 2.0, 0], [3.5, 0, 0, 0], [0, 0, 0, 1]])
+    scan = Volume(scans(1, seed=5)[0].data.transpose(2, 0, 1), turned)
+    assert model.score(scan).reasons == model.score(tall[0]).reasons == ()
+
+
+def test_regions_lie_where_the_map_is_above_the_level_and_are_named_by_a_label_map():
+    model, scan = make_model(), scans(1, seed=5)[0]
+    model.calibrate(scans(12))
+    assert model.calibration is not None
+    model.calibration = replace(model.calibration, level=1.5)
+    labels = np.zeros(scan.data.shape, np.float32)
+    labels[8:] = 4
+    result = model.score(scan, Volume(labels, AFFINE))
+    above = result.score_map.data > 1.5
+    assert result.region_map is not None
+    assert above.any()
+    assert np.array_equal(result.region_map.data > 0, above)
+    assert sum(r.volume_mm3 for r in result.regions) == pytest.approx(8.0 * above.sum())
+    assert {r.name for r in result.regions} <= {"4", "background"}
+    largest = max(r.volume_mm3 for r in result.regions)
+    few = model.score(scan, smallest_mm3=largest)
+    assert {r.volume_mm3 for r in few.regions} == {largest}
+
+
+def test_a_label_map_on_another_grid_is_refused(calibrated):
+    with pytest.raises(DataError, match="E_LABEL_GRID"):
+        calibrated.score(scans(1)[0], Volume(np.zeros((3, 3, 3)), AFFINE))
+
+
+def test_a_calibration_of_an_older_medgan_is_as_none(calibrated, tmp_path):
+    calibrated.save(tmp_path)
+    values = json.loads((tmp_path / "calibration.json").read_text())
+    del values["level"]
+    data = json.dumps(values).encode()
+    (tmp_path / "calibration.json").write_bytes(data)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["sha256"]["calibration.json"] = hashlib.sha256(data).hexdigest()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="E_UNCALIBRATED"):
+        medgan.load(str(tmp_path)).score(scans(1)[0])
 
 
 def test_the_card_names_limits_and_calibration(calibrated, tmp_path):

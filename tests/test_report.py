@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from medgan.cohort import score_cases
+from medgan.config import ScoreConfig
 from medgan.data.index import index
+from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import with_health
+from medgan.errors import DataError
 from medgan.report.page import write_page
 from medgan.volume import Volume
 from tests.builders import SIZE, ball, tiny_config, write_folder
@@ -81,6 +84,37 @@ def test_rows_come_highest_score_first_and_are_the_csv(scored):
     assert scores == sorted(scores, reverse=True)
     with (folder / "scores" / "scores.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == [row["case"] for row in rows]
+
+
+def test_tables_hold_what_the_maps_show(scored):
+    folder, _, rows = scored
+    with (folder / "scores" / "regions.csv").open() as file:
+        regions = list(csv.DictReader(file))
+    for row in rows:
+        numbers = Volume.load(folder / "scores" / row["regions"]).data
+        mine = [r for r in regions if r["case"] == row["case"]]
+        assert [int(r["region"]) for r in mine] == list(range(1, len(mine) + 1))
+        assert numbers.max() == len(mine)
+        sizes = [float(r["volume_mm3"]) for r in mine]
+        assert sizes == pytest.approx([8.0 * (numbers == n + 1).sum() for n in range(len(mine))])
+    assert regions
+
+
+def test_q_values_are_no_smaller_than_p_values_and_alarms_come_at_the_asked_rate(scored, tmp_path):
+    folder, _, rows = scored
+    assert all(row["q_value"] >= row["p_value"] for row in rows if row["comparable"])
+    assert all(row["alarm"] is None for row in rows)
+    manifest, model = Manifest.load(folder / "manifest.json"), make_model()
+    rng = np.random.default_rng(1)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    model.calibrate([Volume(ball(rng).astype(np.float32), affine) for _ in range(8)])
+    settings = ScoreConfig.model_validate({"false_alarms": 0.25, "pages": False})
+    again, _ = score_cases(model, manifest.cases, tmp_path, settings)
+    assert all(row["alarm"] == (row["p_value"] <= 0.25) for row in again if row["comparable"])
+    assert not (tmp_path / "pages").exists()
+    few = ScoreConfig.model_validate({"false_alarms": 0.05})
+    with pytest.raises(DataError, match="needs 19"):
+        score_cases(model, manifest.cases, tmp_path, few)
 
 
 def test_a_folder_with_nothing_in_it_gives_a_page_that_says_nothing_wrong(tmp_path):
