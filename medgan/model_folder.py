@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
-_TYPICAL = ("quantiles", "mean", "extent", "latent", "spread")
+_TYPICAL = ("quantiles", "mean", "extent", "latent")
 
 
 @dataclass(frozen=True)

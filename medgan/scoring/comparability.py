@@ -36,7 +36,7 @@ _LEAST = {
     "intensities": 0.02,
     "anatomy": 0.02,
     "extent": 0.5,
-    "latent": 0.1,
+    "latent": 1.5,
     "reconstruction": 0.01,
 }
 """Limits are at least so far beyond the median of the calibration scans: where these are all but
@@ -73,7 +73,7 @@ class Typical:
         quantiles: (Q,) mean quantiles of their intensities.
         mean: (X, Y, Z), their mean.
         extent: (3,) geometric mean of their extents, in mm.
-        latent, spread: (L,) mean and standard deviation of their latents.
+        latent: (L,) mean of their latents.
         limits: of each measure, by name, the value beyond which a scan is not comparable.
     """
 
@@ -81,7 +81,6 @@ class Typical:
     mean: Map
     extent: Float[np.ndarray, "3"]
     latent: Float[np.ndarray, " L"]
-    spread: Float[np.ndarray, " L"]
     limits: Mapping[str, float]
 
     def reasons(self, look: Look) -> tuple[str, ...]:
@@ -103,14 +102,11 @@ def typical(looks: Sequence[Look]) -> Typical:
 
 def _typical(looks: Sequence[Look], total: np.ndarray, limits: Mapping[str, float]) -> Typical:
     """Of some scans, whose volumes add up to `total`."""
-    latents = np.stack([look.latent for look in looks])
-    spread = latents.std(axis=0, ddof=1)
     return Typical(
         np.mean([look.quantiles for look in looks], axis=0),
         (total / len(looks)).astype(np.float32),
         np.exp2(np.mean([np.log2(look.extent) for look in looks], axis=0)),
-        latents.mean(axis=0),
-        spread.clip(min=max(0.25 * float(spread.mean()), 1e-6)),
+        np.mean([look.latent for look in looks], axis=0),
         limits,
     )
 
@@ -120,8 +116,8 @@ def measure(known: Typical, look: Look) -> dict[str, float]:
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
     the mean scan, from 0 (the same) to 2. Extent: octaves along the axis that differs most.
-    Latent: root mean square of its deviation in healthy standard deviations. Reconstruction: mean
-    absolute difference.
+    Latent: root mean square of its deviation, where 1 is what latents drawn for synthetic scans have.
+    Reconstruction: mean absolute difference.
     """
     a, b = look.volume - look.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -129,7 +125,7 @@ def measure(known: Typical, look: Look) -> dict[str, float]:
         "intensities": float(np.abs(look.quantiles - known.quantiles).mean()),
         "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,
         "extent": float(np.abs(np.log2(look.extent / known.extent)).max()),
-        "latent": float(np.sqrt((((look.latent - known.latent) / known.spread) ** 2).mean())),
+        "latent": float(np.sqrt(((look.latent - known.latent) ** 2).mean())),
         "reconstruction": look.error,
     }
 
