@@ -116,7 +116,7 @@ def measure(known: Typical, look: Look) -> dict[str, float]:
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
     the mean scan, from 0 (the same) to 2. Extent: octaves along the axis that differs most.
-    Latent: root mean square of its deviation, where 1 is what latents drawn for synthetic scans have.
+    Latent: root mean square of its deviation; latents drawn for synthetic scans have 1.
     Reconstruction: mean absolute difference.
     """
     a, b = look.volume - look.volume.mean(), known.mean - known.mean.mean()
