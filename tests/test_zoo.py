@@ -56,3 +56,33 @@ def test_held_out_hippocampi_are_healthy_to_the_model_and_upside_down_not_compar
         result = model.score(upside_down)
         assert result.p_value is None
         assert any("anatomy" in reason for reason in result.reasons)
+
+
+def test_brains_are_drawn_by_age_and_sex():
+    model = medgan.load(ZOO / "ixi-brain")
+    young, old = (
+        np.mean([(scan.image.data < 500).mean() for scan in drawn])
+        for drawn in (
+            model.generate(6, seed=1, conditions={"age": age, "sex": "F"}) for age in (22, 75)
+        )
+    )
+    assert old > young  # ventricles and furrows are dark
+    women, men = (
+        np.mean([(scan.image.data > 50).mean() for scan in drawn])
+        for drawn in (model.generate(6, seed=1, conditions={"age": 50, "sex": s}) for s in "FM")
+    )
+    assert men > women
+
+
+@pytest.mark.data
+def test_held_out_brains_are_comparable_and_turned_or_inverted_ones_are_not(real_data):
+    model = medgan.load(ZOO / "ixi-brain")
+    folder = real_data / "ixi_brain_2mm"
+    wanted = json.loads((real_data / "splits.json").read_text())["ixi_brain_2mm"]["test"][:4]
+    for subject in wanted:
+        scan = medgan.Volume.load(next((folder / subject).rglob("*T1w.nii.gz")))
+        assert model.score(scan).reasons == ()
+        turned = medgan.Volume(np.swapaxes(scan.data, 0, 1).copy(), scan.affine)
+        assert model.score(turned).p_value is None
+        inverted = medgan.Volume(scan.data.max() - scan.data, scan.affine)
+        assert model.score(inverted).p_value is None
