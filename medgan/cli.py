@@ -130,12 +130,22 @@ def calibrate(
 
 @app.command()
 def score(
-    model: Model, source: Source, out: Out = "runs/score", set_: Set = None, as_json: Json = False
+    model: Model,
+    source: Source,
+    out: Out = "runs/score",
+    format_: Annotated[
+        str, typer.Option("--format", help="medgan, or mood for the challenge's folder contract")
+    ] = "medgan",
+    task: Annotated[str, typer.Option(help="of mood: sample or pixel")] = "pixel",
+    set_: Set = None,
+    as_json: Json = False,
 ) -> None:
-    """Score scans: a table with p-values, maps in each scan's own grid, one page.
+    """Score scans: tables with p-values and regions, maps in each scan's own grid, pages.
 
     Example: medgan score models:/medgan@challenger scans -o runs/score
     """
+    if format_ != "medgan":
+        _guard(as_json, lambda: _mood(format_, task, model, source, out, as_json))
     first = [_set("model_uri", model), _set("data.source", source)]
     _run("score", out, first, set_, as_json)
 
@@ -359,6 +369,31 @@ def _speed(presets: list[str], steps: int, baselines: bool, as_json: bool) -> in
     ]
     print(json.dumps(rows, indent=1) if as_json else table(rows))
     return 0
+
+
+def _mood(format_: str, task: str, model: str, source: str, out: str, as_json: bool) -> int:
+    from dataclasses import asdict
+    from pathlib import Path
+
+    import medgan
+    from medgan.errors import ConfigError, Exit
+    from medgan.mood import TASKS, score_mood
+    from medgan.progress import counting
+
+    for option, value, known in (
+        ("--format", format_, ("medgan", "mood")),
+        ("--task", task, TASKS),
+    ):
+        if value not in known:
+            raise ConfigError("E_VALUE", option, f"no {value!r}", f"give {' or '.join(known)}")
+    with counting("scoring") as tick:
+        refusals = score_mood(medgan.load(model), Path(source), Path(out), task, tick)
+    if as_json:
+        print(json.dumps({"folder": out, "refused": [asdict(r) for r in refusals]}))
+    for refusal in refusals:
+        text = f"{refusal.code} {refusal.case}: {refusal.what}; {refusal.remedy}"
+        print(f"medgan: {text}", file=sys.stderr)
+    return Exit.REFUSED if refusals else Exit.DONE
 
 
 def _set(key: str, value: str | int | list[str] | dict[str, Any]) -> str:
