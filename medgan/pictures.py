@@ -194,7 +194,7 @@ def curves(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.2 * len(names), 2.6), facecolor=_PAPER)
+    figure = Figure(figsize=(3.2 * len(names), 2.6), facecolor=_PAPER, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         points = [(row["volumes_seen"], row[name]) for row in rows if name in row]
         if points:

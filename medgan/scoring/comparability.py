@@ -33,11 +33,11 @@ REASONS = {
     "reconstruction": "the model cannot draw anything like it",
 }
 _LEAST = {
-    "intensities": 0.02,
-    "anatomy": 0.02,
+    "intensities": 0.1,
+    "anatomy": 0.05,
     "extent": 0.5,
     "latent": 1.5,
-    "reconstruction": 0.01,
+    "reconstruction": 0.1,
 }
 """Limits are at least so far beyond the median of the calibration scans: where these are all but
 alike, as in one scanner's fields of view, a new one may differ a little. Extents in octaves."""
