@@ -16,6 +16,7 @@ from medgan.config import CompareConfig, Preprocessing
 from medgan.contestants import Contestant, stored
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
+from medgan.data.splits import enough_healthy
 from medgan.errors import ConfigError, DataError
 from medgan.evaluation.distance import kernel_interval
 from medgan.evaluation.segmentation import dice_by_label, segment, train_segmenter
@@ -223,12 +224,7 @@ class _Arena:
 
 
 def _read(manifest: Manifest, split: str, preprocessing: Preprocessing, out: Path) -> RealScans:
-    cases = [case for case in manifest.split(split) if case.healthy]
-    if len(cases) < FEWEST[split]:
-        raise DataError(
-            "E_SPLIT", f"{len(cases)} healthy scans in {split}", f"{FEWEST[split]} are needed",
-            "add healthy scans or set data.fractions",
-        )  # fmt: skip
+    cases = enough_healthy(manifest, split, FEWEST[split])
     prepared = PreparedVolumes(cases, preprocessing, out / "cache")
     images = torch.stack([prepared[number][0] for number in range(len(prepared))])
     maps = [prepared.label_map(number) for number in range(len(prepared))]

@@ -18,7 +18,7 @@ from medgan.config import DetectionConfig, LocaliserConfig
 from medgan.data.lesions import FAMILIES, SHAM
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
-from medgan.errors import DataError
+from medgan.data.splits import enough_healthy
 from medgan.evaluation.detection import Interval
 from medgan.evaluation.trials import FIGURES, Maps, Verdicts, all_trials, judge, merged
 from medgan.files import write_atomic
@@ -102,12 +102,7 @@ def detect(
 
 
 def _volumes(manifest: Manifest, split: str, model: Model, cache: Path) -> Tensor:
-    cases = [case for case in manifest.split(split) if case.healthy]
-    if len(cases) < FEWEST[split]:
-        raise DataError(
-            "E_SPLIT", f"{len(cases)} healthy scans in {split}", f"{FEWEST[split]} are needed",
-            "add healthy scans or set data.fractions",
-        )  # fmt: skip
+    cases = enough_healthy(manifest, split, FEWEST[split])
     prepared = PreparedVolumes(cases, model.preprocessing, cache)
     return torch.stack([prepared[number][0] for number in range(len(prepared))])
 

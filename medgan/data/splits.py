@@ -10,7 +10,7 @@ import numpy as np
 
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.errors import ConfigError
+from medgan.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,21 @@ def with_health(manifest: Manifest, healthy: dict[str, list[str]]) -> Manifest:
         for c in manifest.cases
     )
     return replace(manifest, cases=tuple(cases))
+
+
+def enough_healthy(manifest: Manifest, split: str, fewest: int) -> list[Case]:
+    """The healthy cases of a split.
+
+    Raises:
+        DataError: E_SPLIT when there are fewer than `fewest`.
+    """
+    cases = [case for case in manifest.split(split) if case.healthy]
+    if len(cases) < fewest:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} healthy scans in {split}", f"{fewest} are needed",
+            "add healthy scans or set data.fractions",
+        )  # fmt: skip
+    return cases
 
 
 def with_drawn_splits(
