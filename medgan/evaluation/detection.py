@@ -7,18 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import binomtest
 from skimage import measure
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score
 
 MOST_FALSE = 0.05
 """Share of healthy voxels up to which `region_overlap` looks."""
 Map = Float[np.ndarray, "X Y Z"]
 Mask = Bool[np.ndarray, "X Y Z"]
-
-
-def auroc(healthy: Sequence[float], lesioned: Sequence[float]) -> float:
-    """Chance that a scan with a lesion scores above a healthy one; ties count half."""
-    truth = [0] * len(healthy) + [1] * len(lesioned)
-    return float(roc_auc_score(truth, [*healthy, *lesioned]))
 
 
 def voxel_average_precision(score_map: Map, truth: Mask, within: Mask) -> float:
@@ -73,11 +67,6 @@ def region_overlap(score_map: Map, truth: Mask, thresholds: Float[np.ndarray, " 
 def components(found: Mask) -> int:
     """Number of parts that touch by face, edge or corner."""
     return int(np.asarray(measure.label(found, connectivity=3)).max())
-
-
-def hit(found: Mask, truth: Mask) -> bool:
-    """Whether anything found lies in the lesion."""
-    return bool((found & truth).any())
 
 
 FALSE_PARTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -77,23 +77,6 @@ class FeatureDensity:
         return squares.sqrt().T.reshape(len(features), 1, *features.shape[2:])
 
 
-def density_map(
-    densities: list[FeatureDensity], features: list[Tensor], shape: tuple[int, int, int]
-) -> Float[Tensor, "B 1 X Y Z"]:
-    """Distances at every depth, up-sampled to the volume's grid and averaged.
-
-    Args:
-        densities: one a depth.
-        features: one (B, C, x, y, z) a depth.
-        shape: (X, Y, Z) of the volume.
-    """
-    maps = [
-        F.interpolate(density.distance(x), size=shape, mode="trilinear")
-        for density, x in zip(densities, features, strict=True)
-    ]
-    return torch.stack(maps).mean(dim=0)
-
-
 def _pooled(
     covariance: Float[Tensor, "P C C"], shape: tuple[int, ...], radius: int
 ) -> Float[Tensor, "P C C"]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import ndimage
 
 Map = Float[np.ndarray, "X Y Z"]
 
@@ -87,29 +86,6 @@ def find_regions(
             )
         )
     return numbered, regions
-
-
-def clean(
-    score_map: Map, foreground: np.ndarray, erosion: int = 0, median: int = 0, sign: str = "both"
-) -> Map:
-    """A map without what its borders and single voxels put into it.
-
-    Args:
-        score_map: standardised; with signs where they are known.
-        foreground: (X, Y, Z), true where there is tissue.
-        erosion: voxels by which the foreground is taken back from its border.
-        median: edge length of the cube of a median filter; 0 or 1 is none.
-        sign: `bright` keeps what is above healthy intensities, `dark` what is below, `both` the
-            magnitude of either.
-    """
-    kept = {"bright": score_map, "dark": -score_map, "both": score_map}[sign]
-    kept = kept.clip(min=0) if sign != "both" else kept
-    if median > 1:
-        kept = ndimage.median_filter(kept, size=median)
-    inside = foreground
-    if erosion:
-        inside = ndimage.binary_erosion(foreground, iterations=erosion)
-    return np.where(inside, kept, kept.min(initial=0.0))
 
 
 def _world(affine: np.ndarray, place: np.ndarray) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medgan.scoring.density import FeatureDensity, density_map
+from medgan.scoring.density import FeatureDensity
 
 
 def healthy(count=60, channels=3, shape=(4, 5, 6), seed=0):
@@ -53,12 +53,3 @@ def test_batches_do_not_matter_and_fewer_scans_than_channels_are_enough():
     one, many = FeatureDensity.fit([x]), FeatureDensity.fit(x.split(2))
     assert torch.allclose(one.distance(x), many.distance(x), rtol=1e-2, atol=1e-3)
     assert torch.isfinite(one.distance(healthy(3, channels=8, seed=4))).all()
-
-
-def test_depths_are_brought_to_one_grid_and_averaged():
-    x, y = healthy(), healthy(channels=2, shape=(2, 2, 3))
-    densities = [FeatureDensity.fit([x]), FeatureDensity.fit([y])]
-    found = density_map(densities, [x[:2], y[:2]], (8, 10, 12))
-    assert found.shape == (2, 1, 8, 10, 12)
-    alone = density_map(densities[:1], [x[:2]], (8, 10, 12))
-    assert not torch.allclose(found, alone)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medgan.scoring.regions import clean, find_regions
+from medgan.scoring.regions import find_regions
 
 AFFINE = np.array([[0, -2.0, 0, 10], [3.0, 0, 0, -5], [0, 0, 1.5, 7], [0, 0, 0, 1.0]])
 
@@ -61,21 +61,3 @@ def test_a_region_is_named_after_the_tissue_that_most_of_it_lies_in():
     assert [r.name for r in regions] == ["background", "posterior"]
     _, regions = find_regions(two_spots(), 3.0, AFFINE, label_map=labels)
     assert regions[1].name == "2"
-
-
-def test_cleaning_takes_the_border_back_and_single_voxels_out():
-    score_map = np.zeros((12, 12, 12))
-    score_map[2:10, 2:10, 2:10] = 1.0
-    score_map[6, 6, 6] = 50.0
-    foreground = score_map > 0
-    assert clean(score_map, foreground, median=3).max() == 1.0
-    eroded = clean(score_map, foreground, erosion=1)
-    assert (eroded > 0).sum() == 6**3
-    assert np.array_equal(clean(score_map, foreground), score_map)
-
-
-def test_a_sign_keeps_what_is_brighter_or_darker_than_healthy():
-    score_map = np.array([-2.0, 0.0, 3.0]).reshape(3, 1, 1)
-    everywhere = np.ones((3, 1, 1), bool)
-    assert clean(score_map, everywhere, sign="bright").ravel().tolist() == [0, 0, 3]
-    assert clean(score_map, everywhere, sign="dark").ravel().tolist() == [2, 0, 0]
