@@ -234,6 +234,10 @@ class LocaliserConfig(Section):
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(8, gt=0, description="scans a step")
     learning_rate: Positive = Field(1e-3, description="AdamW's, before the fall in the second half")
+    looks_at: tuple[Literal["density", "recon"], ...] = Field(
+        ("density", "recon"),
+        description="what it sees beside the scan: how unusual each place is, the reconstruction",
+    )
     leave_out: tuple[str, ...] = Field(
         (), description="families of lesions not to learn from, to test with"
     )
@@ -243,6 +247,20 @@ class ScoreConfig(Section):
     """How score maps become a score."""
 
     folder: str = Field("scores", description="subfolder of out that receives the scores")
+    scorers: tuple[str, ...] = Field(
+        (),
+        description="whose maps are combined, from calibration on; empty takes density and "
+        "localiser, or the residuals where a model has neither",
+    )
+    sign: Literal["both", "bright", "dark"] = Field(
+        "both", description="what counts beside the reconstruction, from calibration on"
+    )
+    erosion: float = Field(
+        0.0, ge=0, description="voxels from air within which nothing counts, from calibration on"
+    )
+    median: int = Field(
+        0, ge=0, description="edge of a median filter over maps, in voxels, from calibration on"
+    )
     top: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
     )
@@ -337,12 +355,28 @@ class DetectionConfig(Section):
     )
     radii: tuple[Positive, ...] = Field((3.0, 4.5, 6.0), description="radii of lesions, in voxels")
     contrasts: tuple[str, ...] = Field(("faint", "strong"), description="strengths of lesions")
-    combinations: dict[str, tuple[str, ...]] = Field(
-        {"all": ("residual", "similarity", "features", "localiser")},
-        description="maps that are also judged together, by the name of the row",
+    scorers: tuple[str, ...] = Field(
+        (
+            *("residual", "similarity", "features", "density", "discriminator", "localiser"),
+            *("ensemble", "latent", "reencoding"),
+        ),
+        description="the model's scorers that are judged, each alone",
     )
-    localiser_volumes: int = Field(
-        24_000, gt=0, description="scans that each localiser learns from"
+    each: int = Field(
+        2,
+        ge=0,
+        description="sizes and contrasts that a scan gets of each family, in turn; 0 is all",
+    )
+    combinations: dict[str, tuple[str, ...]] = Field(
+        {
+            "density + localiser": ("density", "localiser"),
+            "density + localiser + residual": ("density", "localiser", "residual"),
+        },
+        description="those also judged together, by the name of the row",
+    )
+    localiser: LocaliserConfig = Field(
+        LocaliserConfig.model_validate({"volumes": 24_000}),
+        description="how each localiser learns",
     )
     minutes: float = Field(10.0, ge=0, description="that each learned baseline may train")
     baseline_volumes: int = Field(24_000, gt=0, description="the same in volumes, if minutes is 0")

@@ -1,10 +1,12 @@
 """The detection benchmark: a model's scorers and simple ones, on lesions none of them learned."""
 
+import csv
+import io
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +16,38 @@ from torch import Tensor
 
 from medgan.baselines.detectors import Denoiser, PostHocEncoder, Untrained
 from medgan.baselines.training import train_baseline
-from medgan.config import DetectionConfig, LocaliserConfig
+from medgan.config import DetectionConfig
 from medgan.data.lesions import FAMILIES, SHAM
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.data.splits import enough_healthy
 from medgan.evaluation.detection import Interval
-from medgan.evaluation.trials import FIGURES, Maps, Verdicts, all_trials, judge, merged
+from medgan.evaluation.trials import (
+    FIGURES,
+    Maps,
+    Trial,
+    Verdicts,
+    all_trials,
+    judge,
+    merged,
+    planted,
+)
 from medgan.files import write_atomic
 from medgan.model import Model
 from medgan.model_folder import fresh_localiser
+from medgan.models.localiser import Localiser
 from medgan.models.networks import Networks
+from medgan.pictures import Example, draw_lesions, draw_scorers
 from medgan.progress import counting
 from medgan.randomness import seeded
-from medgan.scoring.maps import make_maps
+from medgan.scoring.calibration import Recipe, calibrate
+from medgan.scoring.scorers import Scene, make_maps
 from medgan.scoring.simple import SIMPLE
 from medgan.training.localise import train_localiser
 
 log = logging.getLogger(__name__)
-REPORT = "detection.json"
+REPORT, TRIALS = "detection.json", "lesions.csv"
+EXAMPLES = 10
 FOLDS = (
     ("brighter", "noise", "push", "foreign"),
     ("darker", "blur", "pull", "reflection"),
@@ -71,7 +86,7 @@ def detect(
     Args:
         model: trained, with or without a localiser of its own, which is not used here.
         manifest: with the splits that it was trained with.
-        out: receives cache, localisers and detection.json.
+        out: receives cache, localisers, detection.json, a table of all lesions and pictures.
         settings: the detection section.
         seed: of lesions and of all that is trained here.
 
@@ -82,7 +97,10 @@ def detect(
         DataError: E_SPLIT with too few healthy scans.
     """
     train, calibration, test = (_volumes(manifest, split, model, out / "cache") for split in FEWEST)
-    entries = dict(_ours(model, train, calibration, test, out, settings, seed))
+    if not model.densities:
+        model.learn_densities(lambda: train.split(BATCH))
+    folds = list(_folds(model, train, calibration, test, out, settings, seed))
+    entries = _ours(model, folds, test, settings)
     entries |= dict(_others(model, train, calibration, test, settings, seed))
     result = {
         "protocol": settings.model_dump()
@@ -98,6 +116,12 @@ def detect(
     }
     result["table"] = table(result["rows"])
     write_atomic(out / REPORT, json.dumps(result, indent=1))
+    draw_scorers(out / "scorers.png", result["rows"])
+    if settings.combinations:
+        shown = next(iter(settings.combinations))
+        write_atomic(out / TRIALS, _trials_table(entries[shown].verdicts))
+        members = settings.combinations[shown]
+        draw_lesions(out / "lesions.png", _examples(folds, calibration, test, shown, members, seed))
     return result
 
 
@@ -107,7 +131,22 @@ def _volumes(manifest: Manifest, split: str, model: Model, cache: Path) -> Tenso
     return torch.stack([prepared[number][0] for number in range(len(prepared))])
 
 
-def _ours(
+@dataclass(frozen=True)
+class _Fold:
+    """Families left out together, and what was made of lesions of them.
+
+    Attributes:
+        localiser: which never saw them.
+        maps: of the model with this localiser.
+        verdicts: by scorer or combination.
+    """
+
+    localiser: Localiser
+    maps: "_ModelMaps"
+    verdicts: dict[str, Verdicts]
+
+
+def _folds(
     model: Model,
     train: Tensor,
     calibration: Tensor,
@@ -115,27 +154,84 @@ def _ours(
     out: Path,
     settings: DetectionConfig,
     seed: int,
-) -> Iterator[tuple[str, Entry]]:
+) -> Iterator[_Fold]:
     """The model's maps, alone and combined; for each fold with a localiser that left it out."""
-    folds = [[f for f in fold if f in settings.families] for fold in FOLDS]
-    parts: dict[str, list[Verdicts]] = {}
-    seconds: dict[str, float] = {}
-    for number, fold in enumerate(folds):
+    chosen = [[f for f in fold if f in settings.families] for fold in FOLDS]
+    combinations = _combinations(settings)
+    for number, fold in enumerate(chosen):
         if not fold:
             continue
         localiser = _left_out_localiser(model, train, fold, out / f"fold{number}", settings, seed)
-        maps = _model_maps(model, localiser)
-        combinations = {name: (name,) for name in maps(test[:1])} | dict(settings.combinations)
+        maps = _ModelMaps(model, localiser, settings.scorers)
         trials = all_trials(
-            len(test), [*fold, SHAM] if number == 0 else fold, settings.radii, settings.contrasts
-        )
-        with counting(f"fold {number + 1} of {len(folds)}") as tick:
+            len(test), [*fold, SHAM] if number == 0 else fold, settings.radii, settings.contrasts,
+            settings.each,
+        )  # fmt: skip
+        with counting(f"fold {number + 1} of {len(chosen)}") as tick:
             found = judge(maps, calibration, test, trials, combinations, seed, BATCH, tick)
-        for name, verdicts in found.items():
-            parts.setdefault(name, []).append(verdicts)
-            seconds[name] = _seconds(maps, test)
-    for name, verdicts in parts.items():
-        yield name, Entry(merged(verdicts), seconds[name], True)
+        yield _Fold(localiser, maps, found)
+
+
+def _combinations(settings: DetectionConfig) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in settings.scorers} | dict(settings.combinations)
+
+
+def _ours(
+    model: Model, folds: Sequence[_Fold], test: Tensor, settings: DetectionConfig
+) -> dict[str, Entry]:
+    """What the model's scorers made of all lesions, each family judged where it was left out."""
+    entries = {}
+    for name, members in _combinations(settings).items():
+        verdicts = merged([fold.verdicts[name] for fold in folds])
+        alone = _ModelMaps(model, folds[0].localiser, members)
+        entries[name] = Entry(verdicts, _seconds(alone, test), True)
+    return entries
+
+
+def _trials_table(verdicts: Verdicts) -> str:
+    """A row a lesion: what it is, and what was made of it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*Trial._fields, "above", *FIGURES])
+    for trial, above, figures in zip(
+        verdicts.trials, verdicts.above, verdicts.figures, strict=True
+    ):
+        writer.writerow([*trial, *(f"{value:.4f}" for value in (above.mean(), *figures))])
+    return text.getvalue()
+
+
+def _examples(
+    folds: Sequence[_Fold],
+    calibration: Tensor,
+    test: Tensor,
+    name: str,
+    members: tuple[str, ...],
+    seed: int,
+) -> list[Example]:
+    """Lesions from the worst found to the best, evenly by rank of average precision."""
+    ranked = sorted(
+        (float(figures[0]), fold_number, row)
+        for fold_number, fold in enumerate(folds)
+        for row, figures in enumerate(fold.verdicts[name].figures)
+        if np.isfinite(figures[0])
+    )
+    picked = np.linspace(0, len(ranked) - 1, min(EXAMPLES, len(ranked))).round().astype(int)
+    examples = []
+    for precision, number, row in (ranked[n] for n in picked):
+        fold = folds[number]
+        trial = fold.verdicts[name].trials[row]
+        made = planted(test, trial, seed)
+        parts = [fold.maps(part) for part in calibration.split(BATCH)]
+        healthy = {n: torch.cat([part[n] for part in parts]) for n in members}
+        known = calibrate(healthy, Recipe(members))
+        volume = torch.from_numpy(made.volume)[None, None]
+        _, heat, _ = known.score({n: m for n, m in fold.maps(volume).items() if n in members})
+        recon = fold.maps.recon(volume)[0, 0].numpy()
+        what = f"{trial.family}, {trial.radius:g} voxels, {trial.contrast}: {precision:.2f}"
+        examples.append(
+            Example(what, made.volume, recon, heat[0, 0].numpy(), made.truth, known.level)
+        )
+    return examples
 
 
 def _left_out_localiser(
@@ -145,29 +241,38 @@ def _left_out_localiser(
     folder: Path,
     settings: DetectionConfig,
     seed: int,
-) -> torch.nn.Module:
+) -> Localiser:
     with seeded(seed, model.device):
-        localiser = fresh_localiser(model.sizes)
-    lesson = LocaliserConfig.model_validate({"volumes": settings.localiser_volumes})
+        localiser = fresh_localiser(model.sizes, settings.localiser.looks_at)
     families = [family for family in FAMILIES if family not in fold]
     with counting(f"localiser without {', '.join(fold)}") as tick:
         train_localiser(
-            model.networks, localiser, list(train.numpy()), families, lesson, seed, folder, tick
-        )
+            model.tools(), model.sizes.latent, localiser, list(train.numpy()), families,
+            settings.localiser, seed, folder, tick,
+        )  # fmt: skip
     return localiser.requires_grad_(False)
 
 
-def _model_maps(model: Model, localiser: torch.nn.Module) -> Maps:
-    networks = model.networks
+class _ModelMaps:
+    """The model's maps with another localiser; what is one verdict a scan is so everywhere."""
 
-    def maps(volumes: Tensor) -> dict[str, Tensor]:
-        with torch.inference_mode():
-            volumes = volumes.to(model.device, memory_format=torch.channels_last_3d)
-            recon = networks.generator(networks.encoder(volumes))[:, :1]
-            made = make_maps(volumes, recon, networks.discriminator.features, localiser)
-            return {name: score_map.float().cpu() for name, score_map in made.items()}
+    def __init__(self, model: Model, localiser: Localiser, names: tuple[str, ...]) -> None:
+        self._device, self._names = model.device, names
+        self._tools = replace(model.tools(), localise=localiser, looks_at=localiser.looks_at)
 
-    return maps
+    @torch.inference_mode()
+    def __call__(self, volumes: Tensor) -> dict[str, Tensor]:
+        made = make_maps(self._scene(volumes), self._names)
+        return {name: score_map.expand(volumes.shape) for name, score_map in made.items()}
+
+    @torch.inference_mode()
+    def recon(self, volumes: Tensor) -> Tensor:
+        """What the model draws of volumes."""
+        return self._scene(volumes).recon.cpu()
+
+    def _scene(self, volumes: Tensor) -> Scene:
+        volumes = volumes.to(self._device, memory_format=torch.channels_last_3d)
+        return Scene(volumes, self._tools)
 
 
 def _others(
@@ -178,7 +283,9 @@ def _others(
     settings: DetectionConfig,
     seed: int,
 ) -> Iterator[tuple[str, Entry]]:
-    trials = all_trials(len(test), settings.families, settings.radii, settings.contrasts)
+    trials = all_trials(
+        len(test), settings.families, settings.radii, settings.contrasts, settings.each
+    )
     for name, build in _builders(model, train, settings, seed).items():
         if settings.baselines and name not in settings.baselines:
             continue
@@ -234,9 +341,13 @@ def _builders(
 
 
 def _seconds(maps: Maps, volumes: Tensor) -> float:
-    started = time.perf_counter()
-    maps(volumes[:1])
-    return time.perf_counter() - started
+    """To map one scan, the median of three after one to warm up."""
+    taken = []
+    for _ in range(4):
+        started = time.perf_counter()
+        maps(volumes[:1])
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[1:]))
 
 
 def _row(name: str, entry: Entry, entries: dict[str, Entry]) -> dict[str, Any]:
@@ -251,6 +362,9 @@ def _row(name: str, entry: Entry, entries: dict[str, Entry]) -> dict[str, Any]:
         **{f: _figure(verdicts.figure(f)) for f in FIGURES},
         "prevalence": round(float(np.nanmean(verdicts.prevalence)), 4),
         "false_alarms": {str(rate): _figure(verdicts.false_alarms(rate)) for rate in RATES},
+        "sham": _sham(verdicts),
+        "p_values": [round(float(p), 4) for p in verdicts.p_values],
+        "uniform_p": round(verdicts.uniformity(), 4),
     }
     for kind, values in (
         ("family", families),
@@ -275,6 +389,12 @@ def _row(name: str, entry: Entry, entries: dict[str, Entry]) -> dict[str, Any]:
             )
             row[f"{figure}_ahead"] = {"of": best, **_figure(ahead)}
     return row
+
+
+def _sham(verdicts: Verdicts) -> float | None:
+    """AUROC of scans that went the same way without a lesion: 0.5."""
+    shams = verdicts.chosen(family=SHAM)
+    return round(float(verdicts.above[shams].mean()), 4) if len(shams) else None
 
 
 def _value(verdicts: Verdicts, figure: str) -> float:

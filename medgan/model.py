@@ -1,7 +1,7 @@
 """The model: what is shipped, loaded, and behind every verb."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,18 @@ from medgan.model_folder import Stored, read_model, write_model
 from medgan.models.latent import Fit, fit, slerp, truncate
 from medgan.models.networks import Networks
 from medgan.results import Edit, Latent, Projection, ScanScore, Synthetic
-from medgan.scoring.calibration import Calibration, calibrate
+from medgan.scoring.calibration import Calibration, Kept, Recipe, calibrate
 from medgan.scoring.comparability import REASONS, Look, typical
-from medgan.scoring.maps import make_maps
 from medgan.scoring.regions import find_regions
+from medgan.scoring.scorers import (
+    Densities,
+    Scene,
+    Tools,
+    chosen,
+    learn_densities,
+    make_maps,
+    where_kept,
+)
 from medgan.volume import Volume
 
 if TYPE_CHECKING:
@@ -50,6 +58,7 @@ class Model:
         facts: where the model comes from: data digest, volumes seen, versions. No paths.
         calibration: of the scores; None until `calibrate`.
         label_offset: with which generated label channels become label maps.
+        densities: what is usual in the training scans; empty until `learn_densities`.
     """
 
     networks: Networks
@@ -58,11 +67,13 @@ class Model:
     facts: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     label_offset: float = 0.0
+    densities: Densities = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
         self.networks.requires_grad(False)
         self.networks.to(self.device)
+        self.densities = {n: density.to(self.device) for n, density in self.densities.items()}
 
     @cached_property
     def _preparation(self) -> Preparation:
@@ -308,12 +319,11 @@ class Model:
                 "run medgan calibrate MODEL HEALTHY",
             )  # fmt: skip
         prepared = self._prepare(scan)
-        latent = self._encode(prepared)
-        recon = self._generate(Latent(latent.numpy()))[:, :1]
-        scores, score_map, parts = self.calibration.score(self._maps(prepared, recon))
+        scene = Scene(self._batch(prepared), self.tools())
+        scores, score_map, parts = self.calibration.score(*_read(scene, self.calibration.recipe))
         score, reasons = float(scores[0]), ()
         if self.calibration.typical is not None:
-            reasons = self.calibration.typical.reasons(_look(scan, prepared, latent, recon))
+            reasons = self.calibration.typical.reasons(_look(scan, prepared, scene))
         affine = _affine_of(scan, prepared)
         native = Volume(self._preparation.back(score_map[0, 0].numpy(), prepared), affine)
         if label_map is not None and label_map.data.shape != native.data.shape:
@@ -330,7 +340,7 @@ class Model:
             None if reasons else self.calibration.p_value(score),
             {name: float(value[0]) for name, value in parts.items()},
             native,
-            self._to_scan(recon, prepared, scan),
+            self._to_scan(scene.recon.cpu(), prepared, scan),
             tuple(regions),
             Volume(numbers, affine),
             tuple(REASONS[name] for name in reasons),
@@ -339,33 +349,70 @@ class Model:
     def calibrate(
         self,
         scans: Sequence[str | Path | Volume],
-        top: float = 0.01,
+        recipe: Recipe | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Learns what healthy scans score; sets `calibration`.
 
         Args:
             scans: healthy scans that were not trained on, at least five.
-            top: share of the highest voxels that make a map's score.
+            recipe: which scorers are combined and how; without scorers, or without any recipe,
+                the best that the model has.
             progress: told how many of how many scans are done.
 
         Raises:
+            ConfigError: E_SCORER for one that the model does not have.
             DataError: E_CALIBRATION with too few scans.
         """
+        recipe, tools = recipe or Recipe(()), self.tools()
+        recipe = replace(recipe, scorers=chosen(tools, recipe.scorers))
         collected: dict[str, list[Tensor]] = {}
+        masks: list[Tensor] = []
         looks: list[Look] = []
         with torch.inference_mode():
             for number, scan in enumerate(scans):
                 prepared = self._prepare(scan)
-                latent = self._encode(prepared)
-                recon = self._generate(Latent(latent.numpy()))[:, :1]
-                looks.append(_look(scan, prepared, latent, recon))
-                for name, score_map in self._maps(prepared, recon).items():
+                scene = Scene(self._batch(prepared), tools)
+                looks.append(_look(scan, prepared, scene))
+                maps, kept = _read(scene, recipe)
+                masks += [] if kept is None else [kept]
+                for name, score_map in maps.items():
                     collected.setdefault(name, []).append(score_map)
                 progress(number + 1, len(scans))
             maps = {name: torch.cat(parts) for name, parts in collected.items()}
-            found = calibrate(maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, top)
+            found = calibrate(
+                maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, recipe,
+                torch.cat(masks) if masks else None,
+            )  # fmt: skip
         self.calibration = replace(found, typical=typical(looks))
+
+    def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
+        """Learns what is usual in healthy training scans; sets `densities`.
+
+        A calibration made without them no longer holds and is dropped.
+
+        Args:
+            batches: gives batches of prepared volumes, (B, 1, X, Y, Z) in [-1, 1], from the first
+                on at each call.
+        """
+        with torch.inference_mode():
+            self.densities = learn_densities(
+                lambda: (b.to(self.device) for b in batches()), self.tools()
+            )
+        self.calibration = None
+
+    def tools(self) -> Tools:
+        """What scorers ask of this model."""
+        networks, told = self.networks, self._encoded({})
+        localiser = networks.localiser
+        return Tools(
+            networks.encoder,
+            lambda latent: self._draw_channels(latent, told)[:, :1],
+            networks.discriminator.features,
+            self.densities,
+            localiser,
+            localiser.looks_at if localiser is not None else (),
+        )
 
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Writes the model folder.
@@ -379,7 +426,7 @@ class Model:
             Path(folder),
             Stored(
                 self.networks, self.preprocessing, self.sizes, self.facts, self.calibration,
-                self.label_offset,
+                self.label_offset, self.densities,
             ),
             half,
         )  # fmt: skip
@@ -426,7 +473,7 @@ class Model:
 
     def _draw_channels(self, values: Tensor, condition: Tensor) -> Tensor:
         """The one place where the generator is called: in tiles, unless a gradient is wanted."""
-        condition = condition[None].to(self.device)
+        condition = condition.to(self.device).expand(len(values), -1)
         tile = 0 if torch.is_grad_enabled() else TILE
         return self.networks.generator(values.to(self.device), condition, tile)
 
@@ -475,14 +522,6 @@ class Model:
         first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
         return Projection(last, drawn(first), drawn(last), found.error_before, found.error_after)
 
-    def _maps(self, prepared: "MetaTensor", recon: Tensor) -> dict[str, Tensor]:
-        volume = self._batch(prepared)
-        maps = make_maps(
-            volume, recon.to(self.device), self.networks.discriminator.features,
-            self.networks.localiser,
-        )  # fmt: skip
-        return {name: score_map.float().cpu() for name, score_map in maps.items()}
-
     def _to_scan(self, recon: Tensor, prepared: "MetaTensor", scan: str | Path | Volume) -> Volume:
         low, high = prepared.meta["intensity_range"]
         native = self._preparation.back(recon[0, 0].numpy(), prepared, outside=-1.0)
@@ -507,7 +546,12 @@ def _state(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _look(scan: str | Path | Volume, prepared: "MetaTensor", latent: Tensor, recon: Tensor) -> Look:
+def _read(scene: Scene, recipe: Recipe) -> tuple[dict[str, Tensor], Kept]:
+    """The maps of a recipe, and where they count."""
+    return make_maps(scene, recipe.scorers), where_kept(scene, recipe)
+
+
+def _look(scan: str | Path | Volume, prepared: "MetaTensor", scene: Scene) -> Look:
     """What is measured of a scan before it is compared with others."""
     from nibabel.orientations import io_orientation
 
@@ -515,9 +559,9 @@ def _look(scan: str | Path | Volume, prepared: "MetaTensor", latent: Tensor, rec
     shape = scan.data.shape if isinstance(scan, Volume) else prepared.meta["spatial_shape"]
     sizes = np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape)[:3]
     extent = sizes[np.argsort(io_orientation(affine)[:, 0])]  # along R, A, S, not as stored
-    volume = prepared.as_tensor()[0].cpu().numpy()
-    error = float(np.abs(volume - recon[0, 0].float().numpy()).mean())
-    return Look(volume, extent, latent.numpy(), error)
+    volume, recon = (v[0, 0].float().cpu().numpy() for v in (scene.volume, scene.recon))
+    error = float(np.abs(volume - recon).mean())
+    return Look(volume, extent, scene.latent[0].cpu().numpy(), error)
 
 
 def _affine_of(scan: str | Path | Volume, prepared: "MetaTensor") -> np.ndarray:

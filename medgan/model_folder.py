@@ -22,13 +22,16 @@ from medgan.errors import ModelError
 from medgan.files import write_together
 from medgan.models.localiser import Localiser
 from medgan.models.networks import Networks
-from medgan.scoring.calibration import Calibration, MapStatistics
+from medgan.scoring.calibration import Calibration, MapStatistics, Recipe
 from medgan.scoring.comparability import Typical
+from medgan.scoring.density import FeatureDensity
+from medgan.scoring.scorers import Densities
 from medgan.version import __version__
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
+DENSITIES = "densities.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
 _TYPICAL = ("quantiles", "mean", "extent", "latent")
 
@@ -43,6 +46,7 @@ class Stored:
     facts: dict[str, Any]
     calibration: Calibration | None
     label_offset: float
+    densities: Densities
 
 
 def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
@@ -62,15 +66,18 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         for key, value in module.state_dict().items()
     }
     files = {WEIGHTS: _tensors(weights, half)}
+    if stored.densities:
+        files[DENSITIES] = _tensors(_packed(stored.densities), half)
     if stored.calibration is not None:
         values, maps = _calibration_to_files(stored.calibration)
         files |= {CALIBRATION: _json(values), MAPS: _tensors(maps, half)}
+    localiser = stored.networks.localiser
     config = {
         "format": FORMAT,
         "medgan": __version__,
         "preprocessing": stored.preprocessing.model_dump(),
         "model": stored.sizes.model_dump(),
-        "localiser": stored.networks.localiser is not None,
+        "localiser": None if localiser is None else list(localiser.looks_at),
         "label_offset": stored.label_offset,
         "facts": stored.facts,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -96,24 +103,32 @@ def read_model(folder: Path) -> Stored:
             calibration = _calibration_from_files(
                 json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
             )
-        localises = bool(config.get("localiser"))
-        networks = _networks(preprocessing, sizes, localises, load_tensors(files[WEIGHTS]))
+        looks_at = _looks_at(config.get("localiser"))
+        networks = _networks(preprocessing, sizes, looks_at, load_tensors(files[WEIGHTS]))
+        densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
-    return Stored(networks, preprocessing, sizes, facts, calibration, label_offset)
+    return Stored(
+        networks, preprocessing, sizes, facts, calibration, label_offset, densities
+    )  # fmt: skip
 
 
-def fresh_localiser(sizes: ModelConfig) -> Localiser:
+def fresh_localiser(sizes: ModelConfig, looks_at: tuple[str, ...]) -> Localiser:
     """A localiser for a model of these sizes, weights drawn from torch's global generator.
 
-    It looks at a volume and its reconstruction.
+    Args:
+        sizes: of the model.
+        looks_at: what it sees beside the volume.
     """
-    return Localiser(2, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves)
+    return Localiser(looks_at, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves)
 
 
 def _networks(
-    preprocessing: Preprocessing, sizes: ModelConfig, localises: bool, weights: dict[str, Tensor]
+    preprocessing: Preprocessing,
+    sizes: ModelConfig,
+    looks_at: tuple[str, ...] | None,
+    weights: dict[str, Tensor],
 ) -> Networks:
     networks = Networks.build(
         preprocessing.shape,
@@ -121,7 +136,7 @@ def _networks(
         **sizes.model_dump(),
         condition=width(preprocessing.conditions),
     )
-    networks.localiser = fresh_localiser(sizes) if localises else None
+    networks.localiser = fresh_localiser(sizes, looks_at) if looks_at is not None else None
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(
@@ -130,11 +145,39 @@ def _networks(
     return networks
 
 
+def _looks_at(stored: list[str] | bool | None) -> tuple[str, ...] | None:
+    """What the localiser sees beside the volume; older models say no more than that there is one.
+
+    Theirs saw the reconstruction.
+    """
+    if isinstance(stored, list):
+        return tuple(stored)
+    return ("recon",) if stored else None
+
+
+def _packed(densities: Densities) -> dict[str, Tensor]:
+    packed = {}
+    for name, density in densities.items():
+        mean, whitening = density.packed()
+        packed |= {f"{name}.mean": mean.contiguous(), f"{name}.whitening": whitening.contiguous()}
+    return packed
+
+
+def _densities(stored: dict[str, Tensor]) -> dict[str, FeatureDensity]:
+    names = [key.removesuffix(".mean") for key in stored if key.endswith(".mean")]
+    return {
+        name: FeatureDensity.unpacked(
+            stored[f"{name}.mean"].float(), stored[f"{name}.whitening"].float()
+        )
+        for name in names
+    }
+
+
 def _calibration_to_files(
     calibration: Calibration,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     values = {
-        "top": calibration.top,
+        "recipe": vars(calibration.recipe),
         "scans": len(calibration.scores),
         "centres": calibration.centres,
         "scales": calibration.scales,
@@ -154,7 +197,7 @@ def _calibration_to_files(
 
 
 def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
-    if "level" not in values:
+    if "recipe" not in values:
         log.warning("the model's calibration is of an older medgan: run medgan calibrate")
         return None
     statistics = {
@@ -165,8 +208,9 @@ def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> 
     if "limits" in values:
         arrays = {name: maps[f"typical.{name}"].float().numpy() for name in _TYPICAL}
         known = Typical(**arrays, limits=values["limits"])
+    recipe = Recipe(**{**values["recipe"], "scorers": tuple(values["recipe"]["scorers"])})
     return Calibration(
-        statistics, values["centres"], values["scales"], tuple(values["scores"]), values["top"],
+        recipe, statistics, values["centres"], values["scales"], tuple(values["scores"]),
         values["level"], known,
     )  # fmt: skip
 

@@ -184,6 +184,85 @@ def score_panel(path: Path, volume: np.ndarray, recon: np.ndarray, score_map: np
     _write(figure, path)
 
 
+class Example(NamedTuple):
+    """A lesion and what was made of it.
+
+    Attributes:
+        name: said above it.
+        volume, recon, heat: (X, Y, Z), RAS+; heat in healthy standard deviations.
+        truth: (X, Y, Z), where the lesion is.
+        level: of the heat, above which voxels make regions.
+    """
+
+    name: str
+    volume: np.ndarray
+    recon: np.ndarray
+    heat: np.ndarray
+    truth: np.ndarray
+    level: float
+
+
+def draw_lesions(path: Path, examples: Sequence[Example]) -> None:
+    """Writes an axial slice through the middle of each lesion, two lesions a row.
+
+    From left to right: the scan, its reconstruction, the heat over the scan, the lesion outlined.
+    """
+    half = (len(examples) + 1) // 2
+    size = examples[0].volume.shape
+    figure, axes = _canvas(half, 8, size, "", cell=1.5)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.5 / (1.5 * half + 0.3), 0.03, 0.16)
+    for number, example in enumerate(examples):
+        row, first = number % half, 4 * (number // half)
+        at = int(np.argmax(example.truth.sum(axis=(0, 1))))
+        for column, (data, label) in enumerate(
+            [(example.volume, None), (example.recon, None), (example.volume, None),
+             (example.volume, example.truth.astype(int))]
+        ):  # fmt: skip
+            draw_slice(axes[row, first + column], data, 2, at, low=-1.0, high=1.0, label=label)
+        top = max(2 * example.level, float(example.heat.max()))
+        axes[row, first + 2].imshow(
+            np.ma.masked_less(plane(example.heat, 2, at), 0.5 * example.level),
+            cmap="inferno", vmin=0, vmax=top, alpha=0.75,
+        )  # fmt: skip
+        axes[row, first].set_title(example.name, color=_INK, fontsize=7, loc="left", pad=3)
+    for first in (0, 4):
+        for column, name in enumerate(("scan", "reconstruction", "heat", "lesion")):
+            box = axes[0, first + column].get_position()
+            figure.text(
+                (box.x0 + box.x1) / 2, 0.995, name, color="#9a9a9a", fontsize=8, ha="center",
+                va="top",
+            )  # fmt: skip
+    _write(figure, path)
+
+
+def draw_scorers(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes AUROC and average precision of scorers with their intervals, best on top.
+
+    Args:
+        path: the PNG.
+        rows: of detection.json.
+    """
+    from matplotlib.figure import Figure
+
+    rows = sorted(rows, key=lambda row: row["precision"]["value"])
+    figure = Figure(figsize=(9, 0.5 + 0.24 * len(rows)), facecolor=_PAPER, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    chance = {"auroc": 0.5, "precision": rows[0]["prevalence"]}
+    for axes, (key, title) in zip(
+        panels, (("precision", "average precision"), ("auroc", "AUROC")), strict=True
+    ):
+        for place, row in enumerate(rows):
+            figures, colour = row[key], LABEL_COLOURS[0] if row["ours"] else "#9a9a9a"
+            axes.plot([figures["low"], figures["high"]], [place, place], color=colour, lw=2)
+            axes.plot(figures["value"], place, "o", color=colour, ms=4)
+        axes.axvline(chance[key], color="#666666", lw=0.8, ls=":")
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+        axes.set_title(title, color=_INK, fontsize=9)
+        axes.set_facecolor("#1c1c1c")
+        axes.tick_params(colors=_INK, labelsize=7)
+    _write(figure, path)
+
+
 def curves(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
     """Writes one curve a figure against the volumes seen.
 

@@ -100,8 +100,11 @@ def train_step(run: Run) -> None:
     )
 
 
-def localise_step(run: Run) -> None:
-    """Teaches the localiser planted lesions in the training scans and saves the model again."""
+def scorers_step(run: Run) -> None:
+    """Learns from the training scans all that scores need, and saves the model again.
+
+    What is usual at each place always; planted lesions, where a localiser is wanted.
+    """
     from medgan.data.lesions import FAMILIES
     from medgan.data.loaders import PreparedVolumes
     from medgan.model_folder import fresh_localiser
@@ -109,34 +112,39 @@ def localise_step(run: Run) -> None:
     from medgan.training.localise import train_localiser
 
     settings, model = run.config.localiser, run.model()
-    if not settings.volumes:
-        log.info("localiser.volumes is 0: no localiser")
-        return
     cases = run.manifest().split("train")
     prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
-    seed = run.config.train.seed
-    with seeded(seed, model.device):
-        localiser = fresh_localiser(model.sizes)
+    model.learn_densities(prepared.batches)
     families = [name for name in FAMILIES if name not in settings.leave_out]
-    with counting("localiser") as tick:
-        train_localiser(
-            model.networks, localiser, [prepared.arrays(n)[0] for n in range(len(cases))],
-            families, settings, seed, run.out / "checkpoints", tick,
-        )  # fmt: skip
-    model.networks.localiser = localiser.requires_grad_(False)
-    model.calibration = None
-    model.facts["localiser_families"] = ", ".join(families)
+    if settings.volumes:
+        seed = run.config.train.seed
+        with seeded(seed, model.device):
+            localiser = fresh_localiser(model.sizes, settings.looks_at)
+        with counting("localiser") as tick:
+            train_localiser(
+                model.tools(), model.sizes.latent, localiser,
+                [prepared.arrays(n)[0] for n in range(len(cases))],
+                families, settings, seed, run.out / "checkpoints", tick,
+            )  # fmt: skip
+        model.networks.localiser = localiser.requires_grad_(False)
+        model.facts["localiser_families"] = ", ".join(families)
+        log.info("localiser: %d families of lesions learned", len(families))
     model.save(run.model_folder)
-    run.results["localise"] = {"volumes": settings.volumes, "families": len(families)}
-    log.info("localiser: %d families of lesions learned", len(families))
+    run.results["scorers"] = {"densities": len(model.densities), "volumes": settings.volumes}
 
 
 def calibrate_step(run: Run) -> None:
     """Calibrates the scores on the calibration split and saves the model again."""
+    from medgan.scoring.calibration import Recipe
+
     model = run.model()
     cases = run.manifest().split("calibration")
+    settings = run.config.score
+    recipe = Recipe(
+        settings.scorers, settings.top, settings.sign, settings.erosion, settings.median
+    )
     with counting("calibrating") as tick:
-        model.calibrate([case.image for case in cases], run.config.score.top, tick)
+        model.calibrate([case.image for case in cases], recipe, tick)
     folder = run.model_folder
     if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
         folder = Path(run.config.model_uri)
@@ -357,7 +365,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "phantoms": phantoms,
     "index": index_step,
     "train": train_step,
-    "localise": localise_step,
+    "scorers": scorers_step,
     "calibrate": calibrate_step,
     "register": register_step,
     "load_back": load_back,

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from medgan.files import disk_failure
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
+
+AIR = -0.9
+"""Below this, a prepared volume is air or next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,16 @@ _GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
+
+
+def depth(volume: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
+    """How far each voxel of a prepared volume lies from air, in voxels.
+
+    Small holes do not count as air.
+    """
+    from scipy import ndimage
+
+    tissue = ndimage.gaussian_filter((volume > AIR).astype(np.float32), 1.5) > 0.5
+    if tissue.all():
+        return np.full(volume.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(tissue))

@@ -1,8 +1,9 @@
+import csv
 import json
 
 import pytest
 
-from medgan.config import DetectionConfig
+from medgan.config import DetectionConfig, LocaliserConfig
 from medgan.data.lesions import FAMILIES
 from medgan.detection import FOLDS, detect
 from tests.builders import write_folder
@@ -12,7 +13,7 @@ SETTINGS = DetectionConfig(
     radii=(3.0,),
     contrasts=("strong",),
     combinations={"both": ("residual", "localiser")},
-    localiser_volumes=16,
+    localiser=LocaliserConfig.model_validate({"volumes": 16}),
     minutes=0.0,
     baseline_volumes=16,
 )
@@ -42,7 +43,7 @@ def test_every_family_is_left_out_of_one_fold():
 def test_every_scorer_is_judged_on_the_same_lesions_and_written(trained, tmp_path):
     result = detect(trained.model(), trained.manifest(), tmp_path, SETTINGS)
     rows = {row["name"]: row for row in result["rows"]}
-    ours = {"residual", "similarity", "features", "localiser", "both"}
+    ours = {*SETTINGS.scorers, "both"}
     assert {name for name, row in rows.items() if row["ours"]} == ours
     assert {"histogram", "atlas", "pca", "local_features", "untrained", "denoiser"} <= set(rows)
     for row in rows.values():
@@ -51,6 +52,16 @@ def test_every_scorer_is_judged_on_the_same_lesions_and_written(trained, tmp_pat
         assert row["prevalence"] > 0
     assert rows["both"]["auroc_ahead"]["of"] not in ours
     assert json.loads((tmp_path / "detection.json").read_text())["rows"] == result["rows"]
+    scans = result["protocol"]["scans"]["test"]
+    for row in rows.values():
+        assert 0 <= row["uniform_p"] <= 1
+        assert len(row["p_values"]) == scans
+    assert all(row["sham"] is not None for row in rows.values() if row["ours"])
+    lesions = list(csv.DictReader((tmp_path / "lesions.csv").read_text().splitlines()))
+    assert len(lesions) == 3 * scans
+    assert {row["family"] for row in lesions} == {"brighter", "fill", "sham"}
+    for name in ("scorers.png", "lesions.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
     for name in rows:
         assert name in result["table"]
 

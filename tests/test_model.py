@@ -159,7 +159,7 @@ def test_a_label_map_on_another_grid_is_refused(calibrated):
 def test_a_calibration_of_an_older_medgan_is_as_none(calibrated, tmp_path):
     calibrated.save(tmp_path)
     values = json.loads((tmp_path / "calibration.json").read_text())
-    del values["level"]
+    del values["recipe"]
     data = json.dumps(values).encode()
     (tmp_path / "calibration.json").write_bytes(data)
     config = json.loads((tmp_path / "config.json").read_text())

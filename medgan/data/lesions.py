@@ -15,16 +15,18 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from medgan.errors import DataError
+from medgan.volume import depth
 
 Array = Float[np.ndarray, "X Y Z"]
 SHAM = "sham"
-STRENGTHS = {"faint": 0.5, "strong": 1.0}
+STRENGTHS = {"faint": 2 / 3, "strong": 1.0}
+"""Faint and strong change intensities by 0.2 and 0.3 of their whole range, the ends of what Tan et
+al. 2020 (arXiv 2011.04197) plant."""
 _SHOWS = 0.05
 """Smallest change, smoothed over a voxel or two and in units of [-1, 1], that counts as lesion."""
-_EDGE = 0.3
-"""Share of the radius over which a lesion fades out."""
+_EDGE = 1.0
+"""Voxels over which a lesion ends, as one does that fills a voxel in part."""
 _TRIES = 50
-_AIR = -0.9
 _INSIDE = 0.6
 """Share of its radius by which a lesion's centre is away from air."""
 _HOW_MANY = (0.15, 0.45, 0.25, 0.15)
@@ -55,7 +57,7 @@ class Site(NamedTuple):
         near: what is there.
         offset: shape (3, X, Y, Z), each voxel's place from the centre.
         radius: in voxels.
-        inside: 1 in the middle, 0 from the edge on; between them it falls over the outer part.
+        inside: 1 within, 0 outside; it falls over the edge.
         strength: 1 is strong.
         rng: source of what else is drawn.
     """
@@ -251,14 +253,6 @@ def plant_some(
     return volume, truth
 
 
-def depth(volume: Array) -> Float[np.ndarray, "X Y Z"]:
-    """How far each voxel lies from air, in voxels; small holes do not count as air."""
-    tissue = ndimage.gaussian_filter((volume > _AIR).astype(np.float32), 1.5) > 0.5
-    if tissue.all():
-        return np.full(volume.shape, np.inf)
-    return np.asarray(ndimage.distance_transform_edt(tissue))
-
-
 def _places(deep: Array, radius: float) -> np.ndarray:
     """(N, 3) centres of balls that lie in the scan, most of each in tissue."""
     fits = np.zeros(deep.shape, bool)
@@ -286,8 +280,8 @@ def _site(
     offset -= centre.astype(np.float32)[:, None, None, None]
     bumps = ndimage.gaussian_filter(rng.standard_normal(shape), radius / 2)
     edge = radius * (1 + 0.15 * bumps / bumps.std()).clip(0.5, 1.5)
-    distance = np.linalg.norm(offset, axis=0) / edge
-    inside = ((1 - distance) / _EDGE).clip(0, 1).astype(np.float32)
+    distance = np.linalg.norm(offset, axis=0)
+    inside = (0.5 + (edge - distance) / _EDGE).clip(0, 1).astype(np.float32)
     return Site(near, offset, radius, inside, strength, rng)
 
 

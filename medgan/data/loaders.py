@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,6 +94,12 @@ class PreparedVolumes:
         """Image (1, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
         item = self._read(self._cases[number])
         return item[IMAGE], item.get(LABEL)
+
+    def batches(self, size: int = 8) -> Iterator[Float[Tensor, "B 1 X Y Z"]]:
+        """All images, in order."""
+        for start in range(0, len(self), size):
+            numbers = range(start, min(start + size, len(self)))
+            yield torch.stack([torch.from_numpy(self.arrays(n)[0]) for n in numbers])
 
     def condition(self, number: int) -> np.ndarray:
         """What is known of a scan, (D,) as `encode` gives it."""

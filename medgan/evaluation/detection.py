@@ -123,7 +123,8 @@ def by_subject(
 
     Args:
         pairs: one value a subject; or, for each family, one for each pair of a subject with a
-            lesion and a healthy one, who are drawn together.
+            lesion and a healthy one, who are drawn together. Some subjects may lack some families,
+            but none all.
         draws: how often subjects are drawn.
         seed: of the draws; figures of the same subjects and seed are drawn alike, so that the
             difference of two scorers' values gives the interval of their difference.
@@ -135,7 +136,7 @@ def by_subject(
     if pairs.ndim == 1:
         value, values = pairs.mean(), drawn @ pairs
     else:
-        matrix = pairs.mean(axis=0)
+        matrix = np.nanmean(pairs, axis=0)
         value, values = matrix.mean(), np.einsum("di,ij,dj->d", drawn, matrix, drawn)
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(value), float(low), float(high))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import kstest
 from torch import Tensor
 
 from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
@@ -21,12 +22,13 @@ from medgan.evaluation.detection import (
     region_overlap,
     voxel_average_precision,
 )
-from medgan.scoring.calibration import calibrate, left_out_maps
+from medgan.scoring.calibration import Recipe, calibrate, left_out_maps, mean_map
+from medgan.volume import AIR
 
 Maps = Callable[[Tensor], dict[str, Tensor]]
-AIR = -0.9
 RADII = (3.0, 4.5, 6.0)
 TOP = 0.01
+_NUMBERS = {family: number for number, family in enumerate((*FAMILIES, SHAM))}
 FALSE_VOXELS = 0.01
 """Share of voxels of healthy calibration scans above the threshold that Dice is measured at."""
 FEWEST_FOR_5_PERCENT = 19
@@ -53,9 +55,26 @@ def all_trials(
     families: Sequence[str] = tuple(FAMILIES),
     radii: Sequence[float] = RADII,
     contrasts: Sequence[str] = tuple(STRENGTHS),
+    each: int = 0,
 ) -> list[Trial]:
-    """Every scan with every kind of lesion."""
-    return [Trial(*t) for t in itertools.product(range(scans), families, radii, contrasts)]
+    """Every scan with a lesion of every family, in every size and contrast or in some of them.
+
+    Args:
+        scans: how many there are.
+        families: of lesions.
+        radii: in voxels.
+        contrasts: of `STRENGTHS`.
+        each: sizes and contrasts that a scan gets of a family, another choice for each scan and
+            family, so that all come as often; 0 is all of them.
+    """
+    kinds = [(radius, contrast) for contrast in contrasts for radius in radii]
+    each = min(each or len(kinds), len(kinds))
+    trials = []
+    for scan, family in itertools.product(range(scans), families):
+        first = scan + _NUMBERS[family]
+        picked = {(first + k * len(kinds) // each) % len(kinds) for k in range(each)}
+        trials += [Trial(scan, family, *kinds[n]) for n in sorted(picked)]
+    return trials
 
 
 def planted(volumes: Float[Tensor, "N 1 X Y Z"], trial: Trial, seed: int) -> Planted:
@@ -63,8 +82,13 @@ def planted(volumes: Float[Tensor, "N 1 X Y Z"], trial: Trial, seed: int) -> Pla
 
     Foreign tissue comes from the next scan.
     """
-    family = (*FAMILIES, SHAM).index(trial.family)
-    where = [seed, trial.scan, family, round(10 * trial.radius), *trial.contrast.encode()]
+    where = [
+        seed,
+        trial.scan,
+        _NUMBERS[trial.family],
+        round(10 * trial.radius),
+        *trial.contrast.encode(),
+    ]
     healthy, donor = (volumes[(trial.scan + n) % len(volumes), 0].numpy() for n in (0, 1))
     strength, rng = STRENGTHS[trial.contrast], np.random.default_rng(where)
     return plant(healthy, donor, trial.family, trial.radius, strength, rng)
@@ -125,16 +149,26 @@ class Verdicts:
         """Share of untouched scans with a p-value of at most `rate`."""
         return false_alarm_interval(int((self.p_values <= rate).sum()), len(self.p_values))
 
+    def uniformity(self) -> float:
+        """How easily chance alone makes p-values of untouched scans so unevenly spread.
+
+        A two-sided Kolmogorov-Smirnov test. Conformal p-values are steps and rank all scans by the
+        same calibration scans; the test, made for independent continuous ones, is only a guide.
+        """
+        return float(kstest(self.p_values, "uniform").pvalue)
+
     def _pairs(self, rows: np.ndarray) -> Float[np.ndarray, "F N N"]:
+        """Not a number where a scan has no lesion of a family among these rows."""
         families = np.array([self.trials[row].family for row in rows])
         scans = np.array([self.trials[row].scan for row in rows])
-        return np.stack(
-            [
-                np.stack([self.above[rows[(families == f) & (scans == n)]].mean(axis=0)
-                          for n in range(self.above.shape[1])])
-                for f in np.unique(families)
-            ]
-        )  # fmt: skip
+        count = self.above.shape[1]
+        pairs = np.full((len(np.unique(families)), count, count), np.nan)
+        for matrix, family in zip(pairs, np.unique(families), strict=True):
+            for scan in range(count):
+                chosen = rows[(families == family) & (scans == scan)]
+                if len(chosen):
+                    matrix[scan] = self.above[chosen].mean(axis=0)
+        return pairs
 
     def _means(self, name: str, rows: np.ndarray) -> Float[np.ndarray, " N"]:
         scans = np.array([self.trials[row].scan for row in rows])
@@ -214,9 +248,10 @@ class _Judge:
     """
 
     def __init__(self, raw: dict[str, Tensor], volumes: Tensor) -> None:
-        self._calibration = calibrate(raw, TOP)
-        left_out = torch.stack([torch.cat(list(left_out_maps(m))) for m in raw.values()])
-        voxels = _voxels(left_out.mean(dim=0).numpy(), volumes)
+        recipe = Recipe(tuple(raw), TOP)
+        self._calibration = calibrate(raw, recipe)
+        left_out = [mean_map(maps.values()) for maps in left_out_maps(raw, recipe)]
+        voxels = _voxels(torch.cat(left_out).numpy(), volumes)
         self._threshold = float(np.quantile(voxels, 1 - FALSE_VOXELS))
         self._healthy_scores: list[float] = []
         self._healthy_maps: list[np.ndarray] = []

@@ -13,12 +13,12 @@ from medgan.models.subbands import SubBands
 class Localiser(nn.Module):
     """Says of every voxel of a volume whether it belongs there.
 
-    Beside the volume it sees what the generator makes of it, where the healthy tissue goes on.
-    The decoder adds what each stage of the trunk saw at its size; logits are drawn as Haar
-    sub-bands, as the generator draws volumes.
+    Beside the volume it sees what `looks_at` names, such as how unusual each place is. The
+    decoder adds what each stage of the trunk saw at its size; logits are drawn as Haar sub-bands,
+    as the generator draws volumes.
 
     Args:
-        in_channels: of the volume and what comes beside it.
+        looks_at: names of what comes beside the volume, one channel each.
         widths: channels of the stages, finest first.
         thin: channels of the first thin octave; 0 averages the volume down instead.
         blocks: residual blocks a stage.
@@ -30,10 +30,16 @@ class Localiser(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, widths: tuple[int, ...], thin: int, blocks: int, octaves: int = 1
+        self,
+        looks_at: tuple[str, ...],
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+        octaves: int = 1,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves)
+        self.looks_at = looks_at
+        self.trunk = Trunk(1 + len(looks_at), widths, thin, blocks, octaves)
         depth = 2 * blocks * len(widths)
         coarse_first = widths[::-1]
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))

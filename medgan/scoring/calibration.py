@@ -1,14 +1,16 @@
 """What healthy scans look like to each score map, and what a new score is worth."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy import ndimage
 from torch import Tensor
 
-from medgan.errors import DataError
+from medgan.errors import ConfigError, DataError
 from medgan.scoring.comparability import Typical
 from medgan.scoring.maps import top_mean
 
@@ -16,6 +18,30 @@ MIN_SCANS = 5
 _FLOOR = 0.25
 """Smallest spread at a position, as a share of the map's mean spread: where healthy scans
 happen to agree, such as in air, a small difference must not become a huge score."""
+_EVEN = frozenset({"localiser"})
+"""Maps in the same unit everywhere: one spread holds for all positions."""
+
+
+Kept = Bool[Tensor, "B 1 X Y Z"] | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How maps become a score and a heat map.
+
+    Attributes:
+        scorers: whose maps are combined.
+        top: share of the highest voxels that make a map's score.
+        sign: whether only what is brighter than expected counts, or darker, or both.
+        erosion: nothing counts that is nearer to air than this, in voxels; 0 for no limit.
+        median: edge of the cubes whose median a voxel becomes; up to 1 leaves maps as they are.
+    """
+
+    scorers: tuple[str, ...]
+    top: float = 0.01
+    sign: Literal["both", "bright", "dark"] = "both"
+    erosion: float = 0.0
+    median: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,43 +65,47 @@ class Calibration:
     """How a model scores healthy scans that it was not trained on.
 
     Attributes:
+        recipe: how maps become a score.
         statistics: of each map, by name.
         centres, scales: mean and spread of each map's scan scores.
         scores: combined scores of the calibration scans, rising.
-        top: share of the highest voxels that make a map's score.
         level: what the standardised map of every second healthy scan nowhere exceeds; above it
             voxels make regions.
         typical: what a scan has to be like to be compared with the calibration scans; None takes
             any.
     """
 
+    recipe: Recipe
     statistics: dict[str, MapStatistics]
     centres: dict[str, float]
     scales: dict[str, float]
     scores: tuple[float, ...]
-    top: float
     level: float
     typical: Typical | None = None
 
     def score(
-        self, maps: dict[str, Tensor]
+        self, maps: dict[str, Tensor], kept: Kept = None
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 1 X Y Z"], dict[str, Tensor]]:
         """Scores new scans.
 
         Args:
             maps: raw score maps (B, 1, X, Y, Z), by name.
+            kept: where they count; everywhere unless given.
 
         Returns:
             Combined scores (B,); the mean of the standardised maps, (B, 1, X, Y, Z); each
             map's own score, (B,), in healthy standard deviations.
         """
-        standardised = {n: self.statistics[n].standardise(m) for n, m in maps.items()}
+        standardised = {
+            n: polished(self.statistics[n].standardise(m), self.recipe, kept)
+            for n, m in maps.items()
+        }
         parts = {
-            name: (top_mean(m, self.top) - self.centres[name]) / self.scales[name]
+            name: (top_mean(m, self.recipe.top) - self.centres[name]) / self.scales[name]
             for name, m in standardised.items()
         }
         combined = torch.stack(list(parts.values())).mean(dim=0)
-        return combined, torch.stack(list(standardised.values())).mean(dim=0), parts
+        return combined, mean_map(standardised.values()), parts
 
     def p_value(self, score: float) -> float:
         """Conformal p-value: how rare so high a score is among healthy scans.
@@ -100,7 +130,9 @@ def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
     return (1 + sum(h >= score for h in healthy)) / (len(healthy) + 1)
 
 
-def calibrate(maps: dict[str, Float[Tensor, "N 1 X Y Z"]], top: float) -> Calibration:
+def calibrate(
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], recipe: Recipe, kept: Kept = None
+) -> Calibration:
     """Learns the healthy statistics from raw score maps of held-out healthy scans.
 
     Each calibration scan is scored with the statistics of all the others: scored with its own
@@ -108,7 +140,8 @@ def calibrate(maps: dict[str, Float[Tensor, "N 1 X Y Z"]], top: float) -> Calibr
 
     Args:
         maps: raw score maps of the same N scans, by name.
-        top: share of the highest voxels that make a map's score.
+        recipe: how they become scores.
+        kept: where they count; everywhere unless given.
 
     Raises:
         DataError: E_CALIBRATION with fewer than five scans.
@@ -119,42 +152,75 @@ def calibrate(maps: dict[str, Float[Tensor, "N 1 X Y Z"]], top: float) -> Calibr
             "E_CALIBRATION", f"{count} healthy scans", f"at least {MIN_SCANS} are needed",
             "add healthy scans or raise the calibration share in data.fractions",
         )  # fmt: skip
-    left_out = {name: left_out_scores(m, top) for name, m in maps.items()}
-    centres = {name: float(s.mean()) for name, s in left_out.items()}
-    scales = {name: max(float(s.std()), 1e-6) for name, s in left_out.items()}
-    parts = [(s - centres[name]) / scales[name] for name, s in left_out.items()]
+    tops: dict[str, list[Tensor]] = {name: [] for name in maps}
+    peaks = []
+    for together in left_out_maps(maps, recipe, kept):
+        for name, score_map in together.items():
+            tops[name].append(top_mean(score_map, recipe.top))
+        peaks.append(float(mean_map(together.values()).max()))
+    scores = {name: torch.cat(parts) for name, parts in tops.items()}
+    centres = {name: float(s.mean()) for name, s in scores.items()}
+    scales = {name: max(float(s.std()), 1e-6) for name, s in scores.items()}
+    parts = [(s - centres[name]) / scales[name] for name, s in scores.items()]
     combined = torch.stack(parts).mean(dim=0)
-    together = zip(*(left_out_maps(m) for m in maps.values()), strict=True)
-    peaks = [float(torch.stack(same).mean(dim=0).max()) for same in together]
     return Calibration(
-        {name: statistics(m) for name, m in maps.items()},
-        centres, scales, tuple(sorted(combined.tolist())), top, float(np.median(peaks)),
+        recipe, {name: statistics(m, name in _EVEN) for name, m in maps.items()},
+        centres, scales, tuple(sorted(combined.tolist())), float(np.median(peaks)),
     )  # fmt: skip
 
 
-def statistics(score_map: Float[Tensor, "N 1 X Y Z"]) -> MapStatistics:
-    """Mean and floored spread over N scans at every position."""
-    return _floored(score_map.mean(dim=0), score_map.std(dim=0))
+def polished(
+    standardised: Float[Tensor, "B 1 X Y Z"], recipe: Recipe, kept: Kept = None
+) -> Float[Tensor, "B 1 X Y Z"]:
+    """A standardised map after what the recipe does to it; one of a single voxel stays."""
+    if standardised[0].numel() == 1:
+        return standardised
+    if recipe.median > 1:
+        size = (1, 1, *(recipe.median,) * 3)
+        filtered = ndimage.median_filter(standardised.numpy(), size, mode="nearest")
+        standardised = torch.from_numpy(filtered)
+    if kept is not None:
+        standardised = torch.where(kept, standardised, standardised.clamp(max=0))
+    return standardised
 
 
-def left_out_scores(score_map: Float[Tensor, "N 1 X Y Z"], top: float) -> Float[Tensor, " N"]:
-    """Each scan's score, standardised by the statistics of all the other scans.
+def mean_map(standardised: Iterable[Tensor]) -> Float[Tensor, "B 1 X Y Z"]:
+    """The mean of several standardised maps, those of a single voxel left out.
+
+    Raises:
+        ConfigError: E_SCORER when nothing is left.
+    """
+    maps = [m for m in standardised if m[0].numel() > 1]
+    if not maps:
+        raise ConfigError(
+            "E_SCORER", "score.scorers", "none of them says where", "add one such as density"
+        )
+    return torch.stack(maps).mean(dim=0)
+
+
+def statistics(score_map: Float[Tensor, "N 1 X Y Z"], even: bool = False) -> MapStatistics:
+    """Mean and floored spread over N scans at every position; one spread for all if `even`."""
+    return _floored(score_map.mean(dim=0), score_map.std(dim=0), even)
+
+
+def left_out_maps(
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], recipe: Recipe, kept: Kept = None
+) -> Iterator[dict[str, Float[Tensor, "1 1 X Y Z"]]]:
+    """Each scan's maps, standardised by the statistics of all the other scans.
 
     Args:
-        score_map: of N scans, N above 2.
-        top: share of the highest voxels that make a score.
+        maps: raw score maps of the same N scans, by name; N above 2.
+        recipe: what else is done to them.
+        kept: where they count; everywhere unless given.
     """
-    return torch.cat([top_mean(one, top) for one in left_out_maps(score_map)])
+    each = zip(*(_left_out(m, name in _EVEN) for name, m in maps.items()), strict=True)
+    for number, same in enumerate(each):
+        where = None if kept is None else kept[number : number + 1]
+        yield {name: polished(m, recipe, where) for name, m in zip(maps, same, strict=True)}
 
 
-def left_out_maps(score_map: Float[Tensor, "N 1 X Y Z"]) -> Iterator[Float[Tensor, "1 1 X Y Z"]]:
-    """Each scan's map, standardised by the statistics of all the other scans.
-
-    The others' mean and variance follow from the sums over all scans, in double precision.
-
-    Args:
-        score_map: of N scans, N above 2.
-    """
+def _left_out(score_map: Tensor, even: bool) -> Iterator[Tensor]:
+    """The others' mean and variance follow from the sums over all scans, in double precision."""
     count = len(score_map)
     total = score_map.sum(dim=0, dtype=torch.float64)
     squares = torch.zeros_like(total)
@@ -163,9 +229,12 @@ def left_out_maps(score_map: Float[Tensor, "N 1 X Y Z"]) -> Iterator[Float[Tenso
     for one in map(Tensor.double, score_map):
         mean = (total - one) / (count - 1)
         variance = (squares - one.square() - (count - 1) * mean.square()) / (count - 2)
-        others = _floored(mean.float(), variance.clamp(min=0).sqrt().float())
+        others = _floored(mean.float(), variance.clamp(min=0).sqrt().float(), even)
         yield others.standardise(one[None].float())
 
 
-def _floored(mean: Tensor, spread: Tensor) -> MapStatistics:
-    return MapStatistics(mean, spread.clamp(min=max(_FLOOR * float(spread.mean()), 1e-6)))
+def _floored(mean: Tensor, spread: Tensor, even: bool) -> MapStatistics:
+    typical_spread = max(float(spread.mean()), 1e-6)
+    if even:
+        return MapStatistics(mean, torch.full_like(spread, typical_spread))
+    return MapStatistics(mean, spread.clamp(min=_FLOOR * typical_spread))

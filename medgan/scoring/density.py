@@ -25,7 +25,8 @@ class FeatureDensity:
 
     Attributes:
         mean: shape (C, X, Y, Z).
-        whitening: shape (X * Y * Z, C, C), which makes a healthy deviation standard normal.
+        whitening: shape (X * Y * Z, C, C), lower triangular, which makes a healthy deviation
+            standard normal.
     """
 
     mean: Tensor
@@ -69,6 +70,28 @@ class FeatureDensity:
             torch.linalg.cholesky(covariance), identity, upper=False
         )
         return cls(mean.T.reshape(-1, *shape), whitening)
+
+    def to(self, device: torch.device) -> "FeatureDensity":
+        """The same on a device."""
+        return FeatureDensity(self.mean.to(device), self.whitening.to(device))
+
+    def packed(self) -> tuple[Tensor, Tensor]:
+        """Mean and (X * Y * Z, C * (C + 1) / 2) whitening, without its zeros."""
+        row, column = torch.tril_indices(*self.whitening.shape[1:])
+        return self.mean, self.whitening[:, row, column]
+
+    @classmethod
+    def unpacked(cls, mean: Tensor, entries: Tensor) -> "FeatureDensity":
+        """From what `packed` gave.
+
+        Raises:
+            RuntimeError: when they do not belong together.
+        """
+        channels = len(mean)
+        whitening = torch.zeros(mean[0].numel(), channels, channels)
+        row, column = torch.tril_indices(channels, channels)
+        whitening[:, row, column] = entries
+        return cls(mean, whitening)
 
     def distance(self, features: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X Y Z"]:
         """Mahalanobis distance at each position over the root of C: about 1 where healthy."""

@@ -1,7 +1,5 @@
 """Score maps: tensors in, tensor out, one value a voxel, higher is stranger."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -75,28 +73,3 @@ def top_mean(standardised: Float[Tensor, "B 1 X Y Z"], top: float) -> Float[Tens
     flat = standardised.flatten(1)
     count = max(1, round(top * flat.shape[1]))
     return flat.topk(count, dim=1).values.mean(dim=1)
-
-
-def make_maps(
-    volume: Float[Tensor, "B 1 X Y Z"],
-    recon: Float[Tensor, "B 1 X Y Z"],
-    features: Callable[[Tensor], list[Tensor]],
-    localise: Callable[[Tensor], Tensor] | None = None,
-) -> dict[str, Tensor]:
-    """Every score map of a volume, by name.
-
-    Args:
-        volume: in [-1, 1].
-        recon: in [-1, 1].
-        features: the discriminator's features of a volume, finest first.
-        localise: the localiser's logits of a volume and, in a second channel, its reconstruction.
-    """
-    shape = (volume.shape[2], volume.shape[3], volume.shape[4])
-    maps = {
-        "residual": residual_map(volume, recon),
-        "similarity": similarity_map(volume, recon),
-        "features": feature_map(features(volume), features(recon), shape),
-    }
-    if localise is not None:
-        maps["localiser"] = localise(torch.cat([volume, recon.to(volume.dtype)], dim=1)).float()
-    return maps

@@ -4,15 +4,14 @@ All share one interface: they learn from healthy training volumes and give a map
 a map is worth, calibration says, for these as for the model's own.
 """
 
-from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from medgan.scoring.density import FeatureDensity
+from medgan.scoring.features import local_features, smoothed
 
 Volumes = Float[Tensor, "B 1 X Y Z"]
 
@@ -151,29 +150,3 @@ SIMPLE: dict[str, type[Scorer]] = {
     "blur": BlurResidual,
     "local_features": LocalFeatures,
 }
-
-
-def local_features(volumes: Volumes) -> Float[Tensor, "B C X Y Z"]:
-    """Twelve features of each voxel's surroundings."""
-    scales = [volumes, *(smoothed(volumes, sigma) for sigma in (1.0, 2.0, 4.0))]
-    bands = [a - b for a, b in pairwise(scales)]
-    deviations = [smoothed(band.square(), 1.5).sqrt() for band in bands]
-    slopes = []
-    for scale in scales[1:3]:
-        steps = torch.gradient(scale, dim=(2, 3, 4))
-        slopes.append(torch.stack([step.square() for step in steps]).sum(dim=0).sqrt())
-    return torch.cat([*scales, *bands, *deviations, *slopes], dim=1)
-
-
-def smoothed(volumes: Float[Tensor, "B C X Y Z"], sigma: float) -> Float[Tensor, "B C X Y Z"]:
-    """Gaussian smoothing; what lies beyond the border repeats it."""
-    radius = max(1, round(3 * sigma))
-    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    weights = weights / weights.sum()
-    flat = volumes.flatten(0, 1)[:, None]
-    for axis in range(3):
-        shape = [-1 if n == axis else 1 for n in range(3)]
-        padding = [radius if n == axis else 0 for n in (2, 1, 0) for _ in range(2)]
-        kernel = weights.reshape(1, 1, *shape)
-        flat = F.conv3d(F.pad(flat, padding, mode="replicate"), kernel)
-    return flat.reshape(volumes.shape)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,17 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from medgan.config import LocaliserConfig
-from medgan.data.lesions import depth, plant_some
+from medgan.data.lesions import plant_some
 from medgan.files import write_atomic
 from medgan.losses import localisation_loss
 from medgan.models.localiser import Localiser
-from medgan.models.networks import Networks
+from medgan.scoring.scorers import Scene, Tools, localiser_input
+from medgan.volume import depth
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
@@ -29,8 +32,11 @@ _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
 _GENERATED = 0.5
 """Share of scans whose foreign tissue is generated instead of another scan's."""
-_BRIGHTNESS, _OFFSET = 0.05, 0.05
+_BRIGHTNESS, _OFFSET, _GAMMA = 0.05, 0.05, 0.15
 """Spreads of changes to whole scans that are no lesion, in every second one."""
+_MOVED = 0.7
+_TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
+"""Share of scans that are moved; spreads of angles (radians), logarithms of sizes and voxels."""
 
 
 @dataclass
@@ -65,7 +71,8 @@ class Lesson:
 
 
 def train_localiser(
-    networks: Networks,
+    tools: Tools,
+    latent: int,
     localiser: Localiser,
     volumes: Sequence[Float[np.ndarray, "1 X Y Z"]],
     families: Sequence[str],
@@ -80,7 +87,8 @@ def train_localiser(
     goes on from its last checkpoint as if it never had.
 
     Args:
-        networks: trained; they stay as they are.
+        tools: of the trained model, whose own localiser is not used.
+        latent: length of its latents.
         localiser: with fresh weights; changed in place.
         volumes: healthy training scans, (1, X, Y, Z) in [-1, 1].
         families: lesions to plant.
@@ -92,7 +100,11 @@ def train_localiser(
     Returns:
         The localiser.
     """
-    device = next(networks.encoder.parameters()).device
+    device = next(localiser.parameters()).device
+    tools = replace(
+        tools, encode=_in_bf16(tools.encode, device), generate=_in_bf16(tools.generate, device),
+        localise=None, looks_at=localiser.looks_at,
+    )  # fmt: skip
     lesson = Lesson.fresh(localiser, config, device)
     identity = json.dumps([list(families), seed, config.model_dump(), len(volumes)])
     checkpoint = folder / CHECKPOINT
@@ -101,12 +113,18 @@ def train_localiser(
     saved = time.monotonic()
     while lesson.progress(config) < 1:
         started = time.monotonic()
-        spoiled, truth = _lesioned(networks, volumes, depths, families, config, seed, lesson)
-        spoiled, truth = spoiled.to(device), truth.to(device)
+        rng = np.random.default_rng([seed, lesson.volumes_seen])
+        donor = _generated(tools, latent, rng, device)
+        made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(config.batch)]
+        spoiled, truth = (
+            torch.from_numpy(np.stack(part))[:, None].to(device) for part in zip(*made, strict=True)
+        )
+        with torch.no_grad():
+            shown = localiser_input(Scene(spoiled, tools))
         for group in lesson.optimizer.param_groups:
             group["lr"] = config.learning_rate * _share_of_rate(lesson, config)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = lesson.localiser(beside_recon(networks, spoiled))
+            logits = lesson.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
         loss = localisation_loss(logits.float(), truth)
         lesson.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -123,45 +141,63 @@ def train_localiser(
     return lesson.localiser
 
 
-def beside_recon(
-    networks: Networks, volume: Float[Tensor, "B 1 X Y Z"]
-) -> Float[Tensor, "B 2 X Y Z"]:
-    """A volume and what the generator makes of it, as a localiser looks at them."""
+def _generated(
+    tools: Tools, latent: int, rng: np.random.Generator, device: torch.device
+) -> Float[np.ndarray, "X Y Z"]:
+    """Foreign tissue from the generator."""
+    latents = torch.from_numpy(rng.standard_normal((1, latent))).float().to(device)
     with torch.no_grad():
-        volume = volume.contiguous(memory_format=torch.channels_last_3d)
-        recon = networks.generator(networks.encoder(volume).float())[:, :1]
-    return torch.cat([volume, recon.to(volume.dtype)], dim=1)
+        return tools.generate(latents)[0, 0].float().cpu().numpy()
+
+
+def _in_bf16(
+    function: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return function(
+                x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
+            )
+
+    return run
 
 
 def _lesioned(
-    networks: Networks,
     volumes: Sequence[np.ndarray],
     depths: dict[int, np.ndarray],
+    generated: np.ndarray,
     families: Sequence[str],
-    config: LocaliserConfig,
-    seed: int,
-    lesson: Lesson,
-) -> tuple[Float[Tensor, "B 1 X Y Z"], Float[Tensor, "B 1 X Y Z"]]:
-    """The scans of one step, and where they are not healthy."""
-    rng = np.random.default_rng([seed, lesson.volumes_seen])
-    device = next(networks.generator.parameters()).device
-    latents = torch.from_numpy(rng.standard_normal((config.batch, networks.generator.latent)))
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        generated = networks.generator(latents.float().to(device))[:, 0].float().cpu().numpy()
-    made = []
-    for number in range(config.batch):
-        chosen, other = (int(n) for n in rng.integers(len(volumes), size=2))
-        volume = volumes[chosen][0]
-        if chosen not in depths:
-            depths[chosen] = depth(volume).astype(np.float32)
-        donor = generated[number] if rng.random() < _GENERATED else volumes[other][0]
-        spoiled, truth = plant_some(volume, donor, families, rng, depths[chosen])
-        if rng.random() < 0.5:
-            gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
-            spoiled = (spoiled * gain + offset).clip(-1, 1)
-        made.append((spoiled.astype(np.float32), truth.astype(np.float32)))
-    spoiled, truth = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*made, strict=True))
-    return spoiled, truth
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "X Y Z"]]:
+    """A scan, perhaps moved and otherwise lit, with lesions; and where it is not healthy.
+
+    A hundred scans shown as they are would soon be known by heart, and whatever they are not
+    would be taken for a lesion.
+    """
+    chosen, other = (int(n) for n in rng.integers(len(volumes), size=2))
+    volume = volumes[chosen][0]
+    if chosen not in depths:
+        depths[chosen] = depth(volume).astype(np.float32)
+    if rng.random() < _MOVED:
+        volume = _moved(volume, rng)
+    if rng.random() < 0.5:
+        volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
+    donor = generated if rng.random() < _GENERATED else volumes[other][0]
+    volume = volume.astype(np.float32)
+    spoiled, truth = plant_some(volume, donor, families, rng, depths[chosen])
+    if rng.random() < 0.5:
+        gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
+        spoiled = (spoiled * gain + offset).clip(-1, 1)
+    return spoiled.astype(np.float32), truth.astype(np.float32)
+
+
+def _moved(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turned by some degrees, stretched along each axis, shifted by a voxel or two."""
+    turn = Rotation.from_rotvec(rng.normal(0, _TURN, 3)).as_matrix()
+    matrix = turn * np.exp(rng.normal(0, _STRETCH, 3))
+    centre = (np.array(volume.shape) - 1) / 2
+    offset = centre - matrix @ centre + rng.normal(0, _SHIFT, 3)
+    return ndimage.affine_transform(volume, matrix, offset, order=1, mode="nearest")
 
 
 def _share_of_rate(lesson: Lesson, config: LocaliserConfig) -> float:

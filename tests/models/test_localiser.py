@@ -7,7 +7,7 @@ from medgan.models.localiser import Localiser
 @pytest.mark.parametrize(("octaves", "thin"), [(1, 4), (2, 4), (2, 0)])
 def test_every_voxel_gets_a_logit_and_sends_a_gradient_back(octaves, thin):
     torch.manual_seed(0)
-    localiser = Localiser(2, (8, 16), thin, 1, octaves)
+    localiser = Localiser(("density",), (8, 16), thin, 1, octaves)
     volume = torch.randn(2, 2, 16, 24, 32, requires_grad=True)
     logits = localiser(volume)
     assert logits.shape == (2, 1, 16, 24, 32)
@@ -18,6 +18,6 @@ def test_every_voxel_gets_a_logit_and_sends_a_gradient_back(octaves, thin):
 
 def test_a_volume_is_judged_alike_in_any_batch():
     torch.manual_seed(0)
-    localiser = Localiser(1, (8, 16), 4, 1)
+    localiser = Localiser((), (8, 16), 4, 1)
     volume = torch.randn(3, 1, 16, 16, 16)
     assert torch.allclose(localiser(volume)[1:2], localiser(volume[1:2]), atol=1e-5)

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from medgan.errors import DataError
+from medgan.errors import ConfigError, DataError
 from medgan.scoring import calibration as room
-from medgan.scoring.calibration import calibrate, conformal_p_value, statistics
+from medgan.scoring.calibration import Recipe, calibrate, conformal_p_value, statistics
 from medgan.scoring.maps import top_mean
 
 SHAPE = (6, 5, 4)
 TOP = 0.05
+RECIPE = Recipe(("residual", "features"), TOP)
 
 
 def healthy(count, generator):
@@ -24,7 +25,7 @@ def false_alarms(count, alphas, repeats=120, fresh=20):
     shares = []
     for seed in range(repeats):
         generator = torch.Generator().manual_seed(seed)
-        calibration = calibrate(healthy(count, generator), TOP)
+        calibration = calibrate(healthy(count, generator), RECIPE)
         scores, _, _ = calibration.score(healthy(fresh, generator))
         p = np.array([calibration.p_value(float(s)) for s in scores])
         shares.append([(p <= alpha).mean() for alpha in alphas])
@@ -41,10 +42,10 @@ def test_p_values_of_fresh_healthy_scans_are_uniform_and_not_too_small():
 
 
 def test_p_values_would_be_too_small_without_leaving_the_scored_scan_out(monkeypatch):
-    def with_itself(score_map, top):
-        return top_mean(statistics(score_map).standardise(score_map), top)
+    def with_itself(score_map, even):
+        yield from statistics(score_map, even).standardise(score_map).split(1)
 
-    monkeypatch.setattr(room, "left_out_scores", with_itself)
+    monkeypatch.setattr(room, "_left_out", with_itself)
     alphas = np.array([0.1, 0.2])
     shares = false_alarms(19, alphas, repeats=60)
     noise = 3 * shares.std(axis=0) / len(shares) ** 0.5
@@ -67,9 +68,9 @@ def test_conformal_p_values_fall_as_the_score_rises_and_count_ties_against_it():
 
 def test_fewer_than_five_healthy_scans_are_refused(generator):
     with pytest.raises(DataError, match="4 healthy scans") as caught:
-        calibrate(healthy(4, generator), TOP)
+        calibrate(healthy(4, generator), RECIPE)
     assert caught.value.code == "E_CALIBRATION"
-    assert len(calibrate(healthy(5, generator), TOP).scores) == 5
+    assert len(calibrate(healthy(5, generator), RECIPE).scores) == 5
 
 
 def test_statistics_are_mean_and_spread_at_every_position(generator):
@@ -95,14 +96,14 @@ def test_the_spread_has_a_floor_where_healthy_scans_agree(generator):
 
 
 def test_identical_healthy_scans_still_give_finite_scores():
-    calibration = calibrate({"residual": torch.zeros(5, 1, *SHAPE)}, TOP)
+    calibration = calibrate({"residual": torch.zeros(5, 1, *SHAPE)}, RECIPE)
     score, _, _ = calibration.score({"residual": torch.full((1, 1, *SHAPE), 0.01)})
     assert torch.isfinite(score).all()
     assert score.item() > 0
 
 
 def test_calibration_scores_are_sorted_and_centred(generator):
-    calibration = calibrate(healthy(9, generator), TOP)
+    calibration = calibrate(healthy(9, generator), RECIPE)
     assert list(calibration.scores) == sorted(calibration.scores)
     assert np.mean(calibration.scores) == pytest.approx(0, abs=1e-5)
     assert calibration.p_value(1e9) == pytest.approx(1 / 10)
@@ -115,7 +116,7 @@ def test_a_calibration_scan_is_scored_by_the_statistics_of_the_others(generator)
         top_mean(statistics(torch.cat([maps[:i], maps[i + 1 :]])).standardise(maps[i : i + 1]), TOP)
         for i in range(6)
     ]
-    calibration = calibrate({"residual": maps}, TOP)
+    calibration = calibrate({"residual": maps}, RECIPE)
     scores = torch.cat(left_out)
     assert calibration.centres["residual"] == pytest.approx(scores.mean().item(), rel=1e-5)
     assert calibration.scales["residual"] == pytest.approx(scores.std().item(), rel=1e-5)
@@ -124,7 +125,7 @@ def test_a_calibration_scan_is_scored_by_the_statistics_of_the_others(generator)
 
 
 def test_the_combined_score_and_map_are_means_over_maps(generator):
-    calibration = calibrate(healthy(8, generator), TOP)
+    calibration = calibrate(healthy(8, generator), RECIPE)
     fresh = healthy(3, generator)
     combined, score_map, parts = calibration.score(fresh)
     assert combined.shape == (3,)
@@ -137,7 +138,7 @@ def test_the_combined_score_and_map_are_means_over_maps(generator):
 
 
 def test_a_planted_bump_raises_the_score_with_its_height_and_the_map_peaks_there(generator):
-    calibration = calibrate(healthy(12, generator), TOP)
+    calibration = calibrate(healthy(12, generator), RECIPE)
     scan = healthy(1, generator)
     scores, heights = [], (0.0, 10.0, 20.0, 40.0, 80.0)
     for height in heights:
@@ -151,3 +152,55 @@ def test_a_planted_bump_raises_the_score_with_its_height_and_the_map_peaks_there
     peak = torch.unravel_index(combined_map[0, 0].argmax(), SHAPE)
     assert tuple(int(i) for i in peak) == (4, 1, 2)
     assert calibration.p_value(scores[-1]) == pytest.approx(1 / 13)
+
+
+def test_an_even_map_has_one_spread_and_keeps_its_own_mean_at_each_position(generator):
+    maps = torch.rand(8, 1, *SHAPE, generator=generator)
+    even, uneven = statistics(maps, even=True), statistics(maps)
+    assert torch.equal(even.mean, uneven.mean)
+    assert len(even.spread.unique()) == 1
+    assert even.spread.max() == pytest.approx(float(maps.std(dim=0).mean()))
+    calibration = calibrate({"localiser": maps}, Recipe(("localiser",), TOP))
+    assert len(calibration.statistics["localiser"].spread.unique()) == 1
+
+
+def test_a_verdict_on_the_whole_scan_counts_in_the_score_and_not_in_the_map(generator):
+    maps = healthy(9, generator) | {"latent": torch.rand(9, 1, 1, 1, 1, generator=generator)}
+    calibration = calibrate(maps, Recipe(tuple(maps), TOP))
+    fresh = healthy(2, generator)
+    usual = fresh | {"latent": torch.full((2, 1, 1, 1, 1), 0.5)}
+    far = fresh | {"latent": torch.full((2, 1, 1, 1, 1), 9.0)}
+    (low, some, _), (high, same, _) = calibration.score(usual), calibration.score(far)
+    assert (high > low + 1).all()
+    assert torch.equal(some, same)
+    alone = {"latent": maps["latent"]}
+    with pytest.raises(ConfigError, match="where") as caught:
+        calibrate(alone, Recipe(("latent",), TOP))
+    assert caught.value.code == "E_SCORER"
+
+
+def test_nothing_counts_where_a_map_is_not_kept(generator):
+    maps, fresh = healthy(9, generator), healthy(1, generator)
+    kept = torch.ones(9, 1, *SHAPE, dtype=torch.bool)
+    kept[..., :2] = False
+    calibration = calibrate(maps, RECIPE, kept)
+    before, _, _ = calibration.score(fresh, kept[:1])
+    for score_map in fresh.values():
+        score_map[..., 0] += 100
+    after, heat, _ = calibration.score(fresh, kept[:1])
+    assert torch.equal(before, after)
+    assert heat[..., :2].max() <= 0
+    elsewhere, _, _ = calibration.score(fresh)
+    assert elsewhere > after
+
+
+def test_a_median_takes_a_lonely_voxel_away_and_leaves_a_lesion(generator):
+    maps = healthy(9, generator)
+    recipe = Recipe(tuple(maps), TOP, median=3)
+    calibration = calibrate(maps, recipe)
+    fresh = healthy(1, generator)
+    for score_map in fresh.values():
+        score_map[0, 0, 1, 1, 1] += 1000
+        score_map[0, 0, 3:, 2:, 1:] += 100
+    _, heat, _ = calibration.score(fresh)
+    assert heat[0, 0, 1, 1, 1] < 10 < heat[0, 0, 4, 3, 2]

@@ -3,7 +3,6 @@ import torch
 
 from medgan.scoring.maps import (
     feature_map,
-    make_maps,
     residual_map,
     similarity_map,
     top_mean,
@@ -110,20 +109,6 @@ def test_top_mean_falls_with_its_share_and_rises_with_the_map(generator):
         raised.flatten(1)[:, ::7] += 2
         assert (top_mean(raised, top) > top_mean(score_map, top)).all()
     assert torch.allclose(top_mean(score_map + 2, 0.1), top_mean(score_map, 0.1) + 2)
-
-
-def test_all_maps_are_made_under_their_names(generator):
-    volume, recon = torch.randn(2, 2, 1, *SHAPE, generator=generator)
-
-    def pyramid(x):
-        return [torch.cat([x, x.square()], dim=1)[..., ::2, ::2, ::2]]
-
-    maps = make_maps(volume, recon, pyramid)
-    assert list(maps) == ["residual", "similarity", "features"]
-    assert torch.equal(maps["residual"], residual_map(volume, recon))
-    assert torch.equal(maps["features"], feature_map(pyramid(volume), pyramid(recon), SHAPE))
-    located = make_maps(volume, recon, pyramid, lambda both: both[:, :1] - both[:, 1:])
-    assert torch.equal(located["localiser"], volume - recon)
 
 
 def test_the_similarity_map_is_zero_for_equal_volumes_and_local(generator):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,10 @@ from medgan.config import LocaliserConfig
 from medgan.data.lesions import plant
 from medgan.models.localiser import Localiser
 from medgan.models.networks import Networks
-from medgan.training.localise import CHECKPOINT, beside_recon, train_localiser
+from medgan.scoring.density import FeatureDensity
+from medgan.scoring.features import coarse_features
+from medgan.scoring.scorers import LOCAL, Scene, Tools, localiser_input
+from medgan.training.localise import CHECKPOINT, train_localiser
 
 SHAPE = (16, 16, 16)
 CONFIG = LocaliserConfig(volumes=640, batch=8, learning_rate=4e-3)
@@ -18,39 +23,42 @@ def scan(seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def networks():
+def tools():
     torch.manual_seed(0)
     made = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
     made.requires_grad(False)
-    return made
+    scans = torch.from_numpy(np.stack([scan(seed) for seed in range(12)]))
+    usual = FeatureDensity.fit([coarse_features(scans)])
+    return Tools(made.encoder, made.generator, made.discriminator.features, {LOCAL: usual})
 
 
 def fresh() -> Localiser:
     torch.manual_seed(1)
-    return Localiser(2, (8, 8), 4, 1)
+    return Localiser(("density", "recon"), (8, 8), 4, 1)
 
 
-def lesson(networks, folder, config=CONFIG, **more):
+def lesson(tools, folder, config=CONFIG, **more):
     scans = [scan(seed) for seed in range(12)]
-    return train_localiser(networks, fresh(), scans, ["brighter"], config, 0, folder, **more)
+    return train_localiser(tools, 8, fresh(), scans, ["brighter"], config, 0, folder, **more)
 
 
-def test_it_learns_to_point_at_what_was_planted(networks, tmp_path):
-    localiser = lesson(networks, tmp_path)
+def test_it_learns_to_point_at_what_was_planted(tools, tmp_path):
+    localiser = lesson(tools, tmp_path)
     found = []
     for seed in range(100, 106):
         healthy = scan(seed)[0]
         planted = plant(healthy, healthy, "brighter", 3.0, 1.0, np.random.default_rng(seed))
         volume = torch.from_numpy(planted.volume)[None, None]
         with torch.inference_mode():
-            logits = localiser(beside_recon(networks, volume))[0, 0].numpy()
+            seen = replace(tools, looks_at=localiser.looks_at)
+            logits = localiser(localiser_input(Scene(volume, seen)))[0, 0].numpy()
         found.append(logits[planted.truth].mean() - logits[~planted.truth].mean())
     assert min(found) > 1.0
 
 
-def test_a_stopped_lesson_goes_on_to_the_same_weights(networks, tmp_path, monkeypatch):
+def test_a_stopped_lesson_goes_on_to_the_same_weights(tools, tmp_path, monkeypatch):
     config = LocaliserConfig(volumes=64, batch=8)
-    whole = lesson(networks, tmp_path / "whole", config)
+    whole = lesson(tools, tmp_path / "whole", config)
     monkeypatch.setattr("medgan.training.localise._CHECKPOINT_SECONDS", 0.0)
 
     class Stopped(Exception):
@@ -62,19 +70,19 @@ def test_a_stopped_lesson_goes_on_to_the_same_weights(networks, tmp_path, monkey
             raise Stopped
 
     with pytest.raises(Stopped):
-        lesson(networks, tmp_path / "parts", config, progress=stop)
+        lesson(tools, tmp_path / "parts", config, progress=stop)
     assert (tmp_path / "parts" / CHECKPOINT).is_file()
-    resumed = lesson(networks, tmp_path / "parts", config)
+    resumed = lesson(tools, tmp_path / "parts", config)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(networks, tmp_path):
+def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(tools, tmp_path):
     config = LocaliserConfig(volumes=16, batch=8)
-    lesson(networks, tmp_path, config)
+    lesson(tools, tmp_path, config)
     shown = []
     longer = LocaliserConfig(volumes=24, batch=8)
-    lesson(networks, tmp_path, longer, progress=lambda done, total: shown.append(done))
+    lesson(tools, tmp_path, longer, progress=lambda done, total: shown.append(done))
     assert shown == [8, 16, 24]
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
-    lesson(networks, tmp_path, config)
+    lesson(tools, tmp_path, config)
