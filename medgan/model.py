@@ -318,7 +318,7 @@ class Model:
                 "E_UNCALIBRATED", "the model", "has seen no calibration scans",
                 "run medgan calibrate MODEL HEALTHY",
             )  # fmt: skip
-        prepared = self._prepare(scan)
+        prepared, gain = self._rescaled(self._prepare(scan))
         scene = Scene(self._batch(prepared), self.tools())
         scores, score_map, parts = self.calibration.score(*_read(scene, self.calibration.recipe))
         score, reasons = float(scores[0]), ()
@@ -344,6 +344,7 @@ class Model:
             tuple(regions),
             Volume(numbers, affine),
             tuple(REASONS[name] for name in reasons),
+            gain,
         )
 
     def calibrate(
@@ -451,6 +452,20 @@ class Model:
             return self._preparation(scan)
         check_image(Path(scan), "the scan")
         return self._preparation(Path(scan))
+
+    def _rescaled(self, prepared: "MetaTensor") -> tuple["MetaTensor", float]:
+        """The scan with its middle intensities where they belong, and the gain that took."""
+        known = self.calibration.typical if self.calibration is not None else None
+        change = known.rescaling(prepared.as_tensor()[0].numpy()) if known is not None else None
+        if change is None:
+            return prepared, 1.0
+        gain, offset = change
+        low, high = prepared.meta["intensity_range"]
+        # Where -1 and 1 of the new scale lie in the scanner's intensities.
+        ends = [low + ((end - offset) / gain + 1) / 2 * (high - low) for end in (-1, 1)]
+        rescaled = (prepared * gain + offset).clip(-1, 1)
+        rescaled.meta["intensity_range"] = tuple(ends)  # pyright: ignore[reportAttributeAccessIssue]
+        return rescaled, gain  # pyright: ignore[reportReturnType]
 
     def _batch(self, prepared: "MetaTensor") -> Tensor:
         return prepared.as_tensor()[None].to(self.device, memory_format=torch.channels_last_3d)

@@ -187,6 +187,7 @@ def _calibration_to_files(
     maps = {}
     if calibration.typical is not None:
         values["limits"] = dict(calibration.typical.limits)
+        values["gain"] = calibration.typical.gain
         for name in _TYPICAL:
             array = np.asarray(getattr(calibration.typical, name), np.float32)
             maps[f"typical.{name}"] = torch.from_numpy(array)
@@ -207,7 +208,7 @@ def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> 
     known = None
     if "limits" in values:
         arrays = {name: maps[f"typical.{name}"].float().numpy() for name in _TYPICAL}
-        known = Typical(**arrays, limits=values["limits"])
+        known = Typical(**arrays, limits=values["limits"], gain=values["gain"])
     recipe = Recipe(**{**values["recipe"], "scorers": tuple(values["recipe"]["scorers"])})
     return Calibration(
         recipe, statistics, values["centres"], values["scales"], tuple(values["scores"]),

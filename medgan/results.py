@@ -94,6 +94,8 @@ class ScanScore:
         regions: what stands out in the map, highest peak first.
         region_map: their numbers, in the scan's own grid.
         reasons: why the scan is not comparable with the healthy ones; empty when it is.
+        gain: by which its contrast was raised first, because something very bright or dark in it
+            had squeezed all else; 1 for nearly every scan.
     """
 
     score: float
@@ -104,6 +106,7 @@ class ScanScore:
     regions: tuple[Region, ...] = ()
     region_map: Volume | None = None
     reasons: tuple[str, ...] = ()
+    gain: float = 1.0
 
     @property
     def explanation(self) -> str:
@@ -116,4 +119,6 @@ class ScanScore:
         )
         if others:
             text += f", beside {self.parts[others[0]]:.1f} of the {others[0]} map"
+        if self.gain != 1:
+            text += f"; its contrast was raised {self.gain:.1f}-fold first"
         return text + "."

@@ -123,6 +123,30 @@ def test_a_scan_of_another_kind_gets_reasons_and_no_p_value_also_after_loading(
         assert result.explanation.startswith("Not comparable")
 
 
+def test_a_scan_squeezed_by_a_very_bright_lesion_is_stretched_back_before_it_is_scored():
+    model = make_model()
+    model.calibrate(scans(12))
+    assert model.calibration is not None
+    assert model.calibration.typical is not None
+    known = replace(model.calibration.typical, gain=1.6)  # mostly air, these balls need more
+    model.calibration = replace(model.calibration, typical=known)
+    healthy = scans(1, seed=5)[0]
+    lesioned = healthy.data.copy()
+    lesioned[2:5, 2:5, 2:5] = 2 * healthy.data.max()
+    before, after = (model.score(Volume(d, healthy.affine)) for d in (healthy.data, lesioned))
+    assert before.gain == 1
+    assert after.gain > 1.7
+    assert "contrast was raised" in after.explanation
+    prepared = model._prepare(Volume(lesioned, healthy.affine))
+    stretched, _ = model._rescaled(prepared)
+    inside = (prepared.abs() < 0.99) & (stretched.abs() < 0.99)
+    in_scanner_units = []
+    for volume in (prepared, stretched):
+        low, high = volume.meta["intensity_range"]
+        in_scanner_units.append(low + (volume[inside].numpy() + 1) / 2 * (high - low))
+    assert np.allclose(*in_scanner_units, rtol=1e-3)
+
+
 def test_how_a_scan_is_stored_does_not_make_it_incomparable(calibrated):
     tall = [Volume(v.data, np.diag([2.0, 2.0, 3.5, 1.0])) for v in scans(12)]
     model = make_model()

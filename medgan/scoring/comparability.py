@@ -7,7 +7,7 @@ generator can draw it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,13 @@ _LEAST = {
 alike, as in one scanner's fields of view, a new one may differ a little. Extents in octaves."""
 
 
+_MIDDLE = slice(2, QUANTILES - 4)
+"""Quantiles that a lesion does not move by itself; above 87% it may."""
+_ROUNDS, _CALM = 20, 0.02
+_GAIN_MARGIN, _MOST_GAIN = 1.1, 4.0
+"""How far the gain of a scan lies beyond those of all calibration scans before it is rescaled."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What is measured of a scan.
@@ -62,7 +69,7 @@ class Look:
     @cached_property
     def quantiles(self) -> Float[np.ndarray, " Q"]:
         """Evenly spaced quantiles of its intensities."""
-        return np.quantile(self.volume, np.linspace(0, 1, QUANTILES))
+        return _quantiles(self.volume)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Typical:
         extent: (3,) geometric mean of their extents, in mm.
         latent: (L,) mean of their latents.
         limits: of each measure, by name, the value beyond which a scan is not comparable.
+        gain: the largest that a calibration scan would need to have typical intensities.
     """
 
     quantiles: Float[np.ndarray, " Q"]
@@ -82,6 +90,25 @@ class Typical:
     extent: Float[np.ndarray, "3"]
     latent: Float[np.ndarray, " L"]
     limits: Mapping[str, float]
+    gain: float = np.inf
+
+    def rescaling(self, volume: Map) -> tuple[float, float] | None:
+        """Gain and offset for a scan whose brightest or darkest tissue has squeezed all else.
+
+        Scans are scaled by high and low percentiles. A lesion that is brighter than everything and
+        not small is beyond the high one itself, and the rest comes out too dark. The middle of the
+        distribution, which it does not reach, says by how much.
+
+        Args:
+            volume: (X, Y, Z) in [-1, 1].
+
+        Returns:
+            What to multiply by and then to add, None where nothing is to be done.
+        """
+        gain, offset = _linear(_quantiles(volume), self.quantiles)
+        if not _GAIN_MARGIN * self.gain < gain < _MOST_GAIN:
+            return None
+        return gain, offset
 
     def reasons(self, look: Look) -> tuple[str, ...]:
         """Names of the measures that lie beyond their limit; none when comparable."""
@@ -97,7 +124,9 @@ def typical(looks: Sequence[Look]) -> Typical:
         for n, look in enumerate(looks)
     ]
     limits = {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in REASONS}
-    return _typical(looks, total, limits)
+    known = _typical(looks, total, limits)
+    gains = [_linear(look.quantiles, known.quantiles)[0] for look in looks]
+    return replace(known, gain=float(max(gains)))
 
 
 def _typical(looks: Sequence[Look], total: np.ndarray, limits: Mapping[str, float]) -> Typical:
@@ -109,6 +138,29 @@ def _typical(looks: Sequence[Look], total: np.ndarray, limits: Mapping[str, floa
         np.mean([look.latent for look in looks], axis=0),
         limits,
     )
+
+
+def _quantiles(volume: Map) -> Float[np.ndarray, " Q"]:
+    return np.quantile(volume, np.linspace(0, 1, QUANTILES))
+
+
+def _linear(
+    quantiles: Float[np.ndarray, " Q"], target: Float[np.ndarray, " Q"]
+) -> tuple[float, float]:
+    """Gain and offset that bring the middle quantiles nearest to others, by absolute distance.
+
+    Absolute distances are minimised by weighted squares.
+    """
+    x, y = quantiles[_MIDDLE], target[_MIDDLE]
+    if np.ptp(x) == 0:
+        return 1.0, 0.0
+    columns, weights = np.stack([x, np.ones_like(x)], axis=1), np.ones_like(x)
+    found = np.array([1.0, 0.0])
+    for _ in range(_ROUNDS):
+        root = np.sqrt(weights)
+        found = np.linalg.lstsq(columns * root[:, None], y * root, rcond=None)[0]
+        weights = 1 / (np.abs(columns @ found - y) + _CALM)
+    return float(found[0]), float(found[1])
 
 
 def measure(known: Typical, look: Look) -> dict[str, float]:

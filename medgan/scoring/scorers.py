@@ -43,7 +43,7 @@ class Tools:
         generate: latents to volumes.
         features: the discriminator's features of volumes, finest first.
         densities: of healthy training scans: `LOCAL` features, those of the discriminator's stages
-            ("stage 0" is the finest) and the `LATENT`.
+            ("stage 0" is the finest that there is room for) and the `LATENT`.
         localise: its input (B, C, X, Y, Z) to a logit for every voxel; None without a localiser.
         looks_at: what the localiser sees beside the volume, of `BESIDE`.
     """
@@ -130,8 +130,8 @@ def density(scene: Scene) -> Tensor:
 
 def discriminator(scene: Scene) -> Tensor:
     """How unusual the discriminator's features are at their place, the mean over its stages."""
-    seen = [(scene.features[n], scene.tools.densities[stage(n)]) for n in stages(scene.features)]
-    maps = [healthy.distance(found) for found, healthy in seen]
+    known = scene.tools.densities
+    maps = [known[stage(n)].distance(found) for n, found in enumerate(_stages(scene.features))]
     return torch.stack([scene.enlarged(one) for one in maps]).mean(dim=0)
 
 
@@ -197,11 +197,10 @@ def stage(number: int) -> str:
 
 def available(tools: Tools) -> list[str]:
     """The scorers that a model has all for."""
-    missing = set()
-    if tools.localise is None:
+    needs = {"density": LOCAL, "discriminator": stage(0), "latent": LATENT}
+    missing = {name for name, density in needs.items() if density not in tools.densities}
+    if tools.localise is None or ("density" in tools.looks_at and LOCAL not in tools.densities):
         missing.add("localiser")
-    if not tools.densities:
-        missing |= {"density", "discriminator", "latent"}
     return [name for name in SCORERS if name not in missing]
 
 
@@ -258,12 +257,12 @@ def learn_densities(batches: Callable[[], Iterable[Tensor]], tools: Tools) -> De
 
     found = {LOCAL: learned(coarse_features)}
     found[LATENT] = learned(lambda batch: tools.encode(batch)[:, :, None, None, None])
-    for number in stages(tools.features(next(iter(batches()))[:1])):
-        found[stage(number)] = learned(lambda batch, n=number: tools.features(batch)[n])
+    for number in range(len(_stages(tools.features(next(iter(batches()))[:1])))):
+        found[stage(number)] = learned(lambda batch, n=number: _stages(tools.features(batch))[n])
     return found
 
 
-def stages(features: Sequence[Tensor]) -> list[int]:
+def _stages(features: Sequence[Tensor]) -> list[Tensor]:
     """The finest stages of a discriminator that a density has room for."""
-    small = [n for n, one in enumerate(features) if one[0, 0].numel() <= MOST_POSITIONS]
+    small = [one for one in features if one[0, 0].numel() <= MOST_POSITIONS]
     return small[:_STAGES]

@@ -77,3 +77,26 @@ def test_quantiles_run_from_the_darkest_to_the_brightest():
     assert values[0] == scan(0).min()
     assert values[-1] == scan(0).max()
     assert (np.diff(values) >= 0).all()
+
+
+def test_a_scan_squeezed_by_something_very_bright_is_stretched_back_and_a_healthy_one_left(known):
+    for seed in range(100, 120):
+        assert known.rescaling(scan(seed)) is None
+    lesioned = scan(100)
+    lesioned[12:16, 14:19, 6:10] = 1.0
+    squeezed = (lesioned + 1) / 2 - 1
+    squeezed[12:16, 14:19, 6:10] = 1.0
+    change = known.rescaling(squeezed)
+    assert change is not None
+    assert change[0] == pytest.approx(2, abs=0.3)
+    again = (squeezed * change[0] + change[1]).clip(-1, 1).astype(np.float32)
+    assert np.abs(again - lesioned).mean() < 0.25 * np.abs(squeezed - lesioned).mean()
+    assert "intensities" in reasons(known, squeezed)
+    assert reasons(known, again) == []
+
+
+def test_stretching_does_not_make_another_kind_of_scan_comparable(known):
+    for volume in (-scan(100), np.full((20, 24, 20), -1, np.float32), scan(100)[::-1].copy()):
+        change = known.rescaling(volume)
+        gain, offset = change or (1.0, 0.0)
+        assert reasons(known, (volume * gain + offset).clip(-1, 1).astype(np.float32))
