@@ -37,6 +37,7 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
         lines.append(
             f"- Calibration: {count} healthy scans; the smallest p-value is {1 / (count + 1):.3g}"
         )
+        lines.append(f"- Scorers: {', '.join(calibration.recipe.scorers)}")
     lines += [
         "",
         "## Limits",

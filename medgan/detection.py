@@ -41,7 +41,7 @@ from medgan.pictures import Example, draw_lesions, draw_scorers
 from medgan.progress import counting
 from medgan.randomness import seeded
 from medgan.scoring.calibration import Recipe, calibrate
-from medgan.scoring.scorers import Scene, make_maps
+from medgan.scoring.scorers import Scene, chosen, make_maps
 from medgan.scoring.simple import SIMPLE
 from medgan.training.localise import train_localiser
 
@@ -94,11 +94,13 @@ def detect(
         Protocol, rows and the table as Markdown.
 
     Raises:
+        ConfigError: E_SCORER for one that there is not.
         DataError: E_SPLIT with too few healthy scans.
     """
     train, calibration, test = (_volumes(manifest, split, model, out / "cache") for split in FEWEST)
-    if not model.densities:
-        model.learn_densities(lambda: train.split(BATCH))
+    model.learn_densities(lambda: train.split(BATCH))
+    for names in _combinations(settings).values():
+        chosen(replace(model.tools(), localise=lambda x: x), names)
     folds = list(_folds(model, train, calibration, test, out, settings, seed))
     entries = _ours(model, folds, test, settings)
     entries |= dict(_others(model, train, calibration, test, settings, seed))
@@ -156,9 +158,9 @@ def _folds(
     seed: int,
 ) -> Iterator[_Fold]:
     """The model's maps, alone and combined; for each fold with a localiser that left it out."""
-    chosen = [[f for f in fold if f in settings.families] for fold in FOLDS]
+    wanted = [[f for f in fold if f in settings.families] for fold in FOLDS]
     combinations = _combinations(settings)
-    for number, fold in enumerate(chosen):
+    for number, fold in enumerate(wanted):
         if not fold:
             continue
         localiser = _left_out_localiser(model, train, fold, out / f"fold{number}", settings, seed)
@@ -167,7 +169,7 @@ def _folds(
             len(test), [*fold, SHAM] if number == 0 else fold, settings.radii, settings.contrasts,
             settings.each,
         )  # fmt: skip
-        with counting(f"fold {number + 1} of {len(chosen)}") as tick:
+        with counting(f"fold {number + 1} of {len(wanted)}") as tick:
             found = judge(maps, calibration, test, trials, combinations, seed, BATCH, tick)
         yield _Fold(localiser, maps, found)
 

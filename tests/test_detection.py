@@ -6,6 +6,7 @@ import pytest
 from medgan.config import DetectionConfig, LocaliserConfig
 from medgan.data.lesions import FAMILIES
 from medgan.detection import FOLDS, detect
+from medgan.errors import ConfigError
 from tests.builders import write_folder
 
 SETTINGS = DetectionConfig(
@@ -73,3 +74,11 @@ def test_the_same_seed_gives_the_same_figures(trained, tmp_path):
     )
     for a, b in zip(first["rows"], again["rows"], strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_an_unknown_scorer_is_refused_before_anything_is_learned(trained, tmp_path):
+    settings = SETTINGS.model_copy(update={"combinations": {"all": ("density", "intuition")}})
+    with pytest.raises(ConfigError, match="intuition") as caught:
+        detect(trained.model(), trained.manifest(), tmp_path, settings)
+    assert caught.value.code == "E_SCORER"
+    assert not list(tmp_path.glob("fold*"))

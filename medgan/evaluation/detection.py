@@ -123,8 +123,8 @@ def by_subject(
 
     Args:
         pairs: one value a subject; or, for each family, one for each pair of a subject with a
-            lesion and a healthy one, who are drawn together. Some subjects may lack some families,
-            but none all.
+            lesion and a healthy one, who are drawn together. Not a number where a subject has no
+            such lesion.
         draws: how often subjects are drawn.
         seed: of the draws; figures of the same subjects and seed are drawn alike, so that the
             difference of two scorers' values gives the interval of their difference.
@@ -133,10 +133,14 @@ def by_subject(
     """
     count = pairs.shape[-1]
     drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws) / count
+    known = ~np.isnan(pairs)
+    rows = known if pairs.ndim == 1 else known.any(axis=(0, 2))  # subjects with a lesion
+    drawn = drawn[drawn[:, rows].any(axis=1)]
+    lesioned = drawn[:, rows] / drawn[:, rows].sum(axis=1, keepdims=True)
     if pairs.ndim == 1:
-        value, values = pairs.mean(), drawn @ pairs
+        value, values = pairs[rows].mean(), lesioned @ pairs[rows]
     else:
-        matrix = np.nanmean(pairs, axis=0)
-        value, values = matrix.mean(), np.einsum("di,ij,dj->d", drawn, matrix, drawn)
+        matrix = np.nanmean(pairs[:, rows], axis=0)
+        value, values = matrix.mean(), np.einsum("di,ij,dj->d", lesioned, matrix, drawn)
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(value), float(low), float(high))

@@ -173,7 +173,8 @@ class Verdicts:
     def _means(self, name: str, rows: np.ndarray) -> Float[np.ndarray, " N"]:
         scans = np.array([self.trials[row].scan for row in rows])
         values = self.figures[rows, FIGURES.index(name)]
-        return np.array([values[scans == n].mean() for n in range(self.above.shape[1])])
+        count = self.above.shape[1]
+        return np.array([values[scans == n].mean() if n in scans else np.nan for n in range(count)])
 
 
 def merged(parts: Sequence[Verdicts]) -> Verdicts:

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,28 @@ def trials():
 
 def test_every_scan_meets_every_kind_of_lesion():
     assert len(all_trials(3)) == 3 * len(FAMILIES) * 3 * 2
+
+
+def test_some_sizes_and_contrasts_each_come_as_often_as_the_others():
+    trials = all_trials(12, each=2)
+    assert len(set(trials)) == len(trials) == 12 * len(FAMILIES) * 2
+    for family in FAMILIES:
+        kinds = Counter((t.radius, t.contrast) for t in trials if t.family == family)
+        assert set(kinds.values()) == {4}
+        assert len(kinds) == 6
+    for scan in range(12):
+        assert len({t.radius for t in trials if t.scan == scan}) == 3
+    assert all_trials(3, each=9) == all_trials(3)
+
+
+@pytest.mark.parametrize("families", [("brighter", "fill"), ("brighter", "darker")])
+def test_figures_of_one_size_are_of_the_scans_that_met_it(healthy, families):
+    some = all_trials(8, families, (3.0, 4.0), ("strong",), each=1)
+    verdicts = judge(seeing(healthy), *healthy, some)["map"]
+    for radius in (3.0, 4.0):
+        interval = verdicts.auroc(radius=radius)
+        assert (interval.value, interval.low, interval.high) == pytest.approx((1, 1, 1))
+        assert 0.9 < verdicts.figure("precision", radius=radius).low <= 1
 
 
 def test_a_trial_is_a_function_of_itself_and_the_seed(healthy):
