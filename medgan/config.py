@@ -249,8 +249,8 @@ class ScoreConfig(Section):
     folder: str = Field("scores", description="subfolder of out that receives the scores")
     scorers: tuple[str, ...] = Field(
         (),
-        description="whose maps are combined, from calibration on; empty takes density and "
-        "localiser, or the residuals where a model has neither",
+        description="whose maps are combined, from calibration on; empty takes the localiser, "
+        "the density where there is none, the residuals where there is neither",
     )
     sign: Literal["both", "bright", "dark"] = Field(
         "both", description="what counts beside the reconstruction, from calibration on"
@@ -374,6 +374,7 @@ class DetectionConfig(Section):
         },
         description="those also judged together, by the name of the row",
     )
+    shown: str = Field("localiser", description="the row whose lesions are listed and drawn")
     localiser: LocaliserConfig = Field(
         LocaliserConfig.model_validate({"volumes": 24_000}),
         description="how each localiser learns",

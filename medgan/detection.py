@@ -21,6 +21,7 @@ from medgan.data.lesions import FAMILIES, SHAM
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.data.splits import enough_healthy
+from medgan.errors import ConfigError
 from medgan.evaluation.detection import Interval
 from medgan.evaluation.trials import (
     FIGURES,
@@ -99,8 +100,15 @@ def detect(
     """
     train, calibration, test = (_volumes(manifest, split, model, out / "cache") for split in FEWEST)
     model.learn_densities(lambda: train.split(BATCH))
-    for names in _combinations(settings).values():
-        chosen(replace(model.tools(), localise=lambda x: x), names)
+    able = replace(model.tools(), localise=lambda x: x)
+    combinations = _combinations(settings)
+    for names in combinations.values():
+        chosen(able, names)
+    if settings.shown not in combinations:
+        raise ConfigError(
+            "E_SCORER", settings.shown, "is not judged and cannot be shown",
+            f"set detection.shown to one of {', '.join(combinations)}",
+        )  # fmt: skip
     folds = list(_folds(model, train, calibration, test, out, settings, seed))
     entries = _ours(model, folds, test, settings)
     entries |= dict(_others(model, train, calibration, test, settings, seed))
@@ -119,11 +127,10 @@ def detect(
     result["table"] = table(result["rows"])
     write_atomic(out / REPORT, json.dumps(result, indent=1))
     draw_scorers(out / "scorers.png", result["rows"])
-    if settings.combinations:
-        shown = next(iter(settings.combinations))
-        write_atomic(out / TRIALS, _trials_table(entries[shown].verdicts))
-        members = settings.combinations[shown]
-        draw_lesions(out / "lesions.png", _examples(folds, calibration, test, shown, members, seed))
+    members = _combinations(settings)[settings.shown]
+    write_atomic(out / TRIALS, _trials_table(entries[settings.shown].verdicts))
+    examples = _examples(folds, calibration, test, settings.shown, members, seed)
+    draw_lesions(out / "lesions.png", examples)
     return result
 
 

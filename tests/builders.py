@@ -18,6 +18,7 @@ TINY = {
     "train": {
         "volumes": 16, "batch": 2, "warmup": 4, "checkpoint_every": 4, "sample_every": 8,
     },
+    "localiser": {"volumes": 16},
     "generate": {"count": 2},
     "tracking": {"uri": "none"},
 }  # fmt: skip

@@ -13,9 +13,13 @@ from medgan.config import build
 from medgan.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.files import locked
 from medgan.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
+from medgan.scoring.calibration import Recipe
 from tests.builders import TINY, write_folder
 
-ALL = ["index", "train", "calibrate", "register", "load_back", "generate", "score", "report"]
+ALL = [
+    *("index", "train", "scorers", "calibrate", "register", "load_back"),
+    *("generate", "score", "report"),
+]
 
 
 def write_pipeline(folder, steps=ALL, **config):
@@ -45,6 +49,41 @@ def finished(tmp_path_factory):
 def same_site(finished, monkeypatch):
     """The site's secret that the whole run was made with."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(finished[1].parent / "home"))
+
+
+def test_the_scorers_of_a_run_come_back_with_its_model(finished):
+    _, out, _, source = finished
+    model = medgan.load(out / "model")
+    assert set(model.densities) == {"local", "latent", "stage 0", "stage 1"}
+    assert model.networks.localiser is not None
+    assert model.networks.localiser.looks_at == ("density", "recon")
+    assert model.calibration is not None
+    assert model.calibration.recipe.scorers == ("localiser",)
+    assert "- Scorers: localiser" in (out / "model" / "card.md").read_text()
+    assert set(model.score(source / "person-00.nii.gz").parts) == {"localiser"}
+
+
+@pytest.mark.usefixtures("same_site")
+def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path):
+    _, out, _, source = finished
+    pipeline = write_pipeline(tmp_path, ["index", "calibrate"])
+    settings = [
+        f"out={tmp_path / 'o'}", f"data.source={source}", f"model_uri={out / 'model'}",
+        "data.assign=calibration",
+    ]  # fmt: skip
+    before = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
+    asked = ["score.scorers=[residual, latent]", "score.sign=bright", "score.median=3"]
+    try:
+        run_pipeline(pipeline, [*settings, *asked])
+        model = medgan.load(out / "model")
+        assert model.calibration is not None
+        assert model.calibration.recipe == Recipe(("residual", "latent"), 0.01, "bright", 0.0, 3)
+        assert set(model.score(source / "person-00.nii.gz").parts) == {"residual", "latent"}
+        with pytest.raises(ConfigError, match="E_SCORER"):
+            run_pipeline(pipeline, [*settings, "score.scorers=[magic]"])
+    finally:
+        for name, data in before.items():
+            (out / "model" / name).write_bytes(data)
 
 
 def test_every_artefact_of_a_whole_run_is_there(finished):

@@ -22,7 +22,7 @@ _EVEN = frozenset({"localiser"})
 """Maps in the same unit everywhere: one spread holds for all positions."""
 
 
-Kept = Bool[Tensor, "B 1 X Y Z"] | None
+Kept = Bool[Tensor, "B 1 _ _ _"] | None
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,10 @@ def available(tools: Tools) -> list[str]:
 
 
 def chosen(tools: Tools, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The scorers asked for, or those that are best by default for what a model has.
+    """The scorers asked for, or the best that a model has.
+
+    The localiser sees density and reconstruction already: beside it, on calibration scans with
+    planted lesions, neither added anything (docs/explanation/detection.md).
 
     Raises:
         ConfigError: E_SCORER for one that there is not, or that the model cannot have.
@@ -218,8 +221,8 @@ def chosen(tools: Tools, asked: tuple[str, ...]) -> tuple[str, ...]:
             )
     if asked:
         return asked
-    best = tuple(name for name in ("density", "localiser") if name in possible)
-    return best or ("residual", "similarity", "features")
+    best = (("localiser",), ("density",), ("residual", "similarity", "features"))
+    return next(names for names in best if set(names) <= set(possible))
 
 
 def where_kept(scene: Scene, recipe: Recipe) -> Kept:

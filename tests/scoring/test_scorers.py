@@ -114,7 +114,8 @@ def test_a_model_is_asked_for_no_more_than_it_has(tools):
         "density", "discriminator", "latent", "localiser",
     }  # fmt: skip
     assert chosen(bare, ()) == ("residual", "similarity", "features")
-    assert chosen(tools, ()) == ("density", "localiser")
+    assert chosen(tools, ()) == ("localiser",)
+    assert chosen(replace(tools, localise=None), ()) == ("density",)
     assert chosen(tools, ("latent", "residual")) == ("latent", "residual")
     for asked in (("localiser",), ("nonsense",)):
         with pytest.raises(ConfigError, match=asked[0]) as caught:
