@@ -147,7 +147,8 @@ def ensemble(scene: Scene) -> Tensor:
     Their latents lie about the encoder's. Where reconstructions differ from each other, a
     difference from them says little.
 
-    Reference: the idea of Pinaya et al. 2024, arXiv 2412.07407 (spread of reconstructions).
+    Reference: arXiv 2412.07407 (distance from several reconstructions by their covariance), with
+        a spread for each voxel in place of a covariance.
     """
     random = torch.Generator().manual_seed(0)
     recons = [scene.recon]

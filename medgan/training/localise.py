@@ -106,7 +106,8 @@ def train_localiser(
         localise=None, looks_at=localiser.looks_at,
     )  # fmt: skip
     lesson = Lesson.fresh(localiser, config, device)
-    identity = json.dumps([list(families), seed, config.model_dump(), len(volumes)])
+    look = _fingerprint(tools, volumes[0], device)
+    identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), look])
     checkpoint = folder / CHECKPOINT
     _restore(lesson, checkpoint, identity)
     depths: dict[int, np.ndarray] = {}
@@ -139,6 +140,13 @@ def train_localiser(
             saved = time.monotonic()
     _save(lesson, checkpoint, identity)
     return lesson.localiser
+
+
+def _fingerprint(tools: Tools, volume: np.ndarray, device: torch.device) -> str:
+    """What a localiser sees of a volume, in a number: another model shows something else."""
+    with torch.no_grad():
+        shown = localiser_input(Scene(torch.from_numpy(volume)[None].to(device), tools))
+    return f"{float(shown.double().square().mean()):.3g}"
 
 
 def _generated(

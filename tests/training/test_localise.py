@@ -84,5 +84,9 @@ def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(tools, tmp_path):
     longer = LocaliserConfig(volumes=24, batch=8)
     lesson(tools, tmp_path, longer, progress=lambda done, total: shown.append(done))
     assert shown == [8, 16, 24]
+    shown.clear()
+    other = replace(tools, generate=lambda latent: 0.5 + 0 * tools.generate(latent))
+    lesson(other, tmp_path, longer, progress=lambda done, total: shown.append(done))
+    assert shown == [8, 16, 24]
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     lesson(tools, tmp_path, config)
