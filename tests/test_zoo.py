@@ -11,7 +11,7 @@ from medgan.data.splits import read_splits
 
 ZOO = Path(__file__).parents[1] / "zoo"
 MODELS = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
-MOST_BYTES = 8_000_000
+MOST_BYTES = 16_000_000
 
 
 def test_there_are_models():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import kstest
+from scipy.stats import ks_2samp
 from torch import Tensor
 
 from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
@@ -110,6 +110,7 @@ class Verdicts:
             `few_false_parts` at which the lesion is found. Not numbers for shams.
         prevalence: (T,) share of lesion among the voxels, which is the precision by chance.
         p_values: (N,) of the untouched scans.
+        calibration_scans: that they were ranked among.
     """
 
     trials: tuple[Trial, ...]
@@ -117,6 +118,7 @@ class Verdicts:
     figures: Float[np.ndarray, "T 4"]
     prevalence: Float[np.ndarray, " T"]
     p_values: Float[np.ndarray, " N"]
+    calibration_scans: int
 
     def chosen(self, **asked: object) -> np.ndarray:
         """Numbers of the trials with these values, as family="noise"; without, all but shams."""
@@ -150,12 +152,13 @@ class Verdicts:
         return false_alarm_interval(int((self.p_values <= rate).sum()), len(self.p_values))
 
     def uniformity(self) -> float:
-        """How easily chance alone makes p-values of untouched scans so unevenly spread.
+        """How easily chance alone spreads p-values of untouched scans so unevenly.
 
-        A two-sided Kolmogorov-Smirnov test. Conformal p-values are steps and rank all scans by the
-        same calibration scans; the test, made for independent continuous ones, is only a guide.
+        Test scans are ranked among calibration scans, who are a sample too: a Kolmogorov-Smirnov
+        test of the two samples.
         """
-        return float(kstest(self.p_values, "uniform").pvalue)
+        count = self.calibration_scans
+        return float(ks_2samp(self.p_values, np.arange(1, count + 1) / (count + 1)).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _pairs(self, rows: np.ndarray) -> Float[np.ndarray, "F N N"]:
         """Not a number where a scan has no lesion of a family among these rows."""
@@ -189,6 +192,7 @@ def merged(parts: Sequence[Verdicts]) -> Verdicts:
         np.concatenate([part.figures for part in parts]),
         np.concatenate([part.prevalence for part in parts]),
         parts[0].p_values,
+        parts[0].calibration_scans,
     )
 
 
@@ -300,8 +304,9 @@ class _Judge:
         rows = np.array(self._rows)
         p_values = [self._calibration.p_value(score) for score in self._healthy_scores]
         return Verdicts(
-            tuple(trials), np.array(self._above), rows[:, :4], rows[:, 4], np.array(p_values)
-        )
+            tuple(trials), np.array(self._above), rows[:, :4], rows[:, 4], np.array(p_values),
+            len(self._calibration.scores),
+        )  # fmt: skip
 
     def _scored(self, found: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Scan scores (B,) and standardised maps (B, X, Y, Z)."""

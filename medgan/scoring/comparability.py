@@ -46,8 +46,9 @@ alike, as in one scanner's fields of view, a new one may differ a little. Extent
 _MIDDLE = slice(2, QUANTILES - 4)
 """Quantiles that a lesion does not move by itself; above 87% it may."""
 _ROUNDS, _CALM = 20, 0.02
-_GAIN_MARGIN, _MOST_GAIN = 1.1, 4.0
-"""How far the gain of a scan lies beyond those of all calibration scans before it is rescaled."""
+_GAIN_MARGIN, _MOST_GAIN = 1.03, 4.0
+"""How far the gain of a scan lies beyond those of all calibration scans before it is rescaled,
+unless its intensities lie away from theirs altogether; and what no lesion explains."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,11 @@ class Typical:
         Returns:
             What to multiply by and then to add, None where nothing is to be done.
         """
-        gain, offset = _linear(_quantiles(volume), self.quantiles)
-        if not _GAIN_MARGIN * self.gain < gain < _MOST_GAIN:
-            return None
-        return gain, offset
+        quantiles = _quantiles(volume)
+        gain, offset = _linear(quantiles, self.quantiles)
+        away = np.abs(quantiles - self.quantiles).mean() > self.limits["intensities"]
+        squeezed = gain > (1 if away else _GAIN_MARGIN * self.gain)
+        return (gain, offset) if squeezed and gain < _MOST_GAIN else None
 
     def reasons(self, look: Look) -> tuple[str, ...]:
         """Names of the measures that lie beyond their limit; none when comparable."""
