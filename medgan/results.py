@@ -114,11 +114,14 @@ class ScanScore:
         if self.reasons:
             return f"Not comparable with the healthy scans: {'; '.join(self.reasons)}."
         first, *others = sorted(self.parts, key=lambda name: -self.parts[name])
-        text = (
-            f"The {first} map drove the score: {self.parts[first]:.1f} healthy standard deviations"
-        )
+        height = f"{self.parts[first]:.1f} healthy standard deviations"
+        text = f"The score is that of the {first} map, {height}"
         if others:
+            text = f"The {first} map drove the score: {height}"
             text += f", beside {self.parts[others[0]]:.1f} of the {others[0]} map"
+        if self.regions:
+            places = "1 region" if len(self.regions) == 1 else f"{len(self.regions)} regions"
+            text += f", with {places} above the level of healthy maps"
         if self.gain != 1:
-            text += f"; its contrast was raised {self.gain:.1f}-fold first"
+            text += f"; the contrast of the scan was raised {self.gain:.1f}-fold first"
         return text + "."

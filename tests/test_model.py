@@ -14,6 +14,7 @@ from medgan.data.labels import largest_components
 from medgan.errors import DataError, ModelError
 from medgan.model import Model
 from medgan.models.networks import Networks
+from medgan.scoring.regions import Region
 from medgan.volume import Volume
 from tests.builders import ball
 
@@ -136,7 +137,7 @@ def test_a_scan_squeezed_by_a_very_bright_lesion_is_stretched_back_before_it_is_
     before, after = (model.score(Volume(d, healthy.affine)) for d in (healthy.data, lesioned))
     assert before.gain == 1
     assert after.gain > 1.7
-    assert "contrast was raised" in after.explanation
+    assert "scan was raised" in after.explanation
     prepared = model._prepare(Volume(lesioned, healthy.affine))
     stretched, _ = model._rescaled(prepared)
     inside = (prepared.abs() < 0.99) & (stretched.abs() < 0.99)
@@ -282,3 +283,24 @@ def test_bits_of_a_score_do_not_depend_on_storage_order(calibrated, tmp_path):
     assert len({r.p_value for r in results}) == 1
     reference = results[0].score_map.canonical().data
     assert all(np.array_equal(r.score_map.canonical().data, reference) for r in results)
+
+
+def test_an_explanation_names_the_map_that_drove_the_score_or_the_only_one(calibrated):
+    result = calibrated.score(scans(1, seed=5)[0])
+    one = replace(result, parts={"localiser": 2.44}, regions=())
+    assert one.explanation == (
+        "The score is that of the localiser map, 2.4 healthy standard deviations."
+    )
+    both = replace(one, parts={"localiser": 2.44, "density": 3.0}, gain=1.5)
+    assert both.explanation == (
+        "The density map drove the score: 3.0 healthy standard deviations, beside 2.4 of the "
+        "localiser map; the contrast of the scan was raised 1.5-fold first."
+    )
+    regions = model_regions(2)
+    assert "with 2 regions above" in replace(one, regions=regions).explanation
+    assert "with 1 region above" in replace(one, regions=regions[:1]).explanation
+
+
+def model_regions(count: int) -> tuple[Region, ...]:
+    zero = (0.0, 0.0, 0.0)
+    return tuple(Region(n + 1, 8.0, 3.0, 2.0, zero, zero) for n in range(count))
