@@ -375,10 +375,6 @@ class DetectionConfig(Section):
         description="those also judged together, by the name of the row",
     )
     shown: str = Field("localiser", description="the row whose lesions are listed and drawn")
-    localiser: LocaliserConfig = Field(
-        LocaliserConfig.model_validate({"volumes": 24_000}),
-        description="how each localiser learns",
-    )
     minutes: float = Field(10.0, ge=0, description="that each learned baseline may train")
     baseline_volumes: int = Field(24_000, gt=0, description="the same in volumes, if minutes is 0")
     baselines: tuple[str, ...] = Field((), description="scorers to compare with; empty is all")

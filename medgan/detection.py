@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medgan.baselines.detectors import Denoiser, PostHocEncoder, Untrained
 from medgan.baselines.training import train_baseline
-from medgan.config import DetectionConfig
+from medgan.config import DetectionConfig, LocaliserConfig
 from medgan.data.lesions import FAMILIES, SHAM
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
@@ -78,7 +78,12 @@ class Entry:
 
 
 def detect(
-    model: Model, manifest: Manifest, out: Path, settings: DetectionConfig, seed: int = 0
+    model: Model,
+    manifest: Manifest,
+    out: Path,
+    settings: DetectionConfig,
+    lesson: LocaliserConfig,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Runs every scorer over planted lesions and writes detection.json.
 
@@ -89,6 +94,7 @@ def detect(
         manifest: with the splits that it was trained with.
         out: receives cache, localisers, detection.json, a table of all lesions and pictures.
         settings: the detection section.
+        lesson: how each localiser learns.
         seed: of lesions and of all that is trained here.
 
     Returns:
@@ -109,12 +115,13 @@ def detect(
             "E_SCORER", settings.shown, "is not judged and cannot be shown",
             f"set detection.shown to one of {', '.join(combinations)}",
         )  # fmt: skip
-    folds = list(_folds(model, train, calibration, test, out, settings, seed))
+    folds = list(_folds(model, train, calibration, test, out, settings, lesson, seed))
     entries = _ours(model, folds, test, settings)
     entries |= dict(_others(model, train, calibration, test, settings, seed))
     result = {
         "protocol": settings.model_dump()
         | {
+            "localiser": lesson.model_dump(),
             "seed": seed,
             "families": list(FAMILIES),
             "folds": [list(fold) for fold in FOLDS],
@@ -162,6 +169,7 @@ def _folds(
     test: Tensor,
     out: Path,
     settings: DetectionConfig,
+    lesson: LocaliserConfig,
     seed: int,
 ) -> Iterator[_Fold]:
     """The model's maps, alone and combined; for each fold with a localiser that left it out."""
@@ -170,7 +178,7 @@ def _folds(
     for number, fold in enumerate(wanted):
         if not fold:
             continue
-        localiser = _left_out_localiser(model, train, fold, out / f"fold{number}", settings, seed)
+        localiser = _left_out_localiser(model, train, fold, out / f"fold{number}", lesson, seed)
         maps = _ModelMaps(model, localiser, settings.scorers)
         trials = all_trials(
             len(test), [*fold, SHAM] if number == 0 else fold, settings.radii, settings.contrasts,
@@ -248,16 +256,16 @@ def _left_out_localiser(
     train: Tensor,
     fold: Sequence[str],
     folder: Path,
-    settings: DetectionConfig,
+    lesson: LocaliserConfig,
     seed: int,
 ) -> Localiser:
     with seeded(seed, model.device):
-        localiser = fresh_localiser(model.sizes, settings.localiser.looks_at)
+        localiser = fresh_localiser(model.sizes, lesson.looks_at)
     families = [family for family in FAMILIES if family not in fold]
     with counting(f"localiser without {', '.join(fold)}") as tick:
         train_localiser(
             model.tools(), model.sizes.latent, localiser, list(train.numpy()), families,
-            settings.localiser, seed, folder, tick,
+            lesson, seed, folder, tick,
         )  # fmt: skip
     return localiser.requires_grad_(False)
 

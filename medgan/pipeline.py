@@ -261,8 +261,14 @@ def detection_step(run: Run) -> None:
     """Plants lesions into the test split and judges every scorer on them."""
     from medgan.detection import REPORT, detect
 
+    config = run.config
+    if not config.localiser.volumes:
+        raise ConfigError(
+            "E_VALUE", "localiser.volumes", "is 0: there would be no localiser to judge",
+            "set it, such as to 24000",
+        )  # fmt: skip
     run.results["detection"] = detect(
-        run.model(), run.manifest(), run.out, run.config.detection, run.config.train.seed
+        run.model(), run.manifest(), run.out, config.detection, config.localiser, config.train.seed
     )
     log.info("detection: %s", run.out / REPORT)
 
