@@ -21,10 +21,10 @@ def test_the_value_is_the_kernel_distance_and_lies_inside():
 def test_the_interval_covers_the_true_distance_about_95_times_in_100(shift):
     truth = float(kernel_distance(sample(3000, 900), sample(3000, 901, shift))) if shift else 0.0
     inside = 0
-    for seed in range(100):
+    for seed in range(60):
         interval = kernel_interval(sample(40, 2 * seed), sample(40, 2 * seed + 1, shift), 100)
         inside += interval.low <= truth <= interval.high
-    assert 88 <= inside <= 100
+    assert 51 <= inside <= 60
 
 
 def test_the_interval_narrows_with_more_volumes_and_excludes_what_is_not_so():
