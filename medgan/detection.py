@@ -41,7 +41,7 @@ from medgan.models.networks import Networks
 from medgan.pictures import Example, draw_lesions, draw_scorers
 from medgan.progress import counting
 from medgan.randomness import seeded
-from medgan.scoring.calibration import Recipe, calibrate
+from medgan.scoring.calibration import Calibration, Recipe, calibrate
 from medgan.scoring.scorers import Scene, chosen, make_maps
 from medgan.scoring.simple import SIMPLE
 from medgan.training.localise import train_localiser
@@ -134,7 +134,7 @@ def detect(
     result["table"] = table(result["rows"])
     write_atomic(out / REPORT, json.dumps(result, indent=1))
     draw_scorers(out / "scorers.png", result["rows"])
-    members = _combinations(settings)[settings.shown]
+    members = combinations[settings.shown]
     write_atomic(out / TRIALS, _trials_table(entries[settings.shown].verdicts))
     examples = _examples(folds, calibration, test, settings.shown, members, seed)
     draw_lesions(out / "lesions.png", examples)
@@ -233,14 +233,16 @@ def _examples(
         if np.isfinite(figures[0])
     )
     picked = np.linspace(0, len(ranked) - 1, min(EXAMPLES, len(ranked))).round().astype(int)
+    calibrations: dict[int, Calibration] = {}
     examples = []
     for precision, number, row in (ranked[n] for n in picked):
         fold = folds[number]
-        trial = fold.verdicts[name].trials[row]
+        if number not in calibrations:
+            parts = [fold.maps(part) for part in calibration.split(BATCH)]
+            healthy = {n: torch.cat([part[n] for part in parts]) for n in members}
+            calibrations[number] = calibrate(healthy, Recipe(members))
+        known, trial = calibrations[number], fold.verdicts[name].trials[row]
         made = planted(test, trial, seed)
-        parts = [fold.maps(part) for part in calibration.split(BATCH)]
-        healthy = {n: torch.cat([part[n] for part in parts]) for n in members}
-        known = calibrate(healthy, Recipe(members))
         volume = torch.from_numpy(made.volume)[None, None]
         _, heat, _ = known.score({n: m for n, m in fold.maps(volume).items() if n in members})
         recon = fold.maps.recon(volume)[0, 0].numpy()

@@ -31,7 +31,6 @@ TOP = 0.01
 _NUMBERS = {family: number for number, family in enumerate((*FAMILIES, SHAM))}
 FALSE_VOXELS = 0.01
 """Share of voxels of healthy calibration scans above the threshold that Dice is measured at."""
-FEWEST_FOR_5_PERCENT = 19
 
 
 class Trial(NamedTuple):
