@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from medgan.config import Config, Preprocessing, build
-from medgan.contestants import BASELINES
 from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
+from medgan.studies.contestants import BASELINES
 from medgan.training.session import choose_device
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step

@@ -358,8 +358,8 @@ def _forecast(config: str, overrides: list[str], as_json: bool) -> int:
 
 def _speed(presets: list[str], steps: int, baselines: bool, as_json: bool) -> int:
     from medgan.bench import MEDGAN, bench, table
-    from medgan.contestants import BASELINES
     from medgan.pipeline import read_pipeline
+    from medgan.studies.contestants import BASELINES
 
     generators = [MEDGAN, *(BASELINES if baselines else ())]
     rows = [

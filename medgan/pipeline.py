@@ -238,7 +238,7 @@ def _lacking_scans(run: Run) -> list[dict[str, str]]:
 
 def baseline_step(run: Run) -> None:
     """Trains a generator from the literature and writes its samples."""
-    from medgan.contestants import make_baseline
+    from medgan.studies.contestants import make_baseline
 
     run.results["baseline"] = make_baseline(run.config, run.manifest(), run.out, facts())
     log.info("baseline: %s", run.results["baseline"])
@@ -246,8 +246,8 @@ def baseline_step(run: Run) -> None:
 
 def compare_step(run: Run) -> None:
     """Compares synthetic volumes of models and baselines with real ones."""
-    from medgan.comparison import compare
-    from medgan.contestants import read_contestant
+    from medgan.studies.comparison import compare
+    from medgan.studies.contestants import read_contestant
     from medgan.training.session import choose_device
 
     device = choose_device(run.config.train.device)
@@ -259,7 +259,7 @@ def compare_step(run: Run) -> None:
 
 def detection_step(run: Run) -> None:
     """Plants lesions into the test split and judges every scorer on them."""
-    from medgan.detection import REPORT, detect
+    from medgan.studies.detection import REPORT, detect
 
     config = run.config
     if not config.localiser.volumes:

@@ -11,7 +11,7 @@ from medgan.baselines.blocks import Growing, Shrinking, move, stages
 from medgan.baselines.dcgan import Dcgan, hinge
 from medgan.baselines.training import train_baseline
 from medgan.baselines.vae import Vae, gaussian_kl
-from medgan.contestants import BASELINES
+from medgan.studies.contestants import BASELINES
 
 CPU = torch.device("cpu")
 

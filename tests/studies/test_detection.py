@@ -5,8 +5,8 @@ import pytest
 
 from medgan.config import DetectionConfig, LocaliserConfig
 from medgan.data.lesions import FAMILIES
-from medgan.detection import FOLDS, detect
 from medgan.errors import ConfigError
+from medgan.studies.detection import FOLDS, detect
 from tests.builders import write_folder
 
 SETTINGS = DetectionConfig(

@@ -26,6 +26,7 @@ from medgan.errors import DataError, ModelError, TrainingDiverged
 from medgan.files import write_together
 from medgan.model import Model
 from medgan.progress import counting
+from medgan.studies.scans import stored
 from medgan.training.session import choose_device
 
 log = logging.getLogger(__name__)
@@ -56,15 +57,6 @@ class Contestant:
     preprocessing: Preprocessing
     data_digest: str
     effort: dict[str, Any]
-
-
-def stored(images: Tensor) -> Tensor:
-    """Clipped to [-1, 1] and rounded to half precision, as baselines keep their samples.
-
-    Real scans and every generator's go through this before they are compared, so that neither
-    rounding nor an overshoot tells one from another.
-    """
-    return images.float().clamp(-1, 1).half().float()
 
 
 def make_baseline(

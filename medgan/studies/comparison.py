@@ -4,7 +4,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medgan.config import CompareConfig, Preprocessing
-from medgan.contestants import Contestant, stored
-from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.data.splits import enough_healthy
 from medgan.errors import ConfigError, DataError
@@ -24,27 +21,14 @@ from medgan.evaluation.similarity import mean_similarity
 from medgan.evaluation.two_sample import real_floor, separability
 from medgan.files import write_atomic
 from medgan.metrics import band_features
+from medgan.studies.contestants import Contestant
+from medgan.studies.scans import RealScans, read_scans
 
 log = logging.getLogger(__name__)
 REPORT = "comparison.json"
 REAL = "real against real"
 FEWEST = {"train": 8, "calibration": 2, "test": 4}
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RealScans:
-    """One split on the grid of the comparison.
-
-    Attributes:
-        images: (N, 1, X, Y, Z), as `stored` leaves them.
-        labelled: (N,), which of them have a label map.
-        label_maps: (L, X, Y, Z), of those.
-    """
-
-    images: Tensor
-    labelled: Tensor
-    label_maps: Tensor
 
 
 def compare(
@@ -109,7 +93,10 @@ class _Arena:
         self.digest = manifest.digest
         self.seeds = range(settings.seeds)
         self.values = torch.tensor(preprocessing.labels)
-        scans = {name: _read(manifest, name, preprocessing, out) for name in FEWEST}
+        scans = {
+            name: read_scans(enough_healthy(manifest, name, fewest), preprocessing, out)
+            for name, fewest in FEWEST.items()
+        }
         self.train, self.test = scans["train"], scans["test"]
         self.reference = band_features(torch.cat([scans["calibration"].images, self.test.images]))
         self.segmenters: list[nn.Module] = []
@@ -221,17 +208,6 @@ class _Arena:
         for number, value in enumerate(self.values.tolist(), start=1):
             classes[label_maps == value] = number
         return classes.to(self.device)
-
-
-def _read(manifest: Manifest, split: str, preprocessing: Preprocessing, out: Path) -> RealScans:
-    cases = enough_healthy(manifest, split, FEWEST[split])
-    prepared = PreparedVolumes(cases, preprocessing, out / "cache")
-    images = torch.stack([prepared[number][0] for number in range(len(prepared))])
-    maps = [prepared.label_map(number) for number in range(len(prepared))]
-    found = [label_map for label_map in maps if label_map is not None]
-    blank = torch.zeros(0, *images.shape[2:], dtype=torch.int32)
-    labelled = torch.tensor([label_map is not None for label_map in maps])
-    return RealScans(stored(images), labelled, torch.stack(found) if found else blank)
 
 
 def _over(values: list[float]) -> Row:
