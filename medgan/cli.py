@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -307,6 +307,26 @@ def compare(
     _run("compare", out, first, set_, as_json, config)
 
 
+@app.command()
+def utility(
+    data: Annotated[
+        str, typer.Option(help="scans with splits: to learn from, and to be tested on")
+    ],
+    out: Out = "runs/utility",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train networks with and without synthetic scans; test them on real ones.
+
+    Generators learn from the same few real scans. The same command goes on where it stopped.
+
+    Example: medgan utility --data scans --config msd_hippocampus --set train.minutes=20
+    """
+    sections = ("data", "model", "train")
+    _run("utility", out, [_set("data.source", data)], set_, as_json, config, sections)
+
+
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
 )
@@ -403,7 +423,7 @@ def _set(key: str, value: str | int | list[str] | dict[str, Any]) -> str:
 
 def _run(
     pipeline: str, out: str, first: list[str], more: list[str] | None, as_json: bool,
-    preset: str = "",
+    preset: str = "", sections: Sequence[str] = ("data",),
 ) -> None:  # fmt: skip
     """Runs a pipeline; what the verb sets comes first, so that --set wins."""
 
@@ -411,9 +431,9 @@ def _run(
         from medgan.errors import Exit
         from medgan.pipeline import read_pipeline, run_pipeline
 
-        described = read_pipeline(preset)[1].get("data") if preset else None
-        data = [_set("data", described)] if described else []
-        overrides = [*data, _set("out", out), *first, *(more or [])]
+        described = read_pipeline(preset)[1] if preset else {}
+        taken = [_set(name, described[name]) for name in sections if name in described]
+        overrides = [*taken, _set("out", out), *first, *(more or [])]
         done = run_pipeline(pipeline, overrides)
         if as_json:
             refused = [vars(refusal) for refusal in done.refusals]

@@ -343,6 +343,39 @@ class CompareConfig(Section):
     segmentation_steps: int = Field(600, gt=1, description="steps of each segmenter")
 
 
+class UtilityConfig(Section):
+    """Whether synthetic scans help a network that learns from few real ones."""
+
+    task: Literal["segmentation", "classification"] = Field(
+        "segmentation", description="what the network learns"
+    )
+    sizes: tuple[Annotated[int, Field(ge=5)], ...] = Field(
+        (20,), min_length=1, description="numbers of real training scans, 5 or more"
+    )
+    seeds: int = Field(3, gt=0, description="draws of real scans, each with a generator of its own")
+    arms: tuple[Literal["real", "classical", "oversampling", "synthetic", "mixed", "all"], ...] = (
+        Field(
+            ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
+            description="ways of training; classical is what the others are compared with",
+        )
+    )
+    ratios: tuple[Positive, ...] = Field(
+        (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"
+    )
+    steps: int = Field(1000, gt=1, description="steps of every network")
+    unlabelled: bool = Field(
+        False,
+        description="whether generators also learn from the images, without the label maps, of "
+        "the other training scans",
+    )
+    target: str = Field("", description="condition that tells the groups of a classification apart")
+    rare: str = Field(
+        "above", description="the rare group: a category of the target, or above or below the cut"
+    )
+    cut: float = Field(0.0, description="value of a continuous target between the groups")
+    share: float = Field(0.1, gt=0, le=0.5, description="of the rare group in the training sets")
+
+
 class DetectionConfig(Section):
     """Planted lesions, who looks for them, and how long each may learn."""
 
@@ -420,6 +453,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
     baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
+    utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]

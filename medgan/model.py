@@ -271,14 +271,20 @@ class Model:
             changed,
         )
 
-    def iter_channels(self, count: int, seed: int = 0, first: int = 0) -> Iterator[Tensor]:
+    def iter_channels(
+        self,
+        count: int,
+        seed: int = 0,
+        first: int = 0,
+        conditions: Mapping[str, Value] | None = None,
+    ) -> Iterator[Tensor]:
         """What `generate` is made from, one by one, before any rounding.
 
         Yields:
             Shape (1 + D, X, Y, Z), on the CPU, in [-1, 1]: the image, then soft label channels.
         """
         for number in range(first, first + count):
-            yield self._generate(self.draw(seed, number))[0]
+            yield self._generate(self.draw(seed, number, conditions))[0]
 
     def encode(self, scan: str | Path | Volume) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.

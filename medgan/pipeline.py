@@ -257,6 +257,14 @@ def compare_step(run: Run) -> None:
     log.info("comparison: %s", run.out / "comparison.json")
 
 
+def utility_step(run: Run) -> None:
+    """Trains networks with and without synthetic scans and tests them on real ones."""
+    from medgan.studies.utility import PAGE, utility
+
+    run.results["utility"] = utility(run.manifest(), run.out, run.config, facts())
+    log.info("utility: %s", run.out / PAGE)
+
+
 def detection_step(run: Run) -> None:
     """Plants lesions into the test split and judges every scorer on them."""
     from medgan.studies.detection import REPORT, detect
@@ -378,6 +386,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "generate": generate_step,
     "baseline": baseline_step,
     "compare": compare_step,
+    "utility": utility_step,
     "detection": detection_step,
     "score": score_step,
     "project": project_step,

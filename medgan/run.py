@@ -90,10 +90,9 @@ class Run:
         ]
         if "baseline" in self.results:
             lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
-        if "compare" in self.results:
-            lines += self.results["compare"]["table"].splitlines()
-        if "detection" in self.results:
-            lines += self.results["detection"]["table"].splitlines()
+        for study in ("compare", "utility", "detection"):
+            if study in self.results:
+                lines += self.results[study]["table"].splitlines()
         if "report" in self.results:
             lines.append(f"open      {self.results['report']['page']}")
         registered = self.results.get("register", {})

@@ -1,10 +1,13 @@
 """What label maps are worth: a small U-Net learns from some pairs and is tested on others."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from medgan.evaluation.classical import Augmentation
 from medgan.randomness import seeded
 
 CHANNELS = (16, 32, 64, 128)
@@ -19,6 +22,7 @@ def train_segmenter(
     seed: int,
     batch: int = 4,
     bf16: bool = True,
+    augment: Augmentation | None = None,
 ) -> nn.Module:
     """A MONAI U-Net that has learned to segment, by Dice and cross entropy.
 
@@ -32,6 +36,7 @@ def train_segmenter(
         seed: of weights, order and augmentation.
         batch: pairs a step.
         bf16: autocast of the network.
+        augment: of every batch; None is `augment_pair`.
 
     Returns:
         The network, in evaluation.
@@ -54,7 +59,7 @@ def train_segmenter(
         rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
         for _ in range(steps):
             chosen = torch.randint(len(images), (batch,), generator=random).to(device)
-            image, truth = augment_pair(images[chosen], classes[chosen], random)
+            image, truth = (augment or augment_pair)(images[chosen], classes[chosen], random)
             image = image.contiguous(memory_format=torch.channels_last_3d)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = network(image)
@@ -125,10 +130,18 @@ def segment(
 def dice_by_label(
     predicted: Int[Tensor, "N X Y Z"], truth: Int[Tensor, "N X Y Z"], labels: int
 ) -> Float[Tensor, " K"]:
-    """Dice of each label, averaged over the volumes.
+    """`dice_of_scans`, averaged over the volumes that have the label on either side.
 
-    A volume where neither side has the label does not count for it; a label that no volume has
-    is not a number.
+    Returns:
+        Shape (labels,), in [0, 1]; a label that no volume has is not a number.
+    """
+    return dice_of_scans(predicted, truth, labels).nanmean(dim=0)
+
+
+def dice_of_scans(
+    predicted: Int[Tensor, "N X Y Z"], truth: Int[Tensor, "N X Y Z"], labels: int
+) -> Float[Tensor, "N K"]:
+    """Dice of each label of each volume.
 
     Args:
         predicted: classes, 0 for background.
@@ -136,7 +149,7 @@ def dice_by_label(
         labels: how many there are.
 
     Returns:
-        Shape (labels,), in [0, 1].
+        Shape (N, labels), in [0, 1]; not a number where neither side has the label.
 
     Reference: Dice 1945, Measures of the amount of ecologic association between species.
     """
@@ -144,5 +157,42 @@ def dice_by_label(
     for label in range(1, labels + 1):
         mine, other = ((part == label).flatten(1) for part in (predicted, truth))
         both = (mine & other).sum(dim=1).double()
-        values.append((2 * both / (mine.sum(dim=1) + other.sum(dim=1))).nanmean())
-    return torch.stack(values)
+        values.append(2 * both / (mine.sum(dim=1) + other.sum(dim=1)))
+    return torch.stack(values, dim=1)
+
+
+def hausdorff95(
+    predicted: Int[Tensor, "N X Y Z"],
+    truth: Int[Tensor, "N X Y Z"],
+    labels: int,
+    spacing: tuple[float, float, float],
+) -> Float[Tensor, "N K"]:
+    """95th percentile of the distances between the surfaces of each label, by MONAI.
+
+    Args:
+        predicted: classes, 0 for background.
+        truth: classes.
+        labels: how many there are.
+        spacing: voxel size in mm.
+
+    Returns:
+        Shape (N, labels), in mm: the diagonal of the grid where one side lacks the label, not a
+        number where both do.
+
+    Reference: Huttenlocher et al. 1993, Comparing images using the Hausdorff distance.
+    """
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
+    edges = [n * size for n, size in zip(truth.shape[1:], spacing, strict=True)]
+    distances = torch.full((len(truth), labels), math.hypot(*edges), dtype=torch.float64)
+    for number in range(len(truth)):
+        for label in range(1, labels + 1):
+            mine, other = (part[number] == label for part in (predicted, truth))
+            if mine.any() and other.any():
+                distances[number, label - 1] = compute_hausdorff_distance(
+                    mine[None, None].cpu(), other[None, None].cpu(), True,
+                    percentile=95, spacing=list(spacing),
+                ).item()  # fmt: skip
+            elif not mine.any() and not other.any():
+                distances[number, label - 1] = math.nan
+    return distances

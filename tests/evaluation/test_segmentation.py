@@ -6,6 +6,8 @@ from medgan.evaluation.segmentation import (
     _field,
     augment_pair,
     dice_by_label,
+    dice_of_scans,
+    hausdorff95,
     segment,
     train_segmenter,
 )
@@ -95,3 +97,30 @@ def test_no_turn_and_no_zoom_reads_every_voxel_where_it_is(generator):
     volume = torch.randn(1, 1, 16, 24, 32, generator=generator)
     field = _field(torch.zeros(1, 3), torch.ones(1), (16, 24, 32))
     assert torch.allclose(F.grid_sample(volume, field, align_corners=False), volume, atol=1e-4)
+
+
+def test_dice_of_scans_averages_to_dice_by_label():
+    _, truth = pairs(5, 2)
+    _, other = pairs(5, 3)
+    of_scans = dice_of_scans(other, truth, 3)
+    assert of_scans.shape == (5, 3)
+    assert of_scans[:, 2].isnan().all()
+    both = dice_by_label(other, truth, 3)
+    assert torch.equal(of_scans[:, :2].mean(dim=0), both[:2])
+
+
+def test_surfaces_a_known_way_apart_are_so_many_millimetres_apart():
+    truth = torch.zeros(2, 16, 16, 16, dtype=torch.long)
+    truth[:, 4:8] = 1
+    predicted = truth.roll(3, 1)
+    distance = hausdorff95(predicted, truth, 1, (2.0, 1.0, 1.0))
+    assert torch.allclose(distance, torch.full((2, 1), 6.0, dtype=torch.float64))
+    assert hausdorff95(truth, truth, 1, (2.0, 1.0, 1.0)).eq(0).all()
+
+
+def test_a_label_that_one_side_lacks_is_the_whole_grid_away():
+    truth = torch.zeros(1, 16, 16, 16, dtype=torch.long)
+    truth[:, 4:8] = 1
+    distance = hausdorff95(torch.zeros_like(truth), truth, 2, (1.0, 1.0, 1.0))
+    assert float(distance[0, 0]) == pytest.approx(16 * 3**0.5)
+    assert distance[0, 1].isnan()

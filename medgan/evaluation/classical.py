@@ -1,0 +1,86 @@
+"""Classical augmentation, as MONAI does it: what synthetic scans have to be better than."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from monai.transforms.compose import Compose
+
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""Images, their classes and a source of randomness to other images and classes."""
+
+
+def unchanged(
+    image: Float[Tensor, "B 1 X Y Z"], classes: Int[Tensor, "B X Y Z"], random: torch.Generator
+) -> tuple[Float[Tensor, "B 1 X Y Z"], Int[Tensor, "B X Y Z"]]:
+    """No augmentation at all."""
+    return image, classes
+
+
+def classical(
+    image: Float[Tensor, "B 1 X Y Z"], classes: Int[Tensor, "B X Y Z"], random: torch.Generator
+) -> tuple[Float[Tensor, "B 1 X Y Z"], Int[Tensor, "B X Y Z"]]:
+    """Moves and bends the intensities of every volume as nnU-Net does, with MONAI's transforms.
+
+    Turns by up to 15 degrees an axis, zooms by 15%, moves by 3 voxels; noise, blur, brightness,
+    contrast, gamma and coarser resolution, each on some of the volumes. No flips: left and right
+    may differ.
+
+    Args:
+        image: intensities in [-1, 1]; what comes in from outside repeats the rim.
+        classes: of the same voxels; what comes in from outside is background.
+        random: source of the randomness, on the CPU.
+
+    Reference: Isensee et al. 2021, nnU-Net, supplementary note 2 (the set of transforms).
+    """
+    chain = _chain()
+    seeds = torch.randint(2**31, (len(image),), generator=random)
+    moved, kept = [], []
+    for number, seed in enumerate(seeds.tolist()):
+        chain.set_random_state(seed)
+        label_map = classes[number][None].float().cpu()
+        item: Any = chain({"image": image[number].float().cpu(), "classes": label_map})
+        moved.append(item["image"])
+        kept.append(item["classes"][0])
+    device, kind = image.device, classes.dtype
+    return (
+        torch.stack(moved).clamp(-1, 1).to(device),
+        torch.stack(kept).round().to(device, kind),
+    )
+
+
+@cache
+def _chain() -> "Compose":
+    from monai.transforms.compose import Compose
+    from monai.transforms.intensity.dictionary import (
+        RandAdjustContrastd,
+        RandGaussianNoised,
+        RandGaussianSmoothd,
+        RandScaleIntensityd,
+        RandShiftIntensityd,
+    )
+    from monai.transforms.spatial.dictionary import RandAffined, RandSimulateLowResolutiond
+    from monai.transforms.utility.dictionary import ToTensord
+
+    both, width = ("image", "classes"), (0.5, 1.0)
+    return Compose(
+        [
+            RandAffined(
+                both, prob=0.9, rotate_range=(0.26,) * 3, translate_range=(3.0,) * 3,
+                scale_range=(0.15,) * 3, mode=("bilinear", "nearest"),
+                padding_mode=("border", "zeros"),
+            ),
+            RandGaussianNoised("image", prob=0.3, std=0.1),
+            RandGaussianSmoothd("image", width, width, width, prob=0.2),
+            RandScaleIntensityd("image", factors=0.25, prob=0.3),
+            RandShiftIntensityd("image", offsets=0.1, prob=0.3),
+            RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
+            RandSimulateLowResolutiond("image", prob=0.2, zoom_range=(0.5, 1.0)),
+            ToTensord(both, track_meta=False),
+        ]
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""The page of a utility study."""
+
+import base64
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from medgan.charts import draw_utility
+from medgan.files import write_atomic
+
+
+def write_utility_page(page: Path, result: dict[str, Any], baseline: str) -> None:
+    """Writes one self-contained page: verdict, charts, table, protocol.
+
+    Args:
+        page: the HTML file.
+        result: rows and protocol, as in utility.json.
+        baseline: the arm that others are compared with.
+    """
+    rows = result["rows"]
+    names = list(rows[0]["figures"])
+    charts = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in names:
+            path = Path(temporary) / "chart.png"
+            draw_utility(path, rows, name, baseline)
+            image = base64.b64encode(path.read_bytes()).decode()
+            charts.append({"name": name, "image": f"data:image/png;base64,{image}"})
+    pages = Environment(
+        loader=PackageLoader("medgan.report", "."), autoescape=select_autoescape(["j2", "html"])
+    )
+    values = {
+        "charts": charts, "rows": rows, "names": names, "baseline": baseline,
+        "protocol": result["protocol"], "verdicts": verdicts(rows, names[0], baseline),
+    }  # fmt: skip
+    write_atomic(page, pages.get_template("utility.html.j2").render(values))
+
+
+def verdicts(rows: list[dict[str, Any]], name: str, baseline: str) -> list[str]:
+    """What the figures say of every arm with synthetic scans, a sentence each."""
+    sentences = []
+    for row in rows:
+        figure = row["figures"][name]
+        if "difference" not in figure or not row["synthetic"]:
+            continue
+        gap, sign = figure["difference"], 1 if figure["better"] == "higher" else -1
+        low, high = sorted((sign * gap["low"], sign * gap["high"]))
+        found = "no better and no worse, as far as this can tell"
+        if low > 0:
+            found = "better"
+        elif high < 0:
+            found = "worse"
+        sentences.append(
+            f"With {row['size']} real scans, {row['arm']} was {found} than {baseline} alone: "
+            f"{name} {gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})."
+        )
+    return sentences

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from medgan.evaluation.paired import paired_difference
+
+
+def mean(rows):
+    return float(rows.mean())
+
+
+def each(rows):
+    return rows[:, 0]
+
+
+def test_the_same_gain_everywhere_has_no_doubt_about_it(rng):
+    first = rng.normal(0.8, 0.1, (3, 20, 1))
+    found = paired_difference(first, first + 0.02, mean, each)
+    assert found.value == pytest.approx(0.02)
+    assert found.low == pytest.approx(0.02)
+    assert found.high == pytest.approx(0.02)
+    assert found.p_value < 1e-3
+
+
+def test_no_difference_at_all(rng):
+    first = rng.normal(0.8, 0.1, (3, 20, 1))
+    assert paired_difference(first, first, mean, each) == (0, 0, 0, 1)
+
+
+def test_the_order_of_the_two_turns_the_sign(rng):
+    first, second = rng.normal(0.8, 0.1, (2, 3, 20, 1))
+    there, back = (paired_difference(*p, mean, each) for p in ((first, second), (second, first)))
+    assert there.value == pytest.approx(-back.value)
+    assert there.low == pytest.approx(-back.high)
+    assert there.p_value == pytest.approx(back.p_value)
+
+
+def test_the_interval_covers_the_truth_though_trainings_and_subjects_both_vary():
+    inside = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        training = random.normal(0, 0.01, (6, 1, 1))
+        subject = random.normal(0, 0.02, (1, 30, 1))
+        gap = 0.03 + training + subject + random.normal(0, 0.01, (6, 30, 1))
+        first = random.normal(0.8, 0.1, (6, 30, 1))
+        found = paired_difference(first, first + gap, mean, each, 300, seed)
+        inside += found.low <= 0.03 <= found.high
+    assert inside >= 54
+
+
+def test_statistics_that_are_no_mean_are_drawn_as_a_whole(rng):
+    first = rng.normal(size=(2, 15, 2))
+    found = paired_difference(first, first, lambda rows: float(np.median(rows[:, 1])), each)
+    assert found.value == 0

@@ -1,0 +1,162 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+import medgan.studies.utility as study
+from medgan.config import build
+from medgan.data.conditions import covariate_of
+from medgan.data.manifest import Manifest
+from medgan.data.plan import plan
+from medgan.errors import ConfigError, DataError
+from medgan.pipeline import run_pipeline
+from medgan.studies.tasks import Classification, Segmentation
+from tests.builders import TINY, write_folder
+
+UTILITY = {"sizes": [5], "seeds": 2, "steps": 2, "ratios": [1.0]}
+CONFIG = {
+    **TINY,
+    "data": {**TINY["data"], "fractions": [0.5, 0.1, 0.4]},
+    "train": {**TINY["train"], "volumes": 8},
+    "utility": UTILITY,
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study of segmentation on tiny scans, done once, and how to go on with it."""
+    folder = tmp_path_factory.mktemp("utility")
+    home = pytest.MonkeyPatch()
+    home.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    source = write_folder(folder / "scans", 20)
+    pipeline = folder / "utility.yaml"
+    pipeline.write_text(yaml.safe_dump({"steps": ["index", "utility"], "config": CONFIG}))
+
+    def run(*more):
+        return run_pipeline(
+            str(pipeline), [f"data.source={source}", f"out={folder / 'out'}", *more]
+        ).results["utility"]
+
+    yield folder / "out", run, run()
+    home.undo()
+
+
+@pytest.fixture
+def same_site(made, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(made[0].parent / "home"))
+
+
+def test_every_arm_has_its_figures_and_its_difference_from_classical_augmentation(made):
+    out, _, result = made
+    assert [row["arm"] for row in result["rows"]] == [
+        "real", "classical", "synthetic", "mixed 1", "all 1",
+    ]  # fmt: skip
+    for row in result["rows"]:
+        dice = row["figures"]["Dice"]
+        assert len(dice["seeds"]) == 2
+        assert dice["mean"] == pytest.approx(np.mean(dice["seeds"]), abs=1e-4)
+        assert ("difference" in dice) == (row["arm"] != "classical")
+    assert json.loads((out / "utility.json").read_text())["rows"] == result["rows"]
+    assert result["protocol"]["test_scans"] == 8
+
+
+def test_the_page_holds_the_charts_and_no_name_of_anybody(made):
+    page = (made[0] / "utility.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "person-" not in page
+    assert "all 1 was" in page
+
+
+def test_a_generator_sees_the_scans_of_its_draw_alone(made):
+    out, _, _ = made
+    manifest = Manifest.load(out / "manifest.json")
+    trained = {}
+    for name in ("005-0", "005-1"):
+        card = json.loads((out / "generators" / name / "model" / "config.json").read_text())
+        trained[name] = card["facts"]["training_scans"]
+    assert trained == {"005-0": 5, "005-1": 5}
+    assert len(manifest.split("train")) == 10
+
+
+def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(made, same_site, monkeypatch):
+    _, run, first = made
+    assert run()["rows"] == first["rows"]
+
+    def never(*arguments):
+        raise AssertionError("a generator is trained again")
+
+    monkeypatch.setattr(study, "train_model", never)
+    more = run("utility.arms=[real, classical]", "utility.seeds=1")
+    assert (
+        more["rows"][0]["figures"]["Dice"]["seeds"]
+        == first["rows"][0]["figures"]["Dice"]["seeds"][:1]
+    )
+    with pytest.raises(AssertionError, match="trained again"):
+        run("utility.ratios=[2.0]")
+
+
+def test_without_classical_augmentation_there_is_nothing_to_compare_with(made, same_site):
+    with pytest.raises(ConfigError, match="classical is missing"):
+        made[1]("utility.arms=[real, all]")
+
+
+def test_more_scans_than_there_are_cannot_be_drawn(made, same_site):
+    with pytest.raises(DataError, match="11 are wanted"):
+        made[1]("utility.sizes=[11]")
+
+
+@pytest.fixture
+def cases(made):
+    """Forty cases, of which the older half are a quarter."""
+    found = Manifest.load(made[0] / "manifest.json").cases
+    ages = ["70" if n % 4 == 0 else "30" for n in range(40)]
+    return [
+        replace(found[n % len(found)], sha256=f"{n:064d}", covariates={"age": age})
+        for n, age in enumerate(ages)
+    ]
+
+
+def classification(cases, **settings):
+    config = build(
+        {
+            "data": {"spacing": [2, 2, 2], "shape": [16, 16, 16],
+                     "conditions": {"age": "continuous"}},
+            "utility": {"task": "classification", "target": "age", "cut": 50, **settings},
+        }
+    )  # fmt: skip
+    return Classification(cases, plan(config.data, cases), config.utility)
+
+
+def test_a_draw_has_the_asked_share_of_the_rare_group_and_grows(cases):
+    task = classification(cases, share=0.2)
+    small, large = task.draw(10, 0), task.draw(20, 0)
+    old = [case for case in small if covariate_of(case, "age") == "70"]
+    assert len(old) == 2
+    assert {case.sha256 for case in small} <= {case.sha256 for case in large}
+    assert task.draw(10, 1) != small
+
+
+def test_synthetic_scans_fill_up_the_rare_group_with_its_own_values(cases):
+    task = classification(cases, share=0.2)
+    requests = task.requests(task.draw(10, 0), 1.0, 0)
+    assert requests == [{"age": "70"}] * 6
+
+
+def test_the_rare_group_can_lie_below_the_cut(cases):
+    young = classification(cases, share=0.5, rare="below").draw(4, 0)
+    assert [covariate_of(case, "age") for case in young] == ["70", "70", "30", "30"]
+
+
+def test_a_target_that_is_no_condition_is_refused(cases):
+    with pytest.raises(ConfigError, match="is no condition"):
+        classification(cases, target="sex")
+
+
+def test_draws_do_not_depend_on_the_order_of_the_files(made):
+    found = [c for c in Manifest.load(made[0] / "manifest.json").cases if c.label]
+    config = build(CONFIG)
+    grid = plan(config.data, found)
+    there, back = (Segmentation(cases, grid, config.utility) for cases in (found, found[::-1]))
+    assert there.draw(5, 3) == back.draw(5, 3)
