@@ -43,6 +43,7 @@ def draw_utility(path: Path, rows: Sequence[dict[str, Any]], name: str, baseline
     gaps.set_title(f"difference from {baseline}, 95% interval", color=_INK, fontsize=9)
     for axes in (values, gaps):
         axes.set_yticks(range(len(arms)), arms)
+        axes.set_ylim(-0.6, len(arms) - 0.4)
         axes.set_facecolor(_FIELD)
         axes.tick_params(colors=_INK, labelsize=8)
     if len(sizes) > 1:
