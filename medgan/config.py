@@ -363,6 +363,9 @@ class UtilityConfig(Section):
         (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"
     )
     steps: int = Field(1000, gt=1, description="steps of every network")
+    tested: tuple[Literal["calibration", "test"], ...] = Field(
+        ("test",), min_length=1, description="splits that the networks are tested on"
+    )
     unlabelled: bool = Field(
         False,
         description="whether generators also learn from the images, without the label maps, of "

@@ -17,8 +17,7 @@ from medgan.data.conditions import Value
 from medgan.data.labels import harden, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
-from medgan.data.splits import enough_healthy
-from medgan.errors import ConfigError
+from medgan.errors import ConfigError, DataError
 from medgan.evaluation.classical import classical, unchanged
 from medgan.evaluation.paired import paired_difference
 from medgan.files import write_atomic
@@ -75,7 +74,7 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
 
     The generator of a size and seed learns from the same real scans as the networks it helps,
     and from nothing else (with `utility.unlabelled`: also from the images, without the label
-    maps, of the other training scans). Calibration scans are not touched. What is done is kept:
+    maps, of the other training scans). What is done is kept:
     the same command goes on.
 
     Args:
@@ -101,7 +100,7 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
             "E_VALUE", "utility.arms", f"{BASELINE} is missing: there is nothing to be better than",
             f"name {BASELINE} too",
         )  # fmt: skip
-    test = task.real(_tested(manifest), out)
+    test = task.real(_tested(manifest, settings.tested), out)
     plots = [(size, seed) for size in settings.sizes for seed in range(settings.seeds)]
     drawn = {plot: task.draw(*plot) for plot in plots}  # too few scans are found out first
     found: dict[tuple[int, str], list[np.ndarray]] = {}
@@ -129,10 +128,19 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
     return result
 
 
-def _tested(manifest: Manifest) -> list[Case]:
-    """Everyone in the test split, ill or not."""
-    cases = manifest.split("test")
-    return cases if len(cases) >= FEWEST_TESTED else enough_healthy(manifest, "test", FEWEST_TESTED)
+def _tested(manifest: Manifest, splits: Sequence[str]) -> list[Case]:
+    """Everyone in these splits, ill or not.
+
+    Raises:
+        DataError: E_SPLIT.
+    """
+    cases = [case for split in splits for case in manifest.split(split)]
+    if len(cases) < FEWEST_TESTED:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} scans to test on", f"{FEWEST_TESTED} are needed",
+            "add scans, or set data.fractions or utility.tested",
+        )  # fmt: skip
+    return cases
 
 
 class _Plot:
