@@ -92,6 +92,8 @@ class Run:
             lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
         if "compare" in self.results:
             lines += self.results["compare"]["table"].splitlines()
+        if "augment" in self.results:
+            lines += self.results["augment"]["lines"]
         if "detection" in self.results:
             lines += self.results["detection"]["table"].splitlines()
         if "report" in self.results:
