@@ -376,7 +376,7 @@ class AugmentConfig(Section):
     realism: float = Field(
         4.0,
         ge=0,
-        description="robust standard deviations from the median candidate's logit at which the "
+        description="robust standard deviations below the median candidate's logit at which the "
         "discriminator drops a candidate; 0 is off",
     )
     consistency: Percentile = Field(

@@ -266,8 +266,7 @@ def augment_step(run: Run) -> None:
 
     found = augment(run.model(), run.manifest(), run.out, run.config, facts())
     run.results["augment"] = found
-    for line in found["lines"]:
-        log.info("%s", line)
+    log.info("%d synthetic scans: %s", found["kept"], run.out)
 
 
 def detection_step(run: Run) -> None:

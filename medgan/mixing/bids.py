@@ -13,7 +13,7 @@ from medgan.config import Condition, Preprocessing
 from medgan.data.conditions import covariates_of
 from medgan.data.manifest import Case
 from medgan.files import write_atomic
-from medgan.mixing.real import save_image, save_label
+from medgan.mixing.real import clear_copies, save_image, save_label
 from medgan.synthetic import MARK
 from medgan.version import __version__
 
@@ -81,6 +81,8 @@ def write_bids(
             case = save_image(case, folder / image)
             case = save_label(case, folder / label) if case.label else case
         placed.append(case)
+    for pattern in ("sub-*/anat/*.nii.gz", f"{DERIVATIVES}/sub-*/anat/*.nii.gz"):
+        clear_copies(folder, pattern, [*placed, *synthetic])
     listed = [*(placed if copy else ()), *synthetic]
     _write_participants(folder, listed, {case.case for case in synthetic}, preprocessing.conditions)
     description = {

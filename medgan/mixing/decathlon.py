@@ -11,7 +11,7 @@ import numpy as np
 from medgan.config import Preprocessing
 from medgan.data.manifest import Case
 from medgan.files import write_atomic
-from medgan.mixing.real import save_image, save_label
+from medgan.mixing.real import clear_copies, save_image, save_label
 from medgan.synthetic import MARK
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ def write_decathlon(
     Returns:
         All cases with the files that the data set names.
     """
-    _clear(folder, real)
     placed = [_placed(case, folder, copy) for case in real] + list(synthetic)
+    clear_copies(folder, "*sT[rs]/c-*.nii.gz", placed)
     drawn = {case.case for case in synthetic}
     lists: dict[str, list[Entry]] = {name: [] for name in (*LISTS.values(), "unlabelled")}
     for case in placed:
@@ -157,11 +157,3 @@ def _entry(case: Case, folder: Path, synthetic: bool) -> Entry:
         "image": shown(case.image), **label, "case": case.case, "subject": case.subject,
         "synthetic": synthetic,
     }  # fmt: skip
-
-
-def _clear(folder: Path, real: Sequence[Case]) -> None:
-    """Removes copies of real scans that an earlier run has left."""
-    wanted = {path for case in real for path in place(case.case, case.split == "test")}
-    for path in folder.glob("*sT[rs]/c-*.nii.gz"):
-        if str(path.relative_to(folder)) not in wanted:
-            path.unlink()

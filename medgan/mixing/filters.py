@@ -189,7 +189,9 @@ def calibrate_filters(
         limits["appearance"] = Bounds(0.0, strange * (1 + settings.appearance))
     if settings.realism:
         logits = torch.cat([_logits(model, filters.as_volume(scan)) for scan in first()])
-        limits["realism"] = Bounds(*outlier_bounds(logits.double(), settings.realism))
+        # Only below: held-out real scans lie above most candidates.
+        lowest, _ = outlier_bounds(logits.double(), settings.realism)
+        limits["realism"] = Bounds(lowest, math.inf)
     if settings.consistency and labels and len(classes) >= FEWEST_LABELLED:
         _consistency_limit(filters, images[train.labelled], classes, settings, seed, kept)
     elif settings.consistency and labels:

@@ -1,5 +1,7 @@
 """Copies of real scans under their pseudonyms, without what their headers say in words."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +32,23 @@ def save_label(case: Case, path: Path) -> Case:
     _save(case.label, path, np.uint8 if max(case.labels, default=0) < 256 else np.uint16)
     checked = check_label(path, case.case, check_image(Path(case.image), case.case))
     return replace(case, label=str(path.resolve()), label_sha256=checked.sha256)
+
+
+def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
+    """Removes copies that an earlier run has left and no case names any longer.
+
+    Args:
+        folder: of the data set.
+        pattern: of the names of copies in it.
+        cases: of the data set as it is now.
+    """
+    wanted = {path for case in cases for path in (case.image, case.label)}
+    for path in folder.resolve().glob(pattern):
+        if str(path) not in wanted:
+            path.unlink()
+            with suppress(OSError):  # a subject's folders, where each has its own
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
 
 
 def _save(source: str, path: Path, kind: type | None) -> None:

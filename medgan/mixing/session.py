@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -264,7 +265,10 @@ class _Job:
     def _record_of(self, filters: Filters) -> dict[str, Any]:
         return {
             "fingerprint": self.workshop.fingerprint,
-            "limits": {name: [low, high] for name, (low, high) in filters.limits.items()},
+            "limits": {
+                name: [low, high if math.isfinite(high) else None]
+                for name, (low, high) in filters.limits.items()
+            },
             "learned_from": filters.facts,
         }
 
