@@ -327,6 +327,36 @@ def utility(
     _run("utility", out, [_set("data.source", data)], set_, as_json, config, sections)
 
 
+@app.command()
+def augment(
+    model: Model,
+    source: Annotated[str, typer.Argument(help="scans it was trained on, or their manifest.json")],
+    ratio: Annotated[float, typer.Option(help="synthetic scans for each real training scan")] = 1.0,
+    balance: Annotated[
+        str, typer.Option(help="condition whose rarer categories are filled up first")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    out: Out = "runs/augment",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write a training set of real and synthetic scans that MONAI and nnU-Net read as is.
+
+    Candidates that are not good enough, or too like a training scan, are dropped and replaced.
+
+    Example: medgan augment runs/mine/model runs/mine/manifest.json --ratio 1 -o runs/mixed
+    """
+    first = [
+        _set("model_uri", model),
+        _set("data.source", source),
+        f"augment.ratio={ratio}",
+        _set("augment.balance", balance),
+        _set("generate.seed", seed),
+    ]
+    _run("augment", out, first, [_of_condition(text) for text in set_ or []], as_json, config)
+
+
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
 )

@@ -52,7 +52,10 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where scans come from, and the grid and intensities the model sees."""
 
-    source: str = Field("", description="folder, BIDS tree, Decathlon folder or CSV")
+    source: str = Field(
+        "",
+        description="folder, BIDS tree, Decathlon folder, CSV, or manifest.json, whose splits stay",
+    )
     suffix: str = Field("", description="BIDS suffix where a tree holds several, such as T1w")
     splits: str = Field(
         "", description="JSON of subjects in train, calibration and test; empty draws them"
@@ -379,6 +382,57 @@ class UtilityConfig(Section):
     share: float = Field(0.1, gt=0, le=0.5, description="of the rare group in the training sets")
 
 
+class AugmentConfig(Section):
+    """A training set of real and synthetic scans, and which synthetic ones are good enough."""
+
+    ratio: float = Field(1.0, ge=0, description="synthetic scans for each real training scan")
+    balance: str = Field(
+        "",
+        description="categorical condition whose rarer categories among the training scans are "
+        "filled up first; the rest of ratio is spread evenly over its categories",
+    )
+    layout: Literal["decathlon", "bids"] = Field("decathlon", description="of the data set")
+    real: Literal["reference", "copy"] = Field(
+        "reference",
+        description="name the real files where they lie, or copy them under their pseudonyms",
+    )
+    suffix: str = Field("T1w", pattern="^[A-Za-z0-9]+$", description="of the files of a BIDS tree")
+    shard: str = Field(
+        "", pattern=r"^(\d+/\d+)?$", description="part of the synthetic scans to make, such as 1/4"
+    )
+    tries: int = Field(
+        10, gt=0, description="candidates for each synthetic scan before it is left out"
+    )
+    appearance: float = Field(
+        0.1,
+        ge=0,
+        description="share by which textures may be stranger than those of held-out training "
+        "scans; 0 is off",
+    )
+    realism: float = Field(
+        4.0,
+        ge=0,
+        description="robust standard deviations below the median candidate's logit at which the "
+        "discriminator drops a candidate; 0 is off",
+    )
+    consistency: Percentile = Field(
+        1.0,
+        description="percentile of the Dice of held-out training scans below which a segmenter "
+        "drops a candidate; 0 is off",
+    )
+    segmenter_steps: int = Field(600, gt=1, description="steps of each of the two segmenters")
+    volumes: float = Field(
+        0.25,
+        ge=0,
+        description="share by which volumes may leave those of training scans; 0 is off",
+    )
+    privacy: Percentile = Field(
+        99.0,
+        description="percentile of how alike real scans are to the training scan most like them, "
+        "above which a candidate is dropped; 0 is off",
+    )
+
+
 class DetectionConfig(Section):
     """Planted lesions, who looks for them, and how long each may learn."""
 
@@ -457,6 +511,7 @@ class Config(Section):
     baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
     utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
+    augment: AugmentConfig = AugmentConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]

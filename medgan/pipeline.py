@@ -16,6 +16,7 @@ import medgan
 from medgan.config import DataConfig, Preprocessing, build, merge, read_yaml
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.index import index
+from medgan.data.layouts import is_manifest
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
@@ -84,10 +85,12 @@ def _read_manifest(settings: DataConfig) -> tuple[Manifest, list[tuple[str, str,
     if settings.splits:
         splits = read_splits(Path(settings.splits), source)
         manifest = with_given_splits(manifest, splits, pseudonyms)
-    elif settings.assign == "draw":
-        manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
-    else:
+    elif settings.assign != "draw":
         manifest = manifest.with_all_in(settings.assign)
+    elif is_manifest(source):
+        manifest = manifest.with_sick_tested()
+    else:
+        manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
     return manifest, key
 
 
@@ -265,6 +268,15 @@ def utility_step(run: Run) -> None:
     log.info("utility: %s", run.out / PAGE)
 
 
+def augment_step(run: Run) -> None:
+    """Writes a training set of real and synthetic scans."""
+    from medgan.mixing.session import augment
+
+    found = augment(run.model(), run.manifest(), run.out, run.config, facts())
+    run.results["augment"] = found
+    log.info("%d synthetic scans: %s", found["kept"], run.out)
+
+
 def detection_step(run: Run) -> None:
     """Plants lesions into the test split and judges every scorer on them."""
     from medgan.studies.detection import REPORT, detect
@@ -387,6 +399,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "baseline": baseline_step,
     "compare": compare_step,
     "utility": utility_step,
+    "augment": augment_step,
     "detection": detection_step,
     "score": score_step,
     "project": project_step,

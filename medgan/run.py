@@ -93,6 +93,8 @@ class Run:
         for study in ("compare", "utility", "detection"):
             if study in self.results:
                 lines += self.results[study]["table"].splitlines()
+        if "augment" in self.results:
+            lines += self.results["augment"]["lines"]
         if "report" in self.results:
             lines.append(f"open      {self.results['report']['page']}")
         registered = self.results.get("register", {})

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medgan.data.checks import Checked, check_image, check_label
-from medgan.data.layouts import Listed, inside, licence_of, list_scans
+from medgan.data.layouts import Listed, inside, is_manifest, licence_of, list_scans
 from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import DataError
@@ -23,18 +24,22 @@ def index(
 
     Args:
         source: a folder of NIfTI files, a Decathlon folder or `dataset.json`, a BIDS tree, a
-            CSV or TSV with a column `image`, or one NIfTI file.
+            CSV or TSV with a column `image`, one NIfTI file, or a manifest, whose pseudonyms,
+            covariates, health and splits are kept.
         pseudonyms: gives cases and subjects their public names.
         suffix: of BIDS files, such as T1w; needed where a tree holds several.
         progress: told how many of how many scans are checked.
 
     Returns:
-        The manifest, without splits yet, and the key: case, subject and file of every scan that
-        was listed, refused ones included.
+        The manifest, without splits yet unless one was read, and the key: case, subject and file
+        of every scan that was listed, refused ones included.
 
     Raises:
-        DataError: E_NO_SCANS when nothing is usable, E_LAYOUT when the layout is not known.
+        DataError: E_NO_SCANS when nothing is usable, E_LAYOUT when the layout is not known,
+            E_MANIFEST for a damaged manifest.
     """
+    if is_manifest(source):
+        return _index_again(source, progress)
     listing = list_scans(source, suffix)
     cases, refusals, key = [], [], []
     seen_names: set[str] = set()
@@ -46,7 +51,7 @@ def index(
             if name in seen_names:
                 raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
             seen_names.add(name)
-            case = _examine(listed, name, pseudonyms.subject(listed.subject))
+            case = examine(listed, name, pseudonyms.subject(listed.subject))
             if case.sha256 in seen_hashes:
                 raise DataError(
                     "E_DUPLICATE", name, "same content as an earlier scan", "leave one out"
@@ -59,7 +64,43 @@ def index(
     return Manifest(tuple(cases), tuple(refusals), licence_of(source)), key
 
 
-def _examine(listed: Listed, case: str, subject: str) -> Case:
+def _index_again(
+    path: Path, progress: Callable[[int, int], None]
+) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    """The cases of a manifest, every file read again; one that has changed is refused."""
+    manifest = Manifest.load(path)
+    cases, refusals = [], []
+    for number, case in enumerate(manifest.cases, start=1):
+        label = Path(case.label) if case.label else None
+        listed = Listed(
+            case.case, case.subject, Path(case.image), label, tuple(case.covariates.items())
+        )
+        try:
+            found = examine(listed, case.case, case.subject)
+            if (found.sha256, found.label_sha256) != (case.sha256, case.label_sha256):
+                raise DataError(
+                    "E_MANIFEST", case.case, "the file is not the one that was checked",
+                    "run medgan check again",
+                )  # fmt: skip
+            cases.append(replace(found, healthy=case.healthy, split=case.split))
+        except DataError as error:
+            refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
+        progress(number, len(manifest.cases))
+    key = [(case.case, case.subject, case.image) for case in manifest.cases]
+    return Manifest(tuple(cases), tuple(refusals), manifest.licence), key
+
+
+def examine(listed: Listed, case: str, subject: str) -> Case:
+    """Reads one scan and its label map to their ends.
+
+    Args:
+        listed: what to read.
+        case: its pseudonym.
+        subject: likewise.
+
+    Raises:
+        DataError: with a code that says what is wrong; the text never holds a path.
+    """
     for path in (listed.image, listed.label):
         if listed.root and path and not inside(path, listed.root):
             raise DataError(

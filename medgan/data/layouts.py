@@ -15,6 +15,8 @@ SUFFIXES = (".nii", ".nii.gz")
 LABEL_MARK = re.compile(r"[_-](label|labels|seg|dseg|mask)$")
 IMAGE_FOLDERS = ("images", "anat", "ses-")
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
+DECATHLON_LISTS = ("training", "validation", "test", "unlabelled")
+"""Lists of scans in a `dataset.json`: Decathlon's, MONAI's, and what medgan adds to them."""
 LICENCE_LENGTH = 80
 """Enough for a name; what is longer is somebody's prose."""
 
@@ -75,6 +77,11 @@ def licence_of(source: Path) -> str:
             text = json.loads((folder / name).read_text(encoding="utf-8"))[key]
             return " ".join(str(text).split())[:LICENCE_LENGTH]
     return ""
+
+
+def is_manifest(source: Path) -> bool:
+    """Whether a source is the `manifest.json` that a check or a training wrote."""
+    return source.is_file() and source.suffix == ".json" and source.name != "dataset.json"
 
 
 def stem(path: Path) -> str:
@@ -161,13 +168,15 @@ def _subject_of(name: str) -> str:
 def _from_decathlon(folder: Path) -> list[Listed]:
     try:
         values = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        entries = [*values.get("training", []), *values.get("test", [])]
+        entries = [entry for name in DECATHLON_LISTS for entry in values.get(name, [])]
         listing = []
         for entry in entries:
             row = entry if isinstance(entry, dict) else {"image": entry}
             image = folder / row["image"]
             label = folder / row["label"] if row.get("label") else None
-            listing.append(Listed(stem(image), _subject_of(stem(image)), image, label))
+            name = str(row.get("case") or stem(image))
+            subject = str(row.get("subject") or _subject_of(name))
+            listing.append(Listed(name, subject, image, label))
         return listing
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(

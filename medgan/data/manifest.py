@@ -82,6 +82,12 @@ class Manifest:
             ),
         )
 
+    def with_sick_tested(self) -> "Manifest":
+        """The same splits, but whoever is not healthy is only tested."""
+        sick = self.sick_subjects
+        cases = (replace(c, split="test") if c.subject in sick else c for c in self.cases)
+        return replace(self, cases=tuple(cases))
+
     @property
     def sick_subjects(self) -> set[str]:
         """Subjects with any scan that is not healthy: all their scans are only tested."""

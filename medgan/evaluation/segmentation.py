@@ -42,18 +42,12 @@ def train_segmenter(
         The network, in evaluation.
     """
     from monai.losses.dice import DiceCELoss
-    from monai.networks.nets.unet import UNet
 
     device = images.device
     random = torch.Generator().manual_seed(seed)
     loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
-    # Halved to 4 voxels at most: at 2 along X, torch 2.13's bf16 weight gradient on CPUs reads
-    # memory that nobody wrote.
-    halvings = 3 if min(images.shape[2:]) >= 32 else 2
     with seeded(seed, device):
-        network = UNet(
-            3, 1, 1 + labels, CHANNELS[: halvings + 1], (2,) * halvings, num_res_units=1
-        )  # fmt: skip
+        network = fresh_segmenter(min(images.shape[2:]), labels)
         network.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=1e-4)
         rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
@@ -69,6 +63,21 @@ def train_segmenter(
             optimizer.step()
             rates.step()
     return network.eval()
+
+
+def fresh_segmenter(edge: int, labels: int) -> nn.Module:
+    """An untrained MONAI U-Net, weights drawn from torch's global generator.
+
+    Args:
+        edge: voxels along the shortest axis.
+        labels: how many there are.
+    """
+    from monai.networks.nets.unet import UNet
+
+    # Halved to 4 voxels at most: at 2 along X, torch 2.13's bf16 weight gradient on CPUs reads
+    # memory that nobody wrote.
+    halvings = 3 if edge >= 32 else 2
+    return UNet(3, 1, 1 + labels, CHANNELS[: halvings + 1], (2,) * halvings, num_res_units=1)
 
 
 def augment_pair(

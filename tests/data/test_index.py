@@ -14,6 +14,7 @@ from medgan.data.manifest import SPLITS, Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
 from medgan.errors import ConfigError, DataError
+from tests.builders import write_folder
 
 PSEUDONYMS = Pseudonyms(b"s" * 32)
 
@@ -529,3 +530,47 @@ def test_broken_splits_are_refused(tmp_path: Path, text: str) -> None:
         read_splits(tmp_path / "splits.json", tmp_path)
     with pytest.raises(ConfigError, match=r"E_SPLITS.*missing\.json: cannot be read"):
         read_splits(tmp_path / "missing.json", tmp_path)
+
+
+def test_a_manifest_is_a_source_that_keeps_names_covariates_and_splits(tmp_path):
+    folder = write_folder(tmp_path / "scans", 12)
+    manifest, _ = index(folder, Pseudonyms(b"s"))
+    manifest = with_drawn_splits(manifest, (0.5, 0.25, 0.25), 0)
+    manifest.save(tmp_path / "manifest.json")
+    again, key = index(tmp_path / "manifest.json", Pseudonyms(b"another site's"))
+    assert again == manifest
+    assert [row[0] for row in key] == [case.case for case in manifest.cases]
+
+
+def test_a_file_that_has_changed_since_the_manifest_is_refused(tmp_path):
+    folder = write_folder(tmp_path / "scans", 4)
+    manifest, _ = index(folder, Pseudonyms(b"s"))
+    manifest.save(tmp_path / "manifest.json")
+    one, two, three = (Path(case.image) for case in manifest.cases[:3])
+    one.unlink()
+    two.write_bytes(three.read_bytes())
+    label = Path(manifest.cases[3].label)
+    label.write_bytes(Path(manifest.cases[2].label).read_bytes())
+    again, _ = index(tmp_path / "manifest.json", Pseudonyms(b"s"))
+    assert [case.image for case in again.cases] == [str(three)]
+    assert [refusal.code for refusal in again.refusals] == [
+        "E_UNREADABLE", "E_MANIFEST", "E_MANIFEST"
+    ]  # fmt: skip
+    assert "person" not in str(again.refusals)
+
+
+def test_a_damaged_manifest_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(DataError, match="E_MANIFEST"):
+        index(tmp_path / "manifest.json", Pseudonyms(b"s"))
+
+
+def test_a_decathlon_listing_may_validate_and_say_whose_scans_are_whose(tmp_path):
+    write_folder(tmp_path / "a", 3)
+    entries = [
+        {"image": f"a/person-0{n}.nii.gz", "subject": "one", "case": f"case-{n}"} for n in range(3)
+    ]
+    listing = {"training": entries[:1], "validation": entries[1:2], "unlabelled": entries[2:]}
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    found = list_scans(tmp_path)
+    assert [(one.name, one.subject) for one in found] == [(f"case-{n}", "one") for n in range(3)]

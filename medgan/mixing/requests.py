@@ -1,0 +1,89 @@
+"""Which synthetic scans a training set lacks: how many, of which category, and in which shard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from medgan.config import AugmentConfig, Condition
+from medgan.data.conditions import count_categories, lacking
+from medgan.data.manifest import Case
+from medgan.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One synthetic scan that is wanted.
+
+    Attributes:
+        number: its place, from 0; its first candidate is that number of the seed.
+        conditions: what it is asked for.
+    """
+
+    number: int
+    conditions: dict[str, str]
+
+
+def make_requests(
+    cases: Sequence[Case],
+    known: Sequence[Condition],
+    settings: AugmentConfig,
+    fixed: Mapping[str, str],
+) -> list[Request]:
+    """What is wanted: first what balances the categories, then the rest of the ratio.
+
+    Args:
+        cases: the real training scans.
+        known: the model's conditions.
+        settings: `ratio` and `balance`.
+        fixed: values of other conditions.
+
+    Returns:
+        In order; those of a larger ratio begin with those of a smaller one.
+
+    Raises:
+        ConfigError: E_CONDITION when `balance` is no categorical condition of the model, or no
+            training scan has a value.
+    """
+    wanted: list[dict[str, str]] = []
+    values: list[str] = []
+    if settings.balance:
+        counts = _categories(cases, known, settings.balance)
+        values = list(counts)
+        wanted = [
+            {**fixed, settings.balance: value}
+            for value, n in lacking(counts).items()
+            for _ in range(n)
+        ]
+    rest = round(settings.ratio * len(cases)) - len(wanted)
+    for number in range(rest):
+        more = {settings.balance: values[number % len(values)]} if values else {}
+        wanted.append({**fixed, **more})
+    return [Request(number, conditions) for number, conditions in enumerate(wanted)]
+
+
+def _categories(cases: Sequence[Case], known: Sequence[Condition], name: str) -> dict[str, int]:
+    categorical = [condition.name for condition in known if condition.kind == "categorical"]
+    if name not in categorical:
+        raise ConfigError(
+            "E_CONDITION", name, "no categorical condition of this model",
+            f"it has {', '.join(categorical) or 'none'}",
+        )  # fmt: skip
+    counts = count_categories(cases, name)
+    if not counts:
+        raise ConfigError(
+            "E_CONDITION", name, "no training scan has a value", "fill the column of the table"
+        )
+    return counts
+
+
+def of_shard(requests: Sequence[Request], shard: str) -> list[Request]:
+    """The requests that fall to a shard such as 2/4: every fourth, from the second on.
+
+    Raises:
+        ConfigError: E_VALUE.
+    """
+    if not shard:
+        return list(requests)
+    place, parts = (int(text) for text in shard.split("/"))
+    if not 1 <= place <= parts:
+        raise ConfigError("E_VALUE", "augment.shard", f"no part {shard}", "give 1/4 to 4/4")
+    return list(requests[place - 1 :: parts])
