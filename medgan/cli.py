@@ -15,8 +15,8 @@ app = typer.Typer(
     add_completion=True,
     help="Learn healthy 3D anatomy; get synthetic scans and calibrated anomaly maps. "
     "Research use only.",
-    epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, "
-    "4 disk, memory, device or server failed, 5 training diverged, 70 internal fault, "
+    epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, or an audit "
+    "not passed, 4 disk, memory, device or server failed, 5 training diverged, 70 internal fault, "
     "75 stopped and resumable.",
 )
 Set = Annotated[
@@ -307,6 +307,30 @@ def compare(
     _run("compare", out, first, set_, as_json, config)
 
 
+@app.command()
+def audit(
+    model: Annotated[str, typer.Argument(help="model, or folder of a baseline")],
+    train: Annotated[str, typer.Option(help="scans it was trained on")] = "",
+    holdout: Annotated[str, typer.Option(help="scans of people it was not trained on")] = "",
+    data: Annotated[str, typer.Option(help="both at once, with data.splits")] = "",
+    out: Out = "runs/audit",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Ask whether a model or its synthetic scans give away the scans it was trained on.
+
+    Example: medgan audit runs/mine/model --train scans --holdout others -o runs/audit
+    """
+    first = [
+        _set("audit.model", model),
+        _set("audit.train", train),
+        _set("audit.holdout", holdout),
+        *([_set("data.source", data)] if data else []),
+    ]
+    _run("audit", out, first, set_, as_json, config)
+
+
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
 )
@@ -408,7 +432,6 @@ def _run(
     """Runs a pipeline; what the verb sets comes first, so that --set wins."""
 
     def work() -> int:
-        from medgan.errors import Exit
         from medgan.pipeline import read_pipeline, run_pipeline
 
         described = read_pipeline(preset)[1].get("data") if preset else None
@@ -421,7 +444,7 @@ def _run(
         else:
             for line in done.closing_lines():
                 print(line)
-        return int(Exit.REFUSED if done.refusals else Exit.DONE)
+        return int(done.exit_status)
 
     _guard(as_json, work)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import medgan
 from medgan.config import Config
 from medgan.data.manifest import Manifest, Refusal
+from medgan.errors import Exit
 from medgan.files import write_atomic
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class Run:
             lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
         if "compare" in self.results:
             lines += self.results["compare"]["table"].splitlines()
+        if "audit" in self.results:
+            found = self.results["audit"]
+            lines += [*found["lines"], f"open      {found['page']}"]
         if "detection" in self.results:
             lines += self.results["detection"]["table"].splitlines()
         if "report" in self.results:
@@ -108,6 +112,12 @@ class Run:
             if store.startswith("sqlite:///"):
                 lines.append(f"try       make ui STORE={store.removeprefix('sqlite:///')}")
         return lines
+
+    @property
+    def exit_status(self) -> Exit:
+        """REFUSED where scans were left out or an audit was not passed."""
+        passed = self.results.get("audit", {}).get("verdict", "passed") == "passed"
+        return Exit.DONE if passed and not self.refusals else Exit.REFUSED
 
     def refuse(self, refusals: Sequence[Refusal]) -> None:
         """Notes, logs and writes down what was left out."""
