@@ -15,9 +15,9 @@ app = typer.Typer(
     add_completion=True,
     help="Learn healthy 3D anatomy; get synthetic scans and calibrated anomaly maps. "
     "Research use only.",
-    epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, or an audit "
-    "not passed, 4 disk, memory, device or server failed, 5 training diverged, 70 internal fault, "
-    "75 stopped and resumable.",
+    epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, or an "
+    "audit not passed, 4 disk, memory, device or server failed, 5 training diverged, "
+    "70 internal fault, 75 stopped and resumable.",
 )
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="section.key=value; repeat")

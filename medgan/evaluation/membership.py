@@ -81,7 +81,9 @@ def auroc_interval(
         end = (1 + sign) / 2
         if abs(value - end) < 1e-6:
             return end
-        return float(brentq(lambda t: sign * (t - value) - beyond(t), value + sign * 1e-6, end))
+        inner = value + sign * 1e-6
+        root = brentq(lambda t: sign * (t - value) - beyond(t), inner, end)
+        return float(root)  # pyright: ignore[reportArgumentType]
 
     return edge(-1), edge(1)
 
@@ -151,7 +153,7 @@ def told_by_features(
         )
         for repeat in range(_REPEATS)
     ]  # fmt: skip
-    return torch.from_numpy(np.mean(odds, axis=0)).float()
+    return torch.from_numpy(np.stack(odds).mean(axis=0)).float()  # pyright: ignore
 
 
 def told_by_neighbours(

@@ -114,7 +114,7 @@ class Excess(NamedTuple):
     Attributes:
         threshold: above which a volume is flagged.
         flagged: volumes above it.
-        count: of all volumes.
+        volumes: how many there are.
         expected: share that fresh scans would have above it.
         value: share flagged beyond that.
         low, high: its interval.
@@ -122,7 +122,7 @@ class Excess(NamedTuple):
 
     threshold: float
     flagged: int
-    count: int
+    volumes: int
     expected: float
     value: float
     low: float

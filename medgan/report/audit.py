@@ -60,35 +60,37 @@ def draw_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> by
     wide, tall = [mm[1], mm[0], mm[0]], [mm[2], mm[2], mm[1]]
     inch = 1.15 / max(tall)
     widths = [w * inch for w in wide] * 3
-    left, top, gap, space = 1.25, 0.42, 0.03, 0.16
+    left, top, gap, space = 1.3, 0.34, 0.03, 0.16
     width = left + sum(widths) + 9 * gap + 2 * space
-    height = top + len(pairs) * (max(tall) * inch + 2 * gap)
+    step = max(tall) * inch + 2 * gap
+    height = top + len(pairs) * step + gap
     figure = Figure(figsize=(width, height), facecolor=_PAPER)
     x = left
-    for block, name in enumerate(("volume", "nearest training scan", "difference")):
+    for block, name in enumerate(("scan", "nearest training scan", "difference")):
         middle = x + sum(widths[:3]) / 2
         figure.text(
-            middle / width, 1 - 0.18 / height, name, color=_INK, fontsize=9, ha="center",
+            middle / width, 1 - 0.2 / height, name, color=_INK, fontsize=9, ha="center",
             va="center",
         )  # fmt: skip
         for axis in range(3):
             for row, pair in enumerate(pairs):
                 high = tall[axis] * inch
-                bottom = height - top - (row + 1) * (max(tall) * inch + 2 * gap)
-                bottom += (max(tall) * inch - high) / 2
+                bottom = height - top - (row + 1) * step
+                bottom += (step - high) / 2
                 place = (x / width, bottom / height, widths[axis] / width, high / height)
                 axes = figure.add_axes(place)
                 axes.set_axis_off()
                 data = (pair.volume, pair.scan, pair.volume - pair.scan)[block]
                 across, up = [s for n, s in enumerate(spacing) if n != axis]
+                end = 1.0 if block < 2 else 1.5
                 draw_slice(
                     axes, data, axis, aspect=up / across, interpolation="bilinear",
-                    colours=DIFFERENCE if block == 2 else "gray",
+                    low=-end, high=end, colours=DIFFERENCE if block == 2 else "gray",
                 )  # fmt: skip
             x += widths[axis] + gap
         x += space
     for row, pair in enumerate(pairs):
-        middle = height - top - (row + 0.5) * (max(tall) * inch + 2 * gap)
+        middle = height - top - (row + 0.5) * step
         text = f"{pair.kind}\ncloseness {pair.closeness:.2f}\nnext to {pair.case}"
         figure.text(
             (left - 0.08) / width, middle / height, text, color=_INK, fontsize=7, ha="right",

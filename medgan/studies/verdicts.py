@@ -45,19 +45,19 @@ class Verdict:
         return asdict(self)
 
 
-def copies_check(found: Excess) -> Check:
+def near_check(found: Excess) -> Check:
     """Are more volumes near to training scans than fresh scans are?"""
     return Check(
         "near copies", "failed" if found.low > 0 else "passed",
-        f"{found.flagged} of {found.count} synthetic scans are closer to a training scan than all "
-        f"but {found.expected:.1%} of fresh scans are: {_percent(found.value)} beyond those "
+        f"{found.flagged} of {found.volumes} synthetic scans are closer to a training scan than "
+        f"all but {found.expected:.1%} of fresh scans are: {_percent(found.value)} beyond those "
         f"({_percent(found.low)} to {_percent(found.high)})",
     )  # fmt: skip
 
 
-def outright_check(count: int, fakes: int, fresh: int, scans: int, most: float) -> Check:
-    """Is any volume as near to a training scan as a disguised copy of it?"""
-    text = f"{count} of {fakes} synthetic scans are as close to a training scan as planted copies"
+def copies_check(count: int, fakes: int, fresh: int, scans: int, most: float) -> Check:
+    """Is any volume as near to a training scan as half of the planted copies are?"""
+    text = f"{count} of {fakes} synthetic scans are as close to a training scan as a typical copy"
     if count and fresh:
         text += f", and so are {fresh} of {scans} held-out scans: the same people on both sides?"
         return Check("copies", "inconclusive", text)
@@ -101,7 +101,7 @@ def disguise_check(found: Excess) -> Check:
     """Does a disguise alone make a scan look like a copy?"""
     return Check(
         "disguised held-out scans", "inconclusive" if found.low > 0 else "passed",
-        f"{found.flagged} of {found.count} were flagged; {found.expected:.1%} are by design",
+        f"{found.flagged} of {found.volumes} were flagged; {found.expected:.1%} are by design",
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def verdict(of: str, checks: Sequence[Check], sizes: str, least: str) -> Verdict
         for status in ("failed", "inconclusive")
     }
     if reasons["failed"]:
-        words = f"{of[0].upper()}{of[1:]} give training scans away. {reasons['failed']}."
+        words = f"Training scans show in {of}. {reasons['failed']}."
         return Verdict("failed", words, tuple(checks))
     if reasons["inconclusive"]:
         words = f"Nothing can be said of {of}. {reasons['inconclusive']}. {NO_PROOF}"
