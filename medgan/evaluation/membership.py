@@ -1,21 +1,21 @@
 """Can those who were trained on be told from those who were not, with the model or without it?"""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import Tensor
 
 from medgan.evaluation.privacy import other_people
 from medgan.evaluation.two_sample import auroc
-from medgan.metrics import band_features
 
-_FOLDS, _REPEATS = 5, 5
-_DRAWS = 50
+_FOLDS, _REPEATS = 5, 2
+_SPARES = 4
 
 
 class Attack(NamedTuple):
@@ -117,69 +117,108 @@ def outside(to_fakes: Float[Tensor, "N M"]) -> dict[str, Float[Tensor, " N"]]:
 
 
 def told_by_features(
-    members: Float[Tensor, "N 1 X Y Z"],
-    others: Float[Tensor, "M 1 X Y Z"],
+    features: Float[Tensor, "R F"],
+    member: Bool[Tensor, " R"],
     person: Int[Tensor, " R"],
+    level: float = 0.95,
+    draws: int = 40,
     seed: int = 0,
-) -> Float[Tensor, " R"]:
-    """How much each scan looks like a member's, to a classifier that never saw a model.
+) -> Attack:
+    """Whether a classifier that never saw a model tells members from others.
 
-    Scores of scans that were left out, from logistic regression on `band_features`; where these
-    tell members from others, the two sets differ, and so will an attack's scores.
+    Logistic regression judges scans that it did not learn from; where it tells the two sets
+    apart, they differ, and so will an attack's scores. The interval is as wide as the AUROC
+    scatters when people are dealt anew, because all of a fold are judged by one classifier.
 
     Args:
-        members: trained on, intensities in [-1, 1].
-        others: not trained on.
-        person: number of each scan's person, members first; nobody is on both sides of a fold.
-        seed: of the folds.
-
-    Returns:
-        Log-odds, members first, the mean over several ways to fold.
+        features: of all scans, such as `medgan.metrics.band_features`.
+        member: which scans were trained on.
+        person: number of each scan's person; nobody is on both sides of a fold.
+        level: of the interval.
+        draws: how often people are dealt anew.
+        seed: of folds and draws.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    features = torch.cat([band_features(part) for v in (members, others) for part in v.split(16)])
-    truth = np.arange(len(features)) < len(members)
     judge = make_pipeline(
         StandardScaler(), LogisticRegression(C=1e-2, class_weight="balanced", max_iter=1000)
     )
-    odds = [
-        cross_val_predict(
-            judge, features.numpy(), truth, groups=person.numpy(), method="decision_function",
-            cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed + repeat),
-        )
-        for repeat in range(_REPEATS)
-    ]  # fmt: skip
-    return torch.from_numpy(np.stack(odds).mean(axis=0)).float()  # pyright: ignore
+
+    def scores(side: Tensor) -> Tensor:
+        odds = [
+            cross_val_predict(
+                judge, features.numpy(), side.numpy(), groups=person.numpy(),
+                cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed + repeat),
+                method="decision_function",
+            )
+            for repeat in range(_REPEATS)
+        ]  # fmt: skip
+        return torch.from_numpy(np.stack(odds).mean(axis=0)).float()  # pyright: ignore
+
+    return _control(scores, member, person, level, draws, seed)
 
 
 def told_by_neighbours(
-    similarities: Float[Tensor, "R R"], members: int, person: Int[Tensor, " R"], seed: int = 0
-) -> Float[Tensor, " R"]:
-    """How much nearer each scan is to members than to others, itself left out.
+    similarities: Float[Tensor, "R R"],
+    member: Bool[Tensor, " R"],
+    person: Int[Tensor, " R"],
+    level: float = 0.95,
+    draws: int = 100,
+    seed: int = 0,
+) -> Attack:
+    """Whether scans are nearer to others of their own set, themselves left out.
 
-    Of both sides equally many people are drawn, several times; without groups such as sites in
-    only one of the sets, no scan is nearer to its own.
+    They are where one of the sets alone holds groups, such as sites. Everybody is compared with
+    everybody, so that some who are like all others move the scores of all: the interval is as
+    wide as the AUROC scatters when people are dealt anew.
 
     Args:
-        similarities: of all scans to each other, members first.
-        members: how many of them are.
+        similarities: of all scans to each other.
+        member: which scans were trained on.
         person: number of each scan's person.
-        seed: of the draws.
+        level: of the interval.
+        draws: how often people are dealt anew.
+        seed: of all draws.
     """
-    random, sides = torch.Generator().manual_seed(seed), torch.arange(len(person)) < members
+    random = torch.Generator().manual_seed(seed)
     known = other_people(similarities, person, person)
-    few = min(len(person[sides].unique()), len(person[~sides].unique())) - 1
-    margins = torch.zeros(_DRAWS, len(person))
-    for row in range(len(person)):
-        for draw in range(_DRAWS):
-            ends = []
-            for side in (sides, ~sides):
-                rest = person[side & (person != person[row])].unique()
-                kept = rest[torch.randperm(len(rest), generator=random)[:few]]
-                ends.append(known[row, side & torch.isin(person, kept)].max())
-            margins[draw, row] = ends[0] - ends[1]
-    return margins.mean(dim=0)
+
+    def drawn(side: Tensor) -> Tensor:
+        people = person[side]
+        return people[torch.randint(len(people), (len(person),), generator=random)]
+
+    def scores(side: Tensor) -> Tensor:
+        margins = []
+        for _ in range(_SPARES):
+            # Of the other set one person is left out too: everybody sees equally many.
+            seen = other_people(known, torch.where(side, drawn(~side), drawn(side)), person)
+            margins.append(seen[:, side].max(dim=1).values - seen[:, ~side].max(dim=1).values)
+        return torch.stack(margins).mean(dim=0)
+
+    return _control(scores, member, person, level, draws, seed)
+
+
+def _control(
+    scores: Callable[[Tensor], Tensor],
+    member: Tensor,
+    person: Tensor,
+    level: float,
+    draws: int,
+    seed: int,
+) -> Attack:
+    """What scores that are a function of membership say, beside what they say of any other."""
+
+    def of(side: Tensor) -> Attack:
+        made = scores(side)
+        ours, theirs = (by_person(made[half], person[half]) for half in (side, ~side))
+        return attack(ours, theirs)
+
+    random, people = torch.Generator().manual_seed(seed), person.unique()
+    members = len(person[member].unique())
+    deals = [people[torch.randperm(len(people), generator=random)[:members]] for _ in range(draws)]
+    spread = float(np.std([of(torch.isin(person, deal)).auroc for deal in deals]))
+    found, wide = of(member), float(norm.ppf((1 + level) / 2)) * spread
+    return found._replace(low=max(0.0, found.auroc - wide), high=min(1.0, found.auroc + wide))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from medgan.config import AuditConfig
@@ -26,11 +27,12 @@ from medgan.evaluation.privacy import (
     most_missed,
 )
 from medgan.files import write_atomic
+from medgan.metrics import band_features
 from medgan.model import Model
 from medgan.progress import counting
 from medgan.report.audit import Closeness, Pair, draw_pairs, write_audit_page
 from medgan.studies.contestants import Contestant
-from medgan.studies.inside import inside_scores
+from medgan.studies.inside import BATCH, inside_scores
 from medgan.studies.people import People
 from medgan.studies.resemblance import SCAN_CHECKS, Resemblance, resemblance, shared
 from medgan.studies.verdicts import (
@@ -125,13 +127,12 @@ def _attacks(
         }
         return {name: attack(ours, theirs, level) for name, (ours, theirs) in sides.items()}
 
-    seen = people.images[member], people.images[~member]
+    features = torch.cat([band_features(part) for part in people.images.split(BATCH)])
+    both = (member, person, shared(settings.level, 2))
     controls = {
-        "features": told_by_features(*seen, person, settings.seed),
-        "neighbours": told_by_neighbours(
-            found.between, int(member.sum()), person, settings.seed
-        ),
-    }  # fmt: skip
+        "features": told_by_features(features, *both, seed=settings.seed),
+        "neighbours": told_by_neighbours(found.between, *both, seed=settings.seed),
+    }
     inside: dict[str, Tensor] = {}
     if model is not None:
         with counting("looking inside") as tick:
@@ -139,7 +140,7 @@ def _attacks(
     return {
         "outside": tried(outside(found.to_fakes), SCAN_CHECKS),
         "inside": tried(inside, max(len(inside), 1)),
-        "controls": tried(controls, len(controls)),
+        "controls": controls,
     }
 
 

@@ -91,10 +91,10 @@ def attack_check(name: str, found: Attack, controls: dict[str, Attack]) -> Check
 
 def planted_check(found: int, planted: int) -> Check:
     """Would the audit have found copies?"""
-    return Check(
-        "planted copies", "passed" if found == planted else "inconclusive",
-        f"{found} of {planted} disguised training scans hidden among them were found",
-    )  # fmt: skip
+    text = f"{found} of {planted} disguised training scans hidden among them were found"
+    if found == planted:
+        return Check("planted copies", "passed", text)
+    return Check("planted copies", "inconclusive", f"{text}; hold out more people")
 
 
 def disguise_check(found: Excess) -> Check:

@@ -50,7 +50,7 @@ def cohort(tmp_path_factory):
     """Members, others, and samples of three generators: a copier, a disguiser, an honest one."""
     folder = tmp_path_factory.mktemp("audit")
     members = write_people(folder / "members", 24, 1)
-    others = write_people(folder / "others", 24, 2)
+    write_people(folder / "others", 24, 2)
     fresh = write_people(folder / "fresh", 40, 3)
     images = prepared(members, folder / "cache")
     write_samples(folder / "copier", images)
