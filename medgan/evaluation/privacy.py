@@ -18,7 +18,7 @@ hippocampi and brains (docs/explanation/audit.md): coarser, all brains are alike
 or turned copy is no longer like its original."""
 REACH = 2
 """Voxels that one volume may be shifted by against the other, along each axis."""
-MOST_VOXELS = 160_000
+MOST_VOXELS = 300_000
 """Larger grids are halved until they have no more."""
 _CHUNK = 128
 _FLAT = 1e-3
