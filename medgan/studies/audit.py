@@ -130,8 +130,10 @@ def _attacks(
     features = torch.cat([band_features(part) for part in people.images.split(BATCH)])
     both = (member, person, shared(settings.level, 2))
     controls = {
-        "features": told_by_features(features, *both, seed=settings.seed),
-        "neighbours": told_by_neighbours(found.between, *both, seed=settings.seed),
+        "features": told_by_features(features, *both, settings.exchanges // 10, settings.seed),
+        "neighbours": told_by_neighbours(
+            found.between, *both, settings.exchanges // 4, settings.seed
+        ),
     }
     inside: dict[str, Tensor] = {}
     if model is not None:

@@ -3,6 +3,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save
 
 from medgan.config import Preprocessing, build
@@ -211,3 +212,12 @@ def test_fewer_than_a_twentieth_cannot_be_flagged_among_twenty():
 
     with pytest.raises(ConfigError, match=r"audit\.rate"):
         build({"audit": {"rate": 0.01}})
+
+
+def test_people_with_several_scans_count_once():
+    from medgan.studies.people import People
+
+    person = torch.tensor([0, 0, 1, 2, 3, 2, 3])
+    people = People(torch.zeros(7, 1, 1, 1, 1), person < 2, person, (), (1.0, 1.0, 1.0))
+    assert people.count == (2, 2)
+    assert people.one_each().tolist() == [3, 4]
