@@ -45,7 +45,7 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
         "- Scores hold for scans like the calibration scans: same scanner, protocol, population.",
         "- A low p-value says unusual, not ill; a high one does not exclude disease.",
         "- Synthetic scans can resemble training scans: treat the model as patient data until",
-        "  it has been audited.",
+        "  an audit has passed (medgan audit).",
         "",
     ]
     return "\n".join(lines)

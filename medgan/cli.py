@@ -357,6 +357,30 @@ def augment(
     _run("augment", out, first, [_of_condition(text) for text in set_ or []], as_json, config)
 
 
+@app.command()
+def audit(
+    model: Annotated[str, typer.Argument(help="model, or folder of a baseline")],
+    train: Annotated[str, typer.Option(help="scans it was trained on")] = "",
+    holdout: Annotated[str, typer.Option(help="scans of people it was not trained on")] = "",
+    data: Annotated[str, typer.Option(help="both at once, with data.splits")] = "",
+    out: Out = "runs/audit",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Ask whether a model or its synthetic scans give away the scans it was trained on.
+
+    Example: medgan audit runs/mine/model --train scans --holdout others -o runs/audit
+    """
+    first = [
+        _set("audit.model", model),
+        _set("audit.train", train),
+        _set("audit.holdout", holdout),
+        *([_set("data.source", data)] if data else []),
+    ]
+    _run("audit", out, first, set_, as_json, config)
+
+
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
 )
@@ -458,7 +482,6 @@ def _run(
     """Runs a pipeline; what the verb sets comes first, so that --set wins."""
 
     def work() -> int:
-        from medgan.errors import Exit
         from medgan.pipeline import read_pipeline, run_pipeline
 
         described = read_pipeline(preset)[1] if preset else {}
@@ -471,7 +494,7 @@ def _run(
         else:
             for line in done.closing_lines():
                 print(line)
-        return int(Exit.REFUSED if done.refusals else Exit.DONE)
+        return int(done.exit_status)
 
     _guard(as_json, work)
 

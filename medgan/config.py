@@ -433,6 +433,25 @@ class AugmentConfig(Section):
     )
 
 
+class AuditConfig(Section):
+    """Whether a model, or what it generates, gives away the scans it was trained on."""
+
+    model: str = Field("", description="model folder, models:/name@alias, or a baseline's folder")
+    train: str = Field("", description="scans it was trained on; empty takes data.source's splits")
+    holdout: str = Field("", description="scans of people it was not trained on")
+    of: Literal["scans", "model"] = Field(
+        "scans", description="what has to pass: the synthetic scans, or the model folder as well"
+    )
+    count: int = Field(300, gt=19, description="synthetic scans that a model generates")
+    planted: int = Field(20, gt=0, description="disguised training scans hidden among them")
+    rate: float = Field(0.05, ge=0.05, lt=0.5, description="share of fresh scans that is flagged")
+    level: float = Field(
+        0.95, gt=0.5, lt=1, description="that a verdict of a clean generator is not a failure"
+    )
+    exchanges: int = Field(400, gt=99, description="times that people are dealt anew")
+    seed: int = Field(0, ge=0, description="seed of synthetic scans, disguises and draws")
+
+
 class DetectionConfig(Section):
     """Planted lesions, who looks for them, and how long each may learn."""
 
@@ -512,6 +531,7 @@ class Config(Section):
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
     utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
     augment: AugmentConfig = AugmentConfig()  # pyright: ignore[reportCallIssue]
+    audit: AuditConfig = AuditConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]

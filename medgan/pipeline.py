@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import medgan
-from medgan.config import DataConfig, Preprocessing, build, merge, read_yaml
+from medgan.config import Config, DataConfig, Preprocessing, build, merge, read_yaml
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.index import index
 from medgan.data.layouts import is_manifest
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
-from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
+from medgan.data.splits import (
+    joined,
+    read_splits,
+    with_drawn_splits,
+    with_given_splits,
+    with_health,
+)
 from medgan.errors import ConfigError, DataError
 from medgan.files import locked, sweep, write_atomic
 from medgan.progress import counting
@@ -277,6 +283,38 @@ def augment_step(run: Run) -> None:
     log.info("%d synthetic scans: %s", found["kept"], run.out)
 
 
+def audit_step(run: Run) -> None:
+    """Asks whether a model, or what it generates, gives away the scans it was trained on."""
+    from medgan.studies.audit import audit
+    from medgan.studies.contestants import read_contestant
+
+    settings = run.config.audit
+    manifest, key = _members_and_others(run.config)
+    write_private_key(run.out / PRIVATE_KEY, key)
+    manifest.save(run.out / MANIFEST)
+    run.refuse(manifest.refusals)
+    contestant = read_contestant(settings.model, run.model, settings.count, settings.seed)
+    model = run.model(settings.model) if contestant.has_model else None
+    run.results["audit"] = audit(contestant, model, manifest, run.out, settings, facts())
+
+
+def _members_and_others(config: Config) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    """Training scans and held-out ones, in two places or in the splits of one, and their key."""
+    settings, data = config.audit, config.data
+    if bool(settings.train) != bool(settings.holdout) or bool(settings.train) == bool(data.source):
+        raise ConfigError(
+            "E_USAGE", "audit", "needs two sets of scans, once",
+            "give --train and --holdout, or --data with data.splits",
+        )  # fmt: skip
+    if data.source:
+        return _read_manifest(data)
+    sides = [
+        _read_manifest(data.model_copy(update={"source": source, "splits": "", "assign": split}))
+        for source, split in ((settings.train, "train"), (settings.holdout, "test"))
+    ]
+    return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]
+
+
 def detection_step(run: Run) -> None:
     """Plants lesions into the test split and judges every scorer on them."""
     from medgan.studies.detection import REPORT, detect
@@ -400,6 +438,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "compare": compare_step,
     "utility": utility_step,
     "augment": augment_step,
+    "audit": audit_step,
     "detection": detection_step,
     "score": score_step,
     "project": project_step,

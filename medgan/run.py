@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import medgan
 from medgan.config import Config
 from medgan.data.manifest import Manifest, Refusal
+from medgan.errors import Exit
 from medgan.files import write_atomic
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class Run:
                 lines += self.results[study]["table"].splitlines()
         if "augment" in self.results:
             lines += self.results["augment"]["lines"]
+        if "audit" in self.results:
+            found = self.results["audit"]
+            lines += [*found["lines"], f"open      {found['page']}"]
         if "report" in self.results:
             lines.append(f"open      {self.results['report']['page']}")
         registered = self.results.get("register", {})
@@ -109,6 +113,12 @@ class Run:
             if store.startswith("sqlite:///"):
                 lines.append(f"try       make ui STORE={store.removeprefix('sqlite:///')}")
         return lines
+
+    @property
+    def exit_status(self) -> Exit:
+        """REFUSED where scans were left out or an audit was not passed."""
+        passed = self.results.get("audit", {}).get("verdict", "passed") == "passed"
+        return Exit.DONE if passed and not self.refusals else Exit.REFUSED
 
     def refuse(self, refusals: Sequence[Refusal]) -> None:
         """Notes, logs and writes down what was left out."""

@@ -116,6 +116,24 @@ def with_given_splits(
     return replace(manifest, cases=tuple(kept))
 
 
+def joined(train: Manifest, holdout: Manifest) -> Manifest:
+    """Two data sets as one, each in its own split.
+
+    Raises:
+        ConfigError: E_LEAK when a subject or a file is in both.
+    """
+    ours, theirs = (
+        {c.subject for c in m.cases} | {c.sha256 for c in m.cases} for m in (train, holdout)
+    )
+    if both := ours & theirs:
+        raise ConfigError(
+            "E_LEAK", "the two sets", f"{len(both)} subjects or files are in both",
+            "hold out people never trained on; name different people differently",
+        )  # fmt: skip
+    refusals = (*train.refusals, *holdout.refusals)
+    return Manifest((*train.cases, *holdout.cases), refusals, train.licence)
+
+
 def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
     """Reads `{train: [...], calibration: [...], test: [...]}`.
 

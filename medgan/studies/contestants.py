@@ -49,6 +49,7 @@ class Contestant:
         preprocessing: the grid and intensities.
         data_digest: of the manifest it was trained on.
         effort: how it was trained, for the record.
+        has_model: whether there is a model behind the samples.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Contestant:
     preprocessing: Preprocessing
     data_digest: str
     effort: dict[str, Any]
+    has_model: bool = False
 
 
 def make_baseline(
@@ -123,13 +125,16 @@ def make_baseline(
     return figures | {"folder": str(out)}
 
 
-def read_contestant(uri: str, load_model: Callable[[str], Model], count: int) -> Contestant:
+def read_contestant(
+    uri: str, load_model: Callable[[str], Model], count: int, seed: int = 0
+) -> Contestant:
     """What a model generates, or what a baseline has left.
 
     Args:
         uri: model folder, models:/name@alias, runs:/id/model, or a folder with baseline.json.
         load_model: loads a model by its URI.
         count: volumes that a model generates; a baseline gives at most as many.
+        seed: of what a model generates.
 
     Raises:
         ModelError: E_MODEL.
@@ -140,7 +145,7 @@ def read_contestant(uri: str, load_model: Callable[[str], Model], count: int) ->
     model = load_model(uri)
     drawn = []
     with counting("generating") as tick:
-        for channels in model.iter_channels(count):
+        for channels in model.iter_channels(count, seed):
             drawn.append(channels)
             tick(len(drawn), count)
     labels = model.preprocessing.labels
@@ -157,6 +162,7 @@ def read_contestant(uri: str, load_model: Callable[[str], Model], count: int) ->
         model.preprocessing,
         str(model.facts.get("data_digest", "")),
         {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},
+        True,
     )
 
 

@@ -1,0 +1,87 @@
+"""Those who were trained on and those who were not, as an audit sees them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgan.config import Preprocessing
+from medgan.data.manifest import Case, Manifest
+from medgan.data.splits import enough_healthy
+from medgan.errors import ConfigError, DataError
+from medgan.studies.scans import read_scans
+
+FEWEST_MEMBERS, FEWEST_OTHERS = 8, 20
+
+
+@dataclass(frozen=True)
+class People:
+    """Everybody's scans on one grid, those trained on first.
+
+    Attributes:
+        images: (R, 1, X, Y, Z), as `stored` leaves them.
+        member: (R,) whether a scan was trained on.
+        person: (R,) number of its subject.
+        cases: R of them.
+        spacing: of the grid, in mm.
+    """
+
+    images: Tensor
+    member: Tensor
+    person: Tensor
+    cases: tuple[Case, ...]
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def read(cls, manifest: Manifest, preprocessing: Preprocessing, out: Path) -> "People":
+        """The healthy scans of a manifest: its training split, and the two others.
+
+        Args:
+            manifest: with splits.
+            preprocessing: of the generator.
+            out: receives the cache.
+
+        Raises:
+            ConfigError: E_LEAK when a subject, a file or the same voxels are on both sides.
+            DataError: E_SPLIT with too few people.
+        """
+        members = enough_healthy(manifest, "train", FEWEST_MEMBERS)
+        others = [c for s in ("calibration", "test") for c in manifest.split(s) if c.healthy]
+        both = {c.subject for c in members} & {c.subject for c in others}
+        both |= {c.sha256 for c in members} & {c.sha256 for c in others}
+        if both:
+            raise _leak(f"{len(both)} subjects or files")
+        numbers = {subject: n for n, subject in enumerate({c.subject: 0 for c in members + others})}
+        person = torch.tensor([numbers[c.subject] for c in members + others])
+        member = torch.arange(len(person)) < len(members)
+        for side, few in ((member, FEWEST_MEMBERS), (~member, FEWEST_OTHERS)):
+            if len(person[side].unique()) < few:
+                what = "trained on" if few == FEWEST_MEMBERS else "held out"
+                raise DataError(
+                    "E_SPLIT", f"{len(person[side].unique())} people {what}", f"{few} are needed",
+                    "add scans of more people",
+                )  # fmt: skip
+        images = read_scans(members + others, preprocessing, out).images
+        voxels = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
+        same = set(voxels[: len(members)]) & set(voxels[len(members) :])
+        if same:
+            raise _leak(f"{len(same)} scans, voxel by voxel,")
+        return cls(images, member, person, (*members, *others), preprocessing.spacing)
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """People trained on, and not."""
+        return len(self.person[self.member].unique()), len(self.person[~self.member].unique())
+
+    def one_each(self) -> Tensor:
+        """Numbers of the first scan of every person who was not trained on."""
+        firsts = {int(p): n for n, p in reversed(list(enumerate(self.person)))}
+        return torch.tensor(sorted(n for n in firsts.values() if not self.member[n]))
+
+
+def _leak(what: str) -> ConfigError:
+    return ConfigError(
+        "E_LEAK", "the two sets", f"{what} are on both sides", "hold out people never trained on"
+    )

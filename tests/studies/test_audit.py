@@ -1,0 +1,223 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from medgan.config import Preprocessing, build
+from medgan.data.index import index
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.evaluation.disguise import disguise
+from medgan.evaluation.membership import Attack
+from medgan.pipeline import run_pipeline
+from medgan.studies.scans import read_scans
+from medgan.studies.verdicts import Check, attack_check, verdict
+from tests.evaluation.test_privacy import people
+from tests.test_cli import inside
+
+GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
+QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "audit.count=40")
+
+
+def write_people(folder, count, seed):
+    folder.mkdir()
+    for number, volume in enumerate(people(count, seed, (16, 16, 16))):
+        image = nibabel.Nifti1Image(500 + 400 * volume[0].numpy(), np.diag([2, 2, 2, 1.0]))
+        nibabel.save(image, folder / f"doe-jane-{seed}-{number:02d}.nii.gz")
+    return folder
+
+
+def prepared(folder, tmp):
+    manifest, _ = index(folder, Pseudonyms(b"salt"))
+    return read_scans(manifest.cases, GRID, tmp).images
+
+
+def write_samples(folder, images):
+    """What a baseline leaves: the only generator whose samples a test can choose."""
+    folder.mkdir()
+    record = {
+        "name": "chosen", "volumes_seen": 1, "seconds": 1.0, "parameters": 1, "batch": 1,
+        "data_digest": "none", "preprocessing": GRID.model_dump(mode="json"),
+    }  # fmt: skip
+    (folder / "baseline.json").write_text(json.dumps(record))
+    (folder / "samples.safetensors").write_bytes(save({"images": images.half()}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Members, others, and samples of three generators: a copier, a disguiser, an honest one."""
+    folder = tmp_path_factory.mktemp("audit")
+    members = write_people(folder / "members", 24, 1)
+    write_people(folder / "others", 24, 2)
+    fresh = write_people(folder / "fresh", 40, 3)
+    images = prepared(members, folder / "cache")
+    write_samples(folder / "copier", images)
+    write_samples(folder / "disguiser", disguise(images, 5))
+    write_samples(folder / "honest", prepared(fresh, folder / "cache"))
+    return folder
+
+
+def audit(cohort, generator, out, *more):
+    sets = ("--train", cohort / "members", "--holdout", cohort / "others")
+    return inside("audit", cohort / generator, *sets, "-o", out, *QUICK, *more)
+
+
+@pytest.fixture(scope="module")
+def honest(cohort, tmp_path_factory):
+    """The audit of a generator of fresh people: its folder and how it ended."""
+    out = tmp_path_factory.mktemp("honest")
+    return out, audit(cohort, "honest", out, "--json")
+
+
+def test_a_generator_that_returns_training_scans_fails_even_in_disguise(cohort, tmp_path):
+    for generator in ("copier", "disguiser"):
+        done = audit(cohort, generator, tmp_path / generator)
+        result = json.loads((tmp_path / generator / "audit.json").read_text())
+        assert done.returncode == 3
+        assert result["verdict"] == "failed"
+        assert result["figures"]["near_copies"]["low"] > 0.5
+        assert result["attacks"]["outside"]["nearest"]["auroc"] > 0.95
+        assert "Training scans show" in done.stdout
+
+
+def test_a_generator_of_fresh_people_passes_and_nobody_calls_it_anonymous(honest):
+    _, done = honest
+    result = json.loads(done.stdout)["audit"]
+    assert done.returncode == 0, result["lines"]
+    assert result["verdict"] == "passed"
+    planted = result["figures"]["planted"]
+    assert planted["found"] == planted["traced_to_their_original"] == planted["copies"] == 6
+    assert "no proof of anonymity" in result["verdicts"]["scans"]["words"]
+
+
+def test_figures_are_a_function_of_the_seed_and_samples_alone_do_not_pass_for_a_model(
+    cohort, honest, tmp_path
+):
+    first = json.loads((honest[0] / "audit.json").read_text())
+    again = audit(cohort, "honest", tmp_path, "--set", "audit.of=model")
+    second = json.loads((tmp_path / "audit.json").read_text())
+    assert second["verdicts"] == first["verdicts"]
+    assert second["figures"] == first["figures"]
+    assert second["verdicts"]["model"]["status"] == second["verdict"] == "inconclusive"
+    assert again.returncode == 3
+
+
+def test_page_picture_and_record_are_there_and_name_nobody(cohort, honest):
+    folder, _ = honest
+    page = (folder / "audit.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page
+    assert (folder / "pairs.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("audit.html", "pairs.png"):
+        assert (folder / name).stat().st_mode & 0o077 == 0
+    for name in ("audit.html", "audit.json", "pairs.png"):
+        text = (folder / name).read_bytes()
+        assert b"doe-jane" not in text.lower()
+        assert str(cohort).encode() not in text
+
+
+def test_a_subject_or_scan_on_both_sides_is_refused(cohort, tmp_path):
+    same = inside(
+        "audit", cohort / "honest", "--train", cohort / "members", "--holdout", cohort / "members",
+        "-o", tmp_path / "1",
+    )  # fmt: skip
+    assert same.returncode == 2
+    assert "E_LEAK" in same.stderr
+    # The same voxels under another name, in a file of other bytes.
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for file in (cohort / "others").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    scan = nibabel.load(cohort / "members" / "doe-jane-1-00.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(scan.get_fdata(), scan.affine), folder / "renamed.nii.gz")
+    renamed = inside(
+        "audit", cohort / "honest", "--train", cohort / "members", "--holdout", folder,
+        "-o", tmp_path / "2",
+    )  # fmt: skip
+    assert renamed.returncode == 2
+    assert "E_LEAK" in renamed.stderr
+
+
+def test_too_few_people_or_no_sets_are_refused(cohort, tmp_path):
+    few = write_people(tmp_path / "few", 5, 9)
+    done = inside(
+        "audit", cohort / "honest", "--train", cohort / "members", "--holdout", few,
+        "-o", tmp_path / "1",
+    )  # fmt: skip
+    assert "E_SPLIT" in done.stderr
+    assert "E_USAGE" in inside("audit", cohort / "honest", "-o", tmp_path / "2").stderr
+
+
+def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    splits = {
+        "train": [f"doe-jane-1-{n:02d}" for n in range(24)],
+        "calibration": [f"doe-jane-2-{n:02d}" for n in range(10)],
+        "test": [f"doe-jane-2-{n:02d}" for n in range(10, 24)],
+    }
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for side in ("members", "others"):
+        for file in (cohort / side).iterdir():
+            (scans / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    data = [f"data.source={scans}", f"data.splits={tmp_path / 'splits.json'}",
+            "data.spacing=[2,2,2]", "data.shape=[16,16,16]"]  # fmt: skip
+    run_pipeline(
+        "train",
+        [
+            *data, f"out={tmp_path / 'run'}", "tracking.uri=none", "model.latent=8",
+            "model.widths=[8,8]", "model.thin=8", "train.volumes=16", "train.batch=2",
+            "train.warmup=4", "localiser.volumes=8",
+        ],
+    )  # fmt: skip
+    sets = [part for setting in data[1:] for part in ("--set", setting)]
+    done = inside("audit", tmp_path / "run" / "model", "--data", scans, "-o", tmp_path / "out",
+                  *QUICK, *sets, "--json")  # fmt: skip
+    result = json.loads(done.stdout)["audit"]
+    names = {"logit", "flatness", "residual", "density", "discriminator", "latent", "localiser"}
+    assert set(result["attacks"]["inside"]) == names
+    assert result["protocol"]["same_scans_and_splits"]
+    assert result["protocol"]["held_out_people"] == 24
+    assert result["protocol"]["synthetic_scans"] == 40
+
+
+def test_an_attack_counts_only_where_it_does_better_than_can_be_done_without_the_model():
+    strong, chance = Attack(0.8, 0.7, 0.9, 0.5), Attack(0.5, 0.4, 0.6, 0.1)
+    assert attack_check("a", chance, {"control": strong}).status == "passed"
+    assert attack_check("a", strong, {"control": chance}).status == "failed"
+    assert attack_check("a", strong, {"control": strong}).status == "inconclusive"
+    perfect = Attack(1.0, 0.95, 1.0, 1.0)
+    assert attack_check("a", perfect, {"control": strong}).status == "failed"
+
+
+def test_a_verdict_is_as_bad_as_its_worst_check():
+    checks = {s: Check(s, s, "found") for s in ("passed", "failed", "inconclusive")}
+
+    def of(*names):
+        return verdict("the scans", [checks[n] for n in names], "n = 9", "9%")
+
+    assert of("passed").status == "passed"
+    assert "n = 9" in of("passed").words
+    assert "above 9%" in of("passed").words
+    assert of("passed", "inconclusive").status == "inconclusive"
+    assert of("passed", "inconclusive", "failed").status == "failed"
+
+
+def test_fewer_than_a_twentieth_cannot_be_flagged_among_twenty():
+    from medgan.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"audit\.rate"):
+        build({"audit": {"rate": 0.01}})
+
+
+def test_people_with_several_scans_count_once():
+    from medgan.studies.people import People
+
+    person = torch.tensor([0, 0, 1, 2, 3, 2, 3])
+    people = People(torch.zeros(7, 1, 1, 1, 1), person < 2, person, (), (1.0, 1.0, 1.0))
+    assert people.count == (2, 2)
+    assert people.one_each().tolist() == [3, 4]
