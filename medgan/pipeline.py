@@ -26,7 +26,9 @@ from medgan.progress import counting
 from medgan.run import MANIFEST, Run, facts, open_mlflow
 
 if TYPE_CHECKING:
+    from medgan.data.manifest import Case
     from medgan.results import Latent
+    from medgan.studies.contestants import Contestant
     from medgan.training.forecast import Forecast
 
 log = logging.getLogger(__name__)
@@ -257,6 +259,41 @@ def compare_step(run: Run) -> None:
     log.info("comparison: %s", run.out / "comparison.json")
 
 
+def evaluate_step(run: Run) -> None:
+    """Measures synthetic scans against real ones: figures, a page."""
+    from medgan.studies.realism import PAGE, evaluate
+    from medgan.training.session import choose_device
+
+    config, manifest = run.config, run.manifest()
+    run.results["evaluate"] = evaluate(
+        _judged(run, manifest), manifest, run.out, config.evaluate, config.data,
+        choose_device(config.train.device),
+    )  # fmt: skip
+    log.info("evaluation: %s", run.out / PAGE)
+
+
+def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
+    """What a model or a baseline makes, or the scans of a data set.
+
+    Raises:
+        ConfigError: E_USAGE.
+        DataError: E_NO_SCANS, E_LAYOUT.
+    """
+    from medgan.studies.contestants import makes_volumes, read_contestant
+    from medgan.studies.realism import real_cases
+
+    settings = run.config.evaluate
+    if not settings.fake:
+        raise ConfigError("E_USAGE", "evaluate.fake", "none named", "name synthetic scans")
+    if makes_volumes(settings.fake):
+        count = settings.count or len(real_cases(manifest, settings.splits))
+        return read_contestant(settings.fake, run.model, count)
+    with counting("checking synthetic scans") as tick:
+        found, _ = index(Path(settings.fake), Pseudonyms.of_site(), run.config.data.suffix, tick)
+    run.refuse(found.refusals)
+    return list(found.cases)
+
+
 def detection_step(run: Run) -> None:
     """Plants lesions into the test split and judges every scorer on them."""
     from medgan.studies.detection import REPORT, detect
@@ -378,6 +415,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "generate": generate_step,
     "baseline": baseline_step,
     "compare": compare_step,
+    "evaluate": evaluate_step,
     "detection": detection_step,
     "score": score_step,
     "project": project_step,

@@ -92,6 +92,9 @@ class Run:
             lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
         if "compare" in self.results:
             lines += self.results["compare"]["table"].splitlines()
+        if "evaluate" in self.results:
+            lines += self.results["evaluate"]["table"].splitlines()
+            lines.append(f"open      {self.out / 'evaluation.html'}")
         if "detection" in self.results:
             lines += self.results["detection"]["table"].splitlines()
         if "report" in self.results:
