@@ -373,8 +373,9 @@ class EvaluateConfig(Section):
     draws: int = Field(50, gt=1, description="how often sets are drawn, real halves among them")
     pairs: int = Field(60, gt=0, description="pairs of scans a set whose similarity is measured")
     judge: bool = Field(
-        False, description="whether a network learns to tell fake from real, which takes minutes"
+        False, description="whether networks learn to tell fake from real, which takes minutes"
     )
+    judge_steps: int = Field(400, gt=1, description="steps of each of these networks")
     seed: int = Field(0, ge=0, description="seed of latents' choice, draws and networks")
 
 

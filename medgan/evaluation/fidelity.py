@@ -39,6 +39,25 @@ def frechet_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> 
     return float(shift.square().sum() + a.square().sum() + b.square().sum() - 2 * common)
 
 
+def principal(
+    real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"], count: int
+) -> tuple[Float[Tensor, "N K"], Float[Tensor, "M K"]]:
+    """Coordinates of both sets along the leading principal components of all volumes together.
+
+    With fewer volumes than features, covariances are mostly guesses, and a Fréchet distance
+    mostly counts them.
+
+    Args:
+        real: shape (N, F).
+        fake: shape (M, F).
+        count: of components; fewer where there are not so many.
+    """
+    both = torch.cat([real, fake]).double()
+    mean = both.mean(dim=0)
+    axes = torch.linalg.svd(both - mean, full_matrices=False).Vh[:count].T
+    return (real.double() - mean) @ axes, (fake.double() - mean) @ axes
+
+
 class Extrapolation(NamedTuple):
     """A figure at several sizes, and where the line through it over 1 / n meets 0.
 
@@ -64,9 +83,8 @@ def frechet_extrapolated(
 ) -> Extrapolation:
     """Fréchet distance by the number of volumes, extrapolated to infinitely many.
 
-    It is linear in 1 / n to first order where n is large against the number of features. With
-    fewer volumes than features it bends, and the extrapolation keeps a part of the bias: compare
-    it with that of real volumes.
+    It is linear in 1 / n where n is large against the number of features. With fewer volumes
+    than features it bends, and the extrapolation keeps a part of the bias (see `principal`).
 
     Args:
         real: shape (N, F).

@@ -12,6 +12,7 @@ from medgan.evaluation.fidelity import (
     frechet_distance,
     frechet_extrapolated,
     histogram_distance,
+    principal,
     rbf_distance,
     spectrum_distance,
     volume_distance,
@@ -68,9 +69,23 @@ def _neighbours(pick: Callable[[Neighbourhoods], float]) -> Measure:
     return lambda a, b: pick(neighbourhoods(*_features(a, b), NEIGHBOURS))
 
 
+def frechet_features(a: Description, b: Description) -> tuple[torch.Tensor, torch.Tensor]:
+    """What Fréchet distances are measured in: a quarter as many components as scans in a set.
+
+    Measured on hippocampi: of real halves of 100 the distance extrapolates to 0.4 in 25
+    components and to 56 in all 256 features, and blur and noise stand out more clearly.
+    """
+    size = min(len(a), len(b))
+    return principal(*_features(a, b), max(2, size // 4))
+
+
+def _frechet(a: Description, b: Description) -> float:
+    return frechet_distance(*frechet_features(a, b))
+
+
 def _at_infinity(a: Description, b: Description) -> float:
-    real, fake = _features(a, b)
-    return frechet_extrapolated(real, fake, extrapolation_sizes(min(len(a), len(b)))).at_infinity
+    sizes = extrapolation_sizes(min(len(a), len(b)))
+    return frechet_extrapolated(*frechet_features(a, b), sizes).at_infinity
 
 
 def _vendi(a: Description, b: Description) -> float:
@@ -92,7 +107,7 @@ FIGURES: dict[str, Figure] = {
     "frechet": Figure(
         "Fréchet distance", "small", "",
         "How far means and covariances of the features lie apart; large for small sets.",
-        lambda a, b: frechet_distance(*_features(a, b)),
+        _frechet,
     ),
     "frechet_infinity": Figure(
         "Fréchet distance, extrapolated", "small", "",
@@ -198,7 +213,7 @@ def stand(
         c = fake.part(torch.randperm(len(fake), generator=random)[:size])
         for name, figure in figures.items():
             values[name].append((figure.measure(a, c), figure.measure(a, b)))
-    return {name: _standing(np.array(found)) for name, found in values.items()}
+    return {name: standing(np.array(found)) for name, found in values.items()}
 
 
 def largest_size(subjects: Sequence[str]) -> int:
@@ -231,8 +246,12 @@ def _size(column: int) -> Measure:
     return lambda a, b: volume_distance(a.sizes[:, column], b.sizes[:, column])
 
 
-def _standing(values: np.ndarray) -> Standing:
-    """Of rows (judged, real)."""
+def standing(values: np.ndarray) -> Standing:
+    """Means and ranges over draws.
+
+    Args:
+        values: shape (draws, 2), of the judged volumes and of real ones in their place.
+    """
     judged, floor = values.T
     (low, high), (floor_low, floor_high) = (
         np.quantile(column, ENDS).tolist() for column in (judged, floor)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _REAL, _SYNTHETIC = "#c9c9c9", LABEL_COLOURS[0]
 _INK, _PAPER, _PANEL = "#e8e8e8", "#111111", "#1c1c1c"
 _COLUMNS = 6
+_MOST = 9
+"""Structures whose volumes are drawn."""
 _SIDES = (("real", _REAL), ("synthetic", _SYNTHETIC))
 _BETTER = {"small": "lower", "large": "higher", "as real": "as real"}
 
@@ -58,9 +60,9 @@ def evaluation_page(result: dict[str, Any], shown: Shown) -> str:
         "histogram": _drawn(1, lambda axes: _histogram(axes[0], curves), (6.4, 3.6)),
         "frechet": _drawn(1, lambda axes: _frechet(axes[0], curves["frechet"]), (6.4, 3.6)),
         "volumes": _drawn(
-            len(curves["structures"]), lambda axes: _volumes(axes, curves),
-            (3.3 * len(curves["structures"]), 3.0),
+            min(len(curves["structures"]), _MOST), lambda axes: _volumes(axes, curves), (6.4, 3.6)
         ),
+        "more_structures": max(0, len(curves["structures"]) - _MOST),
     }  # fmt: skip
     return pages.get_template("evaluation.html.j2").render(values)
 
@@ -87,7 +89,7 @@ def _slices(shown: Shown) -> str:
     ):
         start = left + side * (count * cell + middle)
         figure.text(
-            (start + count * cell / 2) / width, 1 - 0.17 / height, name, color=colour, fontsize=10,
+            (start + count * cell / 2) / width, 1 - 0.17 / height, name, color=colour, fontsize=11,
             ha="center", va="center",
         )  # fmt: skip
         for row, axis in enumerate(range(3)):
@@ -127,8 +129,8 @@ def _histogram(axes: "Axes", curves: dict[str, Any]) -> None:
         found = curves[name]["histogram"]
         axes.fill_between(x, found["low"], found["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(x, found["mean"], color=colour, linewidth=1.6, label=name)
-    axes.set_yscale("symlog", linthresh=1e-3)  # air would hide the rest
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")  # air would hide the rest
+    axes.set_ylim(bottom=1e-3)
     axes.set_xlabel("intensity inside the networks, from -1 to 1")
     axes.set_ylabel("share of voxels")
 
@@ -149,28 +151,30 @@ def _frechet(axes: "Axes", curves: dict[str, Any]) -> None:
 
 
 def _volumes(panels: "np.ndarray", curves: dict[str, Any]) -> None:
-    for number, (axes, name) in enumerate(zip(panels, curves["structures"], strict=True)):
+    for number, (axes, name) in enumerate(zip(panels, curves["structures"], strict=False)):
         for side, colour in _SIDES:
             volumes = curves[side]["volumes"][number]
             shares = np.linspace(0, 100, len(volumes))
             axes.plot(volumes, shares, color=colour, linewidth=1.6, label=side)
         axes.set_title(name, color=_INK, fontsize=9)
+        axes.ticklabel_format(style="sci", scilimits=(-3, 4))
         axes.set_xlabel("mm³")
-    panels[0].set_ylabel("% of scans that have less")
+    panels[0].set_ylabel("% of scans with less")
 
 
 def _drawn(panels: int, draw: "Callable[[np.ndarray], None]", size: tuple[float, float]) -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, facecolor=_PAPER, layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    rows = -(-panels // 3)
+    axes = figure.subplots(rows, -(-panels // rows), squeeze=False).ravel()[:panels]
     draw(axes)
     for ax in axes:
         ax.set_facecolor(_PANEL)
-        ax.tick_params(colors=_INK, labelsize=7)
-        ax.xaxis.label.set(color=_INK, fontsize=8)
-        ax.yaxis.label.set(color=_INK, fontsize=8)
-    axes[0].legend(fontsize=8, labelcolor=_INK, facecolor=_PANEL, edgecolor="#444444")
+        ax.tick_params(colors=_INK, labelsize=9)
+        ax.xaxis.label.set(color=_INK, fontsize=10)
+        ax.yaxis.label.set(color=_INK, fontsize=10)
+    axes[0].legend(fontsize=9, labelcolor=_INK, facecolor=_PANEL, edgecolor="#444444")
     return _embed(figure)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from medgan.config import DataConfig, EvaluateConfig, Preprocessing
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
 from medgan.errors import DataError
+from medgan.evaluation.curves import curves
 from medgan.evaluation.description import Description, describe
 from medgan.evaluation.diversity import classify
 from medgan.evaluation.features import (
@@ -23,18 +25,18 @@ from medgan.evaluation.features import (
     cached_features,
     voxel_hashes,
 )
-from medgan.evaluation.fidelity import frechet_extrapolated, frequencies
 from medgan.evaluation.figures import (
     Figure,
     Standing,
-    extrapolation_sizes,
     figures_of,
     halves,
     largest_size,
     stand,
+    standing,
 )
+from medgan.evaluation.two_sample import separability
+from medgan.evaluation.verdicts import row, table
 from medgan.files import write_together
-from medgan.metrics import standardised
 from medgan.report.evaluation import Shown, evaluation_page
 from medgan.studies.contestants import Contestant
 from medgan.studies.scans import read_scans
@@ -46,8 +48,12 @@ FEWEST = 5
 _FEW = 20
 _MOST = 4
 """Times the size of a set, of synthetic scans that are looked at."""
-_QUANTILES = 64
-Row = dict[str, Any]
+_JUDGES = 3
+AUROC = Figure(
+    "AUROC of a judge", "small", "",
+    "How surely a small network, trained for this, tells them from real scans; 0.5 is not at all.",
+    lambda a, b: float("nan"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,12 @@ def evaluate(
     log.info("%d real and %d synthetic scans, %d in each draw", len(cases), len(judged.keys), size)
     standings = stand(*described, subjects, size, settings.draws, settings.seed)
     figures = figures_of(described[0])
-    rows = [_row(name, figures[name], found) for name, found in standings.items()]
+    if settings.judge:
+        log.info("networks learn to tell fake from real")
+        volumes = real.images.to(device), judged.images.to(device)
+        figures, standings = figures | {"auroc": AUROC}, dict(standings)
+        standings["auroc"] = _auroc(*volumes, subjects, size, settings)
+    rows = [row(name, figures[name], found) for name, found in standings.items()]
     result = {
         "protocol": {
             "real_scans": len(cases),
@@ -130,7 +141,7 @@ def evaluate(
         },
         "rows": rows,
         "left_out": left_out,
-        "curves": _curves(*described, subjects, size, grid, settings.seed),
+        "curves": curves(*described, subjects, size, grid.shape, grid.spacing, settings.seed),
     }
     result["table"] = table(rows)
     shown = Shown(real.images[:, 0].numpy(), judged.images[:, 0].numpy(), grid.spacing)
@@ -230,107 +241,16 @@ def _classified(
     return real, judged
 
 
-def _row(key: str, figure: Figure, found: Standing) -> Row:
-    numbers = {name: float(f"{value:.5g}") for name, value in found._asdict().items()}
-    return {
-        "figure": key, "name": figure.name, "unit": figure.unit, "better": figure.better,
-        **numbers, "inside": _inside(figure, found), "meaning": figure.meaning,
-        "verdict": verdict(figure, found),
-    }  # fmt: skip
-
-
-def _inside(figure: Figure, found: Standing) -> bool:
-    low_is_fine, high_is_fine = figure.better == "small", figure.better == "large"
-    return (found.value >= found.floor_low or low_is_fine) and (
-        found.value <= found.floor_high or high_is_fine
-    )
-
-
-def verdict(figure: Figure, found: Standing) -> str:
-    """Whether a figure lies in the range of real scans, or how far outside, in a sentence."""
-    if _inside(figure, found):
-        beyond = (figure.better == "small" and found.value < found.floor_low) or (
-            figure.better == "large" and found.value > found.floor_high
-        )
-        if beyond:
-            return "Better than other real scans: too typical, or copied."
-        return "In the range of real scans."
-    side = "Above" if found.value > found.floor_high else "Below"
-    far = abs(found.value - found.floor)
-    if found.spread > 0:
-        return (
-            f"{side} the range of real scans, {far / found.spread:.1f} of its standard deviations."
-        )
-    return f"{side} the range of real scans."
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [
-        "| figure | synthetic (95%) | real (95%) | better | verdict |",
-        "|" + " --- |" * 5,
-    ]
-    for row in rows:
-        name = f"{row['name']} ({row['unit']})" if row["unit"] else row["name"]
-        lines.append(
-            f"| {name} | {row['value']:.3g} ({row['low']:.3g} to {row['high']:.3g}) | "
-            f"{row['floor']:.3g} ({row['floor_low']:.3g} to {row['floor_high']:.3g}) | "
-            f"{row['better']} | {row['verdict']} |"
-        )
-    return "\n".join(lines)
-
-
-def _curves(
-    real: Description,
-    judged: Description,
-    subjects: Sequence[str],
-    size: int,
-    grid: Preprocessing,
-    seed: int,
-) -> dict[str, Any]:
-    """What the page draws: spectra, histograms, volumes, the Fréchet distance over 1 / n."""
-    random = torch.Generator().manual_seed(seed)
-    first, second = (half[:size] for half in halves(subjects, random))
-    chosen = torch.randperm(len(judged), generator=random)[:size]
-    sizes = extrapolation_sizes(size)
-
-    def frechet(features: Tensor) -> dict[str, Any]:
-        pair = standardised(real.features[first], features)
-        return _rounded(frechet_extrapolated(*pair, sizes, 8, seed)._asdict())
-
-    shares = torch.linspace(0, 1, _QUANTILES)
-    curves: dict[str, Any] = {
-        "frequencies": [round(f, 5) for f in frequencies(grid.shape, grid.spacing)],
-        "structures": list(real.structures),
-        "frechet": {
-            "real": frechet(real.features[second]),
-            "synthetic": frechet(judged.features[chosen]),
-        },
-    }
-    for name, part in (("real", real), ("synthetic", judged)):
-        curves[name] = {
-            "spectrum": _bands(part.spectra),
-            "histogram": _bands(part.histograms),
-            "volumes": _listed(torch.quantile(part.sizes, shares, dim=0).T),
-        }
-    return curves
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: [round(v, 5) for v in value] if isinstance(value, tuple) else round(value, 5)
-        for key, value in values.items()
-    }
-
-
-def _bands(rows: Tensor) -> dict[str, list[float]]:
-    """Mean and the middle 90% over volumes."""
-    low, high = torch.quantile(rows, torch.tensor([0.05, 0.95]), dim=0)
-    return {"mean": _listed(rows.mean(dim=0)), "low": _listed(low), "high": _listed(high)}
-
-
-def _listed(values: Tensor) -> Any:  # noqa: ANN401 - nested as the tensor is
-    return [
-        [float(f"{v:.5g}") for v in row] if isinstance(row, list) else float(f"{row:.5g}")
-        for row in values.tolist()
-    ]
+def _auroc(
+    real: Tensor, judged: Tensor, subjects: Sequence[str], size: int, settings: EvaluateConfig
+) -> Standing:
+    """How well a network tells sets apart, each of half the size: one half to learn from."""
+    values = []
+    for seed in range(settings.seed, settings.seed + _JUDGES):
+        random = torch.Generator().manual_seed(seed)
+        learn, test = (real[half[:size]].tensor_split(2) for half in halves(subjects, random))
+        chosen = torch.randperm(len(judged), generator=random)[:size]
+        fake = judged[chosen].tensor_split(2)
+        pairs = ((learn[0], fake[0], test[0], fake[1]), (learn[0], learn[1], test[0], test[1]))
+        values.append([separability(*four, seed, settings.judge_steps) for four in pairs])
+    return standing(np.array(values))
