@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _FOLDS = 5
-_PERMUTATIONS = 100
+_PERMUTATIONS = 39
 _CHANCE = 0.05
 
 

@@ -70,7 +70,7 @@ class Ensemble(nn.Module):
 def random_ensemble(seed: int, device: torch.device) -> nn.Module:
     """The ensemble that a seed stands for, ready to extract features."""
     with seeded(seed, device):
-        return Ensemble().eval().to(device)
+        return Ensemble().eval().requires_grad_(False).to(device)
 
 
 def taught_trunk(

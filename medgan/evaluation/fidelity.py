@@ -224,10 +224,11 @@ def tissue_volumes(volumes: Float[Tensor, "N 1 X Y Z"], voxel_mm3: float) -> Flo
     rows = []
     for volume in volumes.float().cpu().numpy():
         try:
-            limits = threshold_multiotsu(volume, TISSUES + 1, nbins=_GREYS)
+            limits = threshold_multiotsu(volume.ravel(), TISSUES + 1, nbins=_GREYS)
         except ValueError:  # fewer intensities than classes
             rows.append([0.0] * TISSUES)
             continue
+        limits = limits + 0.5 * np.ptp(volume) / _GREYS  # from a bin's middle to its upper end
         classes = np.bincount(np.digitize(volume, limits).ravel(), minlength=TISSUES + 1)
         rows.append((classes[1:] * voxel_mm3).tolist())
     return torch.tensor(rows)

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,9 @@ def read_weights(path: Path) -> Weights:
 
             found: object = load(data)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what is refused a moment later
+                found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise _unfit(path, "cannot be read") from None
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, BadZipFile,
@@ -131,8 +134,8 @@ class Planes(nn.Module):
         features = []
         for at in range(middle - _SLICES // 2, middle + _SLICES // 2 + 1):
             grey = ((volume.select(axis, at) + 1) / 2).clamp(0, 1)
-            scale = _EDGE / min(grey.shape[2:])
-            grey = F.interpolate(grey, scale_factor=scale, mode="bilinear")
+            size = [round(n * _EDGE / min(grey.shape[2:])) for n in grey.shape[2:]]
+            grey = F.interpolate(grey, size=size, mode="bilinear")
             features.append(self.net((grey - self.mean) / self.spread))
         return torch.stack(features).mean(dim=0)
 

@@ -54,7 +54,7 @@ def table(rows: list[Row]) -> str:
         "|" + " --- |" * 5,
     ]
     for one in rows:
-        name = f"{one['name']} ({one['unit']})" if row["unit"] else row["name"]
+        name = f"{one['name']} ({one['unit']})" if one["unit"] else one["name"]
         lines.append(
             f"| {name} | {one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g}) | "
             f"{one['floor']:.3g} ({one['floor_low']:.3g} to {one['floor_high']:.3g}) | "
