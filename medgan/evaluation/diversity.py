@@ -25,7 +25,7 @@ def vendi_score(features: Float[Tensor, "N F"], width: float) -> float:
 
     Args:
         features: shape (N, F), as they are.
-        width: of the kernel, in units of the features; the median distance of real volumes.
+        width: of the kernel, in units of the features.
 
     Reference: Friedman and Dieng 2023, arXiv 2210.02410, definition 3.1.
     """

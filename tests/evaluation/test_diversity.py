@@ -23,12 +23,12 @@ def by_hand(real, fake, k):
         return sorted(math.dist(point, other) for other in own)[k]  # the nearest is itself
 
     of_real, of_fake = ([reach(p, own) for p in own] for own in (real, fake))
-    precision = [any(math.dist(f, r) <= d for r, d in zip(real, of_real, strict=True)) for f in fake]
+    precision = [
+        any(math.dist(f, r) <= d for r, d in zip(real, of_real, strict=True)) for f in fake
+    ]
     recall = [any(math.dist(f, r) <= d for f, d in zip(fake, of_fake, strict=True)) for r in real]
     counts = [sum(math.dist(f, r) <= d for r, d in zip(real, of_real, strict=True)) for f in fake]
-    covered = [
-        any(math.dist(f, r) <= d for f in fake) for r, d in zip(real, of_real, strict=True)
-    ]
+    covered = [any(math.dist(f, r) <= d for f in fake) for r, d in zip(real, of_real, strict=True)]
     return (
         sum(precision) / len(fake), sum(recall) / len(real),
         sum(counts) / (k * len(fake)), sum(covered) / len(real),

@@ -111,7 +111,10 @@ def test_volumes_without_files_are_known_by_their_voxels(volumes):
 
 @pytest.mark.parametrize(
     ("layers", "deep", "shortcut", "length"),
-    [([1, 1, 1, 1], False, "B", 512), ([2, 2, 2, 2], False, "A", 512), ([1, 2, 1, 1], True, "B", 2048)],
+    [
+        ([1, 1, 1, 1], False, "B", 512), ([2, 2, 2, 2], False, "A", 512),
+        ([1, 2, 1, 1], True, "B", 2048),
+    ],
 )  # fmt: skip
 def test_a_medicalnet_file_is_read_whole_and_its_features_are_the_networks(
     tmp_path, volumes, layers, deep, shortcut, length

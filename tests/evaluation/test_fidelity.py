@@ -132,7 +132,9 @@ def test_blur_takes_power_from_high_frequencies_and_more_blur_takes_more(amount)
         spectrum_distance(
             spectra,
             power_spectra(
-                torch.from_numpy(np.stack([gaussian_filter(v, (0, s, s, s)) for v in volumes.numpy()])),
+                torch.from_numpy(
+                    np.stack([gaussian_filter(v, (0, s, s, s)) for v in volumes.numpy()])
+                ),
                 (8.0, 8.0, 8.0),
             ),
         )
