@@ -381,6 +381,30 @@ def audit(
     _run("audit", out, first, set_, as_json, config)
 
 
+@app.command()
+def evaluate(
+    real: Annotated[str, typer.Argument(help="real scans: folder, BIDS, Decathlon, CSV")],
+    fake: Annotated[str, typer.Argument(help="synthetic scans, a model, a folder of a baseline")],
+    count: Annotated[
+        int, typer.Option("-n", "--count", help="scans that a model makes; 0: as many as real")
+    ] = 0,
+    out: Out = "runs/evaluate",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure whether synthetic scans are real and varied enough, beside what real scans give.
+
+    Example: medgan evaluate scans runs/hippocampus/model -n 200 -o runs/evaluate
+    """
+    first = [
+        _set("data.source", real),
+        _set("evaluate.fake", fake),
+        _set("evaluate.count", count),
+    ]
+    _run("evaluate", out, first, set_, as_json, config)
+
+
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
 )

@@ -201,10 +201,13 @@ class TrainConfig(Section):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast of the networks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
-    metric: Literal["kernel_distance", "reconstruction", "diversity"] = Field(
-        "kernel_distance",
-        description="figure of the averaged networks by which the shipped weights are chosen and "
-        "training stops early; small is good, diversity counts as distance from 1",
+    metric: Literal["kernel_distance", "reconstruction", "diversity", "precision", "coverage"] = (
+        Field(
+            "kernel_distance",
+            description="figure of the averaged networks by which the shipped weights are chosen "
+            "and training stops early; small is good, diversity, precision and coverage count as "
+            "distance from 1",
+        )
     )
     stop_at: float | None = Field(None, description="stop and finish once the metric is this small")
     patience: int = Field(
@@ -452,6 +455,39 @@ class AuditConfig(Section):
     seed: int = Field(0, ge=0, description="seed of synthetic scans, disguises and draws")
 
 
+class EvaluateConfig(Section):
+    """Whether synthetic scans are real and varied enough."""
+
+    fake: str = Field(
+        "", description="synthetic scans; or a model or folder of a baseline, which makes them"
+    )
+    count: int = Field(
+        0, ge=0, description="volumes that a model generates; 0 is as many as there are real scans"
+    )
+    splits: tuple[Literal["train", "calibration", "test"], ...] = Field(
+        (),
+        description="splits of the real scans to compare with, such as [calibration, test] where "
+        "the others were trained on; empty is all",
+    )
+    features: Literal["bands", "random", "selfsupervised", "medicalnet", "planes"] = Field(
+        "bands", description="what volumes are compared by; the last two need weights"
+    )
+    weights: str = Field(
+        "",
+        description="file of a MedicalNet network (medicalnet) or of a torchvision ResNet (planes)",
+    )
+    size: int = Field(
+        0, ge=0, description="scans in each set compared; 0 is as many as real halves have"
+    )
+    draws: int = Field(50, gt=1, description="how often sets are drawn, real halves among them")
+    pairs: int = Field(60, gt=0, description="pairs of scans a set whose similarity is measured")
+    judge: bool = Field(
+        False, description="whether networks learn to tell fake from real, which takes minutes"
+    )
+    judge_steps: int = Field(400, gt=1, description="steps of each of these networks")
+    seed: int = Field(0, ge=0, description="seed of latents' choice, draws and networks")
+
+
 class DetectionConfig(Section):
     """Planted lesions, who looks for them, and how long each may learn."""
 
@@ -532,6 +568,7 @@ class Config(Section):
     utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
     augment: AugmentConfig = AugmentConfig()  # pyright: ignore[reportCallIssue]
     audit: AuditConfig = AuditConfig()  # pyright: ignore[reportCallIssue]
+    evaluate: EvaluateConfig = EvaluateConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]

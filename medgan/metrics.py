@@ -3,6 +3,8 @@
 Features, then a distance, each usable alone.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -37,6 +39,24 @@ def band_features(volume: Float[Tensor, "B C X Y Z"], bands: int = 3) -> Float[T
     return torch.cat([f.flatten(1) for f in features], dim=1)
 
 
+def standardised(
+    real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]
+) -> tuple[Float[Tensor, "N F"], Float[Tensor, "M F"]]:
+    """Features of two sets by mean and spread of all of them together.
+
+    No volume is treated differently for being real, and a feature that hardly varies among real
+    volumes cannot outweigh all others. What never varies stays 0.
+
+    Args:
+        real: shape (N, F).
+        fake: shape (M, F).
+    """
+    both = torch.cat([real, fake])
+    mean, spread = both.mean(dim=0), both.std(dim=0)
+    spread = torch.where(spread > 1e-8, spread, torch.ones_like(spread))
+    return (real - mean) / spread, (fake - mean) / spread
+
+
 def kernel_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> Float[Tensor, ""]:
     """Unbiased squared maximum mean discrepancy with the cubic polynomial kernel (KID).
 
@@ -51,10 +71,7 @@ def kernel_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> F
 
     Reference: Bińkowski et al. 2018, arXiv 1801.01401, eq. 4 and section 3.1.
     """
-    both = torch.cat([real, fake])
-    mean, spread = both.mean(dim=0), both.std(dim=0)
-    spread = torch.where(spread > 1e-8, spread, torch.ones_like(spread))
-    real, fake = (real - mean) / spread, (fake - mean) / spread
+    real, fake = standardised(real, fake)
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -65,6 +82,57 @@ def kernel_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> F
 
     within = mean_of_pairs(kernel(real, real)) + mean_of_pairs(kernel(fake, fake))
     return within - 2 * kernel(real, fake).mean()
+
+
+class Neighbourhoods(NamedTuple):
+    """How two sets lie in each other's neighbourhoods.
+
+    Attributes:
+        precision: share of fakes within reach of some real volume, its k-th neighbour's distance.
+        recall: share of real volumes within reach of some fake.
+        density: how many real volumes reach a fake, divided by k; not limited to 1.
+        coverage: share of real volumes that reach a fake.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def neighbourhoods(
+    real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"], k: int = 5
+) -> Neighbourhoods:
+    """Precision, recall, density and coverage (PRDC); features as they are.
+
+    Of two samples of one distribution density is 1 on average and coverage
+    1 - (N - 1)(N - 2)...(N - k) / ((M + N - 1)...(M + N - k)): they depend on N and M.
+
+    Args:
+        real: shape (N, F), N above 1.
+        fake: shape (M, F), M above 1.
+        k: neighbours; fewer where a set has no more.
+
+    Reference: Kynkäänniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2 (precision, recall);
+        Naeem et al. 2020, arXiv 2002.09797, eq. 3 to 5 (density, coverage).
+    """
+    apart = torch.cdist(real.double(), fake.double())
+
+    def reach(own: Tensor) -> Tensor:
+        within = torch.cdist(
+            own.double(), own.double(), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        near = min(k, len(own) - 1)
+        return within.fill_diagonal_(0).kthvalue(near + 1, dim=1).values  # itself comes first
+
+    of_real = reach(real)
+    reached = apart <= of_real[:, None]
+    return Neighbourhoods(
+        float(reached.any(dim=0).double().mean()),
+        float((apart <= reach(fake)[None]).any(dim=1).double().mean()),
+        float(reached.double().sum(dim=0).mean() / min(k, len(real) - 1)),
+        float(reached.any(dim=1).double().mean()),
+    )
 
 
 def diversity(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, ""]:

@@ -33,7 +33,9 @@ from medgan.progress import counting
 from medgan.run import MANIFEST, Run, facts, open_mlflow
 
 if TYPE_CHECKING:
+    from medgan.data.manifest import Case
     from medgan.results import Latent
+    from medgan.studies.contestants import Contestant
     from medgan.training.forecast import Forecast
 
 log = logging.getLogger(__name__)
@@ -270,8 +272,8 @@ def utility_step(run: Run) -> None:
     """Trains networks with and without synthetic scans and tests them on real ones."""
     from medgan.studies.utility import PAGE, utility
 
-    run.results["utility"] = utility(run.manifest(), run.out, run.config, facts())
-    log.info("utility: %s", run.out / PAGE)
+    found = utility(run.manifest(), run.out, run.config, facts())
+    run.results["utility"] = found | {"page": str(run.out / PAGE)}
 
 
 def augment_step(run: Run) -> None:
@@ -313,6 +315,41 @@ def _members_and_others(config: Config) -> tuple[Manifest, list[tuple[str, str, 
         for source, split in ((settings.train, "train"), (settings.holdout, "test"))
     ]
     return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]
+
+
+def evaluate_step(run: Run) -> None:
+    """Measures synthetic scans against real ones: figures, a page."""
+    from medgan.studies.realism import PAGE, evaluate
+    from medgan.training.session import choose_device
+
+    config, manifest = run.config, run.manifest()
+    found = evaluate(
+        _judged(run, manifest), manifest, run.out, config.evaluate, config.data,
+        choose_device(config.train.device),
+    )  # fmt: skip
+    run.results["evaluate"] = found | {"page": str(run.out / PAGE)}
+
+
+def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
+    """What a model or a baseline makes, or the scans of a data set.
+
+    Raises:
+        ConfigError: E_USAGE.
+        DataError: E_NO_SCANS, E_LAYOUT.
+    """
+    from medgan.studies.contestants import makes_volumes, read_contestant
+    from medgan.studies.realism import real_cases
+
+    settings = run.config.evaluate
+    if not settings.fake:
+        raise ConfigError("E_USAGE", "evaluate.fake", "none named", "name synthetic scans")
+    if makes_volumes(settings.fake):
+        count = settings.count or len(real_cases(manifest, settings.splits))
+        return read_contestant(settings.fake, run.model, count)
+    with counting("checking synthetic scans") as tick:
+        found, _ = index(Path(settings.fake), Pseudonyms.of_site(), run.config.data.suffix, tick)
+    run.refuse(found.refusals)
+    return list(found.cases)
 
 
 def detection_step(run: Run) -> None:
@@ -439,6 +476,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "utility": utility_step,
     "augment": augment_step,
     "audit": audit_step,
+    "evaluate": evaluate_step,
     "detection": detection_step,
     "score": score_step,
     "project": project_step,

@@ -91,16 +91,14 @@ class Run:
         ]
         if "baseline" in self.results:
             lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
-        for study in ("compare", "utility", "detection"):
+        for study in ("compare", "evaluate", "utility", "detection"):
             if study in self.results:
                 lines += self.results[study]["table"].splitlines()
-        if "augment" in self.results:
-            lines += self.results["augment"]["lines"]
-        if "audit" in self.results:
-            found = self.results["audit"]
-            lines += [*found["lines"], f"open      {found['page']}"]
-        if "report" in self.results:
-            lines.append(f"open      {self.results['report']['page']}")
+        for step in ("augment", "audit"):
+            lines += self.results.get(step, {}).get("lines", [])
+        lines += [
+            f"open      {result['page']}" for result in self.results.values() if "page" in result
+        ]
         registered = self.results.get("register", {})
         model = registered.get("uri") or self.results.get("train", {}).get("model")
         if model:

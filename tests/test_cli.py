@@ -65,7 +65,7 @@ def test_import_loads_nothing_heavy():
     "verb",
     [
         *("check", "train", "generate", "calibrate", "score", "register", "phantoms", "run"),
-        *("baseline", "compare", "project", "interpolate", "edit"),
+        *("baseline", "compare", "evaluate", "project", "interpolate", "edit"),
     ],
 )
 def test_every_verb_has_help_with_an_example(verb):
@@ -154,6 +154,7 @@ def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, t
         (["generate", "no/such/model"], 4, "E_MODEL"),
         (["baseline", "nonsense", "--data", "."], 2, "E_VALUE"),
         (["compare", "a", "--data", ".", "--config", "nonsense"], 2, "E_MISSING"),
+        (["evaluate", "no/such/scans", "no/such/model"], 3, "E_NO_SCANS"),
         (["bogus"], 2, "No such command"),
     ],
 )

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan.evaluation.distance import Interval
+
 WINDOW = 7
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the five scales of the paper, finest first."""
@@ -51,6 +53,28 @@ def ms_ssim(a: Float[Tensor, "B 1 X Y Z"], b: Float[Tensor, "B 1 X Y Z"]) -> Flo
     ).flatten()
 
 
+def pair_similarities(
+    volumes: Float[Tensor, "N 1 X Y Z"], pairs: int, seed: int, batch: int = 16
+) -> Float[Tensor, "N N"]:
+    """MS-SSIM of random pairs of different volumes of a set; NaN for pairs not drawn.
+
+    Args:
+        volumes: shape (N, 1, X, Y, Z), N above 1, intensities in [-1, 1].
+        pairs: to draw; all of them where there are no more.
+        seed: of the pairs.
+        batch: pairs at once.
+    """
+    upper = torch.triu_indices(len(volumes), len(volumes), offset=1).T
+    draw = torch.randperm(len(upper), generator=torch.Generator().manual_seed(seed))[:pairs]
+    chosen = upper[draw].to(volumes.device)
+    found = torch.full((len(volumes), len(volumes)), torch.nan)
+    for part in chosen.split(batch):
+        values = ms_ssim(volumes[part[:, 0]], volumes[part[:, 1]]).cpu()
+        found[part[:, 0].cpu(), part[:, 1].cpu()] = values
+        found[part[:, 1].cpu(), part[:, 0].cpu()] = values
+    return found
+
+
 def mean_similarity(
     volumes: Float[Tensor, "N 1 X Y Z"], pairs: int, seed: int, batch: int = 16
 ) -> float:
@@ -68,8 +92,32 @@ def mean_similarity(
     Reference: Odena et al. 2017, arXiv 1610.09585, section 4.2 (MS-SSIM as a measure of
         diversity); Kwon et al. 2019, arXiv 1908.02498 (in 3D).
     """
-    upper = torch.triu_indices(len(volumes), len(volumes), offset=1).T
-    draw = torch.randperm(len(upper), generator=torch.Generator().manual_seed(seed))[:pairs]
-    chosen = upper[draw].to(volumes.device)
-    values = [ms_ssim(volumes[part[:, 0]], volumes[part[:, 1]]) for part in chosen.split(batch)]
-    return float(torch.cat(values).mean())
+    return float(pair_similarities(volumes, pairs, seed, batch).nanmean())
+
+
+def similarity_interval(
+    similarities: Float[Tensor, "N N"], draws: int = 500, seed: int = 0
+) -> Interval:
+    """Mean of the pairs' similarities with a 95% interval from random halves of the volumes.
+
+    Pairs that share a volume are not independent, so volumes are drawn and not pairs; halves
+    scatter as whole sets do (see `kernel_interval`).
+
+    Args:
+        similarities: of `pair_similarities`, of 4 volumes or more.
+        draws: how many halves.
+        seed: of the halves.
+    """
+    random = torch.Generator().manual_seed(seed)
+    count = len(similarities)
+    found = []
+    for _ in range(draws):
+        half = torch.randperm(count, generator=random)[: count // 2]
+        found.append(similarities[half][:, half].nanmean())
+    means = torch.stack(found)
+    means = means[~means.isnan()]  # halves in which no pair was drawn
+    value = float(similarities.nanmean())
+    if not len(means):
+        return Interval(value, -1.0, 1.0)
+    ends = torch.quantile(means - means.mean(), torch.tensor([0.025, 0.975]).to(means))
+    return Interval(value, value + float(ends[0]), value + float(ends[1]))

@@ -25,6 +25,7 @@ from medgan.data.plan import plan
 from medgan.errors import DataError, ModelError, TrainingDiverged
 from medgan.files import write_together
 from medgan.model import Model
+from medgan.model_folder import WEIGHTS
 from medgan.progress import counting
 from medgan.studies.scans import stored
 from medgan.training.session import choose_device
@@ -163,6 +164,14 @@ def read_contestant(
         str(model.facts.get("data_digest", "")),
         {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},
         True,
+    )
+
+
+def makes_volumes(uri: str) -> bool:
+    """Whether `read_contestant` reads this: a model or a baseline's folder, and not scans."""
+    folder = Path(uri)
+    return uri.startswith(("models:/", "runs:/")) or any(
+        (folder / name).is_file() for name in (RECORD, WEIGHTS)
     )
 
 

@@ -12,7 +12,14 @@ from medgan.config import TrainConfig
 from medgan.data.conditions import draw, encode
 from medgan.data.labels import harden, volume_keeping_offset
 from medgan.data.loaders import PreparedVolumes
-from medgan.metrics import band_features, clipped_share, diversity, kernel_distance
+from medgan.metrics import (
+    band_features,
+    clipped_share,
+    diversity,
+    kernel_distance,
+    neighbourhoods,
+    standardised,
+)
 from medgan.pictures import sample_grid
 from medgan.tracking.tracker import Tracker
 from medgan.training.state import TrainingState
@@ -127,11 +134,14 @@ def look(
         if reference.labels
     ]
     share = float(diversity(images)) / max(reference.diversity, 1e-6)
-    distance = kernel_distance(band_features(reference.volumes), band_features(images))
+    real, fake = band_features(reference.volumes), band_features(images)
+    beside = neighbourhoods(*standardised(real, fake))
     figures = {
-        "samples/kernel_distance": float(distance),
+        "samples/kernel_distance": float(kernel_distance(real, fake)),
         "samples/kernel_distance_floor": reference.floor,
         "samples/diversity": share,
+        "samples/precision": beside.precision,
+        "samples/coverage": beside.coverage,
         "samples/reconstruction": float((recons - seen).abs().mean()),
         "samples/clipped": float(clipped_share(images, reference.volumes)),
     }

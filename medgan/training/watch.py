@@ -22,6 +22,8 @@ METRICS: dict[str, Callable[[float], float]] = {
     "kernel_distance": float,
     "reconstruction": float,
     "diversity": lambda share: abs(share - 1),
+    "precision": lambda share: 1 - share,
+    "coverage": lambda share: 1 - share,
 }
 """From a look's figure to what should be small: the choices of `train.metric`."""
 
@@ -57,7 +59,7 @@ class Watch:
         strikes: absurd steps less calm ones, never below 0.
         low_looks: looks in a row at samples that are all alike.
         metric: by which `best` was found.
-        best: smallest value of the metric (of diversity: distance from 1); None before the
+        best: smallest value of the metric (of shares: distance from 1); None before the
             first look.
         best_at: volumes seen then.
         best_sha256: of the file with the averaged weights of that moment.

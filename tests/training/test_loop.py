@@ -50,6 +50,7 @@ def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training
     looks = [row for row in rows(out) if "samples/kernel_distance" in row]
     assert [row["volumes_seen"] for row in looks] == [8, 16]
     assert {"samples/diversity", "samples/label_1_volume"} <= set(looks[0])
+    assert all(0 <= looks[0][f"samples/{name}"] <= 1 for name in ("precision", "coverage"))
     assert len(list((out / "samples").glob("*.png"))) == 2
     kept = sorted(p.stem for p in (out / "checkpoints").glob("*.json"))
     assert kept == ["000000012", "000000016"]

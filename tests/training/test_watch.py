@@ -100,6 +100,13 @@ def test_the_best_diversity_is_that_of_real_scans():
     assert better == [True, True, True, False, True]
 
 
+@pytest.mark.parametrize("name", ["precision", "coverage"])
+def test_of_shares_the_largest_is_the_best(name):
+    watch, settings = Watch(), config(metric=name)
+    better = [look(watch, settings=settings, **{name: v}) for v in (0.2, 0.9, 0.5, 1.0)]
+    assert better == [True, True, False, True]
+
+
 def test_another_metric_starts_over():
     watch = Watch()
     look(watch, kernel_distance=0.1)
