@@ -31,10 +31,10 @@ def similarity(
     """How alike every query is to every reference, whatever was done to hide it.
 
     Details between two sizes are compared, so that neither anatomy that all people share nor
-    noise counts: the normalised cross-correlation of band-passed volumes, the largest over
-    shifts of up to 2 voxels along each axis. It bears such shifts, other gain, offset and gamma,
-    noise, slight blur, and turns of a few degrees. It is symmetric, and a pair's value depends on
-    no other volume.
+    noise counts: the normalised cross-correlation of band-passed volumes in each octant, the
+    largest over shifts of up to 2 voxels along each axis, the mean over octants. It bears such
+    shifts, other gain, offset and gamma, noise, slight blur, and turns of a few degrees, which
+    shift each octant its own way. It is symmetric, and a pair's value depends on no other volume.
 
     Args:
         queries: intensities in [-1, 1], at least 8 voxels an axis.
@@ -46,11 +46,12 @@ def similarity(
     found, known = [], _details(references)
     for part in queries.split(_CHUNK):
         details = _details(part)
-        best = torch.full((len(part), len(references)), -1.0)
+        best = torch.full((8, len(part), len(references)), -1.0)
         for shift in itertools.product(range(-REACH, REACH + 1), repeat=3):
-            ours, theirs = _overlap(details, shift), _overlap(known, [-s for s in shift])
-            best = torch.maximum(best, ours @ theirs.T)
-        found.append(best)
+            ours, theirs = _octants(details, shift), _octants(known, [-s for s in shift])
+            for octant, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+                best[octant] = torch.maximum(best[octant], a @ b.T)
+        found.append(_mean_where_there_is_something(best, details, known))
     return torch.cat(found).clamp(-1, 1)
 
 
@@ -69,14 +70,37 @@ def _details(volumes: Tensor) -> Float[Tensor, "N X Y Z"]:
     return torch.from_numpy(np.stack(passed))
 
 
-def _overlap(details: Tensor, shift: Sequence[int]) -> Float[Tensor, "N F"]:
-    """What of volumes lies upon others that are shifted: every second voxel, standardised."""
+def _octants(details: Tensor, shift: Sequence[int]) -> list[Tensor]:
+    """What of volumes lies upon others that are shifted: every second voxel, standardised.
+
+    Returns:
+        Eight of shape (N, F), each row of length 1, or 0 where there are no details.
+    """
     place = tuple(
         slice(max(0, s), n + min(0, s), 2) for s, n in zip(shift, details.shape[1:], strict=True)
     )
-    values = details[(slice(None), *place)].flatten(1)
-    values = values - values.mean(dim=1, keepdim=True)
-    return values / values.norm(dim=1, keepdim=True).clamp(min=_FLAT)
+    parts = [details[(slice(None), *place)]]
+    for axis in (1, 2, 3):
+        parts = [half for part in parts for half in part.tensor_split(2, dim=axis)]
+    found = []
+    for part in parts:
+        values = part.flatten(1)
+        values = values - values.mean(dim=1, keepdim=True)
+        length = values.norm(dim=1, keepdim=True)
+        found.append(torch.where(length > _FLAT, values / length.clamp(min=_FLAT), 0.0))
+    return found
+
+
+def _mean_where_there_is_something(
+    alike: Float[Tensor, "8 N M"], queries: Tensor, references: Tensor
+) -> Float[Tensor, "N M"]:
+    """Over the octants; those count for nothing that are empty in both volumes, such as air."""
+    ours, theirs = (
+        torch.stack([part.any(dim=1) for part in _octants(details, (0, 0, 0))])
+        for details in (queries, references)
+    )
+    weight = (ours[:, :, None] | theirs[:, None]).float()
+    return (alike * weight).sum(dim=0) / weight.sum(dim=0).clamp(min=1)
 
 
 def other_people(

@@ -157,11 +157,14 @@ def _verdicts(
         near_check(found.near),
         copies_check(found.copies, fakes, found.copies_fresh, others, most),
         swapped_check(
-            "nearer to training", "synthetic scans nearer to training than to held-out scans",
+            "nearer to training",
+            "of synthetic scans are nearer to a training scan than to any held-out one",
             found.nearer,
         ),
         swapped_check(
-            "authenticity", "scans that are not authentic, beyond those for held-out scans",
+            "authenticity",
+            "more are nearer to a training scan than that is to its nearest other than are so to "
+            "a held-out one",
             found.authenticity,
         ),
         *(attack_check(f"outside, {n}", a, attacks["controls"])

@@ -68,7 +68,7 @@ def swapped_check(name: str, what: str, found: Swapped) -> Check:
     """Is a figure beyond what it would be if membership meant nothing?"""
     return Check(
         name, "failed" if found.value > found.high else "passed",
-        f"{what}: {_percent(found.value)}; with people dealt anew, {_percent(found.low)} to "
+        f"{_percent(found.value)} {what}; with people dealt anew {_percent(found.low)} to "
         f"{_percent(found.high)}",
     )  # fmt: skip
 

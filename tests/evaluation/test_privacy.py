@@ -61,6 +61,14 @@ def test_a_volume_without_details_is_like_nothing():
     assert similarity(torch.full((1, 1, 16, 16, 16), 0.3), people(2, 0, (16, 16, 16))).eq(0).all()
 
 
+def test_air_that_two_volumes_share_makes_them_neither_more_nor_less_alike():
+    volumes = people(3, 0)
+    volumes[:, :, :12] = -1.0  # half of each is air, but for what the filter carries over
+    found = similarity(volumes, volumes)
+    assert found.diagonal().allclose(torch.ones(3), atol=1e-5)
+    assert found[0, 1] < 0.9
+
+
 def test_large_grids_are_halved_and_still_told_apart():
     volumes = people(2, 0, (80, 64, 64))
     found = similarity(volumes, volumes)
