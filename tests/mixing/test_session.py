@@ -17,7 +17,7 @@ from medgan.data.index import index
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import ConfigError, DataError
-from medgan.mixing import session
+from medgan.mixing import production
 from medgan.mixing.cases import SUBSTITUTE, Workshop
 from medgan.mixing.decathlon import write_decathlon
 from medgan.mixing.filters import Filters, Verdict
@@ -246,7 +246,7 @@ def test_shards_together_are_the_run_without_shards(trained, mixed, tmp_path):
         assert not (out / "shards" / f"{n}" / "dataset.json").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workshop, "make", None)  # nothing is left to make
-        patch.setattr(session, "calibrate_filters", None)
+        patch.setattr(production, "calibrate_filters", None)
         augment(trained, out)
     assert files(out) == files(mixed[1])
 
