@@ -187,7 +187,7 @@ def fingerprint_of(model: Model, manifest: Manifest, config: Config, facts: dict
     drawing = config.generate.model_dump(
         mode="json", include={"seed", "smallest_component", "truncation", "conditions"}
     )
-    parts = [digest_of(model), manifest.digest, settings, drawing, facts.get("medgan", "")]
+    parts = [digest_of(model), manifest.digest, settings, drawing, facts]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
