@@ -34,6 +34,8 @@ from medgan.volume import AIR
 log = logging.getLogger(__name__)
 FIRST = 64
 """Candidates whose logits say which are usual."""
+OUTLIER = 4.0
+"""Robust standard deviations from the median candidate at which one is an outlier."""
 FEWEST_LABELLED = 4
 """Label maps below which no segmenter is trained."""
 
@@ -184,14 +186,14 @@ def calibrate_filters(
     halves = (order[: len(order) // 2], order[len(order) // 2 :])
     if settings.volumes:
         limits |= _volume_limits(model, images, classes, settings.volumes)
-    if settings.appearance:
-        strange = _strangest(filters, images, halves)
-        limits["appearance"] = Bounds(0.0, strange * (1 + settings.appearance))
-    if settings.realism:
-        logits = torch.cat([_logits(model, filters.as_volume(scan)) for scan in first()])
-        # Only below: held-out real scans lie above most candidates.
-        lowest, _ = outlier_bounds(logits.double(), settings.realism)
-        limits["realism"] = Bounds(lowest, math.inf)
+    if settings.appearance or settings.realism:
+        candidates = torch.cat([filters.as_volume(scan) for scan in first()])
+        if settings.appearance:
+            _appearance_limit(filters, halves, candidates, settings.appearance)
+        if settings.realism:
+            # Only below: held-out real scans lie above most candidates.
+            lowest, _ = outlier_bounds(_logits(model, candidates).double(), settings.realism)
+            limits["realism"] = Bounds(lowest, math.inf)
     if settings.consistency and labels and len(classes) >= FEWEST_LABELLED:
         _consistency_limit(filters, images[train.labelled], classes, settings, seed, kept)
     elif settings.consistency and labels:
@@ -238,17 +240,33 @@ def _strangeness(density: FeatureDensity, images: Tensor) -> Tensor:
     return torch.cat(found).cpu()
 
 
-def _strangest(filters: Filters, images: Tensor, halves: tuple[Tensor, Tensor]) -> float:
-    """The 99th percentile of how strange either half of the training scans is to the other."""
-    found = []
-    densities = []
+def _appearance_limit(
+    filters: Filters, halves: tuple[Tensor, Tensor], candidates: Tensor, margin: float
+) -> None:
+    """Densities of either half of the training scans, and how strange the other half is to them.
+
+    Where candidates as a whole are stranger than real scans, no choice among them mends that: only
+    the outliers among them are dropped then, and a warning says so.
+    """
+    images = filters.references
+    found, densities = [], []
     with torch.inference_mode():
         for mine, others in (halves, halves[::-1]):
             features = (coarse_features(part) for part in images[mine].split(8))
             densities.append(FeatureDensity.fit(features).to(images.device))
             found.append(_strangeness(densities[-1], images[others]))
     filters.densities = tuple(densities)
-    return float(torch.cat(found).quantile(0.99))
+    real = float(torch.cat(found).quantile(0.99)) * (1 + margin)
+    drawn = torch.stack([_strangeness(density, candidates) for density in densities]).mean(dim=0)
+    middle = float(drawn.quantile(0.5))
+    filters.facts["appearance_of_real_scans"] = round(real, 4)
+    filters.facts["appearance_of_the_median_candidate"] = round(middle, 4)
+    limit = real
+    if middle > real:
+        _, limit = outlier_bounds(drawn.double(), OUTLIER)
+        log.warning("most candidates have stranger textures (%.2f) than real scans (up to %.2f): "
+                    "train for longer; only outliers are dropped", middle, real)  # fmt: skip
+    filters.limits["appearance"] = Bounds(0.0, limit)
 
 
 def _consistency_limit(

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from medgan.cli import app
 from medgan.data.index import index
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import ConfigError, DataError
-from medgan.mixing import session
+from medgan.mixing import production
 from medgan.mixing.cases import SUBSTITUTE, Workshop
 from medgan.mixing.decathlon import write_decathlon
 from medgan.mixing.filters import Filters, Verdict
@@ -246,7 +248,7 @@ def test_shards_together_are_the_run_without_shards(trained, mixed, tmp_path):
         assert not (out / "shards" / f"{n}" / "dataset.json").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workshop, "make", None)  # nothing is left to make
-        patch.setattr(session, "calibrate_filters", None)
+        patch.setattr(production, "calibrate_filters", None)
         augment(trained, out)
     assert files(out) == files(mixed[1])
 
@@ -461,6 +463,35 @@ def test_label_maps_that_are_not_gzipped_are_written_as_nnunet_will_name_them(tm
         assert case["images"][0].startswith("/")
         assert case["label"].startswith("./labelsTr/c-")
         assert (tmp_path / "o" / case["label"]).is_file()
+
+
+def test_the_verb_says_what_it_made_and_filters_on_its_own(trained, tmp_path):
+    source, out = trained / "manifest.json", tmp_path / "o"
+    loose = ["augment.consistency=1e-9", "augment.volumes=1000", "augment.privacy=100"]
+    settings = [f"--set={text}" for text in (*loose, "augment.segmenter_steps=2")]
+    verb = ["augment", str(trained / "model"), str(source), "--ratio", "0.5", "--seed", "3"]
+    done = CliRunner().invoke(app, [*verb, "-o", str(out), "--json", *settings])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["augment"]
+    assert found["wanted"] == 5
+    assert found["kept"] >= 1
+    assert [p.name for p in (out / "imagesTr").glob("synthetic-s3-*")]
+    limits = read(out / "provenance.json")["filters"]["limits"]
+    assert {"appearance", "realism", "consistency", "similarity", "label_1_mm3"} <= limits.keys()
+    assert not (out / "work" / "cache").exists()
+
+
+def test_segmenters_of_an_interrupted_run_are_not_trained_again(trained, tmp_path, monkeypatch):
+    settings = ["augment.consistency=1e-9", "augment.segmenter_steps=2"]
+    augment(trained, tmp_path / "o", *settings)
+    stored = (tmp_path / "o" / "work" / "segmenters.safetensors").read_bytes()
+    first = files(tmp_path / "o")
+    for path in (tmp_path / "o" / "work" / "cases").iterdir():
+        path.unlink()
+    monkeypatch.setattr("medgan.mixing.filters.train_segmenter", None)
+    augment(trained, tmp_path / "o", *settings)
+    assert (tmp_path / "o" / "work" / "segmenters.safetensors").read_bytes() == stored
+    assert files(tmp_path / "o") == first
 
 
 def test_too_few_training_scans_are_refused(trained, tmp_path):
