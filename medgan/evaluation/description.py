@@ -19,7 +19,8 @@ class Description:
         spectra: (N, R), dB.
         sizes: (N, L), mm^3 of each structure of `structures`.
         similarities: (N, N), NaN for pairs that were not compared.
-        classes: (N, C), a classifier's probabilities; None where there is no classifier.
+        classes: (N, C), a classifier's probabilities, NaN for volumes whose class is not known;
+            None where there is no classifier.
         structures: names of the columns of `sizes`.
     """
 

@@ -173,9 +173,15 @@ def figures_of(description: Description) -> dict[str, Figure]:
             "as real",
             "classes",
             "How many classes a classifier of real scans surely finds.",
-            lambda a, b: float("nan") if b.classes is None else class_score(b.classes),
+            lambda a, b: class_score(_classified(b)),
         )
     return found
+
+
+def _classified(description: Description) -> torch.Tensor:
+    """Probabilities of volumes that have any."""
+    assert description.classes is not None
+    return description.classes[~description.classes.isnan().any(dim=1)]
 
 
 def extrapolation_sizes(size: int, count: int = 5) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medgan.config import DataConfig, EvaluateConfig, Preprocessing
+from medgan.data.conditions import count_categories
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
 from medgan.errors import DataError
@@ -222,17 +223,22 @@ def _classified(
     left_out: dict[str, str],
 ) -> tuple[Description, Description]:
     """With class probabilities by the first categorical covariate that can be seen in scans."""
-    reason = "no covariate with two or more categories of ten scans each"
+    reason = "there is no covariate with two or more categories of ten scans each"
     for name in sorted({key for case in cases for key in case.covariates}):
-        values = [case.covariates.get(name, "") for case in cases]
-        if "" in values or len(set(values)) > len(values) // 10:
+        counts = count_categories(cases, name)
+        if len(counts) > len(cases) // 10:
             continue
-        found = classify(real.features, values, [c.subject for c in cases], judged.features, seed)
+        known = [row for row, case in enumerate(cases) if case.covariates.get(name) in counts]
+        found = classify(
+            real.features[known], [cases[row].covariates[name] for row in known],
+            [cases[row].subject for row in known], judged.features, seed,
+        )  # fmt: skip
         if found is None:
             continue
         if found.usable:
-            left_out.pop("class_score", None)
-            return replace(real, classes=found.real), replace(judged, classes=found.fake)
+            classes = torch.full((len(real), found.real.shape[1]), torch.nan, dtype=torch.float64)
+            classes[known] = found.real
+            return replace(real, classes=classes), replace(judged, classes=found.fake)
         reason = (
             f"a classifier of {name} is no better than chance on real scans "
             f"(balanced accuracy {found.accuracy:.2f}, p {found.p_value:.2f})"

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from medgan.evaluation.figures import (
     FIGURES,
     Standing,
     extrapolation_sizes,
+    figures_of,
     halves,
     largest_size,
     stand,
@@ -97,6 +99,14 @@ def test_other_real_scans_stand_in_the_range_of_real_scans(heads, real):
 def test_copies_of_the_real_scans_pass_which_is_why_the_page_says_so(heads, real):
     found = standings(real, heads[:30])
     assert all(inside(FIGURES[name], found[name]) for name in FIGURES)
+
+
+def test_the_class_score_counts_volumes_whose_class_is_known(real):
+    unknown = torch.full((20, 2), torch.nan, dtype=torch.float64)
+    sure = torch.eye(2, dtype=torch.float64).repeat(20, 1)
+    both = replace(real, classes=torch.cat([sure, unknown]))
+    assert figures_of(both)["class_score"].measure(both, both) == pytest.approx(2)
+    assert "class_score" not in figures_of(real)
 
 
 def test_the_floor_does_not_depend_on_what_is_judged(heads, real):
