@@ -3,14 +3,12 @@
 import base64
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from torch import Tensor
 
-from medgan.files import write_atomic
 from medgan.pictures import DIFFERENCE, PLANES, draw_slice
 
 if TYPE_CHECKING:
@@ -131,13 +129,12 @@ def draw_closeness(shown: Closeness) -> bytes:
     return _png(figure)
 
 
-def write_audit_page(page: Path, result: dict[str, Any], pairs: Path, shown: Closeness) -> None:
-    """Writes audit.html, for its owner only: it shows training scans.
+def audit_page(result: dict[str, Any], pairs: bytes, shown: Closeness) -> str:
+    """The text of audit.html; it shows training scans and is for its owner only.
 
     Args:
-        page: to write.
         result: as audit.json holds it.
-        pairs: the picture that is embedded.
+        pairs: of `draw_pairs`.
         shown: for the second picture.
     """
     pages = Environment(
@@ -146,10 +143,10 @@ def write_audit_page(page: Path, result: dict[str, Any], pairs: Path, shown: Clo
     values = {
         **result,
         "planes": ", ".join(PLANES),
-        "pairs": _embedded(pairs.read_bytes()),
+        "pairs": _embedded(pairs),
         "curves": _embedded(draw_closeness(shown)),
     }
-    write_atomic(page, pages.get_template("audit.html.j2").render(values), private=True)
+    return pages.get_template("audit.html.j2").render(values)
 
 
 def _embedded(png: bytes) -> str:

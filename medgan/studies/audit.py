@@ -26,11 +26,11 @@ from medgan.evaluation.privacy import (
     least_noticed,
     most_missed,
 )
-from medgan.files import write_atomic
+from medgan.files import write_together
 from medgan.metrics import band_features
 from medgan.model import Model
 from medgan.progress import counting
-from medgan.report.audit import Closeness, Pair, draw_pairs, write_audit_page
+from medgan.report.audit import Closeness, Pair, audit_page, draw_pairs
 from medgan.studies.contestants import Contestant
 from medgan.studies.inside import BATCH, inside_scores
 from medgan.studies.people import People
@@ -101,11 +101,10 @@ def audit(
         },
         "power": _power(len(contestant.images), people, attacks, settings),
     }
-    pairs = _pairs(found, contestant.images, people)
-    write_atomic(out / PAIRS, draw_pairs(pairs, people.spacing), private=True)
+    pairs = draw_pairs(_pairs(found, contestant.images, people), people.spacing)
     shown = Closeness(found.fakes, found.fresh, found.planted.closeness, found.near.threshold)
-    write_audit_page(out / PAGE, result, out / PAIRS, shown)
-    write_atomic(out / REPORT, json.dumps(result, indent=1))
+    page, report = audit_page(result, pairs, shown), json.dumps(result, indent=1)
+    write_together({out / PAIRS: pairs, out / PAGE: page, out / REPORT: report}, private=True)
     lines = [f"{name:6} {v.status}: {v.words}" for name, v in verdicts.items()]
     return result | {"lines": lines, "page": str(out / PAGE)}
 
