@@ -48,7 +48,7 @@ ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(or $(STORE),runs/mlflow.db))
 
 test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
