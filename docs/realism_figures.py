@@ -20,6 +20,7 @@ from torch import Tensor
 import medgan
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.scans import read_scans
 from medgan.data.splits import read_splits, with_given_splits
 from medgan.evaluation.description import Description, describe
 from medgan.evaluation.features import EXTRACTORS, Material
@@ -27,7 +28,6 @@ from medgan.evaluation.figures import FIGURES, Standing, stand
 from medgan.evaluation.verdicts import inside
 from medgan.metrics import band_features, kernel_distance
 from medgan.studies.contestants import read_contestant
-from medgan.studies.scans import read_scans
 
 EXTRACTED = ("bands", "random", "selfsupervised")
 DRAWS = 20

@@ -114,9 +114,12 @@ def classify(
         learner = LogisticRegression(C=1e-2, class_weight="balanced", max_iter=1000)
         return make_pipeline(StandardScaler(), learner).fit(x[rows], targets[rows])
 
+    # By place: the folds would follow the order of names, and pseudonyms differ from site to site.
+    people = {name: place for place, name in enumerate(dict.fromkeys(subjects))}
+    groups = [people[name] for name in subjects]
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     try:
-        parts = list(folds.split(x, truth, list(subjects)))
+        parts = list(folds.split(x, truth, groups))
     except ValueError:  # too few subjects
         return None
 

@@ -236,7 +236,7 @@ def halves(subjects: Sequence[str], random: torch.Generator) -> tuple[torch.Tens
         subjects: of each scan.
         random: draws who goes where.
     """
-    names = sorted(set(subjects))
+    names = list(dict.fromkeys(subjects))  # not sorted: pseudonyms differ from site to site
     by_subject: dict[str, list[int]] = {name: [] for name in names}
     for row, name in enumerate(subjects):
         by_subject[name].append(row)

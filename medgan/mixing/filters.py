@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.config import AugmentConfig
+from medgan.data.scans import RealScans, stored
 from medgan.evaluation.plausibility import (
     dice_by_volume,
     foreground_volumes,
@@ -28,7 +29,6 @@ from medgan.model import MRI_UNITS, Model
 from medgan.results import Synthetic
 from medgan.scoring.density import FeatureDensity
 from medgan.scoring.features import coarse_features
-from medgan.studies.scans import RealScans, stored
 from medgan.volume import AIR
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from torch import nn
 
 from medgan.config import Config
 from medgan.data.manifest import Case, Manifest
+from medgan.data.scans import read_scans
 from medgan.evaluation.segmentation import fresh_segmenter
 from medgan.files import write_atomic
 from medgan.mixing.cases import Made, Workshop
@@ -25,7 +26,6 @@ from medgan.mixing.requests import Request
 from medgan.model import Model
 from medgan.progress import counting
 from medgan.results import Synthetic
-from medgan.studies.scans import read_scans
 
 log = logging.getLogger(__name__)
 WORK, SHARDS = "work", "shards"

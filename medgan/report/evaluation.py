@@ -48,7 +48,7 @@ def evaluation_page(result: dict[str, Any], shown: Shown) -> str:
         loader=PackageLoader("medgan.report", "."), autoescape=select_autoescape(["j2", "html"])
     )
     curves, rows = result["curves"], result["rows"]
-    pages.filters["figure"] = lambda value: f"{value:.3g}"
+    pages.filters["figure"] = lambda value: f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     values = {
         "protocol": result["protocol"],
         "grid": _grid_text(result["protocol"]["grid"]),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medgan.config import CompareConfig, Preprocessing
 from medgan.data.manifest import Manifest
+from medgan.data.scans import RealScans, read_scans
 from medgan.data.splits import enough_healthy
 from medgan.errors import ConfigError, DataError
 from medgan.evaluation.distance import kernel_interval
@@ -22,7 +23,6 @@ from medgan.evaluation.two_sample import real_floor, separability
 from medgan.files import write_atomic
 from medgan.metrics import band_features
 from medgan.studies.contestants import Contestant
-from medgan.studies.scans import RealScans, read_scans
 
 log = logging.getLogger(__name__)
 REPORT = "comparison.json"

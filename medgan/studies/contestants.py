@@ -22,12 +22,12 @@ from medgan.data.labels import harden, largest_components
 from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
+from medgan.data.scans import stored
 from medgan.errors import DataError, ModelError, TrainingDiverged
 from medgan.files import write_together
 from medgan.model import Model
 from medgan.model_folder import WEIGHTS
 from medgan.progress import counting
-from medgan.studies.scans import stored
 from medgan.training.session import choose_device
 
 log = logging.getLogger(__name__)

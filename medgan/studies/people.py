@@ -9,9 +9,9 @@ from torch import Tensor
 
 from medgan.config import Preprocessing
 from medgan.data.manifest import Case, Manifest
+from medgan.data.scans import read_scans
 from medgan.data.splits import enough_healthy
 from medgan.errors import ConfigError, DataError
-from medgan.studies.scans import read_scans
 
 FEWEST_MEMBERS, FEWEST_OTHERS = 8, 20
 

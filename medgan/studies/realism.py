@@ -15,6 +15,7 @@ from medgan.config import DataConfig, EvaluateConfig, Preprocessing
 from medgan.data.conditions import count_categories
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
+from medgan.data.scans import read_scans
 from medgan.errors import DataError
 from medgan.evaluation.curves import curves
 from medgan.evaluation.description import Description, describe
@@ -40,7 +41,6 @@ from medgan.evaluation.verdicts import row, table
 from medgan.files import write_together
 from medgan.report.evaluation import Shown, evaluation_page
 from medgan.studies.contestants import Contestant
-from medgan.studies.scans import read_scans
 
 log = logging.getLogger(__name__)
 REPORT, PAGE = "evaluation.json", "evaluation.html"

@@ -13,11 +13,11 @@ from torch import Tensor
 from medgan.config import Preprocessing, UtilityConfig
 from medgan.data.conditions import Value, covariate_of
 from medgan.data.manifest import Case
+from medgan.data.scans import read_scans
 from medgan.errors import ConfigError, DataError
 from medgan.evaluation.classical import Augmentation
 from medgan.evaluation.classification import classify, train_classifier, verdicts
 from medgan.evaluation.segmentation import dice_of_scans, hausdorff95, segment, train_segmenter
-from medgan.studies.scans import read_scans
 
 FEWEST_TESTED = 4
 

@@ -17,6 +17,7 @@ from medgan.data.conditions import Value
 from medgan.data.labels import harden, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
+from medgan.data.scans import stored
 from medgan.errors import ConfigError, DataError
 from medgan.evaluation.classical import classical, unchanged
 from medgan.evaluation.paired import paired_difference
@@ -24,7 +25,6 @@ from medgan.files import write_atomic
 from medgan.model import Model
 from medgan.progress import counting
 from medgan.report.utility import write_utility_page
-from medgan.studies.scans import stored
 from medgan.studies.tasks import FEWEST_TESTED, TASKS, Examples, Task
 from medgan.training.session import choose_device, train_model
 

@@ -10,11 +10,11 @@ import torch
 from medgan.config import ModelConfig, Preprocessing, build
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.scans import RealScans, read_scans
 from medgan.mixing.filters import calibrate_filters
 from medgan.model import Model
 from medgan.models.networks import Networks
 from medgan.results import Synthetic
-from medgan.studies.scans import RealScans, read_scans
 from medgan.volume import Volume
 from tests.builders import TINY, write_folder
 

@@ -9,10 +9,10 @@ from safetensors.torch import save
 from medgan.config import Preprocessing, build
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.scans import read_scans
 from medgan.evaluation.disguise import disguise
 from medgan.evaluation.membership import Attack
 from medgan.pipeline import run_pipeline
-from medgan.studies.scans import read_scans
 from medgan.studies.verdicts import Check, attack_check, verdict
 from tests.evaluation.test_privacy import people
 from tests.test_cli import inside

@@ -6,10 +6,10 @@ import yaml
 from safetensors.torch import load, save
 
 import medgan
+from medgan.data.scans import stored
 from medgan.errors import ConfigError, ModelError
 from medgan.pipeline import run_pipeline
 from medgan.studies.contestants import BASELINES, read_contestant
-from medgan.studies.scans import stored
 from tests.builders import TINY, write_folder
 
 SIZES = {
