@@ -377,6 +377,11 @@ class UtilityConfig(Section):
         description="whether generators also learn from the images, without the label maps, of "
         "the other training scans",
     )
+    command: str = Field(
+        "",
+        description="a training of your own in place of the U-Net: a shell command with {data} and "
+        "{result}, if it likes {seed}; see docs/how-to/utility.md",
+    )
     target: str = Field("", description="condition that tells the groups of a classification apart")
     rare: str = Field(
         "above", description="the rare group: a category of the target, or above or below the cut"

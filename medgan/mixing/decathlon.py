@@ -84,12 +84,14 @@ def write_decathlon(
             },
         }
         folds = make_folds([case for case in used if case.case not in drawn], sorted(drawn))
-        write_atomic(folder / "splits_final.json", json.dumps(folds, indent=1))
     else:
         dataset["numTraining"] = len(lists["training"])
         dataset["labels"] = {str(v): f"label {v}" if v else "background" for v in (0, *values)}
         if not values:
             del dataset["labels"]
+    if folds:
+        write_atomic(folder / "splits_final.json", json.dumps(folds, indent=1))
+    else:
         (folder / "splits_final.json").unlink(missing_ok=True)
     write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1), private=True)
     return placed
@@ -100,7 +102,7 @@ def make_folds(real: Sequence[Case], synthetic: Sequence[str]) -> list[dict[str,
 
     Calibration scans, which the generator has not learned from, are the one fold there is. Where
     there are none, training scans are validated in five folds by subject; as the generator has
-    seen them all, its synthetic scans may flatter these folds.
+    seen them all, its synthetic scans may flatter these folds. Without real scans there is none.
 
     Args:
         real: labelled training and calibration cases.
@@ -108,6 +110,8 @@ def make_folds(real: Sequence[Case], synthetic: Sequence[str]) -> list[dict[str,
     """
     held_out = [case.case for case in real if case.split == "calibration"]
     train = [case for case in real if case.split == "train"]
+    if not real:
+        return []
     if held_out:
         return [{"train": [*(case.case for case in train), *synthetic], "val": held_out}]
     log.warning("no calibration scans: nnU-Net will validate on scans the generator has seen")

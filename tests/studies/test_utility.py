@@ -1,16 +1,17 @@
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
-import medgan.studies.utility as study
+import medgan.studies.draw as draws
 from medgan.config import build
 from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
-from medgan.errors import ConfigError, DataError
+from medgan.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.pipeline import run_pipeline
 from medgan.studies.tasks import Classification, Segmentation
 from tests.builders import TINY, write_folder
@@ -87,7 +88,7 @@ def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(made, same_sit
     def never(*arguments):
         raise AssertionError("a generator is trained again")
 
-    monkeypatch.setattr(study, "train_model", never)
+    monkeypatch.setattr(draws, "train_model", never)
     more = run("utility.arms=[real, classical]", "utility.seeds=1")
     assert (
         more["rows"][0]["figures"]["Dice"]["seeds"]
@@ -160,3 +161,59 @@ def test_draws_do_not_depend_on_the_order_of_the_files(made):
     grid = plan(config.data, found)
     there, back = (Segmentation(cases, grid, config.utility) for cases in (found, found[::-1]))
     assert there.draw(5, 3) == back.draw(5, 3)
+
+
+TRAINER = """
+import json, sys
+from pathlib import Path
+data, result, seed = sys.argv[1:]
+lists = json.loads((Path(data) / "dataset.json").read_text())
+synthetic = sum(entry["synthetic"] for entry in lists["training"])
+assert all((Path(data) / e[k]).is_file() for e in lists["training"] for k in ("image", "label"))
+assert len(lists["test"]) == 8 and "label" in lists["test"][0]
+print("hello")
+figures = [0.5 + 0.01 * synthetic + 0.001 * n for n in range(len(lists["test"]))]
+Path(result).write_text(json.dumps({"Dice": figures, "scans": [len(lists["training"])] * 8}))
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(TRAINER)
+    return f"utility.command={sys.executable} {path} {{data}} {{result}} {{seed}}"
+
+
+def test_a_command_of_ones_own_trains_on_a_data_folder_and_is_compared_with_itself(
+    made, same_site, trainer
+):
+    out, run, _ = made
+    result = run(trainer)
+    figures = {row["arm"]: row["figures"] for row in result["rows"]}
+    assert {arm: of["scans"]["mean"] for arm, of in figures.items()} == {
+        "real": 5, "synthetic": 5, "mixed 1": 10,
+    }  # fmt: skip
+    gap = figures["mixed 1"]["Dice"]["difference"]
+    assert gap["value"] == pytest.approx(0.05)
+    assert "difference" not in figures["real"]["Dice"]
+    assert (out / "commands" / "005-0-real" / "log.txt").read_text() == "hello\n"
+    assert not list(out.glob("commands/*/data"))
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ("train {data}", "does not say"),
+        ("train {data} {result} {gpu}", "does not say"),
+        ("false {data} {result}", "ended with status 1"),
+        ("true {data} {result}", "left no figures"),
+        ("echo {data}; echo nonsense > {result}", "left no figures"),
+        (
+            """echo {data} > /dev/null; printf '{{"Dice": [1, NaN]}}' > {result}""",
+            "left no figures",
+        ),
+    ],
+)
+def test_a_command_that_does_not_work_is_named(made, same_site, command, what):
+    with pytest.raises((ConfigError, EnvironmentFailure), match=what):
+        made[1](f"utility.command={json.dumps(command)}")

@@ -1,0 +1,181 @@
+"""One draw of real scans, the ways of training on it, and the generator that learned from it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgan.config import Config, Preprocessing, UtilityConfig
+from medgan.data.conditions import Value
+from medgan.data.labels import harden, largest_components
+from medgan.data.manifest import Case, Manifest
+from medgan.data.scans import stored
+from medgan.mixing import decathlon
+from medgan.mixing.cases import Workshop
+from medgan.model import Model
+from medgan.studies.tasks import Examples, Task
+from medgan.synthetic import save_synthetic
+from medgan.training.session import choose_device, train_model
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    Attributes:
+        name: of its row.
+        real: whether it sees real scans.
+        ratio: synthetic scans a real one; for a classification, whether the rare group is
+            filled up by them.
+        classical: whether scans are augmented classically.
+        balanced: whether both groups are drawn equally often.
+    """
+
+    name: str
+    real: bool = True
+    ratio: float = 0.0
+    classical: bool = False
+    balanced: bool = False
+
+
+def arms_of(settings: UtilityConfig) -> list[Arm]:
+    """The ways of training that are compared."""
+    ratios = settings.ratios if settings.task == "segmentation" else (1.0,)
+    of: dict[str, list[Arm]] = {
+        "real": [Arm("real")],
+        "classical": [Arm("classical", classical=True)],
+        "oversampling": [Arm("oversampling", classical=True, balanced=True)],
+        "synthetic": [Arm("synthetic", real=False, ratio=max(ratios))],
+        "mixed": [Arm(f"mixed {ratio:g}", ratio=ratio) for ratio in ratios],
+        "all": [Arm(f"all {ratio:g}", ratio=ratio, classical=True) for ratio in ratios],
+    }
+    left_out = {"segmentation": {"oversampling"}, "classification": {"synthetic"}}[settings.task]
+    if settings.command:  # augments as it likes
+        left_out = {"classical", "oversampling", "all"}
+    return [arm for name in settings.arms if name not in left_out for arm in of[name]]
+
+
+class Draw:
+    """Real scans drawn by a seed, and all that is made of them.
+
+    Args:
+        size: how many.
+        seed: of the draw, the generator, its latents and the networks.
+        cases: the scans.
+        manifest: they come from.
+        preprocessing: one grid for all draws.
+        out: of the study.
+        config: data, model and train sections, for the generator.
+        facts: versions, for its card.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        cases: list[Case],
+        manifest: Manifest,
+        preprocessing: Preprocessing,
+        out: Path,
+        config: Config,
+        facts: dict[str, str],
+    ) -> None:
+        self.name, self.seed, self.cases = f"{size:03d}-{seed}", seed, cases
+        self.manifest, self.preprocessing, self.facts = manifest, preprocessing, facts
+        self.out = out
+        self.config = config.model_copy(
+            update={
+                "train": config.train.model_copy(update={"seed": seed}),
+                # One grid for all, whatever the scans of a draw would suggest.
+                "data": config.data.model_copy(
+                    update=preprocessing.model_dump(include={"spacing", "shape", "labels"})
+                ),
+            }
+        )
+        self._drawn: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    def key(self, arm: Arm) -> str:
+        """Of all that the figures of an arm depend on."""
+        told = self.config.model_dump(mode="json", include={"data", "model", "train", "utility"})
+        for name in ("sizes", "seeds", "arms", "ratios"):  # further ones leave these as they are
+            del told["utility"][name]
+        del told["data"]["source"], told["data"]["splits"], told["train"]["resume"]
+        if not arm.ratio:
+            del told["model"], told["train"], told["utility"]["unlabelled"]
+        text = json.dumps([told, asdict(arm), self.seed, len(self.cases), self.manifest.digest])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def examples(self, arm: Arm, task: Task) -> Examples:
+        """What a network learns from."""
+        parts = [task.real(self.cases, self.out)] if arm.real else []
+        requests = task.requests(self.cases, arm.ratio, self.seed) if arm.ratio else []
+        if requests:
+            parts.append(task.synthetic(*self._synthetic(requests), requests))
+        return Examples(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def folder(self, arm: Arm, task: Task, tested: Sequence[Case], folder: Path) -> None:
+        """Writes what a command learns from, and is tested on, as a Decathlon data set.
+
+        Args:
+            arm: real scans, synthetic ones or both.
+            task: says what is asked of the generator.
+            tested: cases with label maps; real scans that nothing has seen.
+            folder: receives `dataset.json` and the synthetic scans; real ones stay where they are.
+        """
+        synthetic = []
+        workshop = Workshop(folder, decathlon.place, "", self.seed)
+        requests = task.requests(self.cases, arm.ratio, self.seed) if arm.ratio else []
+        for number, conditions in enumerate(requests):
+            (scan,) = self.model.iter_generate(1, self.seed, number, conditions=conditions)
+            save_synthetic(scan, *workshop.files(number))
+            synthetic.append(workshop.case(number, scan.covariates))
+        real = [*(self.cases if arm.real else ()), *(replace(c, split="test") for c in tested)]
+        decathlon.write_decathlon(
+            folder, real, synthetic, self.preprocessing, False, self.manifest.licence
+        )
+
+    def _synthetic(self, requests: Sequence[Mapping[str, Value]]) -> tuple[Tensor, Tensor | None]:
+        """What the generator makes of requests; kept, because several arms ask for the same."""
+        count = len(requests)
+        if count not in self._drawn:
+            self._drawn[count] = _generated(self.model, requests, self.seed)
+        return self._drawn[count]
+
+    @cached_property
+    def model(self) -> Model:
+        """A generator that learned from this draw alone; trained, or trained further, on demand."""
+        folder = self.out / "generators" / self.name
+        train_model(self.config, self._seen(), folder, folder / "model", self.facts, lambda: None)
+        return Model.load(folder / "model", choose_device(self.config.train.device).type)
+
+    def _seen(self) -> Manifest:
+        """The scans of the draw, which also are what the training looks at itself by."""
+        watched = [replace(case, split="calibration") for case in self.cases]
+        further: Iterator[Case] = iter(())
+        if self.config.utility.unlabelled:
+            own = {case.subject for case in self.cases}
+            others = (c for c in self.manifest.split("train") if c.subject not in own)
+            further = (
+                replace(c, label=None, label_sha256=None, labels=(), label_mm3=()) for c in others
+            )
+        return replace(self.manifest, cases=(*self.cases, *further, *watched))
+
+
+def _generated(
+    model: Model, requests: Sequence[Mapping[str, Value]], seed: int
+) -> tuple[Tensor, Tensor | None]:
+    """Images (N, 1, X, Y, Z) and label maps (N, X, Y, Z) of what is asked for."""
+    labels = model.preprocessing.labels
+    images, maps = [], []
+    for number, conditions in enumerate(requests):
+        channels = next(model.iter_channels(1, seed, number, conditions))
+        images.append(channels[:1])
+        if labels:
+            hard = harden(channels[1:], labels, model.label_offset)
+            maps.append(torch.from_numpy(largest_components(hard.numpy(), labels)))
+    return stored(torch.stack(images)), torch.stack(maps) if labels else None
