@@ -30,11 +30,12 @@ def inside(*arguments):
 
 
 def best_of(count, command):
+    """Processor time: other tests run beside this one."""
     times = []
     for _ in range(count):
-        started = time.perf_counter()
+        started = sum(os.times()[2:4])
         subprocess.run(command, check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
+        times.append(sum(os.times()[2:4]) - started)
     return min(times)
 
 
