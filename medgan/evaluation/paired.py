@@ -71,7 +71,7 @@ def paired_difference(
     half = 0.0
     if variance > 0:
         parts = by_training**2 / max(trainings - 1, 1) + by_subject**2 / max(subjects - 1, 1)
-        half = float(t.ppf(0.975, variance**2 / parts)) * variance**0.5
+        half = float(t.ppf(0.975, variance**2 / parts) * variance**0.5)
     gaps = np.mean([each(b) - each(a) for a, b in zip(first, second, strict=True)], axis=0)
     p_value = float(wilcoxon(gaps)[1]) if np.any(gaps) else 1.0  # pyright: ignore
     return Difference(value, value - half, value + half, p_value)
