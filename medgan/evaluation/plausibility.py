@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from medgan.evaluation.segmentation import dice_of_scans
+
 
 def label_volumes(
     classes: Int[Tensor, "N X Y Z"], labels: int, voxel: float
@@ -44,15 +46,8 @@ def dice_by_volume(
         predicted: classes, 0 for background.
         truth: likewise.
         labels: how many there are.
-
-    Reference: Dice 1945, Measures of the amount of ecologic association between species.
     """
-    values = []
-    for label in range(1, labels + 1):
-        mine, other = ((part == label).flatten(1) for part in (predicted, truth))
-        both = (mine & other).sum(dim=1).double()
-        values.append(2 * both / (mine.sum(dim=1) + other.sum(dim=1)))
-    return torch.stack(values).nanmean(dim=0).nan_to_num(nan=1.0)
+    return dice_of_scans(predicted, truth, labels).nanmean(dim=1).nan_to_num(nan=1.0)
 
 
 def outlier_bounds(values: Float[Tensor, " N"], deviations: float) -> tuple[float, float]:
