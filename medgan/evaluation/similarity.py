@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.evaluation.distance import Interval
-
 WINDOW = 7
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the five scales of the paper, finest first."""
@@ -93,31 +91,3 @@ def mean_similarity(
         diversity); Kwon et al. 2019, arXiv 1908.02498 (in 3D).
     """
     return float(pair_similarities(volumes, pairs, seed, batch).nanmean())
-
-
-def similarity_interval(
-    similarities: Float[Tensor, "N N"], draws: int = 500, seed: int = 0
-) -> Interval:
-    """Mean of the pairs' similarities with a 95% interval from random halves of the volumes.
-
-    Pairs that share a volume are not independent, so volumes are drawn and not pairs; halves
-    scatter as whole sets do (see `kernel_interval`).
-
-    Args:
-        similarities: of `pair_similarities`, of 4 volumes or more.
-        draws: how many halves.
-        seed: of the halves.
-    """
-    random = torch.Generator().manual_seed(seed)
-    count = len(similarities)
-    found = []
-    for _ in range(draws):
-        half = torch.randperm(count, generator=random)[: count // 2]
-        found.append(similarities[half][:, half].nanmean())
-    means = torch.stack(found)
-    means = means[~means.isnan()]  # halves in which no pair was drawn
-    value = float(similarities.nanmean())
-    if not len(means):
-        return Interval(value, -1.0, 1.0)
-    ends = torch.quantile(means - means.mean(), torch.tensor([0.025, 0.975]).to(means))
-    return Interval(value, value + float(ends[0]), value + float(ends[1]))
