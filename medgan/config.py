@@ -359,11 +359,12 @@ class UtilityConfig(Section):
         (20,), min_length=1, description="numbers of real training scans, 5 or more"
     )
     seeds: int = Field(3, gt=0, description="draws of real scans, each with a generator of its own")
-    arms: tuple[Literal["real", "classical", "oversampling", "synthetic", "mixed", "all"], ...] = (
-        Field(
-            ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
-            description="ways of training; classical is what the others are compared with",
-        )
+    arms: tuple[
+        Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"], ...
+    ] = Field(
+        ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
+        description="ways of training; the others are compared with classical, in a "
+        "classification with oversampling",
     )
     ratios: tuple[Positive, ...] = Field(
         (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"
@@ -377,6 +378,11 @@ class UtilityConfig(Section):
         description="whether generators also learn from the images, without the label maps, of "
         "the other training scans",
     )
+    relabel: bool = Field(
+        False,
+        description="whether synthetic scans get the label maps of a network that learned from "
+        "the real scans of the draw, in place of their own",
+    )
     command: str = Field(
         "",
         description="a training of your own in place of the U-Net: a shell command with {data} and "
@@ -388,6 +394,12 @@ class UtilityConfig(Section):
     )
     cut: float = Field(0.0, description="value of a continuous target between the groups")
     share: float = Field(0.1, gt=0, le=0.5, description="of the rare group in the training sets")
+
+    @model_validator(mode="after")
+    def _relabels_for_the_unet(self) -> "UtilityConfig":
+        if self.relabel and (self.task != "segmentation" or self.command):
+            raise ValueError("relabel: is for segmentations by the U-Net; leave it out")
+        return self
 
 
 class AugmentConfig(Section):

@@ -23,6 +23,7 @@ def train_segmenter(
     batch: int = 4,
     bf16: bool = True,
     augment: Augmentation | None = None,
+    network: nn.Module | None = None,
 ) -> nn.Module:
     """A MONAI U-Net that has learned to segment, by Dice and cross entropy.
 
@@ -37,6 +38,7 @@ def train_segmenter(
         batch: pairs a step.
         bf16: autocast of the network.
         augment: of every batch; None is `augment_pair`.
+        network: to go on from, changed in place; None is a fresh one.
 
     Returns:
         The network, in evaluation.
@@ -47,8 +49,8 @@ def train_segmenter(
     random = torch.Generator().manual_seed(seed)
     loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
     with seeded(seed, device):
-        network = fresh_segmenter(min(images.shape[2:]), labels)
-        network.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+        network = network or fresh_segmenter(min(images.shape[2:]), labels)
+        network.train().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=1e-4)
         rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
         for _ in range(steps):

@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medgan.config import Config, Preprocessing, UtilityConfig
 from medgan.data.conditions import Value
 from medgan.data.labels import harden, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.scans import stored
+from medgan.evaluation.classical import classical, unchanged
 from medgan.mixing import decathlon
 from medgan.mixing.cases import Workshop
 from medgan.model import Model
@@ -32,6 +33,8 @@ class Arm:
         real: whether it sees real scans.
         ratio: synthetic scans a real one; for a classification, whether the rare group is
             filled up by them.
+        first: whether the first half of the steps sees synthetic scans alone, the second half
+            real ones alone.
         classical: whether scans are augmented classically.
         balanced: whether both groups are drawn equally often.
     """
@@ -39,6 +42,7 @@ class Arm:
     name: str
     real: bool = True
     ratio: float = 0.0
+    first: bool = False
     classical: bool = False
     balanced: bool = False
 
@@ -53,10 +57,15 @@ def arms_of(settings: UtilityConfig) -> list[Arm]:
         "synthetic": [Arm("synthetic", real=False, ratio=max(ratios))],
         "mixed": [Arm(f"mixed {ratio:g}", ratio=ratio) for ratio in ratios],
         "all": [Arm(f"all {ratio:g}", ratio=ratio, classical=True) for ratio in ratios],
+        "first": [
+            Arm(f"first {ratio:g}", ratio=ratio, first=True, classical=True) for ratio in ratios
+        ],
     }
-    left_out = {"segmentation": {"oversampling"}, "classification": {"synthetic"}}[settings.task]
+    left_out = {"oversampling"}
+    if settings.task == "classification":  # synthetic scans are of the rare group alone
+        left_out = {"synthetic", "first"}
     if settings.command:  # augments as it likes
-        left_out = {"classical", "oversampling", "all"}
+        left_out = {"classical", "oversampling", "all", "first"}
     return [arm for name in settings.arms if name not in left_out for arm in of[name]]
 
 
@@ -66,7 +75,7 @@ class Draw:
     Args:
         size: how many.
         seed: of the draw, the generator, its latents and the networks.
-        cases: the scans.
+        task: what networks are trained for; it draws the scans.
         manifest: they come from.
         preprocessing: one grid for all draws.
         out: of the study.
@@ -78,16 +87,17 @@ class Draw:
         self,
         size: int,
         seed: int,
-        cases: list[Case],
+        task: Task,
         manifest: Manifest,
         preprocessing: Preprocessing,
         out: Path,
         config: Config,
         facts: dict[str, str],
     ) -> None:
-        self.name, self.seed, self.cases = f"{size:03d}-{seed}", seed, cases
+        self.name, self.seed, self.task = f"{size:03d}-{seed}", seed, task
+        self.cases = task.draw(size, seed)
         self.manifest, self.preprocessing, self.facts = manifest, preprocessing, facts
-        self.out = out
+        self.out, self.device = out, choose_device(config.train.device)
         self.config = config.model_copy(
             update={
                 "train": config.train.model_copy(update={"seed": seed}),
@@ -97,7 +107,7 @@ class Draw:
                 ),
             }
         )
-        self._drawn: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._drawn: dict[int, Examples] = {}
 
     def key(self, arm: Arm) -> str:
         """Of all that the figures of an arm depend on."""
@@ -106,31 +116,33 @@ class Draw:
             del told["utility"][name]
         del told["data"]["source"], told["data"]["splits"], told["train"]["resume"]
         if not arm.ratio:
-            del told["model"], told["train"], told["utility"]["unlabelled"]
+            del told["model"], told["train"]
+            del told["utility"]["unlabelled"], told["utility"]["relabel"]
         text = json.dumps([told, asdict(arm), self.seed, len(self.cases), self.manifest.digest])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def examples(self, arm: Arm, task: Task) -> Examples:
-        """What a network learns from."""
-        parts = [task.real(self.cases, self.out)] if arm.real else []
-        requests = task.requests(self.cases, arm.ratio, self.seed) if arm.ratio else []
+    def train(self, arm: Arm) -> nn.Module:
+        """The network of an arm."""
+        requests = self._requests(arm)
+        parts = [self._real] if arm.real else []
         if requests:
-            parts.append(task.synthetic(*self._synthetic(requests), requests))
-        return Examples(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            parts.append(self._synthetic(requests))
+        together = Examples(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        parts = parts[::-1] if arm.first else [together]
+        augment = classical if arm.classical else unchanged
+        return self.task.train(parts, self.seed, augment, arm.balanced)
 
-    def folder(self, arm: Arm, task: Task, tested: Sequence[Case], folder: Path) -> None:
+    def folder(self, arm: Arm, tested: Sequence[Case], folder: Path) -> None:
         """Writes what a command learns from, and is tested on, as a Decathlon data set.
 
         Args:
             arm: real scans, synthetic ones or both.
-            task: says what is asked of the generator.
             tested: cases with label maps; real scans that nothing has seen.
             folder: receives `dataset.json` and the synthetic scans; real ones stay where they are.
         """
         synthetic = []
         workshop = Workshop(folder, decathlon.place, "", self.seed)
-        requests = task.requests(self.cases, arm.ratio, self.seed) if arm.ratio else []
-        for number, conditions in enumerate(requests):
+        for number, conditions in enumerate(self._requests(arm)):
             (scan,) = self.model.iter_generate(1, self.seed, number, conditions=conditions)
             save_synthetic(scan, *workshop.files(number))
             synthetic.append(workshop.case(number, scan.covariates))
@@ -139,19 +151,35 @@ class Draw:
             folder, real, synthetic, self.preprocessing, False, self.manifest.licence
         )
 
-    def _synthetic(self, requests: Sequence[Mapping[str, Value]]) -> tuple[Tensor, Tensor | None]:
+    def _requests(self, arm: Arm) -> list[dict[str, Value]]:
+        return self.task.requests(self.cases, arm.ratio, self.seed) if arm.ratio else []
+
+    @cached_property
+    def _real(self) -> Examples:
+        return self.task.real(self.cases, self.out).to(self.device)
+
+    def _synthetic(self, requests: Sequence[Mapping[str, Value]]) -> Examples:
         """What the generator makes of requests; kept, because several arms ask for the same."""
         count = len(requests)
         if count not in self._drawn:
-            self._drawn[count] = _generated(self.model, requests, self.seed)
+            made = self.task.synthetic(*_generated(self.model, requests, self.seed), requests)
+            made = made.to(self.device)
+            if self.config.utility.relabel:
+                made = made._replace(targets=self.task.found(self._teacher, made.images))
+            self._drawn[count] = made
         return self._drawn[count]
+
+    @cached_property
+    def _teacher(self) -> nn.Module:
+        """The network of the arm `classical`, which labels synthetic scans."""
+        return self.train(Arm("classical", classical=True))
 
     @cached_property
     def model(self) -> Model:
         """A generator that learned from this draw alone; trained, or trained further, on demand."""
         folder = self.out / "generators" / self.name
         train_model(self.config, self._seen(), folder, folder / "model", self.facts, lambda: None)
-        return Model.load(folder / "model", choose_device(self.config.train.device).type)
+        return Model.load(folder / "model", self.device.type)
 
     def _seen(self) -> Manifest:
         """The scans of the draw, which also are what the training looks at itself by."""

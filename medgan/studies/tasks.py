@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from medgan.config import Preprocessing, UtilityConfig
 from medgan.data.conditions import Value, covariate_of
@@ -32,6 +32,10 @@ class Examples(NamedTuple):
 
     images: Tensor
     targets: Tensor
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same on a device."""
+        return Examples(self.images.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,18 @@ class Task(Protocol):
         """Synthetic scans likewise."""
         ...
 
-    def judge(
-        self, examples: Examples, test: Examples, seed: int, augment: Augmentation, balanced: bool
-    ) -> Float[np.ndarray, "N K"]:
-        """Trains a network and returns the figures of every test subject."""
+    def train(
+        self, parts: Sequence[Examples], seed: int, augment: Augmentation, balanced: bool
+    ) -> nn.Module:
+        """A network that has learned from one part after the other, equally long from each."""
+        ...
+
+    def found(self, network: nn.Module, images: Tensor) -> Tensor:
+        """What a network makes of scans."""
+        ...
+
+    def judge(self, network: nn.Module, test: Examples) -> Float[np.ndarray, "N K"]:
+        """The figures of every test subject."""
         ...
 
 
@@ -152,14 +164,25 @@ class Segmentation:
             classes[label_maps == value] = number
         return classes
 
-    def judge(
-        self, examples: Examples, test: Examples, seed: int, augment: Augmentation, balanced: bool
-    ) -> Float[np.ndarray, "N K"]:
+    def train(
+        self, parts: Sequence[Examples], seed: int, augment: Augmentation, balanced: bool
+    ) -> nn.Module:
+        """As `Task.train`."""
+        steps, network = self._settings.steps // len(parts), None
+        for part in parts:
+            network = train_segmenter(
+                *part, self._count, steps, seed, augment=augment, network=network
+            )
+        assert network is not None, "there is a part to learn from"
+        return network
+
+    def found(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Classes (N, X, Y, Z)."""
+        return segment(network, images)
+
+    def judge(self, network: nn.Module, test: Examples) -> Float[np.ndarray, "N K"]:
         """As `Task.judge`."""
-        network = train_segmenter(
-            *examples, self._count, self._settings.steps, seed, augment=augment
-        )
-        found = segment(network, test.images)
+        found = self.found(network, test.images)
         dice = dice_of_scans(found, test.targets, self._count).cpu()
         distance = hausdorff95(found, test.targets, self._count, self._preprocessing.spacing)
         return torch.cat([dice, distance], dim=1).numpy()
@@ -254,14 +277,21 @@ class Classification:
         """As `Task.real`."""
         return Examples(images, torch.ones(len(images), dtype=torch.long))
 
-    def judge(
-        self, examples: Examples, test: Examples, seed: int, augment: Augmentation, balanced: bool
-    ) -> Float[np.ndarray, "N K"]:
-        """As `Task.synthetic`."""
-        network = train_classifier(
-            *examples, self._settings.steps, seed, augment=augment, balanced=balanced
-        )
-        found = classify(network, test.images)
+    def train(
+        self, parts: Sequence[Examples], seed: int, augment: Augmentation, balanced: bool
+    ) -> nn.Module:
+        """As `Task.train`, of one part."""
+        (part,) = parts
+        steps = self._settings.steps
+        return train_classifier(*part, steps, seed, augment=augment, balanced=balanced)
+
+    def found(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Probabilities (N,) of the rare group."""
+        return classify(network, images)
+
+    def judge(self, network: nn.Module, test: Examples) -> Float[np.ndarray, "N K"]:
+        """As `Task.judge`."""
+        found = self.found(network, test.images)
         return torch.stack([found.double(), test.targets.double()], dim=1).cpu().numpy()
 
 

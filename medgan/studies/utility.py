@@ -14,7 +14,6 @@ from medgan.config import Config
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
 from medgan.errors import ConfigError, DataError
-from medgan.evaluation.classical import classical, unchanged
 from medgan.evaluation.paired import paired_difference
 from medgan.files import write_atomic
 from medgan.progress import counting
@@ -22,11 +21,11 @@ from medgan.report.utility import write_utility_page
 from medgan.studies.command import check_command, run_command
 from medgan.studies.draw import Arm, Draw, arms_of
 from medgan.studies.tasks import FEWEST_TESTED, TASKS, Examples, Figure, Task
-from medgan.training.session import choose_device
 
 log = logging.getLogger(__name__)
 REPORT, PAGE = "utility.json", "utility.html"
-BASELINE = "classical"
+BASELINES = {"segmentation": "classical", "classification": "oversampling"}
+"""What a hospital would do without synthetic scans."""
 Row = dict[str, Any]
 
 
@@ -62,7 +61,8 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
                 "E_VALUE", "utility.command", "is for segmentations",
                 "leave it empty, or set utility.task=segmentation",
             )  # fmt: skip
-    arms, baseline = arms_of(settings), BASELINE if not settings.command else "real"
+    arms = arms_of(settings)
+    baseline = "real" if settings.command else BASELINES[settings.task]
     if baseline not in {arm.name for arm in arms}:
         raise ConfigError(
             "E_VALUE", "utility.arms", f"{baseline} is missing: there is nothing to be better than",
@@ -71,16 +71,17 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
     tested = _tested(manifest, settings.tested)
     test = task.real(tested, out)
     plots = [(size, seed) for size in settings.sizes for seed in range(settings.seeds)]
-    drawn = {plot: task.draw(*plot) for plot in plots}  # too few scans are found out first
+    shared = (task, manifest, preprocessing, out, config, facts)
+    draws = [Draw(*plot, *shared) for plot in plots]  # too few scans are found out first
     found: dict[tuple[int, str], list[np.ndarray]] = {}
     figures: Mapping[str, Figure] = {}
     with counting("trainings") as tick:
-        for number, (size, seed) in enumerate(plots):
-            draw = Draw(size, seed, drawn[size, seed], manifest, preprocessing, out, config, facts)
+        for number, (size, _) in enumerate(plots):
+            draw = draws.pop(0)  # what a draw has generated is large
             for place, arm in enumerate(arms):
-                make = partial(_judged, draw, arm, task, test)
+                make = partial(_judged, draw, arm, test)
                 if settings.command:
-                    make = partial(_commanded, draw, arm, task, tested)
+                    make = partial(_commanded, draw, arm, tested)
                 names, cell = _cell(out, draw, arm, make)
                 figures = _columns(names) if settings.command else task.figures
                 found.setdefault((size, arm.name), []).append(cell)
@@ -125,21 +126,16 @@ def _named(draw: Draw, arm: Arm) -> str:
     return f"{draw.name}-{arm.name.replace(' ', '-')}"
 
 
-def _judged(draw: Draw, arm: Arm, task: Task, test: Examples) -> Cell:
+def _judged(draw: Draw, arm: Arm, test: Examples) -> Cell:
     """Trains one of our networks."""
-    device = choose_device(draw.config.train.device)
-    examples, test = (
-        Examples(*(part.to(device) for part in those)) for those in (draw.examples(arm, task), test)
-    )
-    augment = classical if arm.classical else unchanged
-    return [], task.judge(examples, test, draw.seed, augment, arm.balanced)
+    return [], draw.task.judge(draw.train(arm), test.to(draw.device))
 
 
-def _commanded(draw: Draw, arm: Arm, task: Task, tested: Sequence[Case]) -> Cell:
+def _commanded(draw: Draw, arm: Arm, tested: Sequence[Case]) -> Cell:
     """Lets the user's command train on a data set of its own, which is removed afterwards."""
     folder = draw.out / "commands" / _named(draw, arm)
     shutil.rmtree(folder / "data", ignore_errors=True)
-    draw.folder(arm, task, tested, folder / "data")
+    draw.folder(arm, tested, folder / "data")
     command = draw.config.utility.command
     found = run_command(command, folder / "data", folder, draw.seed)
     shutil.rmtree(folder / "data")

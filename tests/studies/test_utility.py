@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import medgan.studies.draw as draws
+import medgan.studies.tasks as tasks
 from medgan.config import build
 from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Manifest
@@ -101,6 +103,44 @@ def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(made, same_sit
 def test_without_classical_augmentation_there_is_nothing_to_compare_with(made, same_site):
     with pytest.raises(ConfigError, match="classical is missing"):
         made[1]("utility.arms=[real, all]")
+
+
+def test_synthetic_scans_can_come_first_with_the_label_maps_of_a_network(
+    made, same_site, monkeypatch
+):
+    learned, labelled = [], []
+    train, segment = tasks.train_segmenter, tasks.segment
+
+    def training(images, classes, labels, steps, *rest, **options):
+        learned.append((images, classes, steps, options.get("network")))
+        return train(images, classes, labels, steps, *rest, **options)
+
+    def segmenting(network, images):
+        labelled.append((images, segment(network, images)))
+        return labelled[-1][1]
+
+    monkeypatch.setattr(tasks, "train_segmenter", training)
+    monkeypatch.setattr(tasks, "segment", segmenting)
+    result = made[1]("utility.arms=[classical, first]", "utility.relabel=true", "utility.seeds=1")
+    assert [row["arm"] for row in result["rows"]] == ["classical", "first 1"]
+    teacher, before, after = learned
+    assert [steps for _, _, steps, _ in learned] == [2, 1, 1]
+    assert teacher[3] is None
+    assert before[3] is None
+    assert after[3] is not None
+    assert torch.equal(teacher[0], after[0])  # the real scans
+    assert not torch.equal(before[0], after[0])
+    images, classes = labelled[0]  # the synthetic scans; then come those of the test
+    assert torch.equal(images, before[0])
+    assert torch.equal(classes, before[1])
+
+
+@pytest.mark.parametrize(
+    "other", [{"task": "classification"}, {"command": "train {data} {result}"}]
+)
+def test_label_maps_of_a_network_are_for_segmentations_by_the_unet(other):
+    with pytest.raises(ConfigError, match="relabel"):
+        build({"utility": {"relabel": True, **other}})
 
 
 def test_more_scans_than_there_are_cannot_be_drawn(made, same_site):
