@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score register check-data ui test test-slow check format bench docs clean
+.PHONY: help setup demo train generate calibrate score register check-data doctor ui test test-slow check format bench docs clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -43,6 +43,9 @@ register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
 
 check-data: $(READY) ## validate the scans in DATA
 	$(BIN)/medgan check "$(call need,DATA)" -o "$(or $(OUT),runs/check)" $(SET)
+
+doctor: $(READY) ## look whether this machine can do the work
+	$(BIN)/medgan doctor -o "$(or $(OUT),runs/latest)" $(SET)
 
 ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(or $(STORE),runs/mlflow.db))

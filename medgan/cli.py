@@ -405,6 +405,17 @@ def evaluate(
     _run("evaluate", out, first, set_, as_json, config)
 
 
+@app.command()
+def doctor(out: Out = "runs/latest", set_: Set = None, as_json: Json = False) -> None:
+    """Look whether this machine can do the work; status 4 where it cannot.
+
+    Versions, device, memory, disks, folders, the site's secret, DICOM decoders, MLflow's store.
+
+    Example: medgan doctor -o runs/mine
+    """
+    _guard(as_json, lambda: _doctor(out, set_ or [], as_json))
+
+
 bench = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
 )
@@ -444,6 +455,17 @@ def speed(
     Example: medgan bench speed msd_hippocampus --baselines
     """
     _guard(as_json, lambda: _speed(presets, steps, baselines, as_json))
+
+
+def _doctor(out: str, overrides: list[str], as_json: bool) -> int:
+    from pathlib import Path
+
+    from medgan.config import build
+    from medgan.doctor import examine, exit_status, render
+
+    findings = examine(Path(out), build({}, overrides).tracking.uri)
+    print(render(findings, as_json))
+    return int(exit_status(findings))
 
 
 def _forecast(config: str, overrides: list[str], as_json: bool) -> int:

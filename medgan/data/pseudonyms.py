@@ -49,8 +49,7 @@ class Pseudonyms:
         Raises:
             EnvironmentFailure: E_SALT when the folder cannot be written.
         """
-        home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-        path = Path(home) / "medgan" / "salt"
+        path = salt_file()
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +71,12 @@ class Pseudonyms:
             raise EnvironmentFailure(
                 "E_SALT", str(path), "the site's secret cannot be kept", "make the folder writable"
             ) from None
+
+
+def salt_file() -> Path:
+    """Where the site's secret is, or will be."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "medgan" / "salt"
 
 
 def write_private_key(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:

@@ -10,7 +10,8 @@ import torch
 from medgan.config import Config, Preprocessing, TrainConfig
 from medgan.data.codes import channels
 from medgan.data.loaders import Batch
-from medgan.training.memory import StepMemory, free_memory, gigabytes, predict_memory
+from medgan.machine import gigabytes
+from medgan.training.memory import StepMemory, free_memory, predict_memory
 from medgan.training.session import choose_device
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step

@@ -1,12 +1,9 @@
 """How much memory a training step takes, found out without taking it."""
 
 import copy
-import os
 import weakref
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +15,7 @@ from medgan.config import Preprocessing, TrainConfig
 from medgan.data.codes import channels
 from medgan.data.loaders import Batch
 from medgan.errors import EnvironmentFailure
+from medgan.machine import free_ram, gigabytes
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
 
@@ -135,18 +133,7 @@ def free_memory(device: torch.device) -> int | None:
     """Bytes that a training may still take, or None where that cannot be found out."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = []
-    with suppress(OSError, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-    with suppress(OSError, ValueError):  # a container's limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{part}").read_text() for part in ("max", "current"))
-        found.append(int(limit) - int(used))
-    with suppress(OSError, ValueError, AttributeError):
-        if not found:
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(found, default=None)
+    return free_ram()
 
 
 def refuse_what_cannot_fit(
@@ -172,8 +159,3 @@ def refuse(needed: StepMemory, free: int | None) -> None:
             "set train.micro_batch=1 or train.checkpoint_activations=true, model.octaves=2, fewer "
             "model.thin or model.blocks, or a smaller train.batch or data.shape",
         )  # fmt: skip
-
-
-def gigabytes(count: int) -> str:
-    """Bytes as text."""
-    return f"{count / 2**30:.2f} GiB"
