@@ -13,7 +13,7 @@ HEAD = """# Settings
 
 Written by `make docs` from `medgan/config.py`. Set them in a YAML file under `config:` or with
 `--set section.key=value`; unknown keys are refused with the nearest known one. The resolved
-settings are saved as `config.yaml` in every run's folder.
+settings, without those that hold paths, are saved as `config.yaml` in every run's folder.
 """
 
 

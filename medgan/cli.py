@@ -29,7 +29,24 @@ Source = Annotated[
     str, typer.Argument(help="NIfTI folder or file, BIDS tree, Decathlon folder or CSV")
 ]
 
-Preset = Annotated[str, typer.Option(help="pipeline whose data section holds, as for its training")]
+
+def _presets(incomplete: str) -> list[str]:
+    """Names of shipped pipelines, for the shell's completion."""
+    from medgan.shipped import shipped_pipelines
+
+    return [name for name in shipped_pipelines() if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="pipeline whose data section holds, as for its training", autocompletion=_presets
+    ),
+]
+Pipeline = Annotated[
+    str,
+    typer.Argument(help="pipeline file or the name of a shipped one", autocompletion=_presets),
+]
 
 _STATE = {"debug": False}
 
@@ -55,7 +72,7 @@ def check(source: Source, out: Out = "runs/check", set_: Set = None, as_json: Js
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="pipeline file or the name of a shipped one")],
+    config: Pipeline,
     data: Annotated[str, typer.Option(help="scans to learn from")] = "",
     out: Out = "runs/train",
     resume: Annotated[str, typer.Option(help="auto or never")] = "auto",
@@ -255,7 +272,7 @@ def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
 
 @app.command()
 def run(
-    pipeline: Annotated[str, typer.Argument(help="pipeline file or the name of a shipped one")],
+    pipeline: Pipeline,
     data: Annotated[str, typer.Option(help="scans to read")] = "",
     out: Out = "runs/latest",
     set_: Set = None,
@@ -443,7 +460,10 @@ def detection(
 
 @bench.command()
 def speed(
-    presets: Annotated[list[str], typer.Argument(help="pipeline files or shipped names")],
+    presets: Annotated[
+        list[str],
+        typer.Argument(help="pipeline files or shipped names", autocompletion=_presets),
+    ],
     steps: Annotated[int, typer.Option(help="timed steps")] = 6,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="generators from the literature too")

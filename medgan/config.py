@@ -675,6 +675,27 @@ def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:
         raise _explain(error) from None
 
 
+_NAMES = {
+    "data": ("source", "splits"),
+    "compare": ("models",),
+    "utility": ("command",),
+    "audit": ("model", "train", "holdout"),
+    "evaluate": ("fake", "weights"),
+    "latent": ("ends",),
+    "tracking": ("uri",),
+}
+"""Settings that hold paths, and so perhaps names of people."""
+
+
+def without_names(config: Config) -> dict[str, Any]:
+    """All settings that may be read by others: those that hold paths are left out."""
+    settings = config.model_dump(mode="json", exclude={"out", "model_uri"})
+    for section, names in _NAMES.items():
+        for name in names:
+            del settings[section][name]
+    return settings
+
+
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over` laid over it, dictionaries key by key.
 

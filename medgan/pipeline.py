@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-import medgan
-from medgan.config import Preprocessing, build, merge, read_yaml
+from medgan.config import Preprocessing, build, merge, read_yaml, without_names
 from medgan.data.plan import plan
 from medgan.errors import ConfigError, DataError
 from medgan.files import locked, sweep, write_atomic
 from medgan.run import Run
+from medgan.shipped import shipped_pipelines
 from medgan.steps import STEPS
 from medgan.steps.scans import read_manifest
 
@@ -41,7 +41,7 @@ def run_pipeline(name: str, overrides: list[str]) -> Run:
     with locked(run.out):
         sweep(run.out)
         if "index" in steps:  # other pipelines work in the folder of one that had it
-            write_atomic(run.out / RESOLVED, yaml.safe_dump(run.config.model_dump(mode="json")))
+            write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
         for step in steps:
             started = time.monotonic()
             STEPS[step](run)
@@ -114,13 +114,11 @@ def find_pipeline(name: str) -> Path:
     Raises:
         ConfigError: E_MISSING.
     """
-    package = Path(medgan.__file__).parent
-    places = [Path(name)]
-    if Path(name).name == name:
-        shipped = [package / "pipelines", package.parent / "pipelines"]
-        places += [folder / f"{Path(name).stem}.yaml" for folder in shipped]
-    for place in places:
-        if place.is_file():
-            return place
-    names = sorted(p.stem for folder in places[1:] for p in folder.parent.glob("*.yaml"))
-    raise ConfigError("E_MISSING", name, "no such pipeline", f"use a path or {', '.join(names)}")
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_pipelines()
+    stem = Path(name).stem
+    if Path(name).name == name and stem in shipped:
+        return shipped[stem]
+    names = ", ".join(sorted(shipped))
+    raise ConfigError("E_MISSING", name, "no such pipeline", f"use a path or {names}")

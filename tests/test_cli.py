@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -62,18 +65,70 @@ def test_import_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        *("check", "train", "generate", "calibrate", "score", "register", "phantoms", "run"),
-        *("baseline", "compare", "evaluate", "project", "interpolate", "edit"),
-    ],
-)
-def test_every_verb_has_help_with_an_example(verb):
-    done = medgan(verb, "--help")
+def verbs(command=None, path=()):
+    """Every verb with its command, nested ones too."""
+    command = command or typer.main.get_command(app)
+    for name, nested in getattr(command, "commands", {}).items():
+        if hasattr(nested, "commands"):
+            yield from verbs(nested, (*path, name))
+        else:
+            yield (*path, name), nested
+
+
+@pytest.mark.parametrize(("path", "command"), list(verbs()), ids=["-".join(v) for v, _ in verbs()])
+def test_every_verb_has_help_with_an_example_of_its_own(path, command):
+    done = inside(*path, "--help")
     assert done.returncode == 0
-    assert "Example" in done.stdout
     assert "--json" in done.stdout
+    example = re.search(r"Example: medgan (.+)", " ".join(command.help.split()))
+    assert example, path
+    words = shlex.split(example[1])
+    assert tuple(words[: len(path)]) == path
+    command.make_context(path[-1], words[len(path) :])  # options and arguments are ones it takes
+
+
+def complete(words, shell="bash"):
+    """What the shell is offered for the last of some words."""
+    line = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    variables = {**os.environ, "_MEDGAN_COMPLETE": f"complete_{shell}", **line}
+    done = subprocess.run(MEDGAN, env=variables, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def test_the_shell_completes_verbs_and_presets():
+    assert complete("medgan ge") == ["generate"]
+    assert {"check", "doctor", "train", "bench"} <= set(complete("medgan "))
+    assert complete("medgan bench sp") == ["speed"]
+    assert set(complete("medgan train ixi")) == {"ixi_brain", "ixi_brain_2mm"}
+    assert complete("medgan evaluate --config msd_") == ["msd_hippocampus"]
+
+
+def test_completion_is_shown_and_installed_without_a_network(tmp_path):
+    home = {**os.environ, "HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:9"}
+    shown = medgan("--show-completion", "bash", env=home)
+    assert shown.returncode == 0, shown.stderr
+    assert "_MEDGAN_COMPLETE=complete_bash" in shown.stdout
+    installed = medgan("--install-completion", "bash", env=home)
+    assert installed.returncode == 0, installed.stderr
+    script = next(tmp_path.rglob("*.sh"))
+    assert "_MEDGAN_COMPLETE=complete_bash" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+
+def test_tracebacks_are_for_debug_alone(tmp_path, monkeypatch):
+    def fault(*args):
+        raise ZeroDivisionError("DOE_JANE")
+
+    monkeypatch.setattr("medgan.pipeline.run_pipeline", fault)
+    done = CliRunner().invoke(app, ["check", str(tmp_path), "--json"])
+    assert done.exit_code == 70
+    assert "E_INTERNAL" in done.stderr
+    assert "Traceback" not in done.output
+    assert "DOE_JANE" not in done.output
+    assert json.loads(done.stdout)["error"]["code"] == "E_INTERNAL"
+    monkeypatch.setitem(sys.modules["medgan.cli"]._STATE, "debug", False)
+    done = CliRunner().invoke(app, ["--debug", "check", str(tmp_path)])
+    assert isinstance(done.exception, ZeroDivisionError)
 
 
 def test_train_then_score_gives_json_and_status_0(training, tmp_path):

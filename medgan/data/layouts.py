@@ -48,7 +48,7 @@ def list_scans(source: Path, suffix: str = "") -> list[Listed]:
     """
     source = source.resolve()
     if not source.exists():
-        raise DataError("E_NO_SCANS", str(source), "does not exist", "check the path")
+        raise DataError("E_NO_SCANS", "data.source", "does not exist", "check the path")
     if source.is_file() and _is_nifti(source):
         return [Listed(stem(source), _subject_of(stem(source)), source)]
     if source.is_file() and source.suffix in (".csv", ".tsv"):
@@ -61,11 +61,11 @@ def list_scans(source: Path, suffix: str = "") -> list[Listed]:
         listing = _from_folder(source)
     else:
         raise DataError(
-            "E_LAYOUT", source.name, "no layout that is known",
+            "E_LAYOUT", "data.source", "no layout that is known",
             "give a folder of NIfTI files, a Decathlon or BIDS folder, or a CSV",
         )  # fmt: skip
     if not listing:
-        raise DataError("E_NO_SCANS", source.name, "no scan found", "check the folder")
+        raise DataError("E_NO_SCANS", "data.source", "no scan found", "check the folder")
     return listing
 
 
@@ -194,7 +194,7 @@ def _from_bids(folder: Path, suffix: str) -> list[Listed]:
         images = [p for p in images if stem(p).endswith(f"_{suffix}")]
     elif len(suffixes) > 1:
         raise DataError(
-            "E_SUFFIX", folder.name, f"several kinds of scans: {', '.join(sorted(suffixes))}",
+            "E_SUFFIX", "data.source", f"several kinds of scans: {', '.join(sorted(suffixes))}",
             f"choose one with --set data.suffix={min(suffixes)}",
         )  # fmt: skip
     labels = {stem(p).rsplit("_", 1)[0]: p for p in files if stem(p).endswith("_dseg")}
@@ -223,7 +223,7 @@ def _from_table(path: Path) -> list[Listed]:
     for number, row in enumerate(_rows(path), start=2):
         if not row.get("image"):
             raise DataError(
-                "E_DATASET", path.name, f"line {number} has no image", "fill the column image"
+                "E_DATASET", "the table", f"line {number} has no image", "fill the column image"
             )
         relative = row.pop("image")
         image = path.parent / relative
@@ -247,4 +247,4 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
             for row in csv.DictReader(file, delimiter=delimiter):
                 yield {k.strip(): (v or "").strip() for k, v in row.items() if k}
     except (OSError, UnicodeDecodeError, csv.Error):
-        raise DataError("E_DATASET", path.name, "cannot be read", "save it as UTF-8") from None
+        raise DataError("E_DATASET", "the table", "cannot be read", "save it as UTF-8") from None

@@ -69,7 +69,10 @@ class Pseudonyms:
             return cls(salt)
         except (OSError, ValueError):
             raise EnvironmentFailure(
-                "E_SALT", str(path), "the site's secret cannot be kept", "make the folder writable"
+                "E_SALT",
+                "medgan/salt",
+                "the site's secret cannot be kept",
+                "make the folder writable",
             ) from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from medgan.config import Config, Preprocessing, TrainConfig
+from medgan.config import Config, Preprocessing, TrainConfig, without_names
 from medgan.data.loaders import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
@@ -169,13 +169,8 @@ def _describe(
     out: Path,
 ) -> None:
     """Records settings without the paths of anybody's scans."""
-    public = config.model_dump(mode="json", exclude={"out": True, "model_uri": True})
-    public["data"] |= {
-        "source": "",
-        "splits": "",
-        **preprocessing.model_dump(mode="json", exclude={"conditions"}),
-    }
-    public["tracking"] |= {"uri": ""}
+    public = without_names(config)
+    public["data"] |= preprocessing.model_dump(mode="json", exclude={"conditions"})
     path = out / "resolved.yaml"
     write_atomic(path, yaml.safe_dump(public))
     flat = {
