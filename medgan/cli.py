@@ -151,7 +151,8 @@ def score(
     source: Source,
     out: Out = "runs/score",
     format_: Annotated[
-        str, typer.Option("--format", help="medgan, or mood for the challenge's folder contract")
+        str,
+        typer.Option("--format", help="medgan; bids: derivatives; mood: the challenge's folders"),
     ] = "medgan",
     task: Annotated[str, typer.Option(help="of mood: sample or pixel")] = "pixel",
     set_: Set = None,
@@ -161,9 +162,9 @@ def score(
 
     Example: medgan score models:/medgan@challenger scans -o runs/score
     """
-    if format_ != "medgan":
+    if format_ not in ("medgan", "bids"):
         _guard(as_json, lambda: _mood(format_, task, model, source, out, as_json))
-    first = [_set("model_uri", model), _set("data.source", source)]
+    first = [_set("model_uri", model), _set("data.source", source), _set("score.layout", format_)]
     _run("score", out, first, set_, as_json)
 
 
@@ -521,7 +522,7 @@ def _mood(format_: str, task: str, model: str, source: str, out: str, as_json: b
     from medgan.progress import counting
 
     for option, value, known in (
-        ("--format", format_, ("medgan", "mood")),
+        ("--format", format_, ("medgan", "bids", "mood")),
         ("--task", task, TASKS),
     ):
         if value not in known:

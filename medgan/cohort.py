@@ -11,6 +11,7 @@ import numpy as np
 
 from medgan.config import ScoreConfig
 from medgan.data.manifest import Case, Refusal
+from medgan.derivatives import MAP, REGIONS, places, write_derivative
 from medgan.errors import DataError
 from medgan.files import write_atomic
 from medgan.model import Model
@@ -36,7 +37,8 @@ def score_cases(
     """Scores every case and writes it.
 
     `scores.csv` and `scores.json` hold a row a scan, `regions.csv` a row a region; `maps/`,
-    `recons/` and `regions/` lie in each scan's own grid, `pages/` are to be looked at.
+    `recons/` and `regions/` lie in each scan's own grid, `pages/` are to be looked at. With
+    `score.layout=bids`, maps and regions lie in `derivatives/medgan/`.
 
     A scan that cannot be scored is refused and the rest goes on; what was scored is written even
     when something stops the rest. A scan that is not comparable with the calibration scans is
@@ -61,13 +63,16 @@ def score_cases(
     limit = None
     if settings.false_alarms and model.calibration is not None:
         limit = threshold(model.calibration.scores, settings.false_alarms)
+    bids = places(cases, settings.bids_labels) if settings.layout == "bids" else {}
     rows: list[Row] = []
     regions: list[Row] = []
     refusals: list[Refusal] = []
     try:
         for number, case in enumerate(cases, start=1):
             try:
-                row, found = _score_case(model, case, folder, settings, health_is_known)
+                row, found = _score_case(
+                    model, case, folder, settings, health_is_known, bids.get(case.case, "")
+                )
                 rows.append(row)
                 regions += found
             except DataError as error:
@@ -77,15 +82,19 @@ def score_cases(
         _judge(rows, limit)
         rows.sort(key=lambda row: (row["p_value"] is None, -row["score"]))
         _write_rows(model, rows, regions, settings, folder)
+        if bids:
+            write_derivative(folder, bids, cases, rows, regions)
     return rows, refusals
 
 
 def _score_case(
-    model: Model, case: Case, folder: Path, settings: ScoreConfig, health_is_known: bool
+    model: Model, case: Case, folder: Path, settings: ScoreConfig, health_is_known: bool, bids: str
 ) -> tuple[Row, list[Row]]:
     label_map = Volume.load(case.label) if case.label else None
     result = model.score(case.image, label_map, settings.smallest_mm3)
     files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
+    if bids:
+        files |= {"maps": f"{bids}_{MAP}.nii.gz", "regions": f"{bids}_{REGIONS}.nii.gz"}
     assert result.region_map is not None
     for kind, volume, text in (
         ("maps", result.score_map, MAP_TEXT),

@@ -43,6 +43,16 @@ def _as_text(value: object) -> object:
 CovariateValue = Annotated[str, BeforeValidator(_as_text)]
 
 
+def _in_quotes(value: object) -> object:
+    """A label of BIDS: YAML reads 01 as 1."""
+    if not isinstance(value, str):
+        raise ValueError("YAML reads this as a number; put it in quotes")
+    return value
+
+
+Label = Annotated[str, BeforeValidator(_in_quotes)]
+
+
 class Section(BaseModel):
     """A frozen group of settings."""
 
@@ -57,6 +67,10 @@ class DataConfig(Section):
         description="folder, BIDS tree, Decathlon folder, CSV, or manifest.json, whose splits stay",
     )
     suffix: str = Field("", description="BIDS suffix where a tree holds several, such as T1w")
+    subjects: tuple[Label, ...] = Field(
+        (), description='subjects to read, as ["01", "02"]; empty is all'
+    )
+    session: Label = Field("", description="session of a BIDS tree to read, such as baseline")
     splits: str = Field(
         "", description="JSON of subjects in train, calibration and test; empty draws them"
     )
@@ -279,6 +293,12 @@ class ScoreConfig(Section):
     )
     smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
     pages: bool = Field(True, description="write a page a scan")
+    layout: Literal["medgan", "bids"] = Field(
+        "medgan", description="bids puts maps and regions into a BIDS data set, derivatives/medgan"
+    )
+    bids_labels: Literal["pseudonym", "keep"] = Field(
+        "pseudonym", description="keep takes subject and session from the names of a BIDS tree"
+    )
 
 
 class GenerateConfig(Section):
@@ -676,7 +696,7 @@ def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:
 
 
 _NAMES = {
-    "data": ("source", "splits"),
+    "data": ("source", "splits", "subjects", "session"),
     "compare": ("models",),
     "utility": ("command",),
     "audit": ("model", "train", "holdout"),

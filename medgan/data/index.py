@@ -1,7 +1,7 @@
 """Lists and checks a data set: every file becomes a case or a refusal."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,9 @@ def index(
     pseudonyms: Pseudonyms,
     suffix: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    subjects: Collection[str] = (),
+    session: str = "",
 ) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """Lists and checks every scan of a data set.
 
@@ -29,6 +32,8 @@ def index(
         pseudonyms: gives cases and subjects their public names.
         suffix: of BIDS files, such as T1w; needed where a tree holds several.
         progress: told how many of how many scans are checked.
+        subjects: to read, with or without `sub-`; empty is all. Not of a manifest.
+        session: of a BIDS tree to read; empty is all.
 
     Returns:
         The manifest, without splits yet unless one was read, and the key: case, subject and file
@@ -40,7 +45,7 @@ def index(
     """
     if is_manifest(source):
         return _index_again(source, progress)
-    listing = list_scans(source, suffix)
+    listing = list_scans(source, suffix, subjects, session)
     cases, refusals, key = [], [], []
     seen_names: set[str] = set()
     seen_hashes: set[str] = set()

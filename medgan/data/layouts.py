@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +40,16 @@ class Listed:
     root: Path | None = None
 
 
-def list_scans(source: Path, suffix: str = "") -> list[Listed]:
+def list_scans(
+    source: Path, suffix: str = "", subjects: Collection[str] = (), session: str = ""
+) -> list[Listed]:
     """The scans that a data set names, unread.
+
+    Args:
+        source: the data set.
+        suffix: of BIDS files, such as T1w; needed where a tree holds several.
+        subjects: to list, with or without `sub-`; empty is all.
+        session: of a BIDS tree to list; empty is all.
 
     Raises:
         DataError: E_NO_SCANS, E_LAYOUT, E_DATASET, E_SUFFIX.
@@ -56,7 +64,7 @@ def list_scans(source: Path, suffix: str = "") -> list[Listed]:
     elif source.name == "dataset.json" or (source / "dataset.json").is_file():
         listing = _from_decathlon(source.parent if source.is_file() else source)
     elif (source / "dataset_description.json").is_file():
-        listing = _from_bids(source, suffix)
+        listing = _from_bids(source, suffix, session)
     elif source.is_dir():
         listing = _from_folder(source)
     else:
@@ -64,8 +72,12 @@ def list_scans(source: Path, suffix: str = "") -> list[Listed]:
             "E_LAYOUT", "data.source", "no layout that is known",
             "give a folder of NIfTI files, a Decathlon or BIDS folder, or a CSV",
         )  # fmt: skip
+    if subjects:
+        wanted = {name.removeprefix("sub-") for name in subjects}
+        listing = [one for one in listing if one.subject.removeprefix("sub-") in wanted]
     if not listing:
-        raise DataError("E_NO_SCANS", "data.source", "no scan found", "check the folder")
+        remedy = "check the folder, data.subjects and data.session"
+        raise DataError("E_NO_SCANS", "data.source", "no scan found", remedy)
     return listing
 
 
@@ -184,11 +196,13 @@ def _from_decathlon(folder: Path) -> list[Listed]:
         ) from None
 
 
-def _from_bids(folder: Path, suffix: str) -> list[Listed]:
-    people = _participants(folder / "participants.tsv")
+def _from_bids(folder: Path, suffix: str, session: str) -> list[Listed]:
+    people = _covariates(folder / "participants.tsv", "participant_id")
     files = [p for p in _scans_below(folder) if p.parent.name == "anat" and "sub-" in p.name]
     raw = [p for p in files if "derivatives" not in p.relative_to(folder).parts]
     images = [p for p in raw if not LABEL_MARK.search(stem(p))]
+    if session:
+        images = [p for p in images if _session_of(p) == f"ses-{session.removeprefix('ses-')}"]
     suffixes = {stem(p).rsplit("_", 1)[-1] for p in images}
     if suffix:
         images = [p for p in images if stem(p).endswith(f"_{suffix}")]
@@ -202,20 +216,23 @@ def _from_bids(folder: Path, suffix: str) -> list[Listed]:
     for path in images:
         entities = stem(path).rsplit("_", 1)[0]
         subject = _subject_of(path.name)
+        sessions = _covariates(folder / subject / f"{subject}_sessions.tsv", "session_id")
+        known = {**people.get(subject, {}), **sessions.get(_session_of(path), {})}
         listing.append(
-            Listed(stem(path), subject, path, labels.get(entities), people.get(subject, ()), folder)
+            Listed(stem(path), subject, path, labels.get(entities), tuple(known.items()), folder)
         )
     return listing
 
 
-def _participants(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
-    if not path.is_file():
-        return {}
-    people = {}
-    for row in _rows(path):
-        subject = row.pop("participant_id", "")
-        people[subject] = tuple(row.items())
-    return people
+def _session_of(path: Path) -> str:
+    match = re.search(r"_(ses-[A-Za-z0-9]+)", path.name)
+    return match.group(1) if match else ""
+
+
+def _covariates(path: Path, key: str) -> dict[str, dict[str, str]]:
+    """A table of BIDS by subject or session; nothing where there is none."""
+    rows = list(_rows(path)) if path.is_file() else []
+    return {row.pop(key, ""): row for row in rows}
 
 
 def _from_table(path: Path) -> list[Listed]:

@@ -12,15 +12,14 @@ from pathlib import Path
 from medgan.config import Condition, Preprocessing
 from medgan.data.conditions import covariates_of
 from medgan.data.manifest import Case
+from medgan.derivatives import BIDS_VERSION, DERIVATIVES
 from medgan.files import write_atomic
 from medgan.mixing.real import clear_copies, save_image, save_label
 from medgan.synthetic import MARK
 from medgan.version import __version__
 
-BIDS_VERSION = "1.9.0"
-DERIVATIVES = "derivatives/medgan"
 NOT_BIDS = (
-    *("work/", "shards/", "config.yaml", "manifest.json", "mixed_manifest.json", "private_key.csv"),
+    *("work", "shards", "config.yaml", "manifest.json", "mixed_manifest.json", "private_key.csv"),
     *("provenance.json", "refused.csv", "splits.json", ".lock", "mlflow.db"),
 )
 
@@ -101,6 +100,11 @@ def write_bids(
     write_atomic(folder / ".bidsignore", "".join(f"{name}\n" for name in NOT_BIDS))
     if preprocessing.labels:
         write_atomic(
+            folder / DERIVATIVES / "README", f"Label maps; those of sub-synthetic... are {MARK}.\n"
+        )
+        sidecar = {"Description": "label map", "SpatialReference": "orig"}
+        write_atomic(folder / DERIVATIVES / "dseg.json", json.dumps(sidecar, indent=1))
+        write_atomic(
             folder / DERIVATIVES / "dataset_description.json", json.dumps(derived, indent=1)
         )
         values = sorted({*preprocessing.labels, *(v for case in listed for v in case.labels)})
@@ -132,5 +136,6 @@ def _write_participants(
     told = {
         "synthetic": {"Description": "yes for scans that medgan generated: not a patient"},
         "split": {"Description": "train, calibration or test"},
+        **{c.name: {"Description": f"{c.kind}, as the model learned it"} for c in conditions},
     }
     write_atomic(folder / "participants.json", json.dumps(told, indent=1))

@@ -71,7 +71,10 @@ def read_manifest(settings: DataConfig) -> tuple[Manifest, list[tuple[str, str, 
     pseudonyms = Pseudonyms.of_site()
     source = Path(settings.source)
     with counting("checking scans") as tick:
-        manifest, key = index(source, pseudonyms, settings.suffix, tick)
+        manifest, key = index(
+            source, pseudonyms, settings.suffix, tick,
+            subjects=settings.subjects, session=settings.session,
+        )  # fmt: skip
     if settings.healthy:
         manifest = with_health(manifest, settings.healthy)
     if settings.splits:

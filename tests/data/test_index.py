@@ -182,6 +182,27 @@ def test_bids_reads_sessions_derivatives_and_participants(tmp_path: Path) -> Non
     assert cases[2].labels == (7,)
 
 
+def test_bids_is_read_by_subject_and_session_with_what_is_known_of_each(tmp_path: Path) -> None:
+    tree = bids(tmp_path / "tree")
+    for number, name in enumerate(("01_ses-a", "01_ses-b", "02_ses-a", "10_ses-a")):
+        subject, session = f"sub-{name}".split("_")
+        scan(tree / subject / session / "anat" / f"sub-{name}_T1w.nii.gz", number)
+    table(tree / "participants.tsv", "participant_id,age,sex", "sub-01,44,F", "sub-02,50,M")
+    table(tree / "sub-01" / "sub-01_sessions.tsv", "session_id,age", "ses-a,44", "ses-b,47")
+
+    def read(**wanted: object) -> list[tuple[str, str]]:
+        listed = list_scans(tree, **wanted)
+        return [(one.name, dict(one.covariates).get("age", "")) for one in listed]
+
+    assert read(subjects=["01"]) == [("sub-01_ses-a_T1w", "44"), ("sub-01_ses-b_T1w", "47")]
+    assert read(subjects=["sub-01", "02"], session="b") == [("sub-01_ses-b_T1w", "47")]
+    assert [name[:6] for name, _ in read(session="ses-a")] == ["sub-01", "sub-02", "sub-10"]
+    assert dict(list_scans(tree, subjects=["01"], session="b")[0].covariates)["sex"] == "F"
+    for nobody in ({"subjects": ["1"]}, {"session": "c"}):
+        with pytest.raises(DataError, match=r"E_NO_SCANS.*data\.session"):
+            read(**nobody)
+
+
 def test_bids_with_several_suffixes_wants_a_choice(tmp_path: Path) -> None:
     tree = bids(tmp_path)
     for seed, suffix in enumerate(("T1w", "T2w")):
