@@ -4,6 +4,7 @@ Example:
     model = medgan.load("runs/demo/model")
     scans = model.generate(4, seed=1)
     result = model.score("scan.nii.gz")
+    medgan.show("scan.nii.gz", result.score_map)
 """
 
 from importlib import import_module
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from medgan.model import Model
+    from medgan.view import show
     from medgan.volume import Volume
 
-__all__ = ["Model", "Volume", "__version__", "load"]
-_LAZY = {"Model": "medgan.model", "Volume": "medgan.volume"}
+__all__ = ["Model", "Volume", "__version__", "load", "show"]
+_LAZY = {"Model": "medgan.model", "Volume": "medgan.volume", "show": "medgan.view"}
 
 
 def load(

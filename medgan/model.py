@@ -33,6 +33,7 @@ from medgan.scoring.scorers import (
     make_maps,
     where_kept,
 )
+from medgan.tables import table_of
 from medgan.volume import Volume
 
 if TYPE_CHECKING:
@@ -74,6 +75,23 @@ class Model:
         self.networks.requires_grad(False)
         self.networks.to(self.device)
         self.densities = {n: density.to(self.device) for n, density in self.densities.items()}
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what the model learned, and what its scores are calibrated on."""
+        grid, known = self.preprocessing, self.calibration
+        shape = " x ".join(map(str, grid.shape))
+        return table_of(
+            {
+                "grid": f"{shape} voxels of {' x '.join(f'{s:g}' for s in grid.spacing)} mm",
+                "intensities": "CT" if grid.intensity == "ct" else "MRI",
+                "labels": ", ".join(map(str, grid.labels)),
+                "conditions": ", ".join(condition.name for condition in grid.conditions),
+                "calibrated": f"on {len(known.scores)} healthy scans" if known else "not yet",
+                "device": self.device,
+                **{name.replace("_", " "): value for name, value in self.facts.items()},
+            },
+            "medgan model",
+        )
 
     @cached_property
     def _preparation(self) -> Preparation:

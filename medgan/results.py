@@ -6,6 +6,7 @@ import numpy as np
 
 from medgan.data.conditions import Value
 from medgan.scoring.regions import Region
+from medgan.tables import table_of, table_with
 from medgan.volume import Volume
 
 
@@ -108,6 +109,21 @@ class ScanScore:
     reasons: tuple[str, ...] = ()
     gain: float = 1.0
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, and the ten highest regions."""
+        verdict = {
+            "score": f"{self.score:.2f}",
+            "p-value": "none" if self.p_value is None else f"{self.p_value:.3g}",
+            "explanation": self.explanation,
+        }
+        rows = [
+            (r.number, f"{r.volume_mm3:.0f}", f"{r.peak:.1f}", _place(r.peak_mm), r.name)
+            for r in self.regions[:10]
+        ]
+        columns = ("region", "mm³", "peak", "R, A, S in mm", "label")
+        regions = table_with(columns, rows, "Regions, highest first") if rows else ""
+        return table_of(verdict, "Score among healthy scans") + regions
+
     @property
     def explanation(self) -> str:
         """One sentence: what the score is and which map drove it."""
@@ -125,3 +141,7 @@ class ScanScore:
         if self.gain != 1:
             text += f"; the contrast of the scan was raised {self.gain:.1f}-fold first"
         return text + "."
+
+
+def _place(mm: tuple[float, float, float]) -> str:
+    return ", ".join(f"{v:.0f}" for v in mm)

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medgan.errors import DataError
 from medgan.files import write_atomic
+from medgan.tables import table_of, table_with
 
 SPLITS = ("train", "calibration", "test")
 
@@ -92,6 +94,19 @@ class Manifest:
     def sick_subjects(self) -> set[str]:
         """Subjects with any scan that is not healthy: all their scans are only tested."""
         return {case.subject for case in self.cases if not case.healthy}
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what there is in each split, and why scans were refused; no names."""
+        rows = []
+        for split in SPLITS:
+            cases = self.split(split)
+            labelled = sum(case.label is not None for case in cases)
+            healthy = sum(case.healthy for case in cases)
+            rows.append((split, len({c.subject for c in cases}), len(cases), labelled, healthy))
+        columns = ("split", "subjects", "scans", "with labels", "healthy")
+        codes = Counter(refusal.code for refusal in self.refusals)
+        found = table_of(codes, f"{len(self.refusals)} refused") if codes else ""
+        return table_with(columns, rows, f"{len(self.cases)} scans") + found
 
     def save(self, path: Path) -> None:
         """Writes JSON that only the owner may read: it holds paths of patients' files."""
