@@ -83,7 +83,8 @@ def test_a_scan_stored_in_another_orientation_looks_the_same():
     other = Volume(scan.data[::-1].copy(), flipped)
     for a, b in zip(panels(show(scan)), panels(show(other)), strict=True):
         assert np.array_equal(a.images[0].get_array(), b.images[0].get_array())
-    outlined = show(scan, label_map=Volume((scan.data > 0).astype(np.uint8), AFFINE))
+    label = Volume((scan.data > 0).astype(np.uint8), AFFINE)
+    outlined = show(scan, label_map=label, at=(18.0, 22.0, 21.0))
     assert all(axes.collections for axes in panels(outlined))
     with pytest.raises(DataError, match="E_LABEL_GRID"):
         show(scan, Volume(heat.data, AFFINE @ np.diag([1.5, 1, 1, 1])))
