@@ -120,7 +120,7 @@ def outputs(tmp_path_factory):
             ("check", 0, bids, "-o", out / "check_bids"),
             ("train", 3, pipeline, "--data", table, "-o", out / "train", "--json"),
             ("generate", 0, model, "-n", 2, "-o", out / "generate"),
-            ("score", 0, model, bids, "-o", out / "score", "--json"),
+            ("score", 0, model, bids, "-o", out / "score", "--format", "bids", "--json"),
             ("score", 3, model, refused, "-o", out / "score_refused"),
             ("report", 0, "-o", out / "train"),
             ("augment", 0, model, manifest, "-o", out / "augment", *sets(copied)),

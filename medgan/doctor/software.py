@@ -99,8 +99,8 @@ def of_decoders(plugins: Mapping[str, tuple[str, ...]]) -> Finding:
 
 def _plugins(uid: str) -> tuple[str, ...]:
     try:
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels import get_decoder  # pyright: ignore
 
-        return tuple(get_decoder(uid).available_plugins)  # pyright: ignore[reportArgumentType]
+        return tuple(get_decoder(uid).available_plugins)
     except (ImportError, NotImplementedError):
         return ()
