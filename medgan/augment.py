@@ -127,6 +127,7 @@ def draw_augmentation(
     probability: float,
     generator: torch.Generator,
     mirror: bool = False,
+    flip: bool = True,
 ) -> Augmentation:
     """Draws changes, each kind with the same probability; only shape and device matter.
 
@@ -140,6 +141,7 @@ def draw_augmentation(
         probability: of each kind of change.
         generator: source of the randomness, on the CPU.
         mirror: whether left and right may be exchanged.
+        flip: whether anything may be flipped at all.
 
     Reference: Karras et al. 2020, arXiv 2006.06676, appendix B, carried to 3D; why it does not
         leak into the samples, section 2.2.
@@ -153,7 +155,7 @@ def draw_augmentation(
         return torch.rand(*size, generator=generator) < probability
 
     flips = chosen(batch, 3) & (torch.rand(batch, 3, generator=generator) < 0.5)
-    flips[:, 2] &= mirror
+    flips &= torch.tensor([flip, flip, flip and mirror])
     shifted, warped, lit, noisy = chosen(4, batch)
     sizes = torch.tensor(volume.shape[2:], dtype=torch.float32).flip(0)
     voxels = (sizes / 4 * (torch.rand(batch, 3, generator=generator) - 0.5)).round()

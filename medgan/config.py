@@ -205,6 +205,11 @@ class TrainConfig(Section):
     )
     mirror: bool = Field(False, description="let augmentation exchange left and right")
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
+    restore_moved: Share = Field(
+        0.0,
+        description="probability of each change (moved, turned, otherwise lit) to a scan before "
+        "encoder and generator learn to restore it, so that they do not learn scans by heart",
+    )
     latent: float = Field(0.5, ge=0, description="weight of the latent loss")
     condition_dropout: float = Field(
         0.1, ge=0, le=1, description="how often each condition of a scan is made unknown"

@@ -37,7 +37,7 @@ def train_classifier(
     batch: int = 8,
     bf16: bool = True,
     augment: Augmentation = unchanged,
-    balanced: bool = False,
+    weights: Float[Tensor, " N"] | None = None,
 ) -> nn.Module:
     """A small convolutional network that has learned to tell group 1 from group 0.
 
@@ -51,15 +51,14 @@ def train_classifier(
         batch: volumes a step.
         bf16: autocast of the network.
         augment: of every batch.
-        balanced: draws both groups equally often, which repeats the rarer one.
+        weights: how often each volume is drawn, on the CPU; None is equally often.
 
     Returns:
         The network, in evaluation: volumes to logits of group 1.
     """
     device = images.device
     random = torch.Generator().manual_seed(seed)
-    counts = torch.bincount(groups.cpu(), minlength=2)
-    weights = 1 / counts[groups.cpu()] if balanced else torch.ones(len(groups))
+    weights = torch.ones(len(groups)) if weights is None else weights
     blank = torch.zeros(batch, *images.shape[2:], dtype=torch.long, device=device)
     with seeded(seed, device):
         network = Judge().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore

@@ -17,7 +17,7 @@ from torch import Tensor
 from medgan.errors import ConfigError
 from medgan.models.latent import fit
 from medgan.scoring.calibration import Kept, Recipe
-from medgan.scoring.density import FeatureDensity
+from medgan.scoring.density import SHRINKAGE, FeatureDensity
 from medgan.scoring.features import MOST_POSITIONS, coarse_features, smoothed
 from medgan.scoring.maps import feature_map, residual_map, similarity_map
 from medgan.volume import depth
@@ -256,11 +256,12 @@ def learn_densities(batches: Callable[[], Iterable[Tensor]], tools: Tools) -> De
         tools: the model's; its densities are not used.
     """
 
-    def learned(look: Callable[[Tensor], Tensor]) -> FeatureDensity:
-        return FeatureDensity.fit(look(batch) for batch in batches())
+    def learned(look: Callable[[Tensor], Tensor], shrinkage: float = SHRINKAGE) -> FeatureDensity:
+        return FeatureDensity.fit((look(batch) for batch in batches()), shrinkage=shrinkage)
 
     found = {LOCAL: learned(coarse_features)}
-    found[LATENT] = learned(lambda batch: tools.encode(batch)[:, :, None, None, None])
+    # Without covariances: of a hundred scans they would know each scan again.
+    found[LATENT] = learned(lambda batch: tools.encode(batch)[:, :, None, None, None], 1.0)
     for number in range(len(_stages(tools.features(next(iter(batches()))[:1])))):
         found[stage(number)] = learned(lambda batch, n=number: _stages(tools.features(batch))[n])
     return found

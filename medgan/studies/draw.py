@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,54 +15,34 @@ from medgan.data.conditions import Value
 from medgan.data.labels import harden, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.scans import stored
-from medgan.evaluation.classical import classical, unchanged
 from medgan.mixing import decathlon
 from medgan.mixing.cases import Workshop
 from medgan.model import Model
-from medgan.studies.tasks import Examples, Task
+from medgan.studies.tasks import Arm, Examples, Task
 from medgan.synthetic import save_synthetic
 from medgan.training.session import choose_device, train_model
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way of training.
-
-    Attributes:
-        name: of its row.
-        real: whether it sees real scans.
-        ratio: synthetic scans a real one; for a classification, whether the rare group is
-            filled up by them.
-        first: whether the first half of the steps sees synthetic scans alone, the second half
-            real ones alone.
-        classical: whether scans are augmented classically.
-        balanced: whether both groups are drawn equally often.
-    """
-
-    name: str
-    real: bool = True
-    ratio: float = 0.0
-    first: bool = False
-    classical: bool = False
-    balanced: bool = False
-
-
 def arms_of(settings: UtilityConfig) -> list[Arm]:
     """The ways of training that are compared."""
-    ratios = settings.ratios if settings.task == "segmentation" else (1.0,)
+    balanced = settings.task == "classification"
+    ratios = (1.0,) if balanced else settings.ratios
     of: dict[str, list[Arm]] = {
         "real": [Arm("real")],
         "classical": [Arm("classical", classical=True)],
         "oversampling": [Arm("oversampling", classical=True, balanced=True)],
         "synthetic": [Arm("synthetic", real=False, ratio=max(ratios))],
-        "mixed": [Arm(f"mixed {ratio:g}", ratio=ratio) for ratio in ratios],
-        "all": [Arm(f"all {ratio:g}", ratio=ratio, classical=True) for ratio in ratios],
+        "mixed": [Arm(f"mixed {ratio:g}", ratio=ratio, balanced=balanced) for ratio in ratios],
+        "all": [
+            Arm(f"all {ratio:g}", ratio=ratio, classical=True, balanced=balanced)
+            for ratio in ratios
+        ],
         "first": [
-            Arm(f"first {ratio:g}", ratio=ratio, first=True, classical=True) for ratio in ratios
+            Arm(f"first {ratio:g}", ratio=ratio, classical=True, first=True) for ratio in ratios
         ],
     }
     left_out = {"oversampling"}
-    if settings.task == "classification":  # synthetic scans are of the rare group alone
+    if balanced:
         left_out = {"synthetic", "first"}
     if settings.command:  # augments as it likes
         left_out = {"classical", "oversampling", "all", "first"}
@@ -127,10 +107,7 @@ class Draw:
         parts = [self._real] if arm.real else []
         if requests:
             parts.append(self._synthetic(requests))
-        together = Examples(*(torch.cat(part) for part in zip(*parts, strict=True)))
-        parts = parts[::-1] if arm.first else [together]
-        augment = classical if arm.classical else unchanged
-        return self.task.train(parts, self.seed, augment, arm.balanced)
+        return self.task.train(parts, arm, self.seed)
 
     def folder(self, arm: Arm, tested: Sequence[Case], folder: Path) -> None:
         """Writes what a command learns from, and is tested on, as a Decathlon data set.

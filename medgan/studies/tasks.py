@@ -15,7 +15,7 @@ from medgan.data.conditions import Value, covariate_of
 from medgan.data.manifest import Case
 from medgan.data.scans import read_scans
 from medgan.errors import ConfigError, DataError
-from medgan.evaluation.classical import Augmentation
+from medgan.evaluation.classical import Augmentation, classical, unchanged
 from medgan.evaluation.classification import classify, train_classifier, verdicts
 from medgan.evaluation.segmentation import dice_of_scans, hausdorff95, segment, train_segmenter
 
@@ -36,6 +36,29 @@ class Examples(NamedTuple):
     def to(self, device: torch.device) -> "Examples":
         """The same on a device."""
         return Examples(self.images.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    Attributes:
+        name: of its row.
+        real: whether it sees real scans.
+        ratio: synthetic scans a real one; for a classification, whether there are any.
+        first: whether the first half of the steps sees synthetic scans alone, the second half
+            real ones alone.
+        classical: whether scans are augmented classically.
+        balanced: whether both groups, and real and synthetic scans of each, are drawn equally
+            often.
+    """
+
+    name: str
+    real: bool = True
+    ratio: float = 0.0
+    first: bool = False
+    classical: bool = False
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,10 +100,8 @@ class Task(Protocol):
         """Synthetic scans likewise."""
         ...
 
-    def train(
-        self, parts: Sequence[Examples], seed: int, augment: Augmentation, balanced: bool
-    ) -> nn.Module:
-        """A network that has learned from one part after the other, equally long from each."""
+    def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
+        """A network that has learned from real and from synthetic scans."""
         ...
 
     def found(self, network: nn.Module, images: Tensor) -> Tensor:
@@ -164,14 +185,13 @@ class Segmentation:
             classes[label_maps == value] = number
         return classes
 
-    def train(
-        self, parts: Sequence[Examples], seed: int, augment: Augmentation, balanced: bool
-    ) -> nn.Module:
+    def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
         """As `Task.train`."""
-        steps, network = self._settings.steps // len(parts), None
-        for part in parts:
+        stages = parts[::-1] if arm.first else [_together(parts)]
+        steps, network = self._settings.steps // len(stages), None
+        for stage in stages:
             network = train_segmenter(
-                *part, self._count, steps, seed, augment=augment, network=network
+                *stage, self._count, steps, seed, augment=_augmentation(arm), network=network
             )
         assert network is not None, "there is a part to learn from"
         return network
@@ -234,7 +254,10 @@ class Classification:
 
     def _group(self, case: Case) -> int | None:
         """1 for the rare group, None for who cannot be placed."""
-        value, rare = covariate_of(case, self._settings.target), self._settings.rare
+        return self._group_of(covariate_of(case, self._settings.target))
+
+    def _group_of(self, value: Value) -> int | None:
+        rare = self._settings.rare
         if value is None or str(value).strip().lower() in ("", "n/a", "nan"):
             return None
         if rare not in ("above", "below"):
@@ -252,13 +275,19 @@ class Classification:
         return many + _first(self._groups[1], few, seed, "training scans of the rare group")
 
     def requests(self, cases: Sequence[Case], ratio: float, seed: int) -> list[dict[str, Value]]:
-        """Rare scans until both groups are equally many; values as the real rare ones have."""
-        target = self._settings.target
-        rare = [case for case in cases if self._group(case) == 1]
-        missing = len(cases) - 2 * len(rare)
+        """Rare scans until both groups are equally many, and as many frequent ones.
+
+        Values are as the real scans of the group have. Were synthetic scans of the rare group
+        alone, networks would learn to tell synthetic scans from real ones.
+        """
+        target, requests = self._settings.target, []
         random = np.random.default_rng([seed, 2])
-        values = [covariate_of(rare[n], target) for n in random.integers(0, len(rare), missing)]
-        return [{target: value} for value in values]
+        by_group = [[c for c in cases if self._group(c) == group] for group in (1, 0)]
+        missing = len(by_group[1]) - len(by_group[0])
+        for group in by_group:
+            chosen = random.integers(0, len(group), missing)
+            requests += [{target: covariate_of(group[n], target)} for n in chosen]
+        return requests
 
     def real(self, cases: Sequence[Case], out: Path) -> Examples:
         """As `Task.requests`."""
@@ -275,15 +304,17 @@ class Classification:
         self, images: Tensor, label_maps: Tensor | None, requests: Sequence[Mapping[str, Value]]
     ) -> Examples:
         """As `Task.real`."""
-        return Examples(images, torch.ones(len(images), dtype=torch.long))
+        groups = [self._group_of(request[self._settings.target]) for request in requests]
+        return Examples(images, torch.tensor(groups))
 
-    def train(
-        self, parts: Sequence[Examples], seed: int, augment: Augmentation, balanced: bool
-    ) -> nn.Module:
-        """As `Task.train`, of one part."""
-        (part,) = parts
-        steps = self._settings.steps
-        return train_classifier(*part, steps, seed, augment=augment, balanced=balanced)
+    def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
+        """As `Task.train`."""
+        kinds = torch.cat([part.targets + 2 * n for n, part in enumerate(parts)])
+        weights = (1 / torch.bincount(kinds.cpu(), minlength=4))[kinds.cpu()]
+        return train_classifier(
+            *_together(parts), self._settings.steps, seed,
+            augment=_augmentation(arm), weights=weights if arm.balanced else None,
+        )  # fmt: skip
 
     def found(self, network: nn.Module, images: Tensor) -> Tensor:
         """Probabilities (N,) of the rare group."""
@@ -299,6 +330,14 @@ TASKS: dict[str, type[Segmentation] | type[Classification]] = {
     "segmentation": Segmentation,
     "classification": Classification,
 }
+
+
+def _together(parts: Sequence[Examples]) -> Examples:
+    return Examples(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _augmentation(arm: Arm) -> Augmentation:
+    return classical if arm.classical else unchanged
 
 
 def _first(cases: Sequence[Case], size: int, seed: int, what: str) -> list[Case]:

@@ -19,8 +19,8 @@ from medgan.files import write_atomic
 from medgan.progress import counting
 from medgan.report.utility import write_utility_page
 from medgan.studies.command import check_command, run_command
-from medgan.studies.draw import Arm, Draw, arms_of
-from medgan.studies.tasks import FEWEST_TESTED, TASKS, Examples, Figure, Task
+from medgan.studies.draw import Draw, arms_of
+from medgan.studies.tasks import FEWEST_TESTED, TASKS, Arm, Examples, Figure, Task
 
 log = logging.getLogger(__name__)
 REPORT, PAGE = "utility.json", "utility.html"

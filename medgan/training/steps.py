@@ -1,6 +1,7 @@
 """One step of the discriminators, one of generator and encoder, one of the average."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +65,9 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
         for part, latent in _parts(whole, latents, config):
             _descend(_realism_loss(state, part, latent, whole, encode, config, scalars))
     if encode:  # apart, so that its activations and those of the fakes never meet in memory
-        spoiled = corrupt(batch.volume, draw_corruption(batch.volume, state.random))
-        known = whole._replace(condition=_half_known(whole.condition))
+        volume = _moved(batch.volume, state, config)
+        spoiled = corrupt(volume, draw_corruption(volume, state.random))
+        known = whole._replace(volume=volume, condition=_half_known(whole.condition))
         for part, spoilt in _parts(known, spoiled, config):
             share = len(spoilt) / len(spoiled)
             _descend(_restoration_loss(state, part, spoilt, share, config, scalars))
@@ -288,6 +290,14 @@ def _judgements(
         real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
         unreal, given = fake[part.labelled], condition[part.labelled]
         yield "pair", critic, changed(real), changed(unreal), given, share
+
+
+def _moved(volume: Tensor, state: TrainingState, config: TrainConfig) -> Tensor:
+    """What is to be restored: another view of each scan, upright and without noise."""
+    if not config.restore_moved:
+        return volume
+    drawn = draw_augmentation(volume, config.restore_moved, state.random, flip=False)
+    return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)
 
 
 def _half_known(condition: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ def test_a_classifier_learns_two_groups():
     assert found.balanced_accuracy > 0.8
 
 
-@pytest.mark.parametrize(("balanced", "share"), [(False, 0.1), (True, 0.5)])
-def test_balancing_draws_both_groups_equally_often(balanced, share):
+@pytest.mark.parametrize(("weighted", "share"), [(False, 0.1), (True, 0.5)])
+def test_volumes_are_drawn_as_often_as_their_weights_say(weighted, share):
     images, groups = torch.zeros(20, 1, 16, 16, 16), torch.tensor([0] * 18 + [1] * 2)
     images[18:] = 1
     drawn = []
@@ -31,7 +31,8 @@ def test_balancing_draws_both_groups_equally_often(balanced, share):
         drawn.extend((image.flatten(1).mean(dim=1) > 0.5).tolist())
         return image, classes
 
-    train_classifier(images, groups, steps=30, seed=0, balanced=balanced, augment=watched)
+    weights = 1 / groups.bincount()[groups] if weighted else None
+    train_classifier(images, groups, steps=30, seed=0, weights=weights, augment=watched)
     assert np.mean(drawn) == pytest.approx(share, abs=0.08)
 
 

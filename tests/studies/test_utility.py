@@ -179,10 +179,31 @@ def test_a_draw_has_the_asked_share_of_the_rare_group_and_grows(cases):
     assert task.draw(10, 1) != small
 
 
-def test_synthetic_scans_fill_up_the_rare_group_with_its_own_values(cases):
+def test_synthetic_scans_fill_up_the_rare_group_and_are_of_both_groups(cases):
     task = classification(cases, share=0.2)
     requests = task.requests(task.draw(10, 0), 1.0, 0)
-    assert requests == [{"age": "70"}] * 6
+    assert requests == [{"age": "70"}] * 6 + [{"age": "30"}] * 6
+    made = task.synthetic(torch.zeros(12, 1, 16, 16, 16), None, requests)
+    assert made.targets.tolist() == [1] * 6 + [0] * 6
+
+
+def test_real_and_synthetic_scans_of_both_groups_are_drawn_equally_often(cases, monkeypatch):
+    task = classification(cases, share=0.2)
+    given = []
+    monkeypatch.setattr(
+        tasks,
+        "train_classifier",
+        lambda *a, **options: given.append(options) or torch.nn.Identity(),
+    )
+    images = torch.zeros(10, 1, 16, 16, 16)
+    real = tasks.Examples(images, torch.tensor([0] * 8 + [1] * 2))
+    synthetic = tasks.Examples(images, torch.tensor([1] * 5 + [0] * 5))
+    task.train([real, synthetic], tasks.Arm("all 1", balanced=True), 0)
+    kinds = torch.tensor([0] * 8 + [1] * 2 + [3] * 5 + [2] * 5)
+    mass = torch.zeros(4).index_add(0, kinds, given[0]["weights"])
+    assert mass.tolist() == pytest.approx([1, 1, 1, 1])
+    task.train([real], tasks.Arm("classical"), 0)
+    assert given[1]["weights"] is None
 
 
 def test_the_rare_group_can_lie_below_the_cut(cases):
