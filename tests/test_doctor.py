@@ -132,6 +132,17 @@ def test_folders_without_the_right_to_write_are_failures(tmp_path, monkeypatch):
     assert [(f.level, "denied" in f.what) for f in found] == [("failure", True)] * 3
 
 
+def test_an_output_that_is_a_file_or_lies_where_nobody_may_look_is_a_failure(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert places.output(tmp_path / "file").level == "failure"
+
+    def denied(self, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.stat", denied)
+    assert machine.nearest(tmp_path / "none") == tmp_path
+
+
 def test_a_secret_that_others_may_read_or_that_is_damaged_is_noticed():
     assert places.secret().level == "ok"
     assert not salt_file().exists()

@@ -79,7 +79,8 @@ def temporary_disk() -> Finding:
 def nearest(folder: Path) -> Path:
     """The folder itself, or the closest one above it that exists."""
     folder = folder.resolve()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    # os.path does not mind a folder that may not be looked into.
+    return next(place for place in (folder, *folder.parents) if os.path.exists(place))
 
 
 def _share(free: int, whole: int) -> str:
