@@ -54,9 +54,13 @@ class DataConfig(Section):
 
     source: str = Field(
         "",
-        description="folder, BIDS tree, Decathlon folder, CSV, or manifest.json, whose splits stay",
+        description="folder of NIfTI or DICOM, BIDS tree, Decathlon folder, CSV, or manifest.json, "
+        "whose splits stay",
     )
-    suffix: str = Field("", description="BIDS suffix where a tree holds several, such as T1w")
+    suffix: str = Field(
+        "",
+        description="BIDS suffix where a tree holds several, such as T1w; for DICOM MR or CT",
+    )
     splits: str = Field(
         "", description="JSON of subjects in train, calibration and test; empty draws them"
     )
