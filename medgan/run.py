@@ -175,17 +175,11 @@ def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     table = [("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")]
     for row in rows:
         reason = " ".join(filter(None, (row["code"], row["what"])))
-        table.append(
-            (
-                row["case"],
-                row["subject"],
-                row["modality"],
-                " x ".join(str(n) for n in row["matrix"]),
-                " x ".join(f"{mm:.4g}" for mm in row["spacing"]),
-                row["verdict"],
-                f"{reason}; {row['remedy']}" if row["remedy"] else reason,
-            )  # fmt: skip
-        )
+        reason += f"; {row['remedy']}" if row["remedy"] else ""
+        matrix = " x ".join(str(n) for n in row["matrix"])
+        spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
+        names = (row["case"], row["subject"], row["modality"])
+        table.append((*names, matrix, spacing, row["verdict"], reason))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

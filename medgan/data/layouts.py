@@ -137,7 +137,7 @@ def _from_folder(folder: Path) -> list[Listed]:
     if _holds_dicom(folder):
         if files:  # often the same scans twice, which no split may tear apart
             raise DataError(
-                "E_MIXED", folder.name, "holds NIfTI and DICOM files",
+                "E_MIXED", "the data folder", "holds NIfTI and DICOM files",
                 "name a folder of one kind, or list the scans in a CSV",
             )  # fmt: skip
         return [Listed(folder.name, "", folder, root=folder)]

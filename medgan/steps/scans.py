@@ -19,7 +19,7 @@ from medgan.data.splits import (
 )
 from medgan.errors import ConfigError, DataError
 from medgan.progress import counting
-from medgan.run import MANIFEST, Run
+from medgan.run import MANIFEST, Run, series_lines
 
 if TYPE_CHECKING:
     pass
@@ -53,6 +53,8 @@ def index_step(run: Run) -> None:
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
     if not manifest.cases:
+        for line in series_lines([asdict(row) for row in manifest.series]):
+            log.warning("%s", line)
         raise DataError(
             "E_NO_SCANS", "the data set", f"none of {len(key)} scans is usable",
             f"see refused.csv and {PRIVATE_KEY} in {run.out}",

@@ -36,9 +36,6 @@ PLUGINS = {
     "1.2.840.10008.1.2.4.81": "pyjpegls",  # JPEG-LS near-lossless
     "1.2.840.10008.1.2.4.90": "pylibjpeg",  # JPEG 2000 lossless
     "1.2.840.10008.1.2.4.91": "pylibjpeg",  # JPEG 2000
-    "1.2.840.10008.1.2.4.201": "pylibjpeg",  # high-throughput JPEG 2000
-    "1.2.840.10008.1.2.4.202": "pylibjpeg",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg",
     RLE: "pydicom",
 }
 """pydicom's plugin that decodes each compressed transfer syntax."""

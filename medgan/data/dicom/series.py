@@ -57,7 +57,7 @@ def group_series(frames: Iterable[Frame]) -> list[Series]:
     """
     groups: dict[tuple[str, ...], list[list[Frame]]] = {}
     for frame in frames:
-        place = groups.setdefault((frame.series, frame.modality, *frame.kind), [])
+        place = groups.setdefault((frame.series, frame.modality, str(frame.image), *frame.kind), [])
         alike = next((group for group in place if _same_direction(group[0], frame)), None)
         if alike is None:
             place.append([frame])
@@ -77,7 +77,7 @@ def _series(group: list[Frame]) -> Series:
     kept, copies = _without_copies(group)
     first = kept[0]
     direction = [round(value, 2) + 0.0 for value in first.cosines or ()]
-    name = "\n".join((first.series, first.modality, *first.kind, str(direction)))
+    name = "\n".join((first.series, first.modality, str(first.image), *first.kind, str(direction)))
     return Series(tuple(kept), name, first.patient or first.study or first.series, copies)
 
 
