@@ -145,7 +145,7 @@ def _check_steps(heights: np.ndarray, case: str) -> tuple[float, float]:
     times = gaps / gaps.min()
     if np.abs(times - np.round(times)).max() <= 2 * MAX_UNEVEN:
         missing = int((np.round(times) - 1).sum())
-        raise DataError("E_SLICE_GAP", case, f"{missing} slices are missing", "export it again")
+        raise DataError("E_SLICE_GAP", case, f"slices missing: {missing}", "export it again")
     raise DataError(
         "E_SLICE_SPACING", case,
         f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart",
