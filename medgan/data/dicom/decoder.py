@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-import medgan
 from medgan.data.dicom.frames import quiet_pydicom
 from medgan.errors import DataError
 
@@ -55,9 +54,11 @@ def check_syntax(syntax: str, case: str) -> None:
     """
     if syntax in NATIVE or syntax in PLUGINS:
         return
-    from pydicom.uid import UID, UID_dictionary
+    from pydicom.uid import UID
 
-    name = UID(syntax).name if syntax in UID_dictionary else "of a private kind"
+    name = UID(syntax).name
+    if name == syntax:  # a private one, whose number may say who made it
+        name = "of a private kind"
     raise DataError(
         "E_SYNTAX", case, f"transfer syntax {name}, which is not read", "export it uncompressed"
     )
@@ -141,7 +142,7 @@ _FAULTS = {
 
 def _start() -> "subprocess.Popen[bytes]":
     # The child must find this medgan, wherever the parent has it from.
-    places = [str(Path(medgan.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    places = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     code = "from medgan.data.dicom.decoder import serve; serve()"
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -193,7 +194,7 @@ def serve() -> None:
 def _read(path: Path, numbers: Sequence[int], syntax: str) -> "np.ndarray | str":
     """Frames (N, rows, columns), or the code of what is wrong."""
     import pydicom
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     try:
