@@ -1,5 +1,6 @@
 """From a place on disk that holds DICOM to private NIfTI files, one a usable series."""
 
+import logging
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,7 @@ from medgan.data.layouts import Listed, inside, is_nifti
 from medgan.errors import DataError, EnvironmentFailure
 from medgan.volume import Volume
 
+log = logging.getLogger(__name__)
 CONVERTED = "dicom"
 """Where in a run's folder the converted series lie."""
 
@@ -32,7 +34,7 @@ class Conversion:
 
     def __init__(self, folder: Path | None, modality: str = "") -> None:
         self._folder = None if folder is None else folder.absolute()
-        self._modality = modality
+        self._modality = modality.upper()
         self._decoder = Decoder()
 
     def __enter__(self) -> "Conversion":
@@ -63,7 +65,9 @@ class Conversion:
             )  # fmt: skip
         frames: list[Frame] = []
         found: list[Listed] = []
-        for path in _files(listed.image):
+        paths = _files(listed.image)
+        log.info("reading the headers of %d DICOM files", len(paths))
+        for path in paths:
             try:
                 if listed.root and not inside(path, listed.root):
                     raise DataError(

@@ -35,7 +35,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality",
     "PatientID", "IssuerOfPatientID", "ImageType", "BurnedInAnnotation", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
+    "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "GantryDetectorTilt", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
@@ -59,7 +59,7 @@ class Frame:
         kind: values of ImageType or FrameType.
         syntax: transfer syntax UID.
         frames: frames in the file.
-        rows, columns, allocated, stored, high_bit, signed, samples, photometric: of the pixels;
+        rows, columns, allocated, stored, signed, samples, photometric: of the pixels;
             0 or empty where the header is silent.
         position: mm, LPS, centre of the first pixel; None when missing.
         cosines: of a row and of a column; None when missing.
@@ -88,7 +88,6 @@ class Frame:
     columns: int = 0
     allocated: int = 0
     stored: int = 0
-    high_bit: int = 0
     signed: bool = False
     samples: int = 1
     photometric: str = ""
@@ -118,7 +117,11 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a plain file begins as DICOM does, with its preamble or, as old ones, without."""
+    """Whether a plain file begins as DICOM does, with its preamble or, as old ones, without.
+
+    Without a preamble any bytes might look like a first element, so the name must not say
+    that they are something else.
+    """
     try:
         if not path.is_file():
             return False
@@ -128,10 +131,13 @@ def is_dicom(path: Path) -> bool:
         return False
     if start[_PREAMBLE:] == b"DICM":
         return True
-    # Without a preamble: the first element is in group 2 or 8 and plausibly short.
-    bare = start[:2] in (b"\x02\x00", b"\x08\x00") and start[2:4] <= b"\x18\x00"
+    named = not path.suffix or path.suffix.lower() in NAMED or path.suffix[1:].isdigit()
+    group, element = start[:2], int.from_bytes(start[2:4], "little")
+    if not named or group not in (b"\x02\x00", b"\x08\x00") or element > 0x18:
+        return False
+    length = int.from_bytes(start[4:8], "little")
     explicit = start[4:6] in (b"UL", b"CS", b"UI", b"DA", b"OB", b"SH", b"LO")
-    return bare and (explicit or start[6:8] == b"\x00\x00")
+    return explicit or (0 < length <= 128 and length % 2 == 0)
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -202,7 +208,7 @@ def _frames(header: "Dataset", path: Path) -> list[Frame]:
     common = replace(
         common, rows=_whole(header, "Rows"), columns=_whole(header, "Columns"),
         allocated=_whole(header, "BitsAllocated"), stored=_whole(header, "BitsStored"),
-        high_bit=_whole(header, "HighBit"), signed=_whole(header, "PixelRepresentation") == 1,
+        signed=_whole(header, "PixelRepresentation") == 1,
         samples=_whole(header, "SamplesPerPixel") or 1,
         photometric=_text(header, "PhotometricInterpretation").upper(),
         tilt=_number(header, "GantryDetectorTilt") or 0.0,
@@ -216,7 +222,7 @@ def _frames(header: "Dataset", path: Path) -> list[Frame]:
     return [
         replace(
             _placed(common, header, header, header), slope=slope, intercept=intercept,
-            unit="LUT" if "ModalityLUTSequence" in header else _text(header, "RescaleType"),
+            unit="LUT" if "ModalityLUTSequence" in header else _text(header, "RescaleType").upper(),
         )
     ]  # fmt: skip
 
@@ -245,7 +251,7 @@ def _enhanced_frames(header: "Dataset", common: Frame) -> list[Frame]:
             replace(
                 frame, slope=slope, intercept=intercept,
                 kind=(_terms(kind, "FrameType") if kind is not None else ()) or common.kind,
-                unit=_text(values, "RescaleType") if values is not None else "",
+                unit=_text(values, "RescaleType").upper() if values is not None else "",
             )
         )  # fmt: skip
     return frames

@@ -16,6 +16,8 @@ MAX_UNEVEN = 0.1
 """How far a slice may lie from its place in an even stack, as a share of the slice spacing."""
 MAX_DRIFT = 0.5
 """How far a stack may lean or a slice lie sideways, in pixels."""
+FEWEST = 3
+"""Slices of a scan: with two, no distance could be compared with another."""
 SAME_PLACE = 0.05
 """Slices closer than this share of the typical distance lie at the same place."""
 MAX_TILT = 0.1
@@ -56,10 +58,11 @@ def place(series: Series, case: str) -> Placement:
             "E_POSITION", case, f"{missing} of {len(series.frames)} slices have no position",
             "export the original series",
         )  # fmt: skip
-    if len(series.frames) < 2:
+    if len(series.frames) < FEWEST:
         raise DataError(
-            "E_DIMENSIONS", case, "a single slice, not one 3D volume", "export the whole series"
-        )
+            "E_DIMENSIONS", case, f"{len(series.frames)} slices, not one 3D volume",
+            "export the whole series",
+        )  # fmt: skip
     positions = np.array([frame.position for frame in series.frames], dtype=float)
     heights = positions @ axes[2]
     order = np.argsort(heights, kind="stable")

@@ -116,14 +116,19 @@ def check_wanted(series: Series, case: str, modality: str = "") -> None:
     first, terms = series.first, set(series.first.kind)
     if not first.image and first.modality in ("MR", "CT"):
         raise DataError(
-            "E_OBJECT", case, "no scan: a screen shot, spectrum, raw data or the like", "nothing"
+            "E_OBJECT",
+            case,
+            "no scan: a screen shot, spectrum, raw data or the like",
+            "nothing to do",
         )
     if not first.image:
-        raise DataError("E_OBJECT", case, f"modality {first.modality}, not MR or CT", "nothing")
+        raise DataError(
+            "E_OBJECT", case, f"modality {first.modality}, not MR or CT", "nothing to do"
+        )
     if modality and first.modality != modality:
         raise DataError("E_MODALITY", case, f"not {modality}", "change data.suffix to have it")
     if terms & SCOUTS:
-        raise DataError("E_LOCALIZER", case, "a localizer", "nothing")
+        raise DataError("E_LOCALIZER", case, "a localizer", "nothing to do")
     if first.kind[:1] == ("DERIVED",) or terms & REFORMATS:
         raise DataError(
             "E_DERIVED", case, "computed from other images",
@@ -135,14 +140,21 @@ def check_consistent(series: Series, case: str) -> None:
     """Whether the slices may be one scan of one person, with pixels that are grey values.
 
     Raises:
-        DataError: E_PATIENT, E_BURNED_IN, E_MOSAIC, E_HEADER, E_DTYPE, E_MATRIX, E_FRAMES,
-            E_RESCALE, E_FRAME_OF_REFERENCE.
+        DataError: E_PATIENT, E_SLICE_DUPLICATE, E_BURNED_IN, E_MOSAIC, E_FRAMES, E_HEADER,
+            E_DTYPE, E_MATRIX, E_FRAME_OF_REFERENCE, E_RESCALE.
     """
     frames, first = series.frames, series.first
     if len({frame.patient for frame in frames}) > 1:
         raise DataError(
             "E_PATIENT", case, "slices of more than one patient", "export the series again"
         )
+    if len({(f.instance, f.number) for f in frames if f.instance}) < sum(
+        bool(f.instance) for f in frames
+    ):
+        raise DataError(
+            "E_SLICE_DUPLICATE", case, "the same image more than once, in different versions",
+            "leave out all but one version",
+        )  # fmt: skip
     if any(frame.burned_in for frame in frames):
         raise DataError(
             "E_BURNED_IN", case, "text is burned into the image (BurnedInAnnotation)",

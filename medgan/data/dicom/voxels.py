@@ -1,10 +1,13 @@
 """Voxels of a placed series: decoded, cleaned of unused bits, rescaled."""
 
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float32
 
-from medgan.data.checks import MAX_BYTES
-from medgan.data.dicom.decoder import NATIVE, Decoder, check_syntax
+from medgan.data.checks import MAX_BYTES, MAX_TRAILING
+from medgan.data.dicom.decoder import Decoder, check_syntax
 from medgan.data.dicom.frames import Frame
 from medgan.errors import DataError
 
@@ -47,6 +50,8 @@ def read_voxels(
         places.sort(key=lambda place: frames[place].number)
         some = frames[places[0]]
         numbers = [frames[place].number for place in places]
+        if _bytes(some.path) > MAX_BYTES + MAX_TRAILING:
+            raise DataError("E_SIZE", case, "a file is too large", "crop or resample it")
         stored = decoder.read(some.path, some.syntax, numbers, case)
         if stored.shape != (len(places), first.rows, first.columns):
             raise DataError(
@@ -54,20 +59,26 @@ def read_voxels(
                 "export the series again",
             )  # fmt: skip
         for place, values in zip(places, stored, strict=True):
-            voxels[:, :, place] = rescaled(values, frames[place]).T
+            with np.errstate(over="ignore"):  # what overflows becomes infinite; that is checked
+                voxels[:, :, place] = rescaled(values, frames[place]).T
     return voxels, _notes(frames)
+
+
+def _bytes(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0  # it has vanished, which reading it will say
 
 
 def rescaled(stored: np.ndarray, frame: Frame) -> np.ndarray:
     """Stored values as HU or the scanner's values, float64.
 
-    Bits beyond BitsStored, where old overlays lie, are dropped. MONOCHROME1 says that low values
+    Bits beyond BitsStored, where old overlays lie, are dropped (pydicom has shifted those below
+    away). MONOCHROME1 says that low values
     are shown bright. MR has no scale of its own, so it is turned over within its bits and bright
     means bright again; HU are defined by the rescaling alone and stay.
     """
     values = stored.astype(np.int64)
-    if frame.syntax in NATIVE:
-        values >>= max(0, frame.high_bit + 1 - frame.stored)
     values &= (1 << frame.stored) - 1
     if frame.signed:
         sign = 1 << (frame.stored - 1)

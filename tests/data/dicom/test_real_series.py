@@ -1,11 +1,14 @@
 """The series of the data folder, against two independent converters."""
 
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import medgan
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.layouts import Listed
 from medgan.volume import Volume
@@ -89,6 +92,12 @@ def test_the_head_faces_the_same_way_supine_and_prone(real_data, say):
     best = max(fit, key=lambda flip: fit[flip])
     assert best == (1, 1, 1), fit
     assert fit[best] > max(value for flip, value in fit.items() if flip != best) + 0.05
+
+
+def test_the_picture_of_windows_is_drawn(real_data, tmp_path):
+    script = runpy.run_path(str(Path(medgan.__file__).parent.parent / "docs" / "ct_windows.py"))
+    script["main"](real_data / "dicom" / "chest_ct_b40f", tmp_path / "windows.png")
+    assert (tmp_path / "windows.png").read_bytes().startswith(b"\x89PNG")
 
 
 FLIPS = [(1, 1, 1), (-1, -1, 1), (1, -1, 1), (1, 1, -1), (1, -1, -1)]

@@ -63,6 +63,14 @@ def twice(series):
     return series + again
 
 
+def in_two_versions(series):
+    """As exports of two archives leave it: the same image UIDs, other bytes."""
+    again = twice(series)[8:]
+    for old, new in zip(series, again, strict=True):
+        new.SOPInstanceUID = new.file_meta.MediaStorageSOPInstanceUID = old.SOPInstanceUID
+    return series + again
+
+
 def one_twice(series):
     return series + twice(series)[8 + 4 : 8 + 5]
 
@@ -104,6 +112,7 @@ REFUSALS = [
     ("E_SLICE_GAP", "MR", drop(2, 3, 6)),
     ("E_SLICE_GAP", "MR", lambda s: put(None, SpacingBetweenSlices=2.5)(s[::2])),
     ("E_SLICE_DUPLICATE", "MR", one_twice),
+    ("E_SLICE_DUPLICATE", "MR", in_two_versions),
     ("E_SLICE_SPACING", "MR", move(2, lambda n: 0.3 * (n - 4) ** 2, slice(5, None))),
     ("E_SLICE_SPACING", "MR", move(0, lambda n: 3.0, slice(3, 5))),
     ("E_TILT", "CT", move(1, lambda n: 2.5 * np.tan(np.radians(15)) * n)),
@@ -117,6 +126,8 @@ REFUSALS = [
     ("E_SPACING", "CT", put(None, PixelSpacing=[0, 0])),
     ("E_TIME_SERIES", "MR", twice),
     ("E_DIMENSIONS", "MR", lambda series: series[:1]),
+    ("E_DIMENSIONS", "MR", lambda series: series[:2]),
+    ("E_NAN", "MR", put(RescaleSlope="1e38", RescaleIntercept="0")),
     ("E_FRAMES", "MR", many_frames),
     ("E_MOSAIC", "MR", put(None, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
     ("E_BURNED_IN", "CT", put(BurnedInAnnotation="YES")),
@@ -259,6 +270,13 @@ def test_a_mixed_nested_folder_gives_its_scans_and_says_what_is_broken(tmp_path)
     codes = sorted(refusal.code for refusal in found.refusals)
     assert codes == ["E_DICOM", "E_DICOM", "E_DICOM", "E_OUTSIDE"]
     assert sum(row.verdict == "refused" for row in found.series) == 4
+
+
+def test_files_of_other_programs_are_not_taken_for_dicom(tmp_path):
+    save(make_series("MR"), tmp_path)
+    (tmp_path / "table.bin").write_bytes(np.array([8, 4, 1, 2], np.int32).tobytes() * 99)
+    (tmp_path / "longs").write_bytes(np.array([8, 4, 1, 2], np.int64).tobytes() * 99)
+    assert [row.verdict for row in indexed(tmp_path, tmp_path / "out").series] == ["used"]
 
 
 def test_identical_copies_count_once_and_the_table_says_so(tmp_path):

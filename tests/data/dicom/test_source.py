@@ -60,7 +60,7 @@ def test_check_prints_the_table_and_asides_do_not_change_the_status(tmp_path):
     assert scan.split()[2:] == "CT 32 x 40 x 8 0.5 x 0.75 x 2.5 used".split()
     assert (
         scout.split()[2:]
-        == "CT 32 x 40 x 1 0.5 x 0.75 aside E_LOCALIZER a localizer; nothing".split()
+        == "CT 32 x 40 x 1 0.5 x 0.75 aside E_LOCALIZER a localizer; nothing to do".split()
     )
     manifest = Manifest.load(tmp_path / "out" / "manifest.json")
     assert [row.verdict for row in manifest.series] == ["used", "aside"]
