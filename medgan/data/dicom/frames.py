@@ -35,7 +35,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality",
     "PatientID", "IssuerOfPatientID", "ImageType", "BurnedInAnnotation", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "GantryDetectorTilt", "FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept",
@@ -59,7 +59,7 @@ class Frame:
         kind: values of ImageType or FrameType.
         syntax: transfer syntax UID.
         frames: frames in the file.
-        rows, columns, allocated, stored, signed, samples, photometric: of the pixels;
+        rows, columns, allocated, stored, high_bit, signed, samples, photometric: of the pixels;
             0 or empty where the header is silent.
         position: mm, LPS, centre of the first pixel; None when missing.
         cosines: of a row and of a column; None when missing.
@@ -88,6 +88,7 @@ class Frame:
     columns: int = 0
     allocated: int = 0
     stored: int = 0
+    high_bit: int = 0
     signed: bool = False
     samples: int = 1
     photometric: str = ""
@@ -207,7 +208,7 @@ def _frames(header: "Dataset", path: Path) -> list[Frame]:
         return [common]
     common = replace(
         common, rows=_whole(header, "Rows"), columns=_whole(header, "Columns"),
-        allocated=_whole(header, "BitsAllocated"), stored=_whole(header, "BitsStored"),
+        allocated=_whole(header, "BitsAllocated"), stored=_whole(header, "BitsStored"), high_bit=_whole(header, "HighBit"),
         signed=_whole(header, "PixelRepresentation") == 1,
         samples=_whole(header, "SamplesPerPixel") or 1,
         photometric=_text(header, "PhotometricInterpretation").upper(),

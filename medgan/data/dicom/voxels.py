@@ -42,6 +42,11 @@ def read_voxels(
                 "E_HEADER", case, f"{frame.stored} of {frame.allocated} bits a voxel",
                 "export the series again",
             )  # fmt: skip
+        if frame.high_bit != frame.stored - 1:  # the standard forbids it; pydicom cuts it off
+            raise DataError(
+                "E_HEADER", case, "voxels do not lie in their lowest bits",
+                "export the series again",
+            )  # fmt: skip
     voxels = np.empty(shape, np.float32)
     files: dict[object, list[int]] = {}
     for place, frame in enumerate(frames):
@@ -73,8 +78,7 @@ def _bytes(path: Path) -> int:
 def rescaled(stored: np.ndarray, frame: Frame) -> np.ndarray:
     """Stored values as HU or the scanner's values, float64.
 
-    Bits beyond BitsStored, where old overlays lie, are dropped (pydicom has shifted those below
-    away). MONOCHROME1 says that low values
+    Bits beyond BitsStored, where old overlays lie, are dropped. MONOCHROME1 says that low values
     are shown bright. MR has no scale of its own, so it is turned over within its bits and bright
     means bright again; HU are defined by the rescaling alone and stay.
     """

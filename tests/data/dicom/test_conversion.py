@@ -131,19 +131,6 @@ def test_a_negative_slope_turns_values_over(tmp_path):
     np.testing.assert_array_equal(volume.data, 500 - 2 * expected(stored_values(8, 12, False)))
 
 
-@pytest.mark.parametrize("syntax", [None, RLELossless])
-def test_values_in_the_upper_bits_are_shifted_down(syntax, tmp_path):
-    series = make_series("MR", slices=3)
-    for ds in series:
-        ds.HighBit = 15
-        ds.PixelData = (np.frombuffer(ds.PixelData, np.uint16) << 4).tobytes()
-    folder = save(series, tmp_path / "in")
-    for path in folder.iterdir() if syntax else ():
-        compress(path, syntax)
-    volume, _ = one_volume(folder, tmp_path)
-    np.testing.assert_array_equal(volume.data, expected(stored_values(3, 12, False)))
-
-
 @pytest.mark.parametrize("signed", [False, True])
 def test_monochrome1_is_exchanged_in_mr_and_leaves_hu_alone(signed, tmp_path):
     inverse = {"PhotometricInterpretation": "MONOCHROME1", "signed": signed}

@@ -140,6 +140,7 @@ REFUSALS = [
     ("E_DTYPE", "MR", colours),
     ("E_HEADER", "MR", put(Rows=None)),
     ("E_HEADER", "MR", put(None, BitsStored=20)),
+    ("E_HEADER", "MR", put(None, HighBit=15)),
     ("E_SIZE", "MR", put(None, Rows=65535, Columns=65535)),
     ("E_TRUNCATED", "MR", cut),
     ("E_TRUNCATED", "MR", put(PixelData=None)),
