@@ -66,6 +66,9 @@ def index_step(run: Run) -> None:
     }  # fmt: skip
     if manifest.series:
         run.results["index"]["series"] = [asdict(row) for row in manifest.series]
+    kinds = {row.modality for row in manifest.series if row.verdict == "used"}
+    if len(kinds) > 1:
+        log.warning("MR and CT are used together: choose one with --set data.suffix=CT")
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
              len(manifest.refusals))  # fmt: skip
 

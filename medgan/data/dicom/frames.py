@@ -208,7 +208,8 @@ def _frames(header: "Dataset", path: Path) -> list[Frame]:
         return [common]
     common = replace(
         common, rows=_whole(header, "Rows"), columns=_whole(header, "Columns"),
-        allocated=_whole(header, "BitsAllocated"), stored=_whole(header, "BitsStored"), high_bit=_whole(header, "HighBit"),
+        allocated=_whole(header, "BitsAllocated"), stored=_whole(header, "BitsStored"),
+        high_bit=_whole(header, "HighBit"),
         signed=_whole(header, "PixelRepresentation") == 1,
         samples=_whole(header, "SamplesPerPixel") or 1,
         photometric=_text(header, "PhotometricInterpretation").upper(),

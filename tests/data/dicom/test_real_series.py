@@ -105,13 +105,13 @@ FLIPS = [(1, 1, 1), (-1, -1, 1), (1, -1, 1), (1, 1, -1), (1, -1, -1)]
 
 
 def resampled(volume, flip):
-    """On a grid of 4 mm about the head's centre of mass, world axes mirrored as told."""
+    """On a grid of 5 mm about the head's centre of mass, world axes mirrored as told."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(volume.data, 2 / np.array(volume.spacing))
     head = (smooth > 0.3 * np.percentile(smooth, 99)).nonzero()
     centre = volume.affine @ [*np.mean(head, axis=1), 1]
-    steps = np.arange(-80, 81, 4.0)
+    steps = np.arange(-80, 81, 5.0)
     world = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1) * flip + centre[:3]
     voxels = (world - volume.affine[:3, 3]) @ np.linalg.inv(volume.affine[:3, :3]).T
     return ndimage.map_coordinates(smooth, voxels.reshape(-1, 3).T, order=1).reshape(

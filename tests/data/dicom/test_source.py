@@ -155,9 +155,11 @@ def test_a_table_lists_places_of_dicom_with_subjects_and_covariates(tmp_path):
     assert one.cases[0].sha256 not in {case.sha256 for case in found.cases}
 
 
-def test_a_modality_is_chosen_like_a_suffix(tmp_path):
+def test_a_modality_is_chosen_like_a_suffix(tmp_path, caplog):
     save(make_series("MR"), tmp_path / "in", "m")
     save(make_series("CT", seed=1), tmp_path / "in", "c")
+    inside("check", tmp_path / "in", "-o", tmp_path / "out")
+    assert "choose one with --set data.suffix=CT" in caplog.text
     found = indexed(tmp_path / "in", tmp_path, "CT")
     assert sorted((row.modality, row.verdict, row.code) for row in found.series) == [
         ("CT", "used", ""), ("MR", "aside", "E_MODALITY"),
