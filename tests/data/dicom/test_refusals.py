@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 import numpy as np
 import pydicom
@@ -18,6 +19,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medgan.data.dicom.decoder import Decoder
 from medgan.data.dicom.frames import DIRECTORY, read_frames
 from medgan.errors import DataError
 from tests.data.dicom.test_conversion import compress, indexed
@@ -344,11 +346,32 @@ def test_damaged_compressed_pixels_are_refused_and_never_end_the_process(tmp_pat
             raw = next(generate_frames(ds.PixelData, number_of_frames=1))
             ds.PixelData = encapsulate([damage(raw)])
             ds.save_as(folder / "i001")
-            expected.append({"E_TRUNCATED", "E_PIXELS"} if damaged else {""})
+            codes = {"cut": {"E_TRUNCATED"}, "overwritten": {"E_TRUNCATED", "E_PIXELS"}, "": {""}}
+            # Run lengths have no end mark; only decoding tells.
+            rle = {"E_PIXELS"} if syntax == RLELossless and damaged else set()
+            expected.append(codes[damaged] | rle)
     found = indexed(top, tmp_path)
     assert len(found.series) == len(expected)
     for row, codes in zip(found.series, expected, strict=True):
         assert row.code in codes, row
+
+
+def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_started_again(tmp_path, monkeypatch):
+    path = save(make_series("CT", slices=1), tmp_path) / "i000"
+    compress(path, JPEGLSLossless)
+    with Decoder() as decoder:
+        good = decoder.read(path, JPEGLSLossless, [0], "c")
+        decoder._child.kill()
+        decoder._child.wait()
+        with pytest.raises(DataError, match="E_PIXELS c"):
+            decoder.read(path, JPEGLSLossless, [0], "c")
+        np.testing.assert_array_equal(decoder.read(path, JPEGLSLossless, [0], "c"), good)
+        with monkeypatch.context() as short:
+            short.setattr("medgan.data.dicom.decoder.SECONDS", -1.0)
+            os.kill(decoder._child.pid, signal.SIGSTOP)
+            with pytest.raises(DataError, match="E_PIXELS c"):
+                decoder.read(path, JPEGLSLossless, [0], "c")
+        np.testing.assert_array_equal(decoder.read(path, JPEGLSLossless, [0], "c"), good)
 
 
 def test_sequences_nested_without_end_are_refused(tmp_path):
