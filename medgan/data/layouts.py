@@ -1,4 +1,4 @@
-"""How data sets lie on disk: a NIfTI folder, Decathlon, BIDS, a CSV become one listing."""
+"""How data sets lie on disk: folders of NIfTI or DICOM, Decathlon, BIDS, a CSV become a listing."""
 
 import csv
 import json
@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medgan.data.dicom.frames import looks_like_dicom
+from medgan.data.dicom.series import Series
 from medgan.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -26,10 +28,12 @@ class Listed:
     """One scan as a data set names it, before anything is read; this never leaves the index.
 
     Attributes:
-        name, subject: as the data set spells them.
-        image, label: absolute paths.
+        name, subject: as the data set spells them; no subject where DICOM headers say it.
+        image, label: absolute paths; an image may be a folder of DICOM, or a file of a series.
         covariates: column and value.
         root: folder that scanning found it in, which links must not lead out of.
+        series: what a DICOM image turned out to be.
+        fault: why a DICOM file can be assigned to no series.
     """
 
     name: str
@@ -38,18 +42,20 @@ class Listed:
     label: Path | None = None
     covariates: tuple[tuple[str, str], ...] = ()
     root: Path | None = None
+    series: Series | None = None
+    fault: DataError | None = None
 
 
 def list_scans(source: Path, suffix: str = "") -> list[Listed]:
     """The scans that a data set names, unread.
 
     Raises:
-        DataError: E_NO_SCANS, E_LAYOUT, E_DATASET, E_SUFFIX.
+        DataError: E_NO_SCANS, E_LAYOUT, E_MIXED, E_DATASET, E_SUFFIX.
     """
     source = source.resolve()
     if not source.exists():
         raise DataError("E_NO_SCANS", str(source), "does not exist", "check the path")
-    if source.is_file() and _is_nifti(source):
+    if source.is_file() and is_nifti(source):
         return [Listed(stem(source), _subject_of(stem(source)), source)]
     if source.is_file() and source.suffix in (".csv", ".tsv"):
         listing = _from_table(source)
@@ -59,10 +65,12 @@ def list_scans(source: Path, suffix: str = "") -> list[Listed]:
         listing = _from_bids(source, suffix)
     elif source.is_dir():
         listing = _from_folder(source)
+    elif looks_like_dicom(source):
+        listing = [Listed(source.name, "", source)]
     else:
         raise DataError(
             "E_LAYOUT", source.name, "no layout that is known",
-            "give a folder of NIfTI files, a Decathlon or BIDS folder, or a CSV",
+            "give a folder of NIfTI or DICOM files, a Decathlon or BIDS folder, or a CSV",
         )  # fmt: skip
     if not listing:
         raise DataError("E_NO_SCANS", source.name, "no scan found", "check the folder")
@@ -89,7 +97,8 @@ def stem(path: Path) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def _is_nifti(path: Path) -> bool:
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI file by its name."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -98,7 +107,7 @@ def _scans_below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if _is_nifti(path)
+        if is_nifti(path)
         and (path.is_file() or path.is_symlink())
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
@@ -125,6 +134,13 @@ def _from_folder(folder: Path) -> list[Listed]:
     }
     by_place = {(p.parent, LABEL_MARK.sub("", stem(p))): p for p in labels}
     images = [path for path in files if path not in labels]
+    if _holds_dicom(folder):
+        if files:  # often the same scans twice, which no split may tear apart
+            raise DataError(
+                "E_MIXED", "the data folder", "holds NIfTI and DICOM files",
+                "name a folder of one kind, or list the scans in a CSV",
+            )  # fmt: skip
+        return [Listed(folder.name, "", folder, root=folder)]
     base = Path(os.path.commonpath([path.parent for path in images])) if images else folder
     listing = []
     for path in images:
@@ -135,6 +151,15 @@ def _from_folder(folder: Path) -> list[Listed]:
         unique = str(path.relative_to(folder).with_name(name))
         listing.append(Listed(unique, _subject_at(path, base), path, label, root=folder))
     return _shorten_names(listing)
+
+
+def _holds_dicom(folder: Path) -> bool:
+    return any(
+        looks_like_dicom(path)
+        for path in folder.rglob("*")
+        if not is_nifti(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _shorten_names(listing: list[Listed]) -> list[Listed]:
@@ -230,7 +255,9 @@ def _from_table(path: Path) -> list[Listed]:
         label = row.pop("label", "")
         unique = str(Path(relative).with_name(stem(image)))
         name = row.pop("case", "") or unique
-        subject = row.pop("subject", "") or _subject_of(Path(name).name)
+        subject = row.pop("subject", "")
+        if is_nifti(image) and not subject:
+            subject = _subject_of(Path(name).name)
         if row.get("lesion_mask"):  # a known lesion of a test case, for the report
             row["lesion_mask"] = str(path.parent / row["lesion_mask"])
         covariates = tuple((k, v) for k, v in row.items() if v)
