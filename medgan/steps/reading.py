@@ -65,9 +65,9 @@ def edit_step(run: Run) -> None:
 
 
 def report_step(run: Run) -> None:
-    """Writes one self-contained HTML page of what the folder holds."""
-    from medgan.report.page import write_page
+    """Writes the folder `report/`: pages of what the folder holds."""
+    from medgan.report.site import write_report
 
-    page = write_page(run.out, run.config.report.scans)
+    page = write_report(run.out, run.config.report.scans)
     run.results["report"] = {"page": str(page)}
     log.info("page: %s", page)
