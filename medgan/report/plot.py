@@ -51,7 +51,7 @@ class Plot:
         box: left, top, right and bottom of the field inside the axes.
         xs, ys: ticks.
         label: of the horizontal axis.
-        curve: points of a line, as SVG takes them.
+        points: of a line.
         bars, dots: of a distribution.
         limit: where a dashed line stands.
     """
@@ -63,7 +63,7 @@ class Plot:
     xs: list[Tick]
     ys: list[Tick]
     label: str
-    curve: str = ""
+    points: list[tuple[float, float]] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
     limit: float | None = None
@@ -77,7 +77,7 @@ class Score(NamedTuple):
     kind: str
 
 
-def curve(title: str, x: Sequence[float], y: Sequence[float], label: str) -> Plot:
+def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label: str) -> Plot:
     """A figure over a training; values that are not finite are left out.
 
     Args:
@@ -94,7 +94,7 @@ def curve(title: str, x: Sequence[float], y: Sequence[float], label: str) -> Plo
         return Plot(title, f"{title}: no figures", size, box, [], [], label)
     xs, across = _axis(points[:, 0].min(), points[:, 0].max(), box[0], box[2], 4)
     ys, up = _axis(points[:, 1].min(), points[:, 1].max(), box[3], box[1], 4)
-    line = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
+    line = [(across(float(a)), up(float(b))) for a, b in points]
     first, last = (f"{v:.3g}" for v in (points[0, 1], points[-1, 1]))
     text = f"{title}: from {first} at {points[0, 0]:,.0f} to {last} at {points[-1, 0]:,.0f} {label}"
     return Plot(title, text, size, box, xs, ys, label, line)
@@ -125,8 +125,8 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
         for s, row in zip(scores, rows, strict=True)
     ]
     edges = np.linspace(left, right, _BINS + 1)
-    counts, _ = np.histogram([across(value) for value in healthy], edges)
-    ys, up = _axis(0, max(int(counts.max()), 1), floor, top + 8, 3)
+    counts = np.histogram([across(value) for value in healthy], edges)[0].astype(float)
+    ys, up = _axis(0.0, max(float(counts.max()), 1.0), floor, top + 8, 3)
     bars = [
         Bar(float(a) + 1, up(n), float(b - a) - 2, floor - up(n))
         for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
@@ -140,7 +140,7 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
     box = (left, 4.0, right, floor)
     return Plot(
         "", text, (760, round(floor) + 38), box, xs, ys,
-        "score, healthy standard deviations", "", bars, dots,
+        "score, healthy standard deviations", [], bars, dots,
         None if limit is None else across(limit),
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def _axis(
     low, high = float(low), float(high)
     if high <= low:
         low, high = low - 0.5, high + 0.5
-    step = 10 ** math.floor(math.log10((high - low) / count))
+    step = 10.0 ** math.floor(math.log10((high - low) / count))
     step = next(s for s in (step, 2 * step, 5 * step, 10 * step) if (high - low) / s <= count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     scale = _Scale(first * step, (end - start) / ((last - first) * step), start)

@@ -181,7 +181,7 @@ def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
     return card | {"digest": manifest.digest}
 
 
-def _ranges(rows: Sequence[Sequence[float]], unit: str) -> str:
+def _ranges(rows: Sequence[tuple[int | float, ...]], unit: str) -> str:
     """Three axes as they are stored, each with its range."""
     values = np.array(rows)
     axes = (

@@ -285,10 +285,7 @@
     state.opacity = slider.value / 100;
     space?.opacity(state.opacity);
   });
-  control("begin", "input", (slider) => {
-    state.begin = Number(slider.value);
-    space?.begin(state.begin);
-  });
+  control("begin", "input", (slider) => (state.begin = Number(slider.value)));
 
   function windowed() {
     const centre = (state.window[0] + state.window[1]) / 2, width = state.window[1] - state.window[0];
@@ -367,24 +364,44 @@
     });
   }
 
+  function spaceColours() {
+    // Only regions are shown in space; their lowest heat must be seen against the dark.
+    const table = {I: [], R: [], G: [], B: [], A: []};
+    for (const n of [0, 1, 51, 102, 153, 204, 255]) {
+      const at = 3 * (85 + Math.round(n * 2 / 3));
+      table.I.push(n);
+      ["R", "G", "B"].forEach((name, part) => table[name].push(heatColours[at + part]));
+      table.A.push(n && 128 + n / 2);
+    }
+    return table;
+  }
+
   async function openSpace() {
     const canvas = element("space");
     if (!document.createElement("canvas").getContext("webgl2")) {
       throw new Error("this browser has no WebGL 2; the planes above show the same");
     }
     await script(given.niivue);
-    canvas.hidden = false;
+    element("space-frame").hidden = false;
     const viewer = new niivue.Niivue({
       backColor: [0, 0, 0, 1], show3Dcrosshair: true, crosshairWidth: 0.5, isOrientCube: true, dragAndDropEnabled: false,
       logLevel: "error", loadingText: "",
     });
     await viewer.attachToCanvas(canvas);
     const [from, to] = given.window;
-    const load = (name, colormap, low, high) => niivue.NVImage.loadFromUrl(
-      {url: nifti(name), name: `${name}.nii`, colormap, cal_min: low, cal_max: high, trustCalMinMax: false});
-    viewer.addVolume(await load("scan", "gray", from + 0.1 * (to - from), to));
-    viewer.addVolume(await load("heat", "inferno", state.begin, top));
+    const add = async (name, colormap, low, high) => {
+      const volume = await niivue.NVImage.loadFromUrl({url: nifti(name), name: `${name}.nii`, colormap});
+      [volume.cal_min, volume.cal_max] = [low, high]; // given at loading, they are found anew from the voxels
+      viewer.addVolume(volume);
+    };
+    viewer.addColormap("medgan", spaceColours());
+    await add("scan", "gray", from + 0.1 * (to - from), to);
+    await add("heat", "medgan", level, top);
     viewer.setSliceType(viewer.sliceTypeRender);
+    viewer.setClipPlaneColor([0, 0, 0, 0]);
+    const glass = () => viewer.setGradientOpacity(element("glass").checked ? 0.6 : 0);
+    element("glass").addEventListener("change", glass);
+    await glass();
     let azimuth = 110, elevation = 15;
     const turn = (a, e) => {
       azimuth = (azimuth + a + 360) % 360;
@@ -395,7 +412,11 @@
     for (const button of document.querySelectorAll("button[data-turn]")) {
       button.addEventListener("click", () => turn(...button.dataset.turn.split(",").map(Number)));
     }
-    const cut = () => viewer.setClipPlane([2 - element("cut").value / 50, 270, 0]);
+    viewer.setScale(1.3);
+    const cut = () => {
+      const share = Number(element("cut").value) / 100; // 2 is far outside: nothing is cut
+      viewer.setClipPlane([share ? 0.5 - share : 2, 270, 0]);
+    };
     element("cut").addEventListener("input", cut);
     space = {
       point: (mm) => {
@@ -403,10 +424,6 @@
         viewer.drawScene();
       },
       opacity: (share) => viewer.setOpacity(1, share),
-      begin: (low) => {
-        viewer.volumes[1].cal_min = low;
-        viewer.updateGLVolume();
-      },
     };
     space.opacity(state.opacity);
     space.point(world());
