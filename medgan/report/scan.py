@@ -118,23 +118,19 @@ def _shown(maps: Maps) -> tuple[Maps, bool]:
     canonical = [None if volume is None else volume.canonical() for volume in maps]
     scan = canonical[0]
     assert scan is not None
-    factors = [1, 1, 1]
-    while np.prod([-(-n // f) for n, f in zip(scan.data.shape, factors, strict=True)]) > (
-        MOST_VOXELS
-    ):
-        finest = int(np.argmin(np.array(scan.spacing) * factors))
-        factors[finest] *= 2
-    if factors == [1, 1, 1]:
+    factors = np.ones(3, int)
+    while np.ceil(np.array(scan.data.shape) / factors).prod() > MOST_VOXELS:
+        factors[np.argmin(np.array(scan.spacing) * factors)] *= 2
+    if (factors == 1).all():
         return Maps(*canonical), False  # pyright: ignore[reportArgumentType]
     affine = scan.affine @ np.diag([*factors, 1.0])
-    affine[:3, 3] = (scan.affine @ [*((f - 1) / 2 for f in factors), 1.0])[:3]
+    affine[:3, 3] = (scan.affine @ [*((factors - 1) / 2), 1.0])[:3]
+    block: Any = tuple(int(factor) for factor in factors)
+    # Means of intensities, but the highest heat and any part of a region.
     smaller = [
-        volume if volume is None else Volume(
-            # Means of intensities, but the highest heat and any part of a region.
-            block_reduce(volume.data, tuple(factors), np.mean if number < 2 else np.max), affine,
-        )
-        for number, volume in enumerate(canonical)
-    ]  # fmt: skip
+        volume and Volume(block_reduce(volume.data, block, np.mean if n < 2 else np.max), affine)
+        for n, volume in enumerate(canonical)
+    ]
     return Maps(*smaller), True  # pyright: ignore[reportArgumentType]
 
 

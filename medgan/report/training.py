@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from medgan.card import LIMITS, SUMMARY, USE, card_facts
-from medgan.config import Config
+from medgan.config import build
 from medgan.data.manifest import SPLITS, Manifest
 from medgan.errors import EnvironmentFailure
 from medgan.files import write_atomic
@@ -105,9 +105,10 @@ def _groups(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for prefix, title, about in _GROUPS:
         plots: list[Plot] = []
         for name in (name for name in names if name.startswith(f"{prefix}/")):
-            points = [(row["volumes_seen"], row[name]) for row in metrics if name in row]
+            told = [row for row in metrics if name in row]
             words = name.split("/", 1)[1].replace("_", " ")
-            plots.append(curve(words, *zip(*points, strict=True), "volumes seen"))
+            seen = [row["volumes_seen"] for row in told]
+            plots.append(curve(words, seen, [row[name] for row in told], "volumes seen"))
         if plots:
             groups.append({"title": title, "about": about, "plots": plots})
     return groups
@@ -134,10 +135,8 @@ def _settings(path: Path) -> dict[str, dict[str, Any]]:
     """Section to setting to its text and whether it differs from the default; no paths."""
     if not path.is_file():
         return {}
-    values, usual = (
-        yaml.safe_load(path.read_text(encoding="utf-8")),
-        Config().model_dump(mode="json"),
-    )
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    usual = build({}).model_dump(mode="json")
     return {
         section: {
             key: {"text": _setting_text(value), "changed": value != usual[section].get(key)}
