@@ -87,9 +87,8 @@ def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label:
         label: of the horizontal axis.
     """
     size, box = (300, 150), (44.0, 22.0, 294.0, 118.0)
-    points = np.array([p for p in zip(x, y, strict=True) if np.isfinite(p).all()], float).reshape(
-        -1, 2
-    )
+    points = np.array([x, y], float).T
+    points = points[np.isfinite(points).all(axis=1)]
     if len(points) > MOST_POINTS:
         points = np.array([p.mean(axis=0) for p in np.array_split(points, MOST_POINTS)])
     if not len(points):

@@ -149,8 +149,10 @@
     const narrowest = Math.min(shape[0] * spacing[0], shape[1] * spacing[1]);
     const mm = [100, 50, 20, 10, 5, 2].find((length) => length < narrowest / 2.5) ?? 1;
     context.font = `${11 * unit}px system-ui, sans-serif`;
-    context.fillStyle = "#fff";
-    context.fillRect(8 * unit, height - 9 * unit, mm * perMm, 2 * unit);
+    for (const [colour, rim] of [["#000", unit], ["#fff", 0]]) {
+      context.fillStyle = colour;
+      context.fillRect(8 * unit - rim, height - 9 * unit - rim, mm * perMm + 2 * rim, 2 * unit + 2 * rim);
+    }
     write(context, `${mm} mm`, 8 * unit, height - 18 * unit, "left");
   }
 
