@@ -1,4 +1,4 @@
-"""What a model makes of real scans, and the page at the end."""
+"""What a model makes of real scans, and the pages at the end."""
 
 import logging
 from typing import TYPE_CHECKING
