@@ -2,6 +2,9 @@
 
 import csv
 import json
+import math
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,17 @@ USUAL_RATE = 0.05
 Row = dict[str, Any]
 
 
-def write_report(folder: Path, scans: int) -> Path:
+def write_report(
+    folder: Path,
+    scans: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
     """Writes `report/`: the training, the cohort of scores, a page a scan; what is absent is not.
 
     Args:
         folder: of a training, of scores, or of both.
         scans: how many scans get a page of their own, highest scores first.
+        progress: told how many of how many such pages are written.
 
     Returns:
         The page to open.
@@ -50,7 +58,7 @@ def write_report(folder: Path, scans: int) -> Path:
     for row in rows:
         row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
         row |= {"page": "", "picture": {}}
-    _write_scans(folder, scored, rows[:scans], calibration)
+    _write_scans(folder, scored, rows[:scans], calibration, progress)
     refused = _read_csv(folder / "refused.csv")
     page = cohort_page(scores, rows, calibration, refused, bool(trained))
     write_atomic(report / COHORT, page)
@@ -61,10 +69,9 @@ def _judged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     """The calibration with the rate and the limit of flags, and the rows, flagged first."""
     rate = scores["false_alarms"] or USUAL_RATE
     calibration = scores["calibration"] | {"rate": rate, "limit": None}
-    try:
-        calibration["limit"] = threshold(calibration["scores"], rate)
-    except DataError:
-        pass  # too few calibration scans for any p-value as low
+    with suppress(DataError):  # too few calibration scans for any p-value as low
+        limit = threshold(calibration["scores"], rate)
+        calibration["limit"] = limit if math.isfinite(limit) else None
     rows = [
         row | {"flagged": row["p_value"] is not None and row["p_value"] <= rate}
         for row in scores["scans"]
@@ -72,7 +79,13 @@ def _judged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     return calibration, rows
 
 
-def _write_scans(folder: Path, scored: Path, rows: list[Row], calibration: dict[str, Any]) -> None:
+def _write_scans(
+    folder: Path,
+    scored: Path,
+    rows: list[Row],
+    calibration: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> None:
     """The pages of scans, what they share, and in each row its page and its picture."""
     report = folder / FOLDER
     for old in (report / "scans").glob("*.html"):
@@ -91,6 +104,7 @@ def _write_scans(folder: Path, scored: Path, rows: list[Row], calibration: dict[
         row["page"] = f"scans/{names[number]}"
         row["picture"] = thumbnail_of(maps, calibration["level"])
         write_atomic(report / row["page"], page)
+        progress(number, len(rows))
 
 
 def _read_maps(case: Case, scored: Path, row: Row) -> Maps:

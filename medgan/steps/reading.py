@@ -68,6 +68,7 @@ def report_step(run: Run) -> None:
     """Writes the folder `report/`: pages of what the folder holds."""
     from medgan.report.site import write_report
 
-    page = write_report(run.out, run.config.report.scans)
+    with counting("writing pages") as tick:
+        page = write_report(run.out, run.config.report.scans, tick)
     run.results["report"] = {"page": str(page)}
     log.info("page: %s", page)
