@@ -317,7 +317,6 @@ class ScoreConfig(Section):
         "column alarm; 0 leaves it empty",
     )
     smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
-    pages: bool = Field(True, description="write a page a scan")
 
 
 class GenerateConfig(Section):
@@ -603,9 +602,11 @@ class TrackingConfig(Section):
 
 
 class ReportConfig(Section):
-    """The page at the end."""
+    """The pages at the end."""
 
-    scans: int = Field(12, gt=0, description="scans shown with pictures, highest scores first")
+    scans: int = Field(
+        100, ge=0, description="scans that get a page of their own, highest scores first"
+    )
 
 
 class Config(Section):
