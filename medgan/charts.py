@@ -55,3 +55,32 @@ def draw_utility(path: Path, rows: Sequence[dict[str, Any]], name: str, baseline
             text.set_color(_INK)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())
+
+
+def draw_scorers(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes AUROC and average precision of scorers with their intervals, best on top.
+
+    Args:
+        path: the PNG.
+        rows: of detection.json.
+    """
+    from matplotlib.figure import Figure
+
+    rows = sorted(rows, key=lambda row: row["precision"]["value"])
+    figure = Figure(figsize=(9, 0.5 + 0.24 * len(rows)), facecolor=_PAPER, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    chance = {"auroc": 0.5, "precision": rows[0]["prevalence"]}
+    for axes, (key, title) in zip(
+        panels, (("precision", "average precision"), ("auroc", "AUROC")), strict=True
+    ):
+        for place, row in enumerate(rows):
+            figures, colour = row[key], LABEL_COLOURS[0] if row["ours"] else _GREY
+            axes.plot([figures["low"], figures["high"]], [place, place], color=colour, lw=2)
+            axes.plot(figures["value"], place, "o", color=colour, ms=4)
+        axes.axvline(chance[key], color="#666666", lw=0.8, ls=":")
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+        axes.set_title(title, color=_INK, fontsize=9)
+        axes.set_facecolor(_FIELD)
+        axes.tick_params(colors=_INK, labelsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())

@@ -26,7 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Out = Annotated[str, typer.Option("-o", "--out", help="folder that receives everything")]
 Model = Annotated[str, typer.Argument(help="folder, models:/name@alias or runs:/id/model")]
 Source = Annotated[
-    str, typer.Argument(help="NIfTI folder or file, BIDS tree, Decathlon folder or CSV")
+    str, typer.Argument(help="folder of NIfTI or DICOM, BIDS tree, Decathlon folder or CSV")
 ]
 
 

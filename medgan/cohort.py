@@ -1,4 +1,4 @@
-"""Scores of many scans on disk: tables, JSON, pages, and maps in each scan's own grid."""
+"""Scores of many scans on disk: tables, JSON, and maps in each scan's own grid."""
 
 import csv
 import io
@@ -15,7 +15,6 @@ from medgan.derivatives import MAP, REGIONS, places, write_derivative
 from medgan.errors import DataError
 from medgan.files import write_atomic
 from medgan.model import Model
-from medgan.report.scan import write_scan_page
 from medgan.scoring.alarms import false_discovery, threshold
 from medgan.scoring.regions import Region
 from medgan.volume import Volume
@@ -37,8 +36,8 @@ def score_cases(
     """Scores every case and writes it.
 
     `scores.csv` and `scores.json` hold a row a scan, `regions.csv` a row a region; `maps/`,
-    `recons/` and `regions/` lie in each scan's own grid, `pages/` are to be looked at. With
-    `score.layout=bids`, maps and regions lie in `derivatives/medgan/`.
+    `recons/` and `regions/` lie in each scan's own grid. With `score.layout=bids`, maps and regions
+    lie in `derivatives/medgan/`. `report.site` makes pages of them.
 
     A scan that cannot be scored is refused and the rest goes on; what was scored is written even
     when something stops the rest. A scan that is not comparable with the calibration scans is
@@ -102,12 +101,6 @@ def _score_case(
         ("regions", result.region_map, REGIONS_TEXT),
     ):
         save_like(volume, folder / files[kind], Path(case.image), text)
-    page = ""
-    if settings.pages:
-        page = f"pages/{case.case}.html"
-        assert model.calibration is not None
-        scan = Volume.load(case.image)
-        write_scan_page(folder / page, case.case, scan, result, model.calibration.scores)
     row = {
         "case": case.case,
         "subject": case.subject,
@@ -122,7 +115,6 @@ def _score_case(
         "map": files["maps"],
         "recon": files["recons"],
         "regions": files["regions"],
-        "page": page,
     }
     return row, [_region_row(case.case, region) for region in result.regions]
 
@@ -147,10 +139,13 @@ def _judge(rows: list[Row], limit: float | None) -> None:
 def _write_rows(
     model: Model, rows: list[Row], regions: list[Row], settings: ScoreConfig, folder: Path
 ) -> None:
-    calibration_scans = len(model.calibration.scores) if model.calibration else 0
+    calibration = {"scores": [], "level": 0.0}
+    if model.calibration is not None:
+        healthy = [round(float(score), 5) for score in model.calibration.scores]
+        calibration = {"scores": healthy, "level": model.calibration.level}
     summary = {
         "model": model.facts,
-        "calibration_scans": calibration_scans,
+        "calibration": calibration,
         "false_alarms": settings.false_alarms,
         "scans": rows,
     }

@@ -30,7 +30,28 @@ Size = Annotated[int, Field(gt=0, multiple_of=16)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Percentiles = Annotated[tuple[Percentile, Percentile], AfterValidator(_rising)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Window = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+WINDOWS = {
+    "brain": (0.0, 80.0),
+    "lung": (-1350.0, 150.0),
+    "soft tissue": (-160.0, 240.0),
+    "bone": (-500.0, 1300.0),
+}
+"""HU that are shown from black to white, as radiologists set them (level and width 40 and 80,
+-600 and 1500, 40 and 400, 400 and 1800)."""
+
+
+def _named_window(value: object) -> object:
+    """A window by its name, or as it is."""
+    if not isinstance(value, str):
+        return value
+    name = value.strip().lower().replace("_", " ")
+    if name not in WINDOWS:
+        raise ValueError(f"no window of this name; use {', '.join(WINDOWS)} or [low, high] in HU")
+    return WINDOWS[name]
+
+
+Window = Annotated[tuple[float, float], BeforeValidator(_named_window), AfterValidator(_rising)]
 
 
 def _as_text(value: object) -> object:
@@ -64,9 +85,13 @@ class DataConfig(Section):
 
     source: str = Field(
         "",
-        description="folder, BIDS tree, Decathlon folder, CSV, or manifest.json, whose splits stay",
+        description="folder of NIfTI or DICOM, BIDS tree, Decathlon folder, CSV, or manifest.json, "
+        "whose splits stay",
     )
-    suffix: str = Field("", description="BIDS suffix where a tree holds several, such as T1w")
+    suffix: str = Field(
+        "",
+        description="BIDS suffix where a tree holds several, such as T1w; for DICOM MR or CT",
+    )
     subjects: tuple[Label, ...] = Field(
         (), description='subjects to read, as ["01", "02"]; empty is all'
     )
@@ -98,7 +123,10 @@ class DataConfig(Section):
     percentiles: Percentiles = Field(
         (0.5, 99.5), description="foreground percentiles that become -1 and 1 (mri)"
     )
-    window: Window = Field((-160.0, 240.0), description="HU that become -1 and 1 (ct)")
+    window: Window = Field(
+        WINDOWS["soft tissue"],
+        description="HU that become -1 and 1 (ct): brain, lung, soft tissue, bone, or [low, high]",
+    )
     labels: tuple[int, ...] | Literal["auto"] = Field(
         "auto", description="label values to learn, without background; auto takes all present"
     )
@@ -108,6 +136,12 @@ class DataConfig(Section):
         "label_1_mm3 is the volume of label 1",
     )
     seed: int = Field(0, ge=0, description="seed of the drawn splits")
+
+    @model_validator(mode="after")
+    def _window_is_for_ct(self) -> "DataConfig":
+        if self.intensity == "mri" and self.window != WINDOWS["soft tissue"]:
+            raise ValueError("a window is for CT; set data.intensity to ct, too")
+        return self
 
 
 class ModelConfig(Section):
@@ -297,7 +331,6 @@ class ScoreConfig(Section):
         "column alarm; 0 leaves it empty",
     )
     smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
-    pages: bool = Field(True, description="write a page a scan")
     layout: Literal["medgan", "bids"] = Field(
         "medgan", description="bids puts maps and regions into a BIDS data set, derivatives/medgan"
     )
@@ -589,9 +622,11 @@ class TrackingConfig(Section):
 
 
 class ReportConfig(Section):
-    """The page at the end."""
+    """The pages at the end."""
 
-    scans: int = Field(12, gt=0, description="scans shown with pictures, highest scores first")
+    scans: int = Field(
+        100, ge=0, description="scans that get a page of their own, highest scores first"
+    )
 
 
 class Config(Section):
@@ -665,7 +700,7 @@ class Preprocessing(Section):
     shape: tuple[Size, Size, Size]
     intensity: Literal["mri", "ct"] = "mri"
     percentiles: Percentiles = (0.5, 99.5)
-    window: Window = (-160.0, 240.0)
+    window: Window = WINDOWS["soft tissue"]
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
 

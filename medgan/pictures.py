@@ -1,8 +1,9 @@
 """Pictures of volumes: arrays in, PNG out."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -235,93 +236,45 @@ def draw_lesions(path: Path, examples: Sequence[Example]) -> None:
     _write(figure, path)
 
 
-def draw_scorers(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes AUROC and average precision of scorers with their intervals, best on top.
+def heat_table() -> np.ndarray:
+    """Colours of heat, (256, 3) uint8, from where it begins to where it is brightest."""
+    return colour_table("inferno", 0.25)
+
+
+def colour_table(colours: str | tuple[str, ...], first: float = 0.0) -> np.ndarray:
+    """A colour scale as (256, 3) uint8.
 
     Args:
-        path: the PNG.
-        rows: of detection.json.
-    """
-    from matplotlib.figure import Figure
-
-    rows = sorted(rows, key=lambda row: row["precision"]["value"])
-    figure = Figure(figsize=(9, 0.5 + 0.24 * len(rows)), facecolor=_PAPER, layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    chance = {"auroc": 0.5, "precision": rows[0]["prevalence"]}
-    for axes, (key, title) in zip(
-        panels, (("precision", "average precision"), ("auroc", "AUROC")), strict=True
-    ):
-        for place, row in enumerate(rows):
-            figures, colour = row[key], LABEL_COLOURS[0] if row["ours"] else "#9a9a9a"
-            axes.plot([figures["low"], figures["high"]], [place, place], color=colour, lw=2)
-            axes.plot(figures["value"], place, "o", color=colour, ms=4)
-        axes.axvline(chance[key], color="#666666", lw=0.8, ls=":")
-        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-        axes.set_title(title, color=_INK, fontsize=9)
-        axes.set_facecolor("#1c1c1c")
-        axes.tick_params(colors=_INK, labelsize=7)
-    _write(figure, path)
-
-
-def curves(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Writes one curve a figure against the volumes seen.
-
-    Args:
-        path: the PNG.
-        rows: as read from metrics.jsonl.
-        names: figures to draw, one panel each.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * len(names), 2.6), facecolor=_PAPER, layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        points = [(row["volumes_seen"], row[name]) for row in rows if name in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=LABEL_COLOURS[0], linewidth=1.2)
-        axes.set_title(name, color=_INK, fontsize=9)
-        axes.set_facecolor("#1c1c1c")
-        axes.tick_params(colors=_INK, labelsize=7)
-        axes.set_xlabel("volumes seen", color=_INK, fontsize=8)
-    _write(figure, path)
-
-
-def grey_layer(slices: np.ndarray, low: float, high: float) -> bytes:
-    """A slice as a PNG of its own size, a pixel a voxel.
-
-    Args:
-        slices: of `plane`.
-        low: intensity that is black.
-        high: intensity that is white.
-    """
-    return _png(np.clip((slices - low) / max(high - low, 1e-12), 0, 1), "gray")
-
-
-def heat_layer(slices: np.ndarray, low: float, high: float) -> bytes:
-    """A slice of a score map as a PNG to lay over a scan: nothing below `low`, opaque from `high`.
-
-    Args:
-        slices: of `plane`.
-        low: value where colours begin.
-        high: value from which they are brightest.
+        colours: matplotlib's name of the scale, or `DIFFERENCE`.
+        first: share of the scale that is left out at its dark end.
     """
     from matplotlib import colormaps
 
-    share = np.clip((slices - low) / max(high - low, 1e-12), 0, 1)
-    colours = colormaps["inferno"](0.25 + 0.75 * share)
-    colours[..., 3] = np.where(slices > low, 0.35 + 0.65 * share, 0)
-    return _png(colours)
+    scale = colormaps[colours] if isinstance(colours, str) else _scale(colours)
+    return np.rint(255 * scale(np.linspace(first, 1, 256))[:, :3]).astype(np.uint8)
 
 
-def _png(pixels: np.ndarray, scale: str | None = None) -> bytes:
-    from io import BytesIO
+def thumbnail(
+    slices: np.ndarray, window: tuple[float, float], heat: np.ndarray, reach: tuple[float, float]
+) -> bytes:
+    """A slice with its heat as a PNG, a pixel a voxel.
 
+    Args:
+        slices: of `plane`.
+        window: intensities that are black and white.
+        heat: of `plane`, on the same grid.
+        reach: heat where colours begin, and where they are brightest.
+    """
     from matplotlib.image import imsave
 
+    grey, share = (
+        np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+        for values, (low, high) in ((slices, window), (heat, reach))
+    )
+    colours = heat_table()[np.rint(255 * share).astype(int)] / 255
+    weight = np.where(share > 0, 0.8 * (0.35 + 0.65 * share), 0)[..., None]
     file = BytesIO()
-    if scale:
-        imsave(file, pixels, cmap=scale, vmin=0, vmax=1, format="png")
-    else:
-        imsave(file, pixels, format="png")
+    imsave(file, (1 - weight) * grey[..., None] + weight * colours, format="png")
     return file.getvalue()
 
 

@@ -6,6 +6,7 @@ Steps hand over through files in one folder, so any of them can be run again alo
 import logging
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -65,13 +66,15 @@ def forecast_pipeline(name: str, overrides: list[str]) -> "Forecast":
     config = build(read_pipeline(name)[1], overrides)
     data = config.data
     if data.source:
-        cases = read_manifest(data)[0].split("train")
-        if not cases:
-            raise DataError(
-                "E_SPLIT", "the data set", "no training scans", "add healthy scans or set "
-                "data.fractions",
-            )  # fmt: skip
-        return forecast(config, plan(data, cases))
+        with TemporaryDirectory() as folder:  # for what DICOM becomes
+            cases = read_manifest(data, Path(folder))[0].split("train")
+            if not cases:
+                raise DataError(
+                    "E_SPLIT", "the data set", "no training scans", "add healthy scans or set "
+                    "data.fractions",
+                )  # fmt: skip
+            preprocessing = plan(data, cases)
+        return forecast(config, preprocessing)
     if data.shape == "auto":
         raise ConfigError(
             "E_NO_DATA", "data.source", "no scans and no grid named", "give --data or data.shape"

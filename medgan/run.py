@@ -82,9 +82,10 @@ class Run:
         return "" if uri == "none" else uri or writing_uri(self.out)
 
     def closing_lines(self) -> list[str]:
-        """What to open and what to try next."""
+        """What DICOM held, what to open and what to try next."""
+        lines = series_lines(self.results.get("index", {}).get("series", []))
         made = (("index", "manifest"), *((step, "folder") for step in _WRITERS))
-        lines = [
+        lines += [
             f"{step:9} {self.results[step][key]}"
             for step, key in made
             if key in self.results.get(step, {})
@@ -165,3 +166,22 @@ def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of DICOM series, as text; nothing without any."""
+    if not rows:
+        return []
+    table = [("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")]
+    for row in rows:
+        reason = " ".join(filter(None, (row["code"], row["what"])))
+        reason += f"; {row['remedy']}" if row["remedy"] else ""
+        matrix = " x ".join(str(n) for n in row["matrix"])
+        spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
+        names = (row["case"], row["subject"], row["modality"])
+        table.append((*names, matrix, spacing, row["verdict"], reason))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]

@@ -135,6 +135,24 @@ def test_a_misspelt_auto_is_told_what_it_could_be():
     assert refusal({"data": {"window": [3, 1]}}).what == "must rise, not 3.0 to 1.0"
 
 
+def test_a_window_has_a_name_or_two_numbers_and_is_for_ct_alone():
+    ct = {"data": {"intensity": "ct"}}
+    for name, window in (
+        ("lung", (-1350, 150)),
+        ("Soft_Tissue", (-160, 240)),
+        ("bone", (-500, 1300)),
+    ):
+        assert build(ct, [f"data.window={name}"]).data.window == window
+    assert (
+        build(ct, ["data.window=[0, 80]"]).data.window
+        == build(ct, ["data.window=brain"]).data.window
+    )
+    error = refusal(ct, ["data.window=liver"])
+    assert error.where == "data.window"
+    assert "soft tissue" in error.what
+    assert "data.intensity" in refusal({}, ["data.window=lung"]).what
+
+
 def test_a_key_that_is_no_string_is_refused():
     assert refusal({"train": {7: 1}}).where == "train.7"
 

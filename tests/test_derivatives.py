@@ -48,7 +48,7 @@ def tree(tmp_path):
 
 def scored(model, tree, out, **settings):
     manifest, _ = index(tree, Pseudonyms(b"salt"))
-    config = ScoreConfig(layout="bids", pages=False, **settings)
+    config = ScoreConfig(layout="bids", **settings)
     rows, _ = score_cases(model, manifest.cases, out, config)
     return manifest.cases, rows, out / "derivatives" / "medgan"
 

@@ -82,3 +82,8 @@ def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
     printed = capsys.readouterr().out
     assert "held-out scans" in printed
     assert "synthetic, F" in printed
+
+
+def test_no_mark_of_a_merge_is_left_in_a_page():
+    marked = [page.name for page in PAGES if re.search("^(<{7} |>{7} )", page.read_text(), re.M)]
+    assert not marked

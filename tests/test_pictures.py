@@ -7,11 +7,13 @@ from medgan.pictures import (
     DIFFERENCE,
     LABEL_COLOURS,
     Column,
-    curves,
+    colour_table,
+    heat_table,
     plane,
     sample_grid,
     score_panel,
     side_by_side,
+    thumbnail,
 )
 
 SHAPE = (10, 14, 12)
@@ -174,10 +176,24 @@ def test_a_difference_is_black_where_there_is_none_and_coloured_by_its_sign(tmp_
     assert shares["higher"][0] == 0
 
 
-def test_curves_are_drawn_for_figures_that_some_or_no_rows_have(tmp_path):
-    rows = [{"volumes_seen": 8, "a": 1.0}, {"volumes_seen": 16}, {"volumes_seen": 24, "a": 2.0}]
-    for name, given in (("with", rows), ("without", [])):
-        curves(tmp_path / f"{name}.png", given, ["a", "b"])
-    drawn = [coloured(tmp_path / f"{name}.png", LABEL_COLOURS[0]) for name in ("with", "without")]
-    assert drawn[0] > 50
-    assert drawn[1] == 0
+def test_a_thumbnail_is_grey_but_for_the_heat_and_hotter_is_brighter(tmp_path):
+    scan = np.tile(np.linspace(0, 100, 12), (10, 1))
+    heat = np.zeros((10, 12))
+    heat[2, 3], heat[5, 6] = 6.0, 30.0
+    path = tmp_path / "thumbnail.png"
+    path.write_bytes(thumbnail(scan, (0.0, 100.0), heat, (4.0, 12.0)))
+    pixels = imread(path)[..., :3]
+    assert pixels.shape == (10, 12, 3)
+    coloured_at = np.argwhere(np.ptp(pixels, axis=-1) > 0.05)
+    assert coloured_at.tolist() == [[2, 3], [5, 6]]
+    assert pixels[5, 6].mean() > pixels[2, 3].mean()
+    np.testing.assert_allclose(pixels[0, :, 0], np.linspace(0, 1, 12), atol=0.01)
+
+
+def test_colour_tables_end_in_the_colours_asked_for():
+    table = colour_table(DIFFERENCE)
+    assert table.shape == (256, 3)
+    for row, colour in ((table[0], DIFFERENCE[0]), (table[-1], DIFFERENCE[-1])):
+        assert "#" + bytes(row).hex() == colour
+    assert table[127:129].max() <= 2  # black where there is no difference
+    assert heat_table()[0].sum() > 50  # heat begins in a colour that is seen on black

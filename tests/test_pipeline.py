@@ -90,7 +90,8 @@ def test_every_artefact_of_a_whole_run_is_there(finished):
     done, out, _, _ = finished
     for name in (
         *("manifest.json", "refused.csv", "private_key.csv", "metrics.jsonl", "config.yaml"),
-        *("model/model.safetensors", "model/config.json", "model/card.md", "report.html"),
+        *("model/model.safetensors", "model/config.json", "model/card.md"),
+        *("report/index.html", "report/training.html"),
         *("scores/scores.csv", "scores/scores.json", "synthetic/dataset.json"),
         "synthetic/provenance.json",
     ):

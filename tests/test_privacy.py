@@ -144,11 +144,12 @@ def readable(data):
     """What can be read in some bytes, unpacked wherever they are packed, in lower case."""
     found = [data]
     if data[:2] == b"\x1f\x8b":
-        found.append(readable(gzip.decompress(data)))
+        with suppress(OSError, EOFError, zlib.error):  # chance, in what was only taken for base64
+            found.append(readable(gzip.decompress(data)))
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         found += png_texts(data)
-    for encoded in re.findall(rb"base64,([A-Za-z0-9+/=]+)", data):
-        found.append(readable(base64.b64decode(encoded)))
+    for encoded in re.findall(rb"[A-Za-z0-9+/]{64,}", data):  # pictures and voxels in pages
+        found.append(readable(base64.b64decode(encoded[: len(encoded) // 4 * 4])))
     if b"\\u" in data:
         with suppress(ValueError):
             found.append(json.dumps(json.loads(data), ensure_ascii=False).encode())

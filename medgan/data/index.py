@@ -3,13 +3,16 @@
 import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medgan.data.checks import Checked, check_image, check_label
-from medgan.data.layouts import Listed, inside, is_manifest, licence_of, list_scans
-from medgan.data.manifest import Case, Manifest, Refusal
+from medgan.data.dicom.conversion import Conversion
+from medgan.data.dicom.series import ASIDE
+from medgan.data.layouts import Listed, inside, is_manifest, is_of, licence_of, list_scans
+from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import DataError
 
@@ -19,6 +22,7 @@ def index(
     pseudonyms: Pseudonyms,
     suffix: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    converted: Path | None = None,
     *,
     subjects: Collection[str] = (),
     session: str = "",
@@ -27,11 +31,13 @@ def index(
 
     Args:
         source: a folder of NIfTI files, a Decathlon folder or `dataset.json`, a BIDS tree, a
-            CSV or TSV with a column `image`, one NIfTI file, or a manifest, whose pseudonyms,
-            covariates, health and splits are kept.
+            CSV or TSV with a column `image`, one NIfTI file, a folder of DICOM or one file of a
+            DICOM series, or a manifest, whose pseudonyms, covariates, health and splits are kept.
         pseudonyms: gives cases and subjects their public names.
-        suffix: of BIDS files, such as T1w; needed where a tree holds several.
+        suffix: of BIDS files, such as T1w; needed where a tree holds several. For DICOM, MR or
+            CT.
         progress: told how many of how many scans are checked.
+        converted: folder for the NIfTI files that DICOM series become.
         subjects: to read, with or without `sub-`; empty is all. Not of a manifest.
         session: of a BIDS tree to read; empty is all.
 
@@ -46,27 +52,53 @@ def index(
     if is_manifest(source):
         return _index_again(source, progress)
     listing = list_scans(source, suffix, subjects, session)
-    cases, refusals, key = [], [], []
+    cases, refusals, key, rows = [], [], [], []
     seen_names: set[str] = set()
     seen_hashes: set[str] = set()
-    for number, listed in enumerate(listing):
-        name = pseudonyms.case(listed.name)
-        key.append((name, pseudonyms.subject(listed.subject), str(listed.image)))
-        try:
-            if name in seen_names:
-                raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
-            seen_names.add(name)
-            case = examine(listed, name, pseudonyms.subject(listed.subject))
-            if case.sha256 in seen_hashes:
-                raise DataError(
-                    "E_DUPLICATE", name, "same content as an earlier scan", "leave one out"
-                )
-            seen_hashes.add(case.sha256)
-            cases.append(case)
-        except DataError as error:
-            refusals.append(Refusal(name, error.code, error.what, error.remedy))
-        progress(number + 1, len(listing))
-    return Manifest(tuple(cases), tuple(refusals), licence_of(source)), key
+    with Conversion(converted, suffix) as conversion:
+        expanded = (one for listed in listing for one in conversion.expand(listed))
+        found = [one for one in expanded if is_of(one, subjects)]
+        for number, listed in enumerate(found):
+            name = pseudonyms.case(listed.name)
+            subject = pseudonyms.subject(listed.subject or listed.name)
+            key.append((name, subject, str(listed.image)))
+            row = partial(_row, listed, name, subject)
+            try:
+                if name in seen_names:
+                    raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
+                seen_names.add(name)
+                scan, notes = conversion.ready(listed, name)
+                case = examine(scan, name, subject)
+                if case.sha256 in seen_hashes:
+                    raise DataError(
+                        "E_DUPLICATE", name, "same content as an earlier scan", "leave one out"
+                    )
+                seen_hashes.add(case.sha256)
+                cases.append(case)
+                rows += row(case, "used", "", "; ".join(notes), "")
+            except DataError as error:
+                reason = (error.code, error.what, error.remedy)
+                if error.code in ASIDE:
+                    rows += row(None, "aside", *reason)
+                else:
+                    refusals.append(Refusal(name, *reason))
+                    rows += row(None, "refused", *reason)
+            progress(number + 1, len(found))
+    return Manifest(tuple(cases), tuple(refusals), licence_of(source), tuple(rows)), key
+
+
+def _row(
+    listed: Listed, name: str, subject: str, case: Case | None, *verdict: str
+) -> list[SeriesRow]:
+    """The line of a DICOM series in the table; none for other scans."""
+    if listed.series is None and listed.fault is None:
+        return []
+    if case is not None:
+        matrix, spacing = case.shape, case.spacing
+    else:
+        matrix, spacing = listed.series.extent if listed.series else ((), ())
+    modality = listed.series.first.modality if listed.series else "other"
+    return [SeriesRow(name, subject, modality, matrix, spacing, *verdict)]
 
 
 def _index_again(

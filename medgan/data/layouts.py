@@ -1,4 +1,4 @@
-"""How data sets lie on disk: a NIfTI folder, Decathlon, BIDS, a CSV become one listing."""
+"""How data sets lie on disk: folders of NIfTI or DICOM, Decathlon, BIDS, a CSV become a listing."""
 
 import csv
 import json
@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medgan.data.dicom.frames import looks_like_dicom
+from medgan.data.dicom.series import Series
 from medgan.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -26,10 +28,12 @@ class Listed:
     """One scan as a data set names it, before anything is read; this never leaves the index.
 
     Attributes:
-        name, subject: as the data set spells them.
-        image, label: absolute paths.
+        name, subject: as the data set spells them; no subject where DICOM headers say it.
+        image, label: absolute paths; an image may be a folder of DICOM, or a file of a series.
         covariates: column and value.
         root: folder that scanning found it in, which links must not lead out of.
+        series: what a DICOM image turned out to be.
+        fault: why a DICOM file can be assigned to no series.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Listed:
     label: Path | None = None
     covariates: tuple[tuple[str, str], ...] = ()
     root: Path | None = None
+    series: Series | None = None
+    fault: DataError | None = None
 
 
 def list_scans(
@@ -52,12 +58,12 @@ def list_scans(
         session: of a BIDS tree to list; empty is all.
 
     Raises:
-        DataError: E_NO_SCANS, E_LAYOUT, E_DATASET, E_SUFFIX.
+        DataError: E_NO_SCANS, E_LAYOUT, E_MIXED, E_DATASET, E_SUFFIX.
     """
     source = source.resolve()
     if not source.exists():
         raise DataError("E_NO_SCANS", "data.source", "does not exist", "check the path")
-    if source.is_file() and _is_nifti(source):
+    if source.is_file() and is_nifti(source):
         return [Listed(stem(source), _subject_of(stem(source)), source)]
     if source.is_file() and source.suffix in (".csv", ".tsv"):
         listing = _from_table(source)
@@ -67,18 +73,24 @@ def list_scans(
         listing = _from_bids(source, suffix, session)
     elif source.is_dir():
         listing = _from_folder(source)
+    elif looks_like_dicom(source):
+        listing = [Listed(source.name, "", source)]
     else:
         raise DataError(
             "E_LAYOUT", "data.source", "no layout that is known",
-            "give a folder of NIfTI files, a Decathlon or BIDS folder, or a CSV",
+            "give a folder of NIfTI or DICOM files, a Decathlon or BIDS folder, or a CSV",
         )  # fmt: skip
-    if subjects:
-        wanted = {name.removeprefix("sub-") for name in subjects}
-        listing = [one for one in listing if one.subject.removeprefix("sub-") in wanted]
+    listing = [one for one in listing if not one.subject or is_of(one, subjects)]
     if not listing:
         remedy = "check the folder, data.subjects and data.session"
         raise DataError("E_NO_SCANS", "data.source", "no scan found", remedy)
     return listing
+
+
+def is_of(listed: Listed, subjects: Collection[str]) -> bool:
+    """Whether a scan is one of these subjects', with or without `sub-`; nobody named is all."""
+    wanted = {name.removeprefix("sub-") for name in subjects}
+    return not wanted or listed.subject.removeprefix("sub-") in wanted
 
 
 def licence_of(source: Path) -> str:
@@ -101,7 +113,8 @@ def stem(path: Path) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def _is_nifti(path: Path) -> bool:
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI file by its name."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -110,7 +123,7 @@ def _scans_below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if _is_nifti(path)
+        if is_nifti(path)
         and (path.is_file() or path.is_symlink())
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
@@ -137,6 +150,13 @@ def _from_folder(folder: Path) -> list[Listed]:
     }
     by_place = {(p.parent, LABEL_MARK.sub("", stem(p))): p for p in labels}
     images = [path for path in files if path not in labels]
+    if _holds_dicom(folder):
+        if files:  # often the same scans twice, which no split may tear apart
+            raise DataError(
+                "E_MIXED", "the data folder", "holds NIfTI and DICOM files",
+                "name a folder of one kind, or list the scans in a CSV",
+            )  # fmt: skip
+        return [Listed(folder.name, "", folder, root=folder)]
     base = Path(os.path.commonpath([path.parent for path in images])) if images else folder
     listing = []
     for path in images:
@@ -147,6 +167,15 @@ def _from_folder(folder: Path) -> list[Listed]:
         unique = str(path.relative_to(folder).with_name(name))
         listing.append(Listed(unique, _subject_at(path, base), path, label, root=folder))
     return _shorten_names(listing)
+
+
+def _holds_dicom(folder: Path) -> bool:
+    return any(
+        looks_like_dicom(path)
+        for path in folder.rglob("*")
+        if not is_nifti(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _shorten_names(listing: list[Listed]) -> list[Listed]:
@@ -247,7 +276,9 @@ def _from_table(path: Path) -> list[Listed]:
         label = row.pop("label", "")
         unique = str(Path(relative).with_name(stem(image)))
         name = row.pop("case", "") or unique
-        subject = row.pop("subject", "") or _subject_of(Path(name).name)
+        subject = row.pop("subject", "")
+        if is_nifti(image) and not subject:
+            subject = _subject_of(Path(name).name)
         if row.get("lesion_mask"):  # a known lesion of a test case, for the report
             row["lesion_mask"] = str(path.parent / row["lesion_mask"])
         covariates = tuple((k, v) for k, v in row.items() if v)

@@ -56,12 +56,38 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class SeriesRow:
+    """A DICOM series as the table of a check shows it.
+
+    Attributes:
+        case, subject: pseudonyms.
+        modality: a standard term.
+        matrix: columns, rows and slices.
+        spacing: mm along them, as far as it is known.
+        verdict: used, aside (nothing that medgan reads) or refused.
+        code: of the reason; empty for what is used.
+        what, remedy: the reason; for what is used, what was mended.
+    """
+
+    case: str
+    subject: str
+    modality: str
+    matrix: tuple[int, ...]
+    spacing: tuple[float, ...]
+    verdict: str
+    code: str = ""
+    what: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """All usable cases of a data set, what was refused, and the licence it names."""
+    """All usable cases of a data set, what was refused, the licence it names, DICOM's table."""
 
     cases: tuple[Case, ...]
     refusals: tuple[Refusal, ...] = ()
     licence: str = ""
+    series: tuple[SeriesRow, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -115,6 +141,7 @@ class Manifest:
                 "cases": [asdict(c) for c in self.cases],
                 "refusals": [asdict(r) for r in self.refusals],
                 "licence": self.licence,
+                "series": [asdict(s) for s in self.series],
             },
             indent=1,
         )
@@ -131,7 +158,8 @@ class Manifest:
             values = json.loads(path.read_text(encoding="utf-8"))
             cases = tuple(Case(**_tuples(case)) for case in values["cases"])
             refusals = tuple(Refusal(**r) for r in values["refusals"])
-            return cls(cases, refusals, str(values.get("licence", "")))
+            series = tuple(SeriesRow(**_tuples(row)) for row in values.get("series", []))
+            return cls(cases, refusals, str(values.get("licence", "")), series)
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(
                 "E_MANIFEST", path.name, "cannot be read", "run medgan check again"
@@ -139,5 +167,5 @@ class Manifest:
 
 
 def _tuples(case: dict[str, Any]) -> dict[str, Any]:
-    keys = ("shape", "spacing", "labels", "label_mm3")
+    keys = ("shape", "spacing", "labels", "label_mm3", "matrix")
     return case | {key: tuple(case[key]) for key in keys if key in case}

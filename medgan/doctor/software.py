@@ -92,7 +92,7 @@ def of_decoders(plugins: Mapping[str, tuple[str, ...]]) -> Finding:
     cannot = [name for name, found in plugins.items() if not found]
     if not cannot:
         return Finding("DICOM", "ok", "; ".join(can))
-    remedy = "install pylibjpeg, pylibjpeg-libjpeg, pylibjpeg-openjpeg or python-gdcm"
+    remedy = "install pylibjpeg-openjpeg, pyjpegls and python-gdcm; make setup does"
     what = f"cannot decode {', '.join(cannot)}" + (f"; can {'; '.join(can)}" if can else "")
     return Finding("DICOM", "warning", what, remedy)
 

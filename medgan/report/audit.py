@@ -1,15 +1,14 @@
 """The page and the picture of an audit: which synthetic scans are nearest to training scans."""
 
-import base64
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 from torch import Tensor
 
 from medgan.pictures import DIFFERENCE, PLANES, draw_slice
+from medgan.report.template import picture, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,20 +136,8 @@ def audit_page(result: dict[str, Any], pairs: bytes, shown: Closeness) -> str:
         pairs: of `draw_pairs`.
         shown: for the second picture.
     """
-    pages = Environment(
-        loader=PackageLoader("medgan.report", "."), autoescape=select_autoescape(["j2", "html"])
-    )
-    values = {
-        **result,
-        "planes": ", ".join(PLANES),
-        "pairs": _embedded(pairs),
-        "curves": _embedded(draw_closeness(shown)),
-    }
-    return pages.get_template("audit.html.j2").render(values)
-
-
-def _embedded(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    drawn = {"pairs": picture(pairs), "curves": picture(draw_closeness(shown))}
+    return render("audit.html.j2", **result, **drawn, planes=", ".join(PLANES))
 
 
 def _png(figure: "Figure") -> bytes:

@@ -1,14 +1,13 @@
 """The page of an evaluation: synthetic scans beside real ones, in figures and in pictures."""
 
-import base64
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 
 from medgan.pictures import LABEL_COLOURS, PLANES, draw_slice
+from medgan.report.template import picture, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,11 +43,7 @@ def evaluation_page(result: dict[str, Any], shown: Shown) -> str:
         result: what evaluation.json holds.
         shown: scans of both sets; the first few are drawn, without any name.
     """
-    pages = Environment(
-        loader=PackageLoader("medgan.report", "."), autoescape=select_autoescape(["j2", "html"])
-    )
     curves, rows = result["curves"], result["rows"]
-    pages.filters["figure"] = lambda value: f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     values = {
         "protocol": result["protocol"],
         "grid": _grid_text(result["protocol"]["grid"]),
@@ -64,7 +59,7 @@ def evaluation_page(result: dict[str, Any], shown: Shown) -> str:
         ),
         "more_structures": max(0, len(curves["structures"]) - _MOST),
     }  # fmt: skip
-    return pages.get_template("evaluation.html.j2").render(values)
+    return render("evaluation.html.j2", **values)
 
 
 def _grid_text(grid: dict[str, Any]) -> str:
@@ -181,4 +176,4 @@ def _drawn(panels: int, draw: "Callable[[np.ndarray], None]", size: tuple[float,
 def _embed(figure: "Figure") -> str:
     file = BytesIO()
     figure.savefig(file, format="png", dpi=130, facecolor=figure.get_facecolor())
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return picture(file.getvalue())

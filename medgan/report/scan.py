@@ -1,110 +1,164 @@
-"""One self-contained HTML page of one scored scan."""
+"""The page of a scored scan: three planes, what stands out, where its score lies."""
 
 import base64
+import gzip
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 
-from medgan.files import write_atomic
-from medgan.pictures import PLANES, grey_layer, heat_layer, plane
-from medgan.results import ScanScore
+from medgan.pictures import DIFFERENCE, colour_table, heat_table
+from medgan.report.plot import Score, distribution
+from medgan.report.template import render
 from medgan.volume import Volume
 
-FAINTEST, BRIGHTEST = 2.0, 8.0
-"""Healthy standard deviations where the heat begins, and where it is brightest."""
-_EDGES = (("A", "P"), ("R", "L"), ("R", "L"))
-_ENDS = (("S", "I"), ("S", "I"), ("A", "P"))
-_BINS = 24
+MOST_VOXELS = 2**24
+"""Shown of a scan; a larger one is shown at a coarser grid."""
+NIIVUE = "../niivue/niivue.umd.js"
+_HOUNSFIELD = -200.0
+"""No MRI reaches below; air in CT does."""
 
 
-def write_scan_page(
-    page: Path,
-    name: str,
-    scan: Volume,
-    result: ScanScore,
-    healthy: Sequence[float],
-    shown: int = 3,
-) -> None:
-    """Writes the page of a scan: verdict, three planes, its worst regions, where its score lies.
+class Maps(NamedTuple):
+    """A scan and what was made of it, on one grid.
+
+    Attributes:
+        scan, recon: in the scan's own intensities.
+        heat: healthy standard deviations.
+        regions: their numbers, 0 outside.
+        lesion: where one is known to be, 0 outside, or None.
+    """
+
+    scan: Volume
+    recon: Volume
+    heat: Volume
+    regions: Volume
+    lesion: Volume | None = None
+
+
+class Neighbours(NamedTuple):
+    """File names of the pages before and after; empty where there is none."""
+
+    previous: str = ""
+    following: str = ""
+
+
+def scan_page(
+    row: dict[str, Any],
+    regions: Sequence[dict[str, Any]],
+    maps: Maps,
+    calibration: dict[str, Any],
+    beside: Neighbours | None = None,
+) -> str:
+    """The page as text, with the voxels in it; NiiVue lies beside it for the view in space.
 
     Args:
-        page: the HTML file.
-        name: of the scan, a pseudonym.
-        scan: as it was scored.
-        result: what the model said of it.
-        healthy: scores of the calibration scans.
-        shown: regions of which slices are shown.
+        row: of scores.json, and whether it is `flagged`.
+        regions: rows of regions.csv that are this scan's, by number.
+        maps: what is shown.
+        calibration: of scores.json: `scores` of healthy scans and the `level` of regions.
+        beside: other pages, if there are any.
     """
-    volume, heat, recon = (v.canonical() for v in (scan, result.score_map, result.recon))
-    low, high = float(volume.data.min()), float(np.percentile(volume.data, 99.8))
-    peak = np.unravel_index(int(np.argmax(heat.data)), heat.data.shape)
+    shown, reduced = _shown(maps)
+    volume = shown.scan
+    level, top = heat_range(calibration["level"])
+    hounsfield = float(volume.data.min()) < _HOUNSFIELD
+    low, high = (float(np.percentile(volume.data, share)) for share in (0, 99.8))
+    grey = _grey_scale(volume.data, hounsfield)
+    layers = {
+        "scan": _layer(volume.data, *grey),
+        "recon": _layer(shown.recon.data, *grey),
+        "heat": _layer(shown.heat.data, 0.0, 1.5 * top / 255, np.uint8),
+        "regions": _layer(shown.regions.data, 0.0, 1.0, np.uint8),
+    }
+    if shown.lesion is not None:
+        layers["lesion"] = _layer(shown.lesion.data > 0, 0.0, 1.0, np.uint8)
     inverse = np.linalg.inv(volume.affine)
+    peak = np.unravel_index(int(np.argmax(shown.heat.data)), shown.heat.data.shape)
+    payload = {
+        "shape": volume.data.shape,
+        "affine": volume.affine.tolist(),
+        "spacing": volume.spacing,
+        "layers": layers,
+        "level": level,
+        "begin": round(level / 2, 1),
+        "top": top,
+        "window": [low, max(high, low + 1e-6)],
+        "peak": [int(n) for n in peak],
+        "places": [_place(region, inverse) for region in regions],
+        "heat_colours": _text(heat_table()),
+        "difference_colours": _text(colour_table(DIFFERENCE)),
+        "niivue": NIIVUE,
+    }
+    mine = Score(row["case"], row["score"], kind_of(row))
+    return render(
+        "scan.html.j2", row=row, regions=regions, payload=payload, calibration=calibration,
+        mm=[f"{n * s:.4g}" for n, s in zip(volume.data.shape, volume.spacing, strict=True)],
+        named=any(region["label"] for region in regions), hounsfield=hounsfield, reduced=reduced,
+        plot=distribution(calibration["scores"], [mine], calibration.get("limit")),
+        beside=beside or Neighbours(),
+    )  # fmt: skip
 
-    def views(at: Sequence[int]) -> list[dict[str, Any]]:
-        shown = []
-        for axis in range(3):
-            position = int(np.clip(at[axis], 0, volume.data.shape[axis] - 1))
-            wide, tall = (
-                n * s
-                for number, (n, s) in enumerate(zip(volume.data.shape, volume.spacing, strict=True))
-                if number != axis
-            )
-            shown.append(
-                {
-                    "plane": PLANES[axis],
-                    "scan": _uri(grey_layer(plane(volume.data, axis, position), low, high)),
-                    "recon": _uri(grey_layer(plane(recon.data, axis, position), low, high)),
-                    "heat": _uri(heat_layer(plane(heat.data, axis, position), FAINTEST, BRIGHTEST)),
-                    "ratio": f"{wide:.4g} / {tall:.4g}",
-                    "sides": (*_EDGES[axis], *_ENDS[axis]),
-                }
-            )
-        return shown
 
-    regions = [
-        {
-            "number": region.number,
-            "region": region,
-            "views": views([round(v) for v in (inverse @ (*region.peak_mm, 1.0))[:3]]),
-        }
-        for region in result.regions[1:shown]  # the first is where the highest voxel is
+def kind_of(row: dict[str, Any]) -> str:
+    """How a scan is marked in a plot: flagged, odd (not comparable) or plain."""
+    return "odd" if row["p_value"] is None else "flagged" if row["flagged"] else "plain"
+
+
+def heat_range(level: float) -> tuple[float, float]:
+    """The level of regions, and the heat that is brightest."""
+    level = max(float(level), 1.0)
+    return level, 3 * level
+
+
+def _shown(maps: Maps) -> tuple[Maps, bool]:
+    """All in RAS+ order, and coarser where there are too many voxels."""
+    from skimage.measure import block_reduce
+
+    canonical = [None if volume is None else volume.canonical() for volume in maps]
+    scan = canonical[0]
+    assert scan is not None
+    factors = np.ones(3, int)
+    while np.ceil(np.array(scan.data.shape) / factors).prod() > MOST_VOXELS:
+        factors[np.argmin(np.array(scan.spacing) * factors)] *= 2
+    if (factors == 1).all():
+        return Maps(*canonical), False  # pyright: ignore[reportArgumentType]
+    affine = scan.affine @ np.diag([*factors, 1.0])
+    affine[:3, 3] = (scan.affine @ [*((factors - 1) / 2), 1.0])[:3]
+    block: Any = tuple(int(factor) for factor in factors)
+    # Means of intensities, but the highest heat and any part of a region.
+    smaller = [
+        volume and Volume(block_reduce(volume.data, block, np.mean if n < 2 else np.max), affine)
+        for n, volume in enumerate(canonical)
     ]
-    templates = Environment(
-        loader=PackageLoader("medgan.report", "."), autoescape=select_autoescape(["j2", "html"])
-    )
-    values = {
-        "name": name,
-        "result": result,
-        "views": views([int(n) for n in peak]),
-        "regions": regions,
-        "chart": _chart(healthy, result.score),
-        "scans": len(healthy),
-        "faintest": FAINTEST,
-        "brightest": BRIGHTEST,
-    }
-    write_atomic(page, templates.get_template("scan.html.j2").render(values))
+    return Maps(*smaller), True  # pyright: ignore[reportArgumentType]
 
 
-def _chart(healthy: Sequence[float], score: float) -> dict[str, Any]:
-    """A histogram of the healthy scores with the place of this one, in units of the picture."""
-    values = np.array([*healthy, score])
-    edges = np.linspace(values.min(), values.max() + 1e-6, _BINS + 1)
-    counts, _ = np.histogram(healthy, edges)
-    most = max(int(counts.max()), 1)
-    width = 100 / _BINS
-    return {
-        "bars": [
-            {"x": width * n, "height": 40 * int(c) / most, "width": width * 0.9}
-            for n, c in enumerate(counts)
-        ],
-        "mark": 100 * (score - edges[0]) / (edges[-1] - edges[0]),
-        "low": f"{edges[0]:.1f}",
-        "high": f"{edges[-1]:.1f}",
-    }
+def _grey_scale(data: np.ndarray, hounsfield: bool) -> tuple[float, float, type]:
+    """Lowest intensity, step and type that a scan is written with.
+
+    Steps of 1 HU, since windows on CT are narrow; 256 steps for MRI.
+    """
+    if hounsfield:
+        return max(float(data.min()), -1024.0), 1.0, np.uint16
+    low, high = float(data.min()), float(np.percentile(data, 99.95))
+    return low, max(high - low, 1e-6) / 255, np.uint8
 
 
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _layer(data: np.ndarray, low: float, step: float, kind: type) -> dict[str, Any]:
+    """Voxels as a page holds them: X first, in whole steps from `low`, gzipped, as text."""
+    most = np.iinfo(kind).max
+    whole = np.clip(np.rint((data.astype(np.float32) - low) / step), 0, most).astype(kind)
+    packed = gzip.compress(whole.tobytes(order="F"), 6, mtime=0)
+    bits = 8 * np.dtype(kind).itemsize
+    return {"data": base64.b64encode(packed).decode(), "low": low, "step": step, "bits": bits}
+
+
+def _place(region: dict[str, Any], inverse: np.ndarray) -> list[int]:
+    """The voxel of a region's peak."""
+    mm = [float(region[f"peak_{axis}_mm"]) for axis in "ras"]
+    return [round(float(v)) for v in (inverse @ [*mm, 1.0])[:3]]
+
+
+def _text(table: np.ndarray) -> str:
+    return base64.b64encode(table.tobytes()).decode()

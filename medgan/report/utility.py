@@ -1,14 +1,12 @@
 """The page of a utility study."""
 
-import base64
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
 from medgan.charts import draw_utility
 from medgan.files import write_atomic
+from medgan.report.template import picture, render
 
 
 def write_utility_page(page: Path, result: dict[str, Any], baseline: str) -> None:
@@ -26,16 +24,12 @@ def write_utility_page(page: Path, result: dict[str, Any], baseline: str) -> Non
         for name in names:
             path = Path(temporary) / "chart.png"
             draw_utility(path, rows, name, baseline)
-            image = base64.b64encode(path.read_bytes()).decode()
-            charts.append({"name": name, "image": f"data:image/png;base64,{image}"})
-    pages = Environment(
-        loader=PackageLoader("medgan.report", "."), autoescape=select_autoescape(["j2", "html"])
-    )
+            charts.append({"name": name, "image": picture(path.read_bytes())})
     values = {
         "charts": charts, "rows": rows, "names": names, "baseline": baseline,
         "protocol": result["protocol"], "verdicts": verdicts(rows, names[0], baseline),
     }  # fmt: skip
-    write_atomic(page, pages.get_template("utility.html.j2").render(values))
+    write_atomic(page, render("utility.html.j2", **values))
 
 
 def verdicts(rows: list[dict[str, Any]], name: str, baseline: str) -> list[str]:

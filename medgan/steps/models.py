@@ -18,11 +18,13 @@ log = logging.getLogger(__name__)
 
 def train_step(run: Run) -> None:
     """Trains on the training split and writes the model folder; resumes by itself."""
+    from medgan.report.training import TrainingPage
     from medgan.training.session import train_model
 
     run.results["train"] = train_model(
-        run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run)
-    )
+        run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
+        TrainingPage(run.out),
+    )  # fmt: skip
 
 
 def scorers_step(run: Run) -> None:

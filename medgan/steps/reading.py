@@ -1,4 +1,4 @@
-"""What a model makes of real scans, and the page at the end."""
+"""What a model makes of real scans, and the pages at the end."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -65,9 +65,10 @@ def edit_step(run: Run) -> None:
 
 
 def report_step(run: Run) -> None:
-    """Writes one self-contained HTML page of what the folder holds."""
-    from medgan.report.page import write_page
+    """Writes the folder `report/`: pages of what the folder holds."""
+    from medgan.report.site import write_report
 
-    page = write_page(run.out, run.config.report.scans)
+    with counting("writing pages") as tick:
+        page = write_report(run.out, run.config.report.scans, tick)
     run.results["report"] = {"page": str(page)}
     log.info("page: %s", page)

@@ -1,10 +1,12 @@
 """From scans on disk to a manifest."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.config import DataConfig
+from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.layouts import is_manifest
 from medgan.data.manifest import Manifest
@@ -17,7 +19,7 @@ from medgan.data.splits import (
 )
 from medgan.errors import ConfigError, DataError
 from medgan.progress import counting
-from medgan.run import MANIFEST, Run
+from medgan.run import MANIFEST, Run, series_lines
 
 if TYPE_CHECKING:
     pass
@@ -46,11 +48,13 @@ def phantoms(run: Run) -> None:
 
 def index_step(run: Run) -> None:
     """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
-    manifest, key = read_manifest(run.config.data)
+    manifest, key = read_manifest(run.config.data, run.out / CONVERTED)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
     if not manifest.cases:
+        for line in series_lines([asdict(row) for row in manifest.series]):
+            log.warning("%s", line)
         raise DataError(
             "E_NO_SCANS", "the data set", f"none of {len(key)} scans is usable",
             f"see refused.csv and {PRIVATE_KEY} in {run.out}",
@@ -60,19 +64,31 @@ def index_step(run: Run) -> None:
         "cases": len(manifest.cases), **counts, "refused": len(manifest.refusals),
         "manifest": str(run.out / MANIFEST),
     }  # fmt: skip
+    if manifest.series:
+        run.results["index"]["series"] = [asdict(row) for row in manifest.series]
+    kinds = {row.modality for row in manifest.series if row.verdict == "used"}
+    if len(kinds) > 1:
+        log.warning("MR and CT are used together: choose one with --set data.suffix=CT")
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
              len(manifest.refusals))  # fmt: skip
 
 
-def read_manifest(settings: DataConfig) -> tuple[Manifest, list[tuple[str, str, str]]]:
-    """The manifest with splits, and the key from pseudonyms to files."""
+def read_manifest(
+    settings: DataConfig, converted: Path
+) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    """The manifest with splits, and the key from pseudonyms to files.
+
+    Args:
+        settings: the data section.
+        converted: receives what DICOM series become.
+    """
     if not settings.source:
         raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
     pseudonyms = Pseudonyms.of_site()
     source = Path(settings.source)
     with counting("checking scans") as tick:
         manifest, key = index(
-            source, pseudonyms, settings.suffix, tick,
+            source, pseudonyms, settings.suffix, tick, converted,
             subjects=settings.subjects, session=settings.session,
         )  # fmt: skip
     if settings.healthy:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.config import Config
+from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
@@ -59,7 +60,7 @@ def audit_step(run: Run) -> None:
     from medgan.studies.contestants import read_contestant
 
     settings = run.config.audit
-    manifest, key = _members_and_others(run.config)
+    manifest, key = _members_and_others(run.config, run.out / CONVERTED)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
@@ -68,7 +69,9 @@ def audit_step(run: Run) -> None:
     run.results["audit"] = audit(contestant, model, manifest, run.out, settings, facts())
 
 
-def _members_and_others(config: Config) -> tuple[Manifest, list[tuple[str, str, str]]]:
+def _members_and_others(
+    config: Config, converted: Path
+) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """Training scans and held-out ones, in two places or in the splits of one, and their key."""
     settings, data = config.audit, config.data
     if bool(settings.train) != bool(settings.holdout) or bool(settings.train) == bool(data.source):
@@ -77,9 +80,11 @@ def _members_and_others(config: Config) -> tuple[Manifest, list[tuple[str, str, 
             "give --train and --holdout, or --data with data.splits",
         )  # fmt: skip
     if data.source:
-        return read_manifest(data)
+        return read_manifest(data, converted)
     sides = [
-        read_manifest(data.model_copy(update={"source": source, "splits": "", "assign": split}))
+        read_manifest(
+            data.model_copy(update={"source": source, "splits": "", "assign": split}), converted
+        )
         for source, split in ((settings.train, "train"), (settings.holdout, "test"))
     ]
     return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]
@@ -115,7 +120,13 @@ def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
         count = settings.count or len(real_cases(manifest, settings.splits))
         return read_contestant(settings.fake, run.model, count)
     with counting("checking synthetic scans") as tick:
-        found, _ = index(Path(settings.fake), Pseudonyms.of_site(), run.config.data.suffix, tick)
+        found, _ = index(
+            Path(settings.fake),
+            Pseudonyms.of_site(),
+            run.config.data.suffix,
+            tick,
+            run.out / CONVERTED,
+        )
     run.refuse(found.refusals)
     return list(found.cases)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.data.conditions import count_categories, lacking
+from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import ConfigError, DataError
@@ -55,7 +56,9 @@ def _lacking_scans(run: Run) -> list[dict[str, str]]:
     if not source:
         raise ConfigError("E_NO_DATA", "data.source", "no scans to balance", "give --data")
     with counting("checking scans") as tick:
-        manifest, _ = index(Path(source), Pseudonyms.of_site(), run.config.data.suffix, tick)
+        manifest, _ = index(
+            Path(source), Pseudonyms.of_site(), run.config.data.suffix, tick, run.out / CONVERTED
+        )
     if manifest.refusals:
         run.refuse(manifest.refusals)
     counts = count_categories(manifest.cases, name)
@@ -101,7 +104,7 @@ def _end(run: Run, text: str) -> "tuple[str, Latent]":
         settings = run.config.generate
         latent = run.model().draw(seed, number, settings.conditions, settings.truncation)
         return f"seed {seed} number {number}", latent
-    manifest, _ = index(Path(text), Pseudonyms.of_site())
+    manifest, _ = index(Path(text), Pseudonyms.of_site(), converted=run.out / CONVERTED)
     for refusal in manifest.refusals:
         raise DataError(refusal.code, refusal.case, refusal.what, refusal.remedy)
     if len(manifest.cases) != 1:

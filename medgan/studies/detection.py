@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medgan.baselines.detectors import Denoiser, PostHocEncoder, Untrained
 from medgan.baselines.training import train_baseline
+from medgan.charts import draw_scorers
 from medgan.config import DetectionConfig, LocaliserConfig
 from medgan.data.lesions import FAMILIES, SHAM
 from medgan.data.loaders import PreparedVolumes
@@ -38,7 +39,7 @@ from medgan.model import Model
 from medgan.model_folder import fresh_localiser
 from medgan.models.localiser import Localiser
 from medgan.models.networks import Networks
-from medgan.pictures import Example, draw_lesions, draw_scorers
+from medgan.pictures import Example, draw_lesions
 from medgan.progress import counting
 from medgan.randomness import seeded
 from medgan.scoring.calibration import Calibration, Recipe, calibrate

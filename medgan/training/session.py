@@ -21,7 +21,7 @@ from medgan.model import Model
 from medgan.progress import counting
 from medgan.scoring.calibration import MIN_SCANS
 from medgan.tracking.mlflow import RUN_FILE, MlflowRun
-from medgan.tracking.tracker import JsonlTracker, Trackers, read_metrics
+from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
 from medgan.training.memory import refuse_what_cannot_fit
@@ -40,6 +40,7 @@ def train_model(
     model_folder: Path,
     facts: dict[str, str],
     open_mlflow: Callable[[], MlflowRun | None],
+    page: Tracker | None = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, and writes the model folder.
 
@@ -50,6 +51,7 @@ def train_model(
         model_folder: receives the model, without calibration.
         facts: versions, for the card.
         open_mlflow: opens the mirror, or gives None.
+        page: told of every look once its figures and its picture are on the disk.
 
     Returns:
         Figures of the shipped weights, by name.
@@ -91,7 +93,7 @@ def train_model(
     try:
         if mlflow is not None:
             _describe(mlflow, config, preprocessing, manifest, facts, out)
-        tracker = Trackers([jsonl, mlflow] if mlflow is not None else [jsonl])
+        tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(state, stream, reference, config.train, tracker, out)
         status = "FINISHED"
     except Interrupted:

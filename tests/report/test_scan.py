@@ -1,75 +1,146 @@
 import base64
+import gzip
+import json
 import re
-from io import BytesIO
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
-from medgan.report.scan import write_scan_page
-from medgan.results import ScanScore
-from medgan.scoring.regions import find_regions
+from medgan.report.scan import MOST_VOXELS, Maps, Neighbours, scan_page
 from medgan.volume import Volume
 
 AFFINE = np.array([[0, 0, 2.0, -20], [-2.0, 0, 0, 30], [0, 3.0, 0, 5], [0, 0, 0, 1.0]])
+SHAPE = (12, 14, 16)
+CALIBRATION = {"scores": [0.0, 1.0, 2.0], "level": 4.0, "rate": 0.05, "limit": 2.2}
 
 
-def result(p_value=0.025, reasons=()):
-    heat = np.zeros((12, 14, 16))
-    heat[3:5, 4:6, 2:4] = 9.0
-    heat[9, 9, 12] = 5.0
-    numbered, regions = find_regions(heat, 4.0, AFFINE)
-    return ScanScore(
-        2.5, p_value, {"residual": 1.0, "features": 4.0}, Volume(heat, AFFINE),
-        Volume(np.zeros((12, 14, 16)), AFFINE), tuple(regions), Volume(numbered, AFFINE), reasons,
+def maps(data=None, lesion=None):
+    heat, regions = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+    heat[3:5, 4:6, 2:4], regions[3:5, 4:6, 2:4] = 8.0, 1
+    heat[3, 4, 2] = 9.0
+    heat[9, 9, 12], regions[9, 9, 12] = 5.0, 2
+    scan = np.linspace(0, 100, np.prod(SHAPE)).reshape(SHAPE) if data is None else data
+    volumes = [Volume(v.astype(np.float32), AFFINE) for v in (scan, scan / 2, heat, regions)]
+    return Maps(*volumes, lesion=None if lesion is None else Volume(lesion, AFFINE))
+
+
+def row(**changes):
+    return {
+        "case": "sub-1", "score": 2.5, "p_value": 0.025, "flagged": True,
+        "explanation": "The features map drove the score.", **changes,
+    }  # fmt: skip
+
+
+def regions(*places, label=""):
+    for number, place in enumerate(places, start=1):
+        mm = AFFINE @ [*place, 1.0]
+        yield {
+            "region": str(number), "volume_mm3": "96.0", "peak": "9.0", "mean": "8.1",
+            **{f"peak_{axis}_mm": f"{v:.2f}" for axis, v in zip("ras", mm[:3], strict=True)},
+            "label": label,
+        }  # fmt: skip
+
+
+def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, **more):
+    return scan_page(
+        scored or row(), list(regions(*found, **more)), shown or maps(), CALIBRATION,
+        Neighbours("before.html", ""),
     )  # fmt: skip
 
 
-def page(tmp_path, scored):
-    scan = Volume(np.linspace(0, 1, 12 * 14 * 16).reshape(12, 14, 16), AFFINE)
-    write_scan_page(tmp_path / "scan.html", "sub-1", scan, scored, [0.0, 1.0, 2.0])
-    return (tmp_path / "scan.html").read_text()
+def payload(text):
+    found = re.search(r'id="volumes">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return json.loads(found[1])
 
 
-def pictures(text, kind):
-    found = re.findall(rf'<img{kind} src="data:image/png;base64,([^"]+)"', text)
-    return [imread(BytesIO(base64.b64decode(one))) for one in found]
+def voxels(held, name):
+    """A layer as the page's script reads it: X first, low plus steps."""
+    layer = held["layers"][name]
+    kind = np.uint16 if layer["bits"] == 16 else np.uint8
+    whole = np.frombuffer(gzip.decompress(base64.b64decode(layer["data"])), kind)
+    return whole.reshape(held["shape"], order="F") * layer["step"] + layer["low"]
 
 
-def test_a_page_says_score_p_value_what_drove_it_and_lists_the_regions(tmp_path):
-    text = page(tmp_path, result())
+def test_a_page_says_score_p_value_and_why_and_lists_the_regions():
+    text = page()
     assert "<strong>2.50</strong>" in text
     assert "<strong>0.025</strong>" in text
-    assert "The features map drove the score: 4.0 healthy standard deviations" in text
-    assert text.count("<tr><td>") == 2
-    assert "96" in text  # mm³ of the larger one: 8 voxels of 12
-    assert 'src="http' not in text
+    assert '<strong class="low">flagged</strong>' in text
+    assert "The features map drove the score." in text
+    assert text.count("data-region=") == 2
+    assert ">96<" in text
+    assert 'href="before.html"' in text
 
 
-def test_the_heat_lies_where_the_map_is_high_and_nowhere_else(tmp_path):
-    text = page(tmp_path, result())
-    sagittal, coronal, axial = pictures(text, ' class="heat"')[:3]
-    # Array axes run to the back, up and right; RAS+ slices are cut from (X 16, Y 12, Z 14).
-    assert [p.shape[:2] for p in (sagittal, coronal, axial)] == [(14, 12), (14, 16), (12, 16)]
-    for picture in (sagittal, coronal, axial):
-        assert (picture[..., 3] > 0).sum() == 4
-    rows, columns = np.nonzero(axial[..., 3])
-    # X 2 and 3 of 16 lie on the patient's left, which is right; Y is 12 - 1 - (3, 4).
-    assert set(columns) == {12, 13}
-    assert set(rows) == {3, 4}
-
-
-def test_a_scan_that_is_not_comparable_gets_no_p_value(tmp_path):
-    text = page(tmp_path, result(None, ("its anatomy lies elsewhere",)))
+def test_a_scan_that_is_not_comparable_gets_no_p_value():
+    text = page(row(p_value=None, flagged=False, explanation="its anatomy lies elsewhere"))
     assert "Not comparable." in text
     assert "its anatomy lies elsewhere" in text
     assert "p-value <strong>" not in text
 
 
-@pytest.mark.parametrize("score", [-5.0, 0.5, 40.0])
-def test_the_mark_lies_in_the_chart(score, tmp_path):
-    from medgan.report.scan import _chart
+def test_the_voxels_of_a_page_are_those_of_the_files_turned_to_the_patient():
+    given, held = maps(), payload(page())
+    for name, volume in (("scan", given.scan), ("recon", given.recon), ("heat", given.heat)):
+        wanted, layer = volume.canonical(), held["layers"][name]
+        assert held["shape"] == list(wanted.data.shape)
+        np.testing.assert_allclose(held["affine"], wanted.affine)
+        inside = wanted.data <= layer["low"] + 255 * layer["step"]  # the brightest are cut off
+        assert inside.mean() > 0.99
+        error = np.abs(voxels(held, name) - wanted.data)[inside]
+        assert error.max() <= layer["step"] / 2 + 1e-4
+    np.testing.assert_array_equal(voxels(held, "regions"), given.regions.canonical().data)
 
-    chart = _chart([0.0, 1.0, 2.0], score)
-    assert 0 <= chart["mark"] <= 100
-    assert sum(bar["height"] > 0 for bar in chart["bars"]) >= 1
+
+def test_the_place_of_a_region_is_its_peak_on_the_page():
+    held = payload(page())
+    heat, numbers = voxels(held, "heat"), voxels(held, "regions")
+    for number, place in enumerate(held["places"], start=1):
+        assert numbers[tuple(place)] == number
+    assert held["places"][0] == held["peak"]
+    assert heat[tuple(held["places"][0])] == heat.max()
+
+
+def test_ct_is_kept_in_steps_of_one_hounsfield_unit_and_offers_windows():
+    data = np.linspace(-1100, 3000, np.prod(SHAPE)).reshape(SHAPE).round()
+    text = page(shown=maps(data))
+    wanted = np.clip(Volume(data, AFFINE).canonical().data, -1024, None)
+    np.testing.assert_array_equal(voxels(payload(text), "scan"), wanted)
+    assert 'value="-600,1500"' in text
+    assert "HU</option>" not in page()
+
+
+def test_a_known_lesion_can_be_outlined():
+    lesion = np.zeros(SHAPE, np.float32)
+    lesion[3:5, 4:6, 2:4] = 1
+    text = page(shown=maps(lesion=lesion))
+    assert voxels(payload(text), "lesion").sum() == lesion.sum()
+    assert 'id="lesion"' in text
+    assert 'id="lesion"' not in page()
+
+
+def test_a_scan_too_large_for_a_page_is_shown_coarser_and_where_it_was(monkeypatch):
+    assert MOST_VOXELS >= 256**3
+    monkeypatch.setattr("medgan.report.scan.MOST_VOXELS", 500)
+    held, whole = payload(page()), payload_before()
+    assert np.prod(held["shape"]) <= 500
+    assert voxels(held, "heat").max() == pytest.approx(9.0, abs=0.05)
+    fine, coarse = (np.array(h["affine"]) @ [*h["peak"], 1.0] for h in (whole, held))
+    assert np.abs(fine - coarse).max() <= np.array(held["spacing"]).max()
+    assert "coarser than the scan" in page()
+
+
+def payload_before():
+    """As if nothing was too large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medgan.report.scan.MOST_VOXELS", 10**6)
+        return payload(page())
+
+
+def test_names_in_a_page_are_text_and_never_script():
+    evil = "</script><script>alert(1)</script>"
+    text = page(row(case=evil, explanation=evil), label=evil)
+    assert "alert(1)" in text
+    assert evil not in text
+    assert "<script>alert" not in text

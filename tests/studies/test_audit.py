@@ -109,7 +109,8 @@ def test_page_picture_and_record_are_there_and_name_nobody(cohort, honest):
     folder, _ = honest
     page = (folder / "audit.html").read_text()
     assert page.count("data:image/png;base64,") == 2
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert (folder / "pairs.png").read_bytes().startswith(b"\x89PNG")
     for name in ("audit.html", "pairs.png"):
         assert (folder / name).stat().st_mode & 0o077 == 0

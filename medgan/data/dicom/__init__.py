@@ -1,0 +1,1 @@
+"""DICOM in: files become frames, frames series, series volumes or refusals."""

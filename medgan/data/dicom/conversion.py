@@ -1,0 +1,160 @@
+"""From a place on disk that holds DICOM to private NIfTI files, one a usable series."""
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from medgan.data.dicom.decoder import Decoder
+from medgan.data.dicom.frames import Frame, looks_like_dicom, read_frames
+from medgan.data.dicom.geometry import place
+from medgan.data.dicom.series import Series, check_consistent, check_wanted, group_series
+from medgan.data.dicom.voxels import read_voxels
+from medgan.data.layouts import Listed, inside, is_nifti
+from medgan.errors import DataError, EnvironmentFailure
+from medgan.volume import Volume
+
+log = logging.getLogger(__name__)
+CONVERTED = "dicom"
+"""Where in a run's folder the converted series lie."""
+
+
+class Conversion:
+    """Replaces places that hold DICOM by the series in them, and series by NIfTI files.
+
+    Args:
+        folder: receives the files, under pseudonyms and readable by the owner only; None where
+            DICOM cannot be used.
+        modality: MR or CT where only that one is wanted.
+    """
+
+    def __init__(self, folder: Path | None, modality: str = "") -> None:
+        self._folder = None if folder is None else folder.absolute()
+        self._modality = modality.upper()
+        self._decoder = Decoder()
+
+    def __enter__(self) -> "Conversion":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._decoder.close()
+
+    def expand(self, listed: Listed) -> list[Listed]:
+        """What is to be looked at: the scan itself, or every series where there is DICOM.
+
+        A file that cannot be read stands for itself, so that nothing goes missing unsaid.
+
+        Raises:
+            DataError: E_LAYOUT where DICOM cannot be used.
+        """
+        if is_nifti(listed.image) or not (listed.image.is_dir() or looks_like_dicom(listed.image)):
+            return [listed]
+        if self._folder is None:
+            raise DataError(
+                "E_LAYOUT", "the data set", "DICOM cannot be read here",
+                "run medgan check on it and give the manifest.json",
+            )  # fmt: skip
+        frames: list[Frame] = []
+        found: list[Listed] = []
+        paths = _files(listed.image)
+        log.info("reading the headers of %d DICOM files", len(paths))
+        for path in paths:
+            try:
+                if listed.root and not inside(path, listed.root):
+                    raise DataError(
+                        "E_OUTSIDE", "a file", "a link leads out of the data folder",
+                        "copy the file into it",
+                    )  # fmt: skip
+                frames += read_frames(path)
+            except DataError as fault:
+                found.append(replace(listed, name=str(path), subject="", image=path, fault=fault))
+        if listed.image.is_file():  # the series that this file belongs to
+            wanted = {frame.series for frame in frames if frame.path == listed.image}
+            frames = [frame for frame in frames if frame.series in wanted]
+            found = [fault for fault in found if fault.image == listed.image]
+        return [self._listed(series, listed) for series in group_series(frames)] + found
+
+    def _listed(self, series: Series, at: Listed) -> Listed:
+        return replace(
+            at, name=series.name, subject=at.subject or series.subject, series=series,
+            image=series.first.path,
+        )  # fmt: skip
+
+    def ready(self, listed: Listed, case: str) -> tuple[Listed, tuple[str, ...]]:
+        """A scan that can be read as NIfTI, and what was mended on the way.
+
+        Args:
+            listed: as `expand` gave it.
+            case: its pseudonym.
+
+        Raises:
+            DataError: any of DICOM's; those in `ASIDE` set the series aside.
+            EnvironmentFailure: E_DISK.
+        """
+        if listed.fault is not None:
+            fault = listed.fault
+            raise DataError(fault.code, case, fault.what, fault.remedy)
+        if listed.series is None:
+            return listed, ()
+        volume, notes = self.volume(listed.series, case)
+        assert self._folder is not None
+        path = self._folder / f"{case}.nii.gz"
+        _write(volume, path)
+        return replace(listed, image=path, root=None), notes
+
+    def volume(self, series: Series, case: str) -> tuple[Volume, tuple[str, ...]]:
+        """The voxels of a series on its own grid, and what was mended.
+
+        Raises:
+            DataError: any of DICOM's.
+        """
+        check_wanted(series, case, self._modality)
+        check_consistent(series, case)
+        placed = place(series, case)
+        voxels, notes = read_voxels(placed.frames, self._decoder, case)
+        if series.copies:
+            notes = (*notes, f"{series.copies} identical copies left out")
+        if not series.first.patient:
+            notes = (*notes, "no PatientID: the study counts as the subject")
+        return Volume(voxels, placed.affine), (*placed.notes, *notes)
+
+
+def _files(place: Path) -> list[Path]:
+    """DICOM files anywhere below a folder, or beside a file."""
+    folder = place if place.is_dir() else place.parent
+    paths = folder.rglob("*") if place.is_dir() else folder.iterdir()
+    return sorted(
+        path
+        for path in paths
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and looks_like_dicom(path)
+    )
+
+
+def _write(volume: Volume, path: Path) -> None:
+    """Writes a converted series and reads it back; whole numbers that fit stay whole."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    small = volume.data
+    low, high = float(small.min()), float(small.max())
+    if np.array_equal(small, np.rint(small)):
+        for kind in (np.int16, np.int32):
+            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+                small = small.astype(kind)
+                break
+    Volume(small, volume.affine).save(path)
+    with suppress(OSError):
+        os.chmod(path, 0o600)
+    back = Volume.load(path)
+    if not np.array_equal(back.data, volume.data):
+        raise EnvironmentFailure(
+            "E_DISK", path.name, "reads back differently", "check the disk and run it again"
+        )

@@ -1,0 +1,106 @@
+"""Voxels of a placed series: decoded, cleaned of unused bits, rescaled."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from medgan.data.checks import MAX_BYTES, MAX_TRAILING
+from medgan.data.dicom.decoder import Decoder, check_syntax
+from medgan.data.dicom.frames import Frame
+from medgan.errors import DataError
+
+ALLOCATED = (8, 16, 32)
+
+
+def read_voxels(
+    frames: tuple[Frame, ...], decoder: Decoder, case: str
+) -> tuple[Float32[np.ndarray, "X Y Z"], tuple[str, ...]]:
+    """Stacks the slices of a series.
+
+    Args:
+        frames: in order.
+        decoder: reads stored values.
+        case: pseudonym of the series.
+
+    Returns:
+        HU for CT, the scanner's values for MR; shape (columns, rows, slices). And what was done
+        that is worth saying.
+
+    Raises:
+        DataError: E_SIZE, E_HEADER, E_SYNTAX, E_PIXELS, E_TRUNCATED, E_UNREADABLE.
+    """
+    first = frames[0]
+    shape = (first.columns, first.rows, len(frames))
+    if np.prod(shape, dtype=float) * 4 > MAX_BYTES:
+        raise DataError("E_SIZE", case, "too many voxels", "crop or resample it")
+    for frame in frames:
+        check_syntax(frame.syntax, case)
+        if frame.allocated not in ALLOCATED or not 0 < frame.stored <= frame.allocated:
+            raise DataError(
+                "E_HEADER", case, f"{frame.stored} of {frame.allocated} bits a voxel",
+                "export the series again",
+            )  # fmt: skip
+        if frame.high_bit != frame.stored - 1:  # the standard forbids it; pydicom cuts it off
+            raise DataError(
+                "E_HEADER", case, "voxels do not lie in their lowest bits",
+                "export the series again",
+            )  # fmt: skip
+    voxels = np.empty(shape, np.float32)
+    files: dict[object, list[int]] = {}
+    for place, frame in enumerate(frames):
+        files.setdefault(frame.path, []).append(place)
+    for places in files.values():
+        places.sort(key=lambda place: frames[place].number)
+        some = frames[places[0]]
+        numbers = [frames[place].number for place in places]
+        if _bytes(some.path) > MAX_BYTES + MAX_TRAILING:
+            raise DataError("E_SIZE", case, "a file is too large", "crop or resample it")
+        stored = decoder.read(some.path, some.syntax, numbers, case)
+        if stored.shape != (len(places), first.rows, first.columns):
+            raise DataError(
+                "E_PIXELS", case, "pixels of a slice are not as its header says",
+                "export the series again",
+            )  # fmt: skip
+        for place, values in zip(places, stored, strict=True):
+            with np.errstate(over="ignore"):  # what overflows becomes infinite; that is checked
+                voxels[:, :, place] = rescaled(values, frames[place]).T
+    return voxels, _notes(frames)
+
+
+def _bytes(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0  # it has vanished, which reading it will say
+
+
+def rescaled(stored: np.ndarray, frame: Frame) -> np.ndarray:
+    """Stored values as HU or the scanner's values, float64.
+
+    Bits beyond BitsStored, where old overlays lie, are dropped. MONOCHROME1 says that low values
+    are shown bright. MR has no scale of its own, so it is turned over within its bits and bright
+    means bright again; HU are defined by the rescaling alone and stay.
+    """
+    values = stored.astype(np.int64)
+    values &= (1 << frame.stored) - 1
+    if frame.signed:
+        sign = 1 << (frame.stored - 1)
+        values = (values ^ sign) - sign
+    if _is_turned_over(frame):
+        values = (-1 if frame.signed else (1 << frame.stored) - 1) - values
+    assert frame.slope is not None
+    assert frame.intercept is not None
+    return values * frame.slope + frame.intercept
+
+
+def _is_turned_over(frame: Frame) -> bool:
+    return frame.photometric == "MONOCHROME1" and frame.modality != "CT"
+
+
+def _notes(frames: tuple[Frame, ...]) -> tuple[str, ...]:
+    if not any(frame.photometric == "MONOCHROME1" for frame in frames):
+        return ()
+    if any(_is_turned_over(frame) for frame in frames):
+        return ("MONOCHROME1: dark and bright exchanged",)
+    return ("MONOCHROME1: HU kept as they are",)

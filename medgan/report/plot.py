@@ -1,0 +1,176 @@
+"""Plots as a page draws them: figures in, places on a canvas out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+MOST_POINTS = 300
+"""Of a curve; a longer one is shown by means of neighbours."""
+_BINS = 24
+_DOT = 4.0
+_MOST_STACKED = 12
+
+
+class Tick(NamedTuple):
+    """A labelled place on an axis."""
+
+    at: float
+    text: str
+
+
+class Bar(NamedTuple):
+    """A rectangle from the bottom axis up."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Dot(NamedTuple):
+    """A mark with a name; kind is a class of the style sheet."""
+
+    x: float
+    y: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What is drawn, in units of a canvas whose origin is the upper left corner.
+
+    Attributes:
+        title: above it; empty for none.
+        text: the same for those who cannot see it.
+        size: width and height.
+        box: left, top, right and bottom of the field inside the axes.
+        xs, ys: ticks.
+        label: of the horizontal axis.
+        points: of a line.
+        bars, dots: of a distribution.
+        limit: where a dashed line stands.
+    """
+
+    title: str
+    text: str
+    size: tuple[int, int]
+    box: tuple[float, float, float, float]
+    xs: list[Tick]
+    ys: list[Tick]
+    label: str
+    points: list[tuple[float, float]] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    dots: list[Dot] = field(default_factory=list)
+    limit: float | None = None
+
+
+class Score(NamedTuple):
+    """A scan among the healthy ones; kind is a class of the style sheet."""
+
+    name: str
+    value: float
+    kind: str
+
+
+def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label: str) -> Plot:
+    """A figure over a training; values that are not finite are left out.
+
+    Args:
+        title: name of the figure.
+        x: volumes seen, or the like.
+        y: the figure there, equally many.
+        label: of the horizontal axis.
+    """
+    size, box = (300, 150), (44.0, 22.0, 294.0, 118.0)
+    points = np.array([x, y], float).T
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) > MOST_POINTS:
+        points = np.array([p.mean(axis=0) for p in np.array_split(points, MOST_POINTS)])
+    if not len(points):
+        return Plot(title, f"{title}: no figures", size, box, [], [], label)
+    xs, across = _axis(points[:, 0].min(), points[:, 0].max(), box[0], box[2], 4)
+    ys, up = _axis(points[:, 1].min(), points[:, 1].max(), box[3], box[1], 4)
+    line = [(across(float(a)), up(float(b))) for a, b in points]
+    first, last = (f"{v:.3g}" for v in (points[0, 1], points[-1, 1]))
+    text = f"{title}: from {first} at {points[0, 0]:,.0f} to {last} at {points[-1, 0]:,.0f} {label}"
+    return Plot(title, text, size, box, xs, ys, label, line)
+
+
+def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float | None) -> Plot:
+    """Scores of scans as dots over the histogram of healthy scans' scores.
+
+    Args:
+        healthy: scores of the calibration scans.
+        scores: of the scans.
+        limit: the score from which scans are flagged, if there is one.
+    """
+    values = [*healthy, *(score.value for score in scores), *([] if limit is None else [limit])]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    left, right = 40.0, 750.0
+    xs, across = _axis(low, high, left, right, 9)
+    stacked: Counter[int] = Counter()
+    rows = []
+    for score in scores:
+        column = int(across(score.value) // (2.2 * _DOT))
+        rows.append(stacked[column] % _MOST_STACKED)  # more lie on each other
+        stacked[column] += 1
+    top = 14 + (max(rows, default=0) + 1) * 2.2 * _DOT
+    floor = top + 120
+    dots = [
+        Dot(across(s.value), top - 6 - row * 2.2 * _DOT, s.kind, f"{s.name}: {s.value:.2f}")
+        for s, row in zip(scores, rows, strict=True)
+    ]
+    edges = np.linspace(left, right, _BINS + 1)
+    counts = np.histogram([across(value) for value in healthy], edges)[0].astype(float)
+    ys, up = _axis(0.0, max(float(counts.max()), 1.0), floor, top + 8, 3)
+    bars = [
+        Bar(float(a) + 1, up(n), float(b - a) - 2, floor - up(n))
+        for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
+        if n
+    ]
+    flagged = sum(score.kind == "flagged" for score in scores)
+    text = (
+        f"Scores of {len(scores)} scans, {flagged} of them flagged, above the histogram of the "
+        f"scores of {len(healthy)} healthy calibration scans"
+    )
+    box = (left, 4.0, right, floor)
+    return Plot(
+        "", text, (760, round(floor) + 38), box, xs, ys,
+        "score, healthy standard deviations", [], bars, dots,
+        None if limit is None else across(limit),
+    )  # fmt: skip
+
+
+class _Scale(NamedTuple):
+    """Values to places, linearly."""
+
+    low: float
+    slope: float
+    start: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) * self.slope
+
+
+def _axis(
+    low: float, high: float, start: float, end: float, count: int
+) -> tuple[list[Tick], _Scale]:
+    """Ticks at round values, and the scale that leads to them."""
+    low, high = float(low), float(high)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    step = 10.0 ** math.floor(math.log10((high - low) / count))
+    step = next(s for s in (step, 2 * step, 5 * step, 10 * step) if (high - low) / s <= count)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    scale = _Scale(first * step, (end - start) / ((last - first) * step), start)
+    # Steps of 1, 2 and 5: no tick needs more digits than its step.
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    texts = (f"{n * step:,.{digits}f}" if 1e-4 <= step < 1e6 else f"{n * step:.1e}"
+             for n in range(first, last + 1))  # fmt: skip
+    ticks = [Tick(scale(first * step + n * step), text) for n, text in enumerate(texts)]
+    return ticks, scale
