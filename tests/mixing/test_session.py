@@ -134,6 +134,7 @@ def test_only_private_files_name_paths(trained, tmp_path, real, layout):
     assert (tmp_path / "o" / "mixed_manifest.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")  # of MONAI, with pydicom alone
 def test_an_unmodified_monai_script_trains_on_it(mixed):
     from monai.data.dataloader import DataLoader
     from monai.data.dataset import Dataset
