@@ -188,7 +188,8 @@ def summarise(
 
     Args:
         row: of scores.json.
-        scan, score_map: on one grid.
+        scan: as converted.
+        score_map: on its grid.
         level: above which the map is unusual.
     """
     heat = score_map.canonical() if row["comparable"] else None

@@ -214,8 +214,8 @@ def summary_picture(
     for axis in range(3):
         aspect = _aspect(axis, scan.spacing)
         for row in range(1 if heat is None else 2):
-            bottom = 0.58 - 0.39 * row if heat is not None else 0.3
-            axes = figure.add_axes((0.02 + 0.325 * axis, bottom, 0.31, 0.36))
+            bottom, tall = (0.2, 0.72) if heat is None else (0.58 - 0.39 * row, 0.36)
+            axes = figure.add_axes((0.02 + 0.325 * axis, bottom, 0.31, tall))
             axes.set_axis_off()
             draw_slice(axes, scan.data, axis, at[axis], low=low, high=high, aspect=aspect)
             axes.text(

@@ -36,6 +36,7 @@ _NEEDED = (
     *("StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
 """Those that an object has even when nothing is known."""
+_WHERE = ("BodyPartExamined", "Laterality")
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _NUMBERS = {"map": 1, "regions": 2, "summary": 3}
 """Last digit of the series number of each object."""
@@ -224,14 +225,11 @@ def _made(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
     try:
         with quiet_pydicom():
             made = build()
-            made.setdefault("Laterality", None)
             _refer(made, source)
             _identify(made, source.header)
     except Exception as error:  # any oddity of a header; its text might be quoted
-        raise DataError(
-            "E_EXPORT", source.case, f"the series' header does not allow it ({type(error).__name__})",
-            "use the NIfTI maps",
-        ) from None  # fmt: skip
+        what = f"the series' header does not allow it ({type(error).__name__})"
+        raise DataError("E_EXPORT", source.case, what, "use the NIfTI maps") from None
     return made
 
 
@@ -343,9 +341,11 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
     for name in _NEEDED:
         setattr(made, name, None)
     header.decode()
-    for name in IDENTITY:
+    for name in (*IDENTITY, *_WHERE):
         if name in header:
             made[name] = header[name]
+    if not any(name in header for name in _WHERE):
+        made.Laterality = None
 
 
 def _common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, Any]:
