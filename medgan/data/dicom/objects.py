@@ -36,7 +36,6 @@ _NEEDED = (
     *("StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
 """Those that an object has even when nothing is known."""
-_WHERE = ("BodyPartExamined", "Laterality")
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _NUMBERS = {"map": 1, "regions": 2, "summary": 3}
 """Last digit of the series number of each object."""
@@ -289,11 +288,14 @@ def _aliases(source: Source) -> "dict[str, Frame]":
 def _refer(made: "Dataset", source: Source) -> None:
     """Makes references to slices references to the files and frames that hold them."""
     aliases = _aliases(source)
-    for items in _sequences(made):
+    for element in _sequences(made):
+        items = element.value
         named = [aliases.get(str(item.get("ReferencedSOPInstanceUID", ""))) for item in items]
         for item, frame in zip(items, named, strict=True):
             if frame is not None:
                 item.update(_reference(frame))
+                if element.keyword == "ReferencedInstanceSequence":  # names files only
+                    item.pop("ReferencedFrameNumber", None)
         if any(named):
             items[:] = _once(list(items))
 
@@ -303,7 +305,7 @@ def _sequences(of: "Dataset") -> "Iterator[Any]":
         if element.VR == "SQ":
             for item in element.value:
                 yield from _sequences(item)
-            yield element.value
+            yield element
 
 
 def _reference(frame: Frame) -> "Dataset":
@@ -324,7 +326,8 @@ def _once(items: "Sequence[Dataset]") -> "list[Dataset]":
     for item in items:
         kept = files.setdefault(str(item.ReferencedSOPInstanceUID), item)
         if kept is not item:
-            kept.ReferencedFrameNumber = [*_frames(kept), *_frames(item)]
+            if numbers := [*_frames(kept), *_frames(item)]:
+                kept.ReferencedFrameNumber = numbers
     return list(files.values())
 
 
@@ -341,10 +344,14 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
     for name in _NEEDED:
         setattr(made, name, None)
     header.decode()
-    for name in (*IDENTITY, *_WHERE):
+    for name in (*IDENTITY, "BodyPartExamined"):
         if name in header:
             made[name] = header[name]
-    if not any(name in header for name in _WHERE):
+    if made.Modality == "SEG":  # which may not have it
+        return
+    if "Laterality" in header:
+        made["Laterality"] = header["Laterality"]
+    elif "BodyPartExamined" not in header:
         made.Laterality = None
 
 
