@@ -157,7 +157,6 @@ def export_dicom(
     out: Annotated[
         str, typer.Option("-o", "--out", help="folder for patient data, apart from the scores")
     ] = "runs/export-dicom",
-    suffix: Annotated[str, typer.Option(help="data.suffix of the scoring, if any")] = "",
     as_json: Json = False,
 ) -> None:
     """Write scores of DICOM for the PACS: parametric maps, segmentations, pictures.
@@ -166,7 +165,7 @@ def export_dicom(
 
     Example: medgan export-dicom runs/score --source /path/to/new -o /private/export
     """
-    _guard(as_json, lambda: _export(scores, source, out, suffix, as_json))
+    _guard(as_json, lambda: _export(scores, source, out, as_json))
 
 
 @app.command()
@@ -513,7 +512,7 @@ def _mood(format_: str, task: str, model: str, source: str, out: str, as_json: b
     return Exit.REFUSED if refusals else Exit.DONE
 
 
-def _export(scores: str, source: str, out: str, suffix: str, as_json: bool) -> int:
+def _export(scores: str, source: str, out: str, as_json: bool) -> int:
     from dataclasses import asdict
     from pathlib import Path
 
@@ -522,7 +521,7 @@ def _export(scores: str, source: str, out: str, suffix: str, as_json: bool) -> i
     from medgan.progress import counting
 
     with counting("writing DICOM") as tick:
-        done, refusals = export_dicom(Path(scores), Path(source), Path(out), suffix, tick)
+        done, refusals = export_dicom(Path(scores), Path(source), Path(out), tick)
     if as_json:
         found = [asdict(refusal) for refusal in refusals]
         print(json.dumps({"scans": done, "folder": out, "refused": found}))

@@ -44,7 +44,6 @@ def export_dicom(
     scores: Path,
     source: Path,
     out: Path,
-    suffix: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, list[Refusal]]:
     """Writes `<case>/map.dcm`, `regions.dcm` and `summary.dcm` of every scored series.
@@ -56,7 +55,6 @@ def export_dicom(
         scores: folder of a run that scored DICOM, or of its scores.
         source: the DICOM that was scored, as it was given then.
         out: receives a folder a scan, under pseudonyms; readable by the owner only.
-        suffix: of BIDS, MR or CT, as it was given then.
         progress: told how many of how many are done.
 
     Returns:
@@ -78,8 +76,8 @@ def export_dicom(
     pseudonyms = Pseudonyms.of_site()
     refusals: list[Refusal] = []
     done = 0
-    with Conversion(out, suffix) as conversion:
-        found = [one for listed in list_scans(source, suffix) for one in conversion.expand(listed)]
+    with Conversion(out) as conversion:
+        found = [one for listed in list_scans(source) for one in conversion.expand(listed)]
         by_case = {pseudonyms.case(one.name): one.series for one in found}
         if not any(by_case.get(row["case"]) for row in rows):
             raise DataError(
