@@ -6,6 +6,7 @@ What is written here holds patient data, as the hospital's own PACS needs it to 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 RESEARCH = "research use only"
 IDENTITY = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
-    *("OtherPatientIDsSequence", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize"),
-    *("PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod"),
+    *("OtherPatientIDsSequence", "PatientBirthDate", "PatientSex", "PatientAge"),
+    *("PatientIdentityRemoved", "DeidentificationMethod"),
     *("DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified"),
     *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription"),
     *("AccessionNumber", "IssuerOfAccessionNumberSequence", "ReferringPhysicianName"),
@@ -207,7 +208,7 @@ def summary_object(
             picture, "RGB", 8, "PATIENT", study, patient_orientation=("L", "P"),
             series_description=f"medgan summary, {RESEARCH}", **common,
         )  # fmt: skip
-        made.PatientOrientation = None  # three planes: none holds for all
+        made.add_new("PatientOrientation", "CS", None)  # three planes: none holds for all
         made.ConversionType = "WSD"
         made.BurnedInAnnotation = "YES"
         made.LossyImageCompression = source.header.get("LossyImageCompression") or "00"
@@ -343,7 +344,6 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
     made.SpecificCharacterSet = "ISO_IR 192"
     for name in _NEEDED:
         setattr(made, name, None)
-    header.decode()
     for name in (*IDENTITY, "BodyPartExamined"):
         if name in header:
             made[name] = header[name]
@@ -359,8 +359,10 @@ def _common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, An
     """What every object is constructed with; its UIDs are new."""
     from pydicom.uid import generate_uid
 
-    number = source.header.get("SeriesNumber")
-    first = int(number) if number and 0 < int(number) < 10**6 else 90
+    first = 90
+    with suppress(Exception):  # pydicom's, of any kind, for what is no number
+        number = int(source.header.SeriesNumber)
+        first = number if 0 < number < 10**6 else first
     return {
         "series_instance_uid": str(generate_uid()),
         "series_number": 100 * first + _NUMBERS[kind],

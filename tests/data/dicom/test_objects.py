@@ -17,6 +17,7 @@ from medgan.data.dicom.objects import (
     summary_object,
 )
 from medgan.data.layouts import list_scans
+from medgan.errors import DataError
 from tests.data.dicom.test_conversion import indexed
 from tests.data.dicom.test_source import PLANTED
 from tests.dicoms import make_enhanced, make_series, oblique, save
@@ -73,11 +74,12 @@ def made(request, tmp_path_factory):
     return folder, source, out, (score_map, regions, picture)
 
 
-def voxels_in_place(volume, affine, shape):
-    """A highdicom volume's values at the places of a NIfTI grid's voxels."""
+def voxels_in_place(volume, affine, shape, step=1):
+    """A highdicom volume's values at the places of a NIfTI grid's voxels, every so many."""
     ras = np.diag([*np.diag(TO_RAS), 1.0]) @ volume.affine
-    corners = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    world = corners @ affine[:3, :3].T + affine[:3, 3]
+    ranges = [np.arange(0, n, step) for n in shape]
+    grid = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)
+    world = grid @ affine[:3, :3].T + affine[:3, 3]
     back = np.linalg.inv(ras)
     index = world @ back[:3, :3].T + back[:3, 3]
     whole = np.rint(index).astype(int)
@@ -182,6 +184,8 @@ def test_names_in_other_alphabets_and_odd_headers_are_carried_over_and_never_log
         ds.add_new("PatientSex", "CS", "WEIBLICH")
         ds.PatientBirthDate = "19700101"
         del ds.StudyDate
+        ds.add_new("SeriesNumber", "IS", None)
+        ds["SeriesNumber"]._value = "three"
     source = source_of(save(series, tmp_path / "in"))
     source.header["PatientBirthDate"]._value = "1.1.70"
     out = tmp_path / "map.dcm"
@@ -221,3 +225,31 @@ def test_an_uneven_stack_lies_where_its_nifti_does_and_keeps_its_references(tmp_
         place = named[ds.SOPInstanceUID].PlanePositionSequence[0].ImagePositionPatient
         ras = (source.placement.affine @ (0, 0, number, 1))[:3]
         np.testing.assert_allclose(place, np.diag(TO_RAS) * ras, atol=1e-6)
+
+
+def test_a_series_without_a_study_cannot_be_filed_and_is_refused(tmp_path):
+    series = make_series("MR", PatientName="ZQNAME")
+    for ds in series:
+        del ds.StudyInstanceUID
+    source = source_of(save(series, tmp_path))
+    with pytest.raises(DataError, match="E_EXPORT c-1") as refused:
+        map_object(source, results(shape_of(source))[0], LEVEL, MODEL)
+    assert "ZQ" not in str(refused.value)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["head_mr_hfp", "chest_ct_b70f"])
+def test_maps_of_real_series_lie_on_their_grid(real_data, tmp_path, name):
+    source = source_of(real_data / "dicom" / name)
+    score_map, regions = results(shape_of(source))
+    for kind, made in (
+        ("map", map_object(source, score_map, LEVEL, MODEL)),
+        ("regions", regions_object(source, regions, MODEL)),
+    ):
+        save_private(made, tmp_path / f"{kind}.dcm")
+    found = highdicom.pm.ParametricMap.from_file(tmp_path / "map.dcm")
+    volume = found.get_volume(dtype=np.float32)
+    placed = voxels_in_place(volume, source.placement.affine, score_map.shape, 3)
+    np.testing.assert_array_equal(placed, score_map[::3, ::3, ::3])
+    segments = highdicom.seg.segread(tmp_path / "regions.dcm")
+    assert int(segments.pixel_array.sum()) == int((regions > 0).sum())
