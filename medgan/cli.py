@@ -169,6 +169,24 @@ def score(
 
 
 @app.command()
+def export_dicom(
+    scores: Annotated[str, typer.Argument(help="folder of a scoring")],
+    source: Annotated[str, typer.Option(help="the DICOM that was scored")],
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="folder for patient data, apart from the scores")
+    ] = "runs/export-dicom",
+    as_json: Json = False,
+) -> None:
+    """Write scores of DICOM for the PACS: parametric maps, segmentations, pictures.
+
+    They carry the patient and study of the series they were made from. Needs medgan[dicom].
+
+    Example: medgan export-dicom runs/score --source /path/to/new -o /private/export
+    """
+    _guard(as_json, lambda: _export(scores, source, out, as_json))
+
+
+@app.command()
 def project(
     model: Model, source: Source, out: Out = "runs/project", set_: Set = None, as_json: Json = False
 ) -> None:
@@ -531,6 +549,28 @@ def _mood(format_: str, task: str, model: str, source: str, out: str, as_json: b
         refusals = score_mood(medgan.load(model), Path(source), Path(out), task, tick)
     if as_json:
         print(json.dumps({"folder": out, "refused": [asdict(r) for r in refusals]}))
+    for refusal in refusals:
+        text = f"{refusal.code} {refusal.case}: {refusal.what}; {refusal.remedy}"
+        print(f"medgan: {text}", file=sys.stderr)
+    return Exit.REFUSED if refusals else Exit.DONE
+
+
+def _export(scores: str, source: str, out: str, as_json: bool) -> int:
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from medgan.errors import Exit
+    from medgan.export import export_dicom
+    from medgan.progress import counting
+
+    with counting("writing DICOM") as tick:
+        done, refusals = export_dicom(Path(scores), Path(source), Path(out), tick)
+    if as_json:
+        found = [asdict(refusal) for refusal in refusals]
+        print(json.dumps({"scans": done, "folder": out, "refused": found}))
+    else:
+        print(f"written   {out}")
+        print("note      it holds names of patients: for the PACS only")
     for refusal in refusals:
         text = f"{refusal.code} {refusal.case}: {refusal.what}; {refusal.remedy}"
         print(f"medgan: {text}", file=sys.stderr)

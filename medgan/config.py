@@ -366,6 +366,11 @@ class GenerateConfig(Section):
         description="latent coordinates beyond this are drawn again from within it: smaller is "
         "more typical and less varied; 0 is off",
     )
+    dicom: bool = Field(
+        False,
+        description="write each scan as a DICOM series, too: of no patient, under new UIDs, "
+        "marked as synthetic",
+    )
 
 
 class LatentConfig(Section):

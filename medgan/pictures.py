@@ -1,11 +1,15 @@
 """Pictures of volumes: arrays in, PNG out."""
 
+import textwrap
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
+
+from medgan.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,6 +187,54 @@ def score_panel(path: Path, volume: np.ndarray, recon: np.ndarray, score_map: np
             color=_INK, fontsize=9, rotation=90,
         )  # fmt: skip
     _write(figure, path)
+
+
+def summary_picture(
+    scan: Volume, heat: Volume | None, level: float, verdict: str, heading: str
+) -> UInt8[np.ndarray, "768 1024 3"]:
+    """Three planes through the highest peak, without and with the heat, above a text.
+
+    Args:
+        scan: RAS+.
+        heat: on the same grid, in healthy standard deviations; None shows the middle without.
+        level: where the heat begins.
+        verdict: any length; it is wrapped.
+        heading: above all.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shape = scan.data.shape
+    at = [n // 2 for n in shape]
+    if heat is not None:
+        at = [int(n) for n in np.unravel_index(int(np.argmax(heat.data)), shape)]
+    low, high = (float(value) for value in np.percentile(scan.data, (0.5, 99.8)))
+    figure = Figure(figsize=(10.24, 7.68), dpi=100, facecolor=_PAPER)
+    figure.text(0.02, 0.965, heading, color="#ffc46b", fontsize=14, va="center", weight="bold")
+    for axis in range(3):
+        aspect = _aspect(axis, scan.spacing)
+        for row in range(1 if heat is None else 2):
+            bottom, tall = (0.2, 0.72) if heat is None else (0.58 - 0.39 * row, 0.36)
+            axes = figure.add_axes((0.02 + 0.325 * axis, bottom, 0.31, tall))
+            axes.set_axis_off()
+            draw_slice(axes, scan.data, axis, at[axis], low=low, high=high, aspect=aspect)
+            axes.text(
+                0.02, 0.5, _LEFT[axis], transform=axes.transAxes, color=_INK, fontsize=11,
+                va="center",
+            )  # fmt: skip
+            if heat is not None and row:
+                top = max(2 * level, float(heat.data.max()), level + 1)
+                axes.imshow(
+                    np.ma.masked_less_equal(plane(heat.data, axis, at[axis]), level),
+                    cmap="inferno", vmin=level - 0.25 * (top - level), vmax=top, alpha=0.75,
+                    aspect=aspect,
+                )  # fmt: skip
+    figure.text(
+        0.02, 0.16, textwrap.fill(verdict, 108), color=_INK, fontsize=12, va="top", parse_math=False
+    )
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class Example(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medgan.data.conditions import Value, check
+from medgan.data.dicom.synthetic import write_synthetic_series
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.files import write_atomic
 from medgan.model import Model
@@ -30,6 +31,7 @@ def write_synthetic(
     conditions: Sequence[Mapping[str, Value]] = (),
     truncation: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    dicom: bool = False,
 ) -> Path:
     """Writes images, labels, `dataset.json`, `provenance.json` and, by conditions, a table.
 
@@ -45,6 +47,7 @@ def write_synthetic(
         conditions: what each scan is asked for, in turn; empty asks for nothing.
         truncation: of the latents; 0 is off.
         progress: told how many of how many are done.
+        dicom: whether each image is written as a DICOM series, too, into `dicom/`.
 
     Returns:
         The folder.
@@ -55,6 +58,7 @@ def write_synthetic(
     conditions = conditions or [{}] * count
     groups = [(wanted, len(list(alike))) for wanted, alike in groupby(conditions)]
     remarks = [check(model.preprocessing.conditions, wanted) for wanted, _ in groups]
+    modality = "CT" if model.preprocessing.intensity == "ct" else "MR"
     entries: list[dict[str, str]] = []
     rows: list[dict[str, str]] = []
     for wanted, number in groups:
@@ -62,6 +66,9 @@ def write_synthetic(
             number, seed, len(entries), smallest_component, wanted, truncation
         ):
             entries.append(_write_scan(scan, folder))
+            if dicom:
+                name = Path(entries[-1]["image"]).name.removesuffix(".nii.gz")
+                write_synthetic_series(scan.image, folder / "dicom" / name, modality, MARK)
             rows.append(_row(entries[-1], scan.covariates))
             progress(len(entries), count)
     labels = model.preprocessing.labels

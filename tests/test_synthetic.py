@@ -5,6 +5,7 @@ import json
 import logging
 
 import numpy as np
+import pydicom
 import pytest
 import yaml
 
@@ -13,7 +14,9 @@ from medgan.cli import _of_condition
 from medgan.config import build
 from medgan.errors import ConfigError
 from medgan.pipeline import find_pipeline, run_pipeline
+from medgan.synthetic import write_synthetic
 from tests.builders import TINY, write_folder
+from tests.test_model import make_model
 
 CONDITIONS = {"sex": "categorical", "age": "continuous", "label_1_mm3": "continuous"}
 
@@ -174,3 +177,21 @@ def test_values_of_conditions_are_kept_as_they_are_written():
 def test_the_brain_preset_knows_age_and_sex():
     values = yaml.safe_load(find_pipeline("ixi_brain_2mm").read_text())["config"]
     assert values["data"]["conditions"] == {"age": "continuous", "sex": "categorical"}
+
+
+def test_synthetic_scans_become_dicom_only_when_asked_for(tmp_path):
+    model = make_model()
+    write_synthetic(model, tmp_path / "plain", 1, 0, {})
+    assert not list((tmp_path / "plain").rglob("*.dcm"))
+    folder = write_synthetic(model, tmp_path / "both", 2, 0, {}, dicom=True)
+    entries = json.loads((folder / "dataset.json").read_text())["training"]
+    for entry in entries:
+        image = medgan.Volume.load(folder / entry["image"])
+        name = entry["image"].split("/")[-1].removesuffix(".nii.gz")
+        slices = sorted((folder / "dicom" / name).iterdir())
+        assert len(slices) == image.data.shape[2]
+        top = pydicom.dcmread(slices[-1])
+        np.testing.assert_array_equal(
+            top.pixel_array, np.rint(image.data[::-1, ::-1, -1].T).astype(int)
+        )
+        assert "SYNTHETIC" in top.SeriesDescription

@@ -34,7 +34,7 @@ def generate_step(run: Run) -> None:
     with counting("generating") as tick:
         folder = write_synthetic(
             run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
-            settings.smallest_component, wanted, settings.truncation, tick,
+            settings.smallest_component, wanted, settings.truncation, tick, settings.dicom,
         )  # fmt: skip
     run.results["generate"] = {"count": len(wanted), "folder": str(folder)}
     log.info("%d synthetic scans: %s", len(wanted), folder)

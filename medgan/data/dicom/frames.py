@@ -52,7 +52,8 @@ class Frame:
 
     Attributes:
         path, number: the file and which of its frames.
-        series, instance, study, patient, reference: UIDs; `patient` is ID^ISSUER, or the ID alone.
+        series, instance, sop_class, study, patient, reference: UIDs; `patient` is ID^ISSUER, or
+            the ID alone.
         modality: MR, CT, another standard term, or "other".
         image: whether the file holds a scan that medgan reads.
         enhanced: whether it is of a multi-frame class.
@@ -75,6 +76,7 @@ class Frame:
     number: int = 0
     series: str = ""
     instance: str = ""
+    sop_class: str = ""
     study: str = ""
     patient: str = ""
     reference: str = ""
@@ -195,7 +197,7 @@ def _frames(header: "Dataset", path: Path) -> list[Frame]:
     issuer = _text(header, "IssuerOfPatientID")
     patient = _text(header, "PatientID")
     common = Frame(
-        path, series=series, instance=_text(header, "SOPInstanceUID"),
+        path, series=series, instance=_text(header, "SOPInstanceUID"), sop_class=sop_class,
         study=_text(header, "StudyInstanceUID"),
         patient=f"{patient}^{issuer}" if patient and issuer else patient,
         reference=_text(header, "FrameOfReferenceUID"), modality=modality,

@@ -1,0 +1,393 @@
+"""DICOM objects made of results, in the patient and study of the series they were made from.
+
+What is written here holds patient data, as the hospital's own PACS needs it to file them.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from medgan.data.dicom.frames import Frame, quiet_pydicom
+from medgan.data.dicom.geometry import TO_RAS, Placement
+from medgan.errors import DataError, EnvironmentFailure
+from medgan.version import __version__
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+RESEARCH = "research use only"
+IDENTITY = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+    *("OtherPatientIDsSequence", "PatientBirthDate", "PatientSex", "PatientAge"),
+    *("PatientIdentityRemoved", "DeidentificationMethod"),
+    *("DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified"),
+    *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription"),
+    *("AccessionNumber", "IssuerOfAccessionNumberSequence", "ReferringPhysicianName"),
+)
+"""Elements of the patient and the study that every object of a study has in common."""
+_NEEDED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"),
+    *("StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Those that an object has even when nothing is known."""
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_NUMBERS = {"map": 1, "regions": 2, "summary": 3}
+"""Last digit of the series number of each object."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A series as its objects need it; patient data, for the objects alone.
+
+    Attributes:
+        placement: the slices in order.
+        header: of the first of them, without pixels.
+        case: pseudonym of the series.
+    """
+
+    placement: Placement
+    header: "Dataset"
+    case: str
+
+    @classmethod
+    def read(cls, placement: Placement, case: str) -> "Source":
+        """Reads the header that stands for a placed series.
+
+        Raises:
+            DataError: E_DICOM.
+        """
+        import pydicom
+
+        try:
+            with quiet_pydicom():
+                path = placement.frames[0].path
+                header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        except Exception:  # a damaged file makes pydicom raise nearly anything
+            raise DataError("E_DICOM", case, "cannot be read as DICOM", "export it again") from None
+        return cls(placement, header, case)
+
+
+def check_extra() -> None:
+    """Whether highdicom, an optional dependency, is there.
+
+    Raises:
+        EnvironmentFailure: E_EXTRA.
+    """
+    try:
+        import highdicom  # noqa: F401
+    except ImportError:
+        raise EnvironmentFailure(
+            "E_EXTRA", "highdicom", "not installed, and DICOM objects need it",
+            "run pip install 'medgan[dicom]'",
+        ) from None  # fmt: skip
+
+
+def map_object(
+    source: Source, score_map: Float[np.ndarray, "X Y Z"], level: float, model: Mapping[str, Any]
+) -> "Dataset":
+    """A heat map as a Parametric Map of floating point values.
+
+    Args:
+        source: what was scored.
+        score_map: healthy standard deviations, on the grid of the series.
+        level: above which maps are unusual; where the display begins.
+        model: facts of the model.
+
+    Raises:
+        DataError: E_EXPORT.
+
+    Reference: DICOM PS3.3 A.75; the quantity is Z-score of CID 7180.
+    """
+
+    def build() -> "Dataset":
+        from highdicom import VOILUTTransformation
+        from highdicom.pm import ParametricMap, RealWorldValueMapping
+        from highdicom.sr import CodedConcept
+        from pydicom.sr.codedict import codes
+
+        frames = np.ascontiguousarray(score_map.transpose(2, 1, 0), np.float32)
+        low, high = float(frames.min()), float(frames.max())
+        mapping = RealWorldValueMapping(
+            "SD", "Healthy standard deviations",
+            CodedConcept("{SD}", "UCUM", "standard deviations of healthy scans"),
+            (low, high), 1.0, 0.0, quantity_definition=codes.DCM.ZScore,
+        )  # fmt: skip
+        top = max(2 * level, high, 1.0)
+        return ParametricMap(
+            _slices(source), frames, contains_recognizable_visual_features=False,
+            real_world_value_mappings=[mapping],
+            voi_lut_transformations=[
+                VOILUTTransformation(
+                    round((level + top) / 2, 3), round(max(top - level, 1.0), 3), "Unusual"
+                )
+            ],
+            content_label="ANOMALY_MAP", content_description=f"Anomaly map, {RESEARCH}",
+            series_description=f"medgan anomaly map, {RESEARCH}",
+            **_common(source, "map", model),
+        )  # fmt: skip
+
+    return _made(source, build)
+
+
+def regions_object(
+    source: Source, region_map: Int[np.ndarray, "X Y Z"], model: Mapping[str, Any]
+) -> "Dataset":
+    """Regions as a binary Segmentation, a segment each.
+
+    A region is where a map is high and says nothing of why, so its codes are "Spatial and
+    Relational Concept" and "Selected region", not lesion.
+
+    Args:
+        source: what was scored.
+        region_map: 0 and the numbers of regions from 1 on, on the grid of the series; at least
+            one.
+        model: facts of the model.
+
+    Raises:
+        DataError: E_EXPORT.
+
+    Reference: DICOM PS3.3 A.51, CID 7150, and 111099 of DCM.
+    """
+
+    def build() -> "Dataset":
+        from highdicom import AlgorithmIdentificationSequence
+        from highdicom.seg import Segmentation, SegmentDescription
+        from pydicom.sr.codedict import codes
+
+        algorithm = AlgorithmIdentificationSequence(
+            "medgan", codes.DCM.ArtificialIntelligence, __version__
+        )
+        segments = [
+            SegmentDescription(
+                number, f"unusual region {number}", codes.SCT.SpatialAndRelationalConcept,
+                codes.DCM.SelectedRegion, "AUTOMATIC", algorithm,
+            )
+            for number in range(1, int(region_map.max()) + 1)
+        ]  # fmt: skip
+        frames = np.ascontiguousarray(region_map.transpose(2, 1, 0)).astype(np.uint8)
+        return Segmentation(
+            _slices(source), frames, "BINARY", segments, content_label="UNUSUAL_REGIONS",
+            content_description=f"Regions above the level of healthy maps, {RESEARCH}",
+            series_description=f"medgan unusual regions, {RESEARCH}",
+            **_common(source, "regions", model),
+        )  # fmt: skip
+
+    return _made(source, build)
+
+
+def summary_object(
+    source: Source, picture: UInt8[np.ndarray, "H W 3"], model: Mapping[str, Any]
+) -> "Dataset":
+    """A picture with text as a Secondary Capture, for viewers that show nothing else.
+
+    Args:
+        source: what was scored.
+        picture: RGB; the text in it is declared as burned in.
+        model: facts of the model.
+
+    Raises:
+        DataError: E_EXPORT.
+
+    Reference: DICOM PS3.3 A.8.1.
+    """
+
+    def build() -> "Dataset":
+        from highdicom.sc import SCImage
+        from pydicom.sequence import Sequence as Items
+
+        common = _common(source, "summary", model)
+        study = str(source.header.StudyInstanceUID)
+        made = SCImage(
+            picture, "RGB", 8, "PATIENT", study, patient_orientation=("L", "P"),
+            series_description=f"medgan summary, {RESEARCH}", **common,
+        )  # fmt: skip
+        made.add_new("PatientOrientation", "CS", None)  # three planes: none holds for all
+        made.ConversionType = "WSD"
+        made.BurnedInAnnotation = "YES"
+        made.LossyImageCompression = source.header.get("LossyImageCompression") or "00"
+        references = [_reference(frame) for frame in source.placement.frames]
+        made.SourceImageSequence = Items(_once(references))
+        return made
+
+    return _made(source, build)
+
+
+def _made(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
+    """An object with the patient and study of its source and references to its files."""
+    check_extra()
+    try:
+        with quiet_pydicom():
+            made = build()
+            _refer(made, source)
+            _identify(made, source.header)
+    except Exception as error:  # any oddity of a header; its text might be quoted
+        what = f"the series' header does not allow it ({type(error).__name__})"
+        raise DataError("E_EXPORT", source.case, what, "use the NIfTI maps") from None
+    return made
+
+
+def _slices(source: Source) -> "list[Dataset]":
+    """One data set a slice, as highdicom wants its sources, evened out as the voxels were.
+
+    Every slice counts as a file of its own, under a UID that `_refer` replaces; nobody's name is
+    in here that a library could print.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
+    from pydicom.valuerep import DS
+
+    placement, header = source.placement, source.header
+    first = placement.frames[0]
+    axes = np.linalg.inv(TO_RAS) @ placement.affine[:3]
+    spacing = np.linalg.norm(axes[:, :3], axis=0)
+    cosines = (axes[:, :2] / spacing[:2]).T.ravel()
+    base = Dataset()
+    base.SOPClassUID = CTImageStorage if first.modality == "CT" else MRImageStorage
+    base.StudyInstanceUID = header.StudyInstanceUID
+    base.SeriesInstanceUID = first.series
+    base.Modality = first.modality
+    for name in _NEEDED:
+        setattr(base, name, None)
+    base.FrameOfReferenceUID = first.reference or generate_uid()
+    base.PositionReferenceIndicator = None
+    base.Rows, base.Columns = first.rows, first.columns
+    base.ImageOrientationPatient = [DS(value, auto_format=True) for value in cosines]
+    base.PixelSpacing = [DS(spacing[n], auto_format=True) for n in (1, 0)]
+    base.SliceThickness = DS(first.thickness or spacing[2], auto_format=True)
+    base.SpacingBetweenSlices = DS(spacing[2], auto_format=True)
+    for name in _LOSSY:
+        if name in header:
+            base[name] = header[name]
+    made = []
+    for number, uid in enumerate(_aliases(source)):
+        one = Dataset()
+        one.update(base)
+        one.SOPInstanceUID = uid
+        position = axes[:, 3] + number * axes[:, 2]
+        one.ImagePositionPatient = [DS(value, auto_format=True) for value in position]
+        made.append(one)
+    return made
+
+
+def _aliases(source: Source) -> "dict[str, Frame]":
+    """A UID for every slice of a source, the same each time, and the slice."""
+    from pydicom.uid import generate_uid
+
+    return {
+        str(generate_uid(entropy_srcs=[frame.instance, str(frame.number)])): frame
+        for frame in source.placement.frames
+    }
+
+
+def _refer(made: "Dataset", source: Source) -> None:
+    """Makes references to slices references to the files and frames that hold them."""
+    aliases = _aliases(source)
+    for element in _sequences(made):
+        items = element.value
+        named = [aliases.get(str(item.get("ReferencedSOPInstanceUID", ""))) for item in items]
+        for item, frame in zip(items, named, strict=True):
+            if frame is not None:
+                item.update(_reference(frame))
+                if element.keyword == "ReferencedInstanceSequence":  # names files only
+                    item.pop("ReferencedFrameNumber", None)
+        if any(named):
+            items[:] = _once(list(items))
+
+
+def _sequences(of: "Dataset") -> "Iterator[Any]":
+    for element in of:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _sequences(item)
+            yield element
+
+
+def _reference(frame: Frame) -> "Dataset":
+    """The item that points at a slice."""
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.ReferencedSOPClassUID = frame.sop_class
+    item.ReferencedSOPInstanceUID = frame.instance
+    if frame.enhanced:
+        item.ReferencedFrameNumber = frame.number + 1
+    return item
+
+
+def _once(items: "Sequence[Dataset]") -> "list[Dataset]":
+    """Items that name a file, each file once, with all frames that are meant."""
+    files: dict[str, Dataset] = {}
+    for item in items:
+        kept = files.setdefault(str(item.ReferencedSOPInstanceUID), item)
+        if kept is not item:
+            if numbers := [*_frames(kept), *_frames(item)]:
+                kept.ReferencedFrameNumber = numbers
+    return list(files.values())
+
+
+def _frames(item: "Dataset") -> list[int]:
+    value = item.get("ReferencedFrameNumber")
+    if value is None:
+        return []
+    return [int(value)] if isinstance(value, int) else [int(one) for one in value]
+
+
+def _identify(made: "Dataset", header: "Dataset") -> None:
+    """Gives an object the patient and the study of a header, to the letter."""
+    made.SpecificCharacterSet = "ISO_IR 192"
+    for name in _NEEDED:
+        setattr(made, name, None)
+    for name in (*IDENTITY, "BodyPartExamined"):
+        if name in header:
+            made[name] = header[name]
+    if made.Modality == "SEG":  # which may not have it
+        return
+    if "Laterality" in header:
+        made["Laterality"] = header["Laterality"]
+    elif "BodyPartExamined" not in header:
+        made.Laterality = None
+
+
+def _common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What every object is constructed with; its UIDs are new."""
+    from pydicom.uid import generate_uid
+
+    first = 90
+    with suppress(Exception):  # pydicom's, of any kind, for what is no number
+        number = int(source.header.SeriesNumber)
+        first = number if 0 < number < 10**6 else first
+    return {
+        "series_instance_uid": str(generate_uid()),
+        "series_number": 100 * first + _NUMBERS[kind],
+        "sop_instance_uid": str(generate_uid()),
+        "instance_number": 1,
+        "manufacturer": "medgan",
+        "manufacturer_model_name": "medgan",
+        "software_versions": __version__,
+        "device_serial_number": hashlib.sha256(
+            json.dumps(model, sort_keys=True).encode()
+        ).hexdigest()[:16],
+    }
+
+
+def save_private(made: "Dataset", path: Path) -> None:
+    """Writes an object that only its owner may read.
+
+    Raises:
+        EnvironmentFailure: E_DISK.
+    """
+    from io import BytesIO
+
+    from medgan.files import write_atomic
+
+    file = BytesIO()
+    with quiet_pydicom():
+        made.save_as(file, enforce_file_format=True)
+    write_atomic(path, file.getvalue(), private=True)
