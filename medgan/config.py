@@ -240,7 +240,7 @@ class TrainConfig(Section):
     mirror: bool = Field(False, description="let augmentation exchange left and right")
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
     restore_moved: Share = Field(
-        0.0,
+        0.8,
         description="probability of each change (moved, turned, otherwise lit) to a scan before "
         "encoder and generator learn to restore it, so that they do not learn scans by heart",
     )

@@ -264,6 +264,13 @@ def test_left_and_right_are_exchanged_only_when_asked(generator):
             assert 0.4 < (matrix[:, axis, axis] < 0).float().mean() < 0.6
 
 
+def test_nothing_is_flipped_where_that_is_not_wanted(generator):
+    volume = torch.zeros(200, 1, 16, 16, 16)
+    drawn = draw_augmentation(volume, 1.0, generator, mirror=True, flip=False)
+    assert bool((drawn.matrix.diagonal(dim1=1, dim2=2) > 0).all())
+    assert bool(drawn.moved.all())
+
+
 def test_what_is_only_shifted_and_flipped_keeps_its_values(generator):
     volume = torch.rand(60, 1, *SHAPE, generator=generator)
     drawn = draw_augmentation(volume, 0.3, generator)

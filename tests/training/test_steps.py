@@ -105,6 +105,22 @@ def test_encoder_steps_come_as_often_as_asked():
     assert seen == [True, False, True, False]
 
 
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_scans_are_moved_before_they_are_spoiled_and_restored(probability, monkeypatch):
+    spoiled, restored = [], []
+    corrupt, loss = steps.corrupt, steps.reconstruction_loss
+    monkeypatch.setattr(steps, "corrupt", lambda v, c: (spoiled.append(v), corrupt(v, c))[1])
+    monkeypatch.setattr(
+        steps, "reconstruction_loss", lambda v, r: (restored.append(v), loss(v, r))[1]
+    )
+    given = batch([True, True])
+    config = CONFIG.train.model_copy(update={"restore_moved": probability, "encoder_every": 1})
+    generator_step(fresh_state(), given, config)
+    assert torch.equal(spoiled[0], restored[0])
+    assert torch.equal(spoiled[0], given.volume) == (probability == 0)
+    assert bool(spoiled[0].abs().max() <= 1)
+
+
 def test_a_loss_that_is_not_finite_moves_nothing():
     state = fresh_state()
     before = weights(state.networks.discriminator)
