@@ -105,6 +105,7 @@ def test_the_shell_completes_verbs_and_presets():
 
 def test_completion_is_shown_and_installed_without_a_network(tmp_path):
     home = {**os.environ, "HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:9"}
+    home["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # whoever calls may be no such shell
     shown = medgan("--show-completion", "bash", env=home)
     assert shown.returncode == 0, shown.stderr
     assert "_MEDGAN_COMPLETE=complete_bash" in shown.stdout
