@@ -67,12 +67,10 @@ class Figure:
 
     Attributes:
         of: all test subjects' figures to one number.
-        each: the same to one number a subject, higher being better where `of` is.
         better: whether more of it is better.
     """
 
     of: Callable[[Float[np.ndarray, "N K"]], float]
-    each: Callable[[Float[np.ndarray, "N K"]], Float[np.ndarray, " N"]]
     better: bool = True
 
 
@@ -138,11 +136,7 @@ class Segmentation:
         count = self._count = len(preprocessing.labels)
 
         def mean(first: int, last: int) -> Figure:
-            return Figure(
-                lambda rows: float(np.nanmean(rows[:, first:last])),
-                lambda rows: np.nanmean(rows[:, first:last], axis=1),
-                better=last <= count,
-            )
+            return Figure(lambda rows: float(np.nanmean(rows[:, first:last])), better=last <= count)
 
         by_label = {
             f"Dice {value}": mean(number, number + 1)
@@ -223,17 +217,10 @@ class Classification:
 
     figures: Mapping[str, Figure] = {
         "balanced accuracy": Figure(
-            lambda rows: verdicts(rows[:, 0], rows[:, 1]).balanced_accuracy,
-            lambda rows: 1 - np.abs(rows[:, 0] - rows[:, 1]),
+            lambda rows: verdicts(rows[:, 0], rows[:, 1]).balanced_accuracy
         ),
-        "AUROC": Figure(
-            lambda rows: verdicts(rows[:, 0], rows[:, 1]).auroc,
-            lambda rows: 1 - np.abs(rows[:, 0] - rows[:, 1]),
-        ),
-        "minority recall": Figure(
-            lambda rows: verdicts(rows[:, 0], rows[:, 1]).minority_recall,
-            lambda rows: np.where(rows[:, 1] == 1, rows[:, 0], 0.0),
-        ),
+        "AUROC": Figure(lambda rows: verdicts(rows[:, 0], rows[:, 1]).auroc),
+        "minority recall": Figure(lambda rows: verdicts(rows[:, 0], rows[:, 1]).minority_recall),
     }
 
     def __init__(

@@ -146,7 +146,7 @@ def _columns(names: Sequence[str]) -> dict[str, Figure]:
     """Figures of a command: means over test scans, more of them being better."""
 
     def mean(column: int) -> Figure:
-        return Figure(lambda rows: float(rows[:, column].mean()), lambda rows: rows[:, column])
+        return Figure(lambda rows: float(rows[:, column].mean()))
 
     return {name: mean(column) for column, name in enumerate(names)}
 
@@ -184,7 +184,7 @@ def _row(
             "better": "higher" if figure.better else "lower",
         }
         if arm.name != baseline:
-            difference = paired_difference(other, own, figure.of, figure.each)
+            difference = paired_difference(other, own, figure.of)
             row["figures"][name]["difference"] = {
                 key: round(value, 4) for key, value in difference._asdict().items()
             }
