@@ -3,7 +3,6 @@
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medgan.config import DataConfig
 from medgan.data.dicom.conversion import CONVERTED
@@ -20,10 +19,6 @@ from medgan.data.splits import (
 from medgan.errors import ConfigError, DataError
 from medgan.progress import counting
 from medgan.run import MANIFEST, Run, series_lines
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,21 +64,10 @@ def check_syntax(syntax: str, case: str) -> None:
 
 
 class Decoder:
-    """Reads stored pixel values; owns the child for as long as the context lasts."""
+    """Reads stored pixel values; owns the child until it is closed."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "Decoder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the child."""

@@ -171,7 +171,7 @@ def regions_object(
             )
             for number in range(1, int(region_map.max()) + 1)
         ]  # fmt: skip
-        frames = np.ascontiguousarray(region_map.transpose(2, 1, 0)).astype(np.uint8)
+        frames = np.ascontiguousarray(region_map.transpose(2, 1, 0)).astype(np.uint16)
         return Segmentation(
             _slices(source), frames, "BINARY", segments, content_label="UNUSUAL_REGIONS",
             content_description=f"Regions above the level of healthy maps, {RESEARCH}",

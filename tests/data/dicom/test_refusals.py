@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from contextlib import closing
 
 import numpy as np
 import pydicom
@@ -359,7 +360,7 @@ def test_damaged_compressed_pixels_are_refused_and_never_end_the_process(tmp_pat
 def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_started_again(tmp_path, monkeypatch):
     path = save(make_series("CT", slices=1), tmp_path) / "i000"
     compress(path, JPEGLSLossless)
-    with Decoder() as decoder:
+    with closing(Decoder()) as decoder:
         good = decoder.read(path, JPEGLSLossless, [0], "c")
         decoder._child.kill()
         decoder._child.wait()
