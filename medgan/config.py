@@ -41,17 +41,45 @@ WINDOWS = {
 -600 and 1500, 40 and 400, 400 and 1800)."""
 
 
-def _named_window(value: object) -> object:
-    """A window by its name, or as it is."""
-    if not isinstance(value, str):
+def _named_windows(value: object) -> object:
+    """One window or several, each by its name or its two ends, as a tuple of windows."""
+    if isinstance(value, str) or _is_pair(value):
+        value = (value,)
+    if not isinstance(value, list | tuple):
         return value
-    name = value.strip().lower().replace("_", " ")
+    return tuple(_named_window(window) if isinstance(window, str) else window for window in value)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(end, int | float) for end in value)
+
+
+def _named_window(name: str) -> tuple[float, float]:
+    name = name.strip().lower().replace("_", " ")
     if name not in WINDOWS:
         raise ValueError(f"no window of this name; use {', '.join(WINDOWS)} or [low, high] in HU")
     return WINDOWS[name]
 
 
-Window = Annotated[tuple[float, float], BeforeValidator(_named_window), AfterValidator(_rising)]
+def _without_gaps(windows: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """Different windows that touch or overlap, or an error that says what none of them shows."""
+    if not windows:
+        raise ValueError("no window; name one or more")
+    if len(set(windows)) < len(windows):
+        raise ValueError("names a window twice")
+    reached = min(low for low, _ in windows)
+    for low, high in sorted(_rising(window) for window in windows):
+        if low > reached:
+            raise ValueError(f"shows nothing from {reached:g} to {low:g} HU; let windows touch")
+        reached = max(reached, high)
+    return windows
+
+
+Windows = Annotated[
+    tuple[tuple[float, float], ...],
+    BeforeValidator(_named_windows),
+    AfterValidator(_without_gaps),
+]
 
 
 def _as_text(value: object) -> object:
@@ -123,9 +151,10 @@ class DataConfig(Section):
     percentiles: Percentiles = Field(
         (0.5, 99.5), description="foreground percentiles that become -1 and 1 (mri)"
     )
-    window: Window = Field(
-        WINDOWS["soft tissue"],
-        description="HU that become -1 and 1 (ct): brain, lung, soft tissue, bone, or [low, high]",
+    window: Windows = Field(
+        (WINDOWS["soft tissue"],),
+        description="HU that become -1 and 1 (ct): brain, lung, soft tissue, bone, or [low, high]; "
+        "or several, as [lung, soft tissue], which networks see as channels",
     )
     labels: tuple[int, ...] | Literal["auto"] = Field(
         "auto", description="label values to learn, without background; auto takes all present"
@@ -139,7 +168,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _window_is_for_ct(self) -> "DataConfig":
-        if self.intensity == "mri" and self.window != WINDOWS["soft tissue"]:
+        if self.intensity == "mri" and self.window != (WINDOWS["soft tissue"],):
             raise ValueError("a window is for CT; set data.intensity to ct, too")
         return self
 
@@ -705,9 +734,14 @@ class Preprocessing(Section):
     shape: tuple[Size, Size, Size]
     intensity: Literal["mri", "ct"] = "mri"
     percentiles: Percentiles = (0.5, 99.5)
-    window: Window = WINDOWS["soft tissue"]
+    window: Windows = (WINDOWS["soft tissue"],)
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
+
+    @property
+    def views(self) -> tuple[tuple[float, float], ...]:
+        """Windows through which networks see a volume besides; none where one is all."""
+        return self.window if self.intensity == "ct" and len(self.window) > 1 else ()
 
 
 def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:

@@ -15,8 +15,9 @@ from medgan.config import ModelConfig, Preprocessing
 from medgan.data.checks import check_image, check_volume
 from medgan.data.conditions import Value, between, check, draw, encode, understood
 from medgan.data.labels import SMALLEST_COMPONENT, harden, largest_components
-from medgan.data.transforms import Preparation
+from medgan.data.transforms import Preparation, synthetic_scale
 from medgan.errors import ConfigError, DataError, ModelError
+from medgan.intensity import IntensityScale
 from medgan.model_folder import Stored, read_model, write_model
 from medgan.models.latent import Fit, fit, slerp, truncate
 from medgan.models.networks import Networks
@@ -44,8 +45,6 @@ STEPS = 100
 """Steps of a projection."""
 TILE = 128
 """Edge of the cubes in which the full resolution of large volumes is generated."""
-MRI_UNITS = 1000
-"""Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Model:
         return table_of(
             {
                 "grid": f"{shape} voxels of {' x '.join(f'{s:g}' for s in grid.spacing)} mm",
-                "intensities": "CT" if grid.intensity == "ct" else "MRI",
+                "intensities": _intensities(grid),
                 "labels": ", ".join(map(str, grid.labels)),
                 "conditions": ", ".join(condition.name for condition in grid.conditions),
                 "calibrated": f"on {len(known.scores)} healthy scans" if known else "not yet",
@@ -271,15 +270,16 @@ class Model:
                 log.warning("%s of the scan is unknown: the edit starts from any; give it", name)
         prepared = self._prepare(scan)
         projection = self._project(prepared, scan, steps, known)
-        low, high = prepared.meta["intensity_range"]
+        scale = prepared.meta["scale"]
         with torch.inference_mode():
             values = projection.latent.values
             before, after = (
                 self._generate(Latent(values, told))[:, :1] for told in (known, changed)
             )
         volume = scan if isinstance(scan, Volume) else Volume.load(scan)
-        native = self._preparation.back((after - before)[0, 0].numpy(), prepared)
-        difference = (native * ((high - low) / 2)).reshape(volume.data.shape)
+        old, new = (scale.back(drawn[0, 0].numpy()) for drawn in (before, after))
+        native = self._preparation.back(new - old, prepared)
+        difference = native.reshape(volume.data.shape)
         edited = np.clip(volume.data + difference, volume.data.min(), volume.data.max())
         return Edit(
             Volume(edited, volume.affine),
@@ -478,17 +478,19 @@ class Model:
         return self._preparation(Path(scan))
 
     def _rescaled(self, prepared: "MetaTensor") -> tuple["MetaTensor", float]:
-        """The scan with its middle intensities where they belong, and the gain that took."""
-        known = self.calibration.typical if self.calibration is not None else None
+        """The scan with its middle intensities where they belong, and the gain that took.
+
+        Those of CT stay: HU mean the same in every scanner.
+        """
+        if self.calibration is None or self.preprocessing.intensity == "ct":
+            return prepared, 1.0
+        known = self.calibration.typical
         change = known.rescaling(prepared.as_tensor()[0].numpy()) if known is not None else None
         if change is None:
             return prepared, 1.0
         gain, offset = change
-        low, high = prepared.meta["intensity_range"]
-        # Where -1 and 1 of the new scale lie in the scanner's intensities.
-        ends = [low + ((end - offset) / gain + 1) / 2 * (high - low) for end in (-1, 1)]
         rescaled = (prepared * gain + offset).clip(-1, 1)
-        rescaled.meta["intensity_range"] = tuple(ends)  # pyright: ignore[reportAttributeAccessIssue]
+        rescaled.meta["scale"] = prepared.meta["scale"].stretched(gain, offset)  # pyright: ignore[reportAttributeAccessIssue]
         return rescaled, gain  # pyright: ignore[reportReturnType]
 
     def _batch(self, prepared: "MetaTensor") -> Tensor:
@@ -537,7 +539,7 @@ class Model:
             values = harden(drawn[0, 1:], labels, self.label_offset).numpy()
             values = largest_components(values, labels, smallest_component)
             label = Volume(values.astype(np.uint16), affine)
-        image = np.round(self._to_units(drawn[0, 0].numpy()))
+        image = np.round(synthetic_scale(self.preprocessing).back(drawn[0, 0].numpy()))
         return Synthetic(Volume(image.astype(np.int16), affine), label, seed, number, covariates)
 
     def _project(
@@ -562,15 +564,11 @@ class Model:
         return Projection(last, drawn(first), drawn(last), found.error_before, found.error_after)
 
     def _to_scan(self, recon: Tensor, prepared: "MetaTensor", scan: str | Path | Volume) -> Volume:
-        low, high = prepared.meta["intensity_range"]
-        native = self._preparation.back(recon[0, 0].numpy(), prepared, outside=-1.0)
-        return Volume(low + (native + 1) / 2 * (high - low), _affine_of(scan, prepared))
-
-    def _to_units(self, data: np.ndarray) -> np.ndarray:
-        low, high = self.preprocessing.window
-        if self.preprocessing.intensity == "mri":
-            low, high = 0.0, float(MRI_UNITS)
-        return low + (data + 1) / 2 * (high - low)
+        scale: IntensityScale = prepared.meta["scale"]
+        drawn = scale.back(recon[0, 0].numpy())
+        outside = scale.intensities[0]
+        native = self._preparation.back(drawn, prepared, outside)
+        return Volume(native, _affine_of(scan, prepared))
 
     def _synthetic_affine(self) -> np.ndarray:
         """RAS+ with the model's spacing, the world's origin in the middle of the grid."""
@@ -578,6 +576,12 @@ class Model:
         affine = np.diag([*spacing, 1.0])
         affine[:3, 3] = -spacing * (np.array(self.preprocessing.shape) - 1) / 2
         return affine
+
+
+def _intensities(grid: Preprocessing) -> str:
+    if grid.intensity == "mri":
+        return "MRI"
+    return "CT, " + " and ".join(f"{low:g} to {high:g} HU" for low, high in grid.window)
 
 
 def _state(*numbers: int) -> int:

@@ -114,14 +114,19 @@ def read_model(folder: Path) -> Stored:
     )  # fmt: skip
 
 
-def fresh_localiser(sizes: ModelConfig, looks_at: tuple[str, ...]) -> Localiser:
+def fresh_localiser(
+    preprocessing: Preprocessing, sizes: ModelConfig, looks_at: tuple[str, ...]
+) -> Localiser:
     """A localiser for a model of these sizes, weights drawn from torch's global generator.
 
     Args:
+        preprocessing: of the model.
         sizes: of the model.
         looks_at: what it sees beside the volume.
     """
-    return Localiser(looks_at, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves)
+    return Localiser(
+        looks_at, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves, preprocessing.views
+    )
 
 
 def _networks(
@@ -135,8 +140,10 @@ def _networks(
         channels(preprocessing.labels),
         **sizes.model_dump(),
         condition=width(preprocessing.conditions),
+        windows=preprocessing.views,
     )
-    networks.localiser = fresh_localiser(sizes, looks_at) if looks_at is not None else None
+    if looks_at is not None:
+        networks.localiser = fresh_localiser(preprocessing, sizes, looks_at)
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(

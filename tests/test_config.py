@@ -142,11 +142,16 @@ def test_a_window_has_a_name_or_two_numbers_and_is_for_ct_alone():
         ("Soft_Tissue", (-160, 240)),
         ("bone", (-500, 1300)),
     ):
-        assert build(ct, [f"data.window={name}"]).data.window == window
+        assert build(ct, [f"data.window={name}"]).data.window == (window,)
     assert (
         build(ct, ["data.window=[0, 80]"]).data.window
         == build(ct, ["data.window=brain"]).data.window
     )
+    several = build(ct, ["data.window=[lung, soft tissue, [0, 80]]"]).data.window
+    assert several == ((-1350, 150), (-160, 240), (0, 80))
+    assert "150 to 300 HU" in refusal(ct, ["data.window=[lung, [300, 900]]"]).what
+    assert "twice" in refusal(ct, ["data.window=[bone, lung, bone]"]).what
+    assert refusal(ct, ["data.window=[]"]).where == "data.window"
     error = refusal(ct, ["data.window=liver"])
     assert error.where == "data.window"
     assert "soft tissue" in error.what

@@ -108,9 +108,8 @@ def test_what_a_projection_minimises_is_the_error_it_reports():
     model, volume = make_model(), scan()
     found = model.project(volume, steps=5)
     prepared = model._preparation(volume)
-    low, high = prepared.meta["intensity_range"]
-    recon = 2 * (found.recon.data - low) / (high - low) - 1
-    error = np.abs(recon - np.asarray(prepared)[0]).mean()
+    recon = prepared.meta["scale"](torch.as_tensor(found.recon.data))
+    error = np.abs(recon.numpy() - np.asarray(prepared)[0]).mean()
     assert error == pytest.approx(found.error_after, rel=1e-3)
 
 

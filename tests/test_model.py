@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import medgan
-from medgan.config import ModelConfig, Preprocessing
+from medgan.config import WINDOWS, ModelConfig, Preprocessing
 from medgan.data.codes import channels
 from medgan.data.labels import largest_components
 from medgan.errors import DataError, ModelError
@@ -25,7 +25,9 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 def make_model(grid: Preprocessing = GRID, seed: int = 0) -> Model:
     torch.manual_seed(seed)
-    networks = Networks.build(grid.shape, channels(grid.labels), **SIZES.model_dump())
+    networks = Networks.build(
+        grid.shape, channels(grid.labels), **SIZES.model_dump(), windows=grid.views
+    )
     with torch.no_grad():
         for module in networks.modules().values():
             for p in module.parameters():
@@ -78,10 +80,60 @@ def test_specks_of_generated_labels_are_removed_unless_asked_for():
 
 
 def test_synthetic_ct_is_in_hounsfield_units():
-    grid = GRID.model_copy(update={"intensity": "ct", "window": (-1000.0, 400.0), "labels": ()})
+    grid = GRID.model_copy(update={"intensity": "ct", "window": ((-1000.0, 400.0),), "labels": ()})
     scan = make_model(grid).generate(1)[0]
     assert scan.label is None
     assert -1000 <= scan.image.data.min() < 0
+
+
+CHEST = Preprocessing(
+    spacing=GRID.spacing, shape=GRID.shape, intensity="ct",
+    window=(WINDOWS["lung"], WINDOWS["soft tissue"]),
+)  # fmt: skip
+
+
+def chests(count: int, seed: int = 0) -> list[Volume]:
+    """Air, then tissue in the ball, in HU."""
+    return [
+        Volume(scan.data / scan.data.max() * 1100 - 1000, AFFINE) for scan in scans(count, seed)
+    ]
+
+
+def test_a_model_of_several_windows_calibrates_scores_and_comes_back_from_disk(tmp_path):
+    model = make_model(CHEST)
+    model.calibrate(chests(12))
+    model.save(tmp_path / "model")
+    scan = chests(1, seed=5)[0]
+    before, after = model.score(scan), medgan.load(str(tmp_path / "model")).score(scan)
+    assert before.gain == 1
+    assert before.score == after.score
+    assert np.array_equal(before.score_map.data, after.score_map.data)
+    for drawn in (model.generate(1)[0].image, model.reconstruct(scan)):
+        assert drawn.data.min() >= -1350
+        assert drawn.data.max() <= 240
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["preprocessing"]["window"] == [[-1350, 150], [-160, 240]]
+
+
+def test_a_single_window_of_a_model_from_before_there_were_several_is_read(tmp_path):
+    old = CHEST.model_copy(update={"window": (WINDOWS["lung"],)})
+    make_model(old).save(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    config["preprocessing"]["window"] = [-1350, 150]
+    file.write_text(json.dumps(config))
+    assert medgan.load(str(tmp_path / "model")).preprocessing == old
+
+
+def test_hu_are_never_rescaled():
+    model = make_model(CHEST)
+    model.calibrate(chests(12))
+    scan = chests(1, seed=5)[0]
+    shifted = Volume(scan.data + 1000, AFFINE)  # stored values, their intercept forgotten
+    result = model.score(shifted)
+    assert result.gain == 1
+    assert result.p_value is None
+    assert any("intensities" in reason for reason in result.reasons)
 
 
 def test_a_saved_model_scores_generates_and_encodes_as_before(calibrated, tmp_path):
@@ -143,8 +195,7 @@ def test_a_scan_squeezed_by_a_very_bright_lesion_is_stretched_back_before_it_is_
     inside = (prepared.abs() < 0.99) & (stretched.abs() < 0.99)
     in_scanner_units = []
     for volume in (prepared, stretched):
-        low, high = volume.meta["intensity_range"]
-        in_scanner_units.append(low + (volume[inside].numpy() + 1) / 2 * (high - low))
+        in_scanner_units.append(volume.meta["scale"].back(volume[inside].numpy()))
     assert np.allclose(*in_scanner_units, rtol=1e-3)
 
 

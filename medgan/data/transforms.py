@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from medgan.config import Preprocessing
+from medgan.intensity import IntensityScale
 from medgan.volume import Volume
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from monai.transforms.io.dictionary import LoadImaged
 
 IMAGE, LABEL = "image", "label"
+MRI_UNITS = 1000
+"""Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 _BACKGROUND = 0.05
 """Share of the 99.5th percentile below which a voxel counts as background (mri)."""
 
@@ -108,16 +111,23 @@ class Intensityd:
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The image rescaled and clipped."""
         tensor: MetaTensor = data[self.key]
-        low, high = intensity_range(np.asarray(tensor), self.preprocessing)
-        scaled: Any = (2 * (tensor - low) / (high - low) - 1).clamp(-1, 1)
-        scaled.meta["intensity_range"] = (low, high)
+        scale = intensity_scale(np.asarray(tensor), self.preprocessing)
+        scaled = scale(tensor)
+        scaled.meta["scale"] = scale
         return {**data, self.key: scaled}
 
 
-def intensity_range(data: np.ndarray, preprocessing: Preprocessing) -> tuple[float, float]:
-    """The intensities of a scan that become -1 and 1.
+def synthetic_scale(preprocessing: Preprocessing) -> IntensityScale:
+    """The scale of synthetic scans: HU for CT, 0 to `MRI_UNITS` for MRI, which has no unit."""
+    if preprocessing.intensity == "ct":
+        return IntensityScale.of_windows(preprocessing.window)
+    return IntensityScale((0.0, float(MRI_UNITS)))
 
-    CT has a scale of its own, so a window in HU does. MRI has none: percentiles of the
+
+def intensity_scale(data: np.ndarray, preprocessing: Preprocessing) -> IntensityScale:
+    """The scale from a scan's intensities to [-1, 1].
+
+    CT has a scale of its own, so windows in HU do. MRI has none: percentiles of the
     foreground, which is all that is brighter than 5% of the scan's 99.5th percentile above
     its minimum.
 
@@ -126,13 +136,14 @@ def intensity_range(data: np.ndarray, preprocessing: Preprocessing) -> tuple[flo
         preprocessing: the model's policy.
     """
     if preprocessing.intensity == "ct":
-        return preprocessing.window
+        return synthetic_scale(preprocessing)
     floor = data.min()
     foreground = data[data - floor > _BACKGROUND * (np.percentile(data, 99.5) - floor)]
     if foreground.size == 0:
         foreground = data
     low, high = np.percentile(foreground, preprocessing.percentiles)
-    return float(low), float(high if high > low else low + 1e-6 * (abs(low) or 1.0))
+    high = high if high > low else low + 1e-6 * (abs(low) or 1.0)
+    return IntensityScale((float(low), float(high)))
 
 
 class Preparation:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medgan.config import AugmentConfig
 from medgan.data.scans import RealScans, stored
+from medgan.data.transforms import synthetic_scale
 from medgan.evaluation.plausibility import (
     dice_by_volume,
     foreground_volumes,
@@ -25,7 +26,7 @@ from medgan.evaluation.plausibility import (
 )
 from medgan.evaluation.privacy import similarity
 from medgan.evaluation.segmentation import segment, train_segmenter
-from medgan.model import MRI_UNITS, Model
+from medgan.model import Model
 from medgan.results import Synthetic
 from medgan.scoring.density import FeatureDensity
 from medgan.scoring.features import coarse_features
@@ -107,12 +108,9 @@ class Filters:
 
     def as_volume(self, scan: Synthetic) -> Tensor:
         """The image of a synthetic scan as its file holds it, (1, 1, X, Y, Z) in [-1, 1]."""
-        preprocessing = self.model.preprocessing
-        low, high = preprocessing.window
-        if preprocessing.intensity == "mri":
-            low, high = 0.0, float(MRI_UNITS)
         data = torch.from_numpy(scan.image.data.astype(np.float32))
-        return stored(2 * (data - low) / (high - low) - 1)[None, None].to(self.model.device)
+        scale = synthetic_scale(self.model.preprocessing)
+        return stored(scale(data))[None, None].to(self.model.device)
 
     def _volumes(self, image: Tensor, classes: Tensor | None) -> dict[str, float]:
         labels, voxel = self.model.preprocessing.labels, math.prod(self.model.preprocessing.spacing)

@@ -1,7 +1,7 @@
 """The residual stage that all three networks are built of."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medgan.models.subbands import SubBands
+from medgan.models.windows import WindowViews
 
 SLOPE = 0.2
 
@@ -201,16 +202,25 @@ class Trunk(nn.Module):
             down instead.
         blocks: residual blocks a stage.
         octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        windows: of CT, (low, high) in HU, through which the first channel is seen; none as it is.
 
     Attributes:
         checkpointed: whether each octave is computed again in the backward pass.
     """
 
     def __init__(
-        self, in_channels: int, widths: tuple[int, ...], thin: int, blocks: int, octaves: int = 1
+        self,
+        in_channels: int,
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+        octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         self.checkpointed = False
+        self.views = WindowViews(windows) if windows else nn.Identity()
+        in_channels += max(0, len(windows) - 1)
         self.halvings = 0 if thin else octaves - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
         thins = [thin << number for number in range(octaves - 1) if thin]
@@ -231,6 +241,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
         """Features of every stage, finest first; each is half the size of the one before."""
+        x = self.views(x)
         for _ in range(self.halvings):
             x = halve(x)
         for octave in self.thin_downs:

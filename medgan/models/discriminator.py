@@ -1,5 +1,7 @@
 """The discriminator: volume to realism logits, and the features behind them."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ class Discriminator(nn.Module):
         minibatch_std: whether the closing layer sees how much the volumes of a batch differ.
         condition: length of an encoded condition; 0 makes a discriminator without any.
         octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        windows: of CT, (low, high) in HU, through which the image is seen; none as it is.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (closed by a global depthwise
         convolution and a linear layer); Isola et al. 2017, arXiv 1611.07004, section 3.2.2
@@ -47,12 +50,13 @@ class Discriminator(nn.Module):
         minibatch_std: bool = False,
         condition: int = 0,
         octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
         last = widths[-1] + int(minibatch_std)
         self.minibatch_std = minibatch_std
-        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves)
+        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves, windows)
         self.pool = nn.Conv3d(last, last, base, groups=last)
         self.logit = nn.Linear(last, 1)
         nn.init.normal_(self.pool.weight, std=(base[0] * base[1] * base[2]) ** -0.5)

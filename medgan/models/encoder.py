@@ -1,5 +1,7 @@
 """The encoder: volume to latent."""
 
+from collections.abc import Sequence
+
 import torch.nn as nn
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +23,7 @@ class Encoder(nn.Module):
         thin: channels of the first thin octave.
         blocks: residual blocks a stage.
         octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
     """
 
     CLOSING_CHANNELS = 32
@@ -34,11 +37,12 @@ class Encoder(nn.Module):
         thin: int,
         blocks: int,
         octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         base = [size // 2 ** (len(widths) + octaves - 1) for size in shape]
         positions = base[0] * base[1] * base[2]
-        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves)
+        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves, windows)
         self.close = convolution(widths[-1], self.CLOSING_CHANNELS, kernel=1)
         self.latent = nn.Linear(self.CLOSING_CHANNELS * positions, latent)
 

@@ -1,5 +1,6 @@
 """The localiser: a decoder on a discriminator's trunk, with a logit for every voxel."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -24,6 +25,7 @@ class Localiser(nn.Module):
         blocks: residual blocks a stage.
         octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it,
             and logits are that much coarser.
+        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
 
     Reference: Schönfeld et al. 2020, arXiv 2002.12655, section 3.1 (a discriminator that is a
         U-Net), carried to 3D.
@@ -36,10 +38,11 @@ class Localiser(nn.Module):
         thin: int,
         blocks: int,
         octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         self.looks_at = looks_at
-        self.trunk = Trunk(1 + len(looks_at), widths, thin, blocks, octaves)
+        self.trunk = Trunk(1 + len(looks_at), widths, thin, blocks, octaves, windows)
         depth = 2 * blocks * len(widths)
         coarse_first = widths[::-1]
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))

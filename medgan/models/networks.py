@@ -1,6 +1,6 @@
 """The three networks of a model, built from its configuration."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +36,7 @@ class Networks:
         minibatch_std: bool,
         condition: int = 0,
         octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
@@ -52,12 +53,23 @@ class Networks:
             minibatch_std: whether the discriminator sees how much a batch varies.
             condition: length of an encoded condition, 0 for none; the encoder is told none.
             octaves: 1 puts the finest stage at half resolution; each more is a thin octave above.
+            windows: of CT, (low, high) in HU, through which encoder and discriminator see the
+                volume; none as it is.
         """
         return cls(
             Generator(shape, 1 + labels, latent, widths, thin, blocks, condition, octaves),
-            Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2), octaves),
+            Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2), octaves, windows),
             Discriminator(
-                shape, 1, widths, thin, blocks, patches, minibatch_std, condition, octaves
+                shape,
+                1,
+                widths,
+                thin,
+                blocks,
+                patches,
+                minibatch_std,
+                condition,
+                octaves,
+                windows,
             ),
         )
 

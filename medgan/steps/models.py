@@ -46,7 +46,7 @@ def scorers_step(run: Run) -> None:
     if settings.volumes:
         seed = run.config.train.seed
         with seeded(seed, model.device):
-            localiser = fresh_localiser(model.sizes, settings.looks_at)
+            localiser = fresh_localiser(model.preprocessing, model.sizes, settings.looks_at)
         with counting("localiser") as tick:
             train_localiser(
                 model.tools(), model.sizes.latent, localiser,

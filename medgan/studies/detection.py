@@ -263,7 +263,7 @@ def _left_out_localiser(
     seed: int,
 ) -> Localiser:
     with seeded(seed, model.device):
-        localiser = fresh_localiser(model.sizes, lesson.looks_at)
+        localiser = fresh_localiser(model.preprocessing, model.sizes, lesson.looks_at)
     families = [family for family in FAMILIES if family not in fold]
     with counting(f"localiser without {', '.join(fold)}") as tick:
         train_localiser(
@@ -336,7 +336,11 @@ def _builders(
     def fresh() -> Networks:
         with seeded(seed, model.device):
             networks = Networks.build(
-                model.preprocessing.shape, 0, **model.sizes.model_dump(), condition=0
+                model.preprocessing.shape,
+                0,
+                **model.sizes.model_dump(),
+                condition=0,
+                windows=model.preprocessing.views,
             )
         networks.to(model.device)
         return networks

@@ -65,6 +65,7 @@ class TrainingState:
             channels(preprocessing.labels),
             **model.model_dump(),
             condition=condition,
+            windows=preprocessing.views,
         )
         if config.begin_black:
             networks.generator.begin_black()
@@ -78,6 +79,7 @@ class TrainingState:
                 blocks=1,
                 condition=condition,
                 octaves=model.octaves,
+                windows=preprocessing.views,
             ).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         networks.to(device)
         average = copy.deepcopy(networks)

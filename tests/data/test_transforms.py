@@ -10,7 +10,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import center_of_mass
 
 from medgan.config import Preprocessing
-from medgan.data.transforms import Preparation, intensity_range
+from medgan.data.transforms import Preparation, intensity_scale
 from medgan.volume import Volume
 
 ORIENTATIONS = [
@@ -118,7 +118,7 @@ def test_at_its_own_spacing_every_voxel_of_a_map_returns_to_its_place(
 ) -> None:
     spacing = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0).round(5))
     scan = stored(Volume(noise(shape, seed), affine), orientation)
-    prepare = Preparation(setup(spacing, (32, 32, 32), intensity="ct", window=(0.0, 1000.0)))
+    prepare = Preparation(setup(spacing, (32, 32, 32), intensity="ct", window=((0.0, 1000.0),)))
     prepared = prepare(scan)
     back = prepare.back(np.asarray(prepared)[0], prepared, outside=-1.0)
     np.testing.assert_allclose(back, 2 * scan.data / 1000 - 1, atol=1e-5)
@@ -160,7 +160,7 @@ def test_a_resampled_blob_comes_back_to_its_place(
     blob = 1000 * np.exp(-((world - middle) ** 2).sum(-1) / (2 * 6.0**2))
     scan = stored(Volume(blob.astype(np.float32), affine), orientation)
     size = tuple(int(16 * np.ceil(66 / s / 16)) for s in spacing)
-    prepare = Preparation(setup(spacing, size, intensity="ct", window=(0.0, 1000.0)))
+    prepare = Preparation(setup(spacing, size, intensity="ct", window=((0.0, 1000.0),)))
     prepared = prepare(scan)
     back = prepare.back(np.asarray(prepared)[0] + 1, prepared)
     found = scan.affine @ [*center_of_mass(back), 1]
@@ -225,19 +225,21 @@ def test_padding_is_the_darkest_there_is() -> None:
 def test_empty_air_does_not_shift_percentiles() -> None:
     scan = noise((16, 16, 16), 0) / 10 + 500
     padded = np.pad(scan, 12)
-    assert intensity_range(padded, setup()) == intensity_range(
+    assert intensity_scale(padded, setup()) == intensity_scale(
         np.concatenate([scan.ravel(), np.zeros(1000)]), setup()
     )
-    low, high = intensity_range(padded, setup())
+    low, high = intensity_scale(padded, setup()).intensities
     np.testing.assert_allclose((low, high), np.percentile(scan, (0.5, 99.5)), rtol=1e-6)
 
 
 @given(st.floats(1e-12, 1e12), seeds)
 def test_the_unit_of_intensities_does_not_matter(factor: float, seed: int) -> None:
     data = noise((8, 8, 8), seed).astype(np.float64) ** 2
-    low, high = intensity_range(data, setup())
+    low, high = intensity_scale(data, setup()).intensities
     np.testing.assert_allclose(
-        intensity_range(factor * data, setup()), (factor * low, factor * high), rtol=1e-6
+        intensity_scale(factor * data, setup()).intensities,
+        (factor * low, factor * high),
+        rtol=1e-6,
     )
 
 
@@ -261,14 +263,14 @@ def test_a_scan_of_two_values_is_prepared_without_division_by_zero() -> None:
 
 def test_coarsening_does_not_alias() -> None:
     checkers = (np.indices((48, 48, 48)).sum(0) % 2 * 1000).astype(np.float32)
-    prepare = Preparation(setup((3.0, 3.0, 3.0), intensity="ct", window=(0.0, 1000.0)))
+    prepare = Preparation(setup((3.0, 3.0, 3.0), intensity="ct", window=((0.0, 1000.0),)))
     inner = np.asarray(prepare(Volume(checkers, np.eye(4))))[0, 2:-2, 2:-2, 2:-2]
     assert np.abs(inner).max() < 0.05
 
 
 def test_refining_does_not_blur() -> None:
     data = noise((16, 16, 16), 0)
-    prepare = Preparation(setup(intensity="ct", window=(0.0, 1000.0)))
+    prepare = Preparation(setup(intensity="ct", window=((0.0, 1000.0),)))
     np.testing.assert_allclose(
         np.asarray(prepare(Volume(data, np.eye(4))))[0], data / 500 - 1, atol=1e-5
     )

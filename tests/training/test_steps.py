@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from medgan.config import WINDOWS
 from medgan.data.loaders import Batch
 from medgan.losses import OBJECTIVES
 from medgan.training import steps
@@ -49,6 +50,22 @@ def test_the_generator_step_moves_generator_and_encoder_and_nothing_else():
     generator_step(state, batch([True, True]), CONFIG.train)
     moved = [not torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True)]
     assert moved == [True, True, False, False]
+
+
+def test_a_step_with_several_windows_penalises_and_moves_all_networks():
+    grid = GRID.model_copy(
+        update={"intensity": "ct", "window": (WINDOWS["lung"], WINDOWS["soft tissue"])}
+    )
+    state = TrainingState.fresh(grid, CONFIG.model, CONFIG.train, torch.device("cpu"))
+    assert state.pair_discriminator is not None
+    nets = [*state.networks.modules().values(), state.pair_discriminator]
+    before = [weights(n) for n in nets]
+    config = CONFIG.train.model_copy(update={"penalty_every": 1, "encoder_every": 1})
+    scalars = discriminator_step(state, batch([True, True]), config)
+    assert scalars["critic/r1"] > 0
+    assert scalars["pair/r2"] > 0
+    generator_step(state, batch([True, True]), config)
+    assert not any(torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True))
 
 
 def test_without_labels_in_a_batch_the_pair_discriminator_rests():
