@@ -152,43 +152,6 @@ def side_by_side(
     _write(figure, path)
 
 
-def score_panel(path: Path, volume: np.ndarray, recon: np.ndarray, score_map: np.ndarray,
-                spacing: tuple[float, float, float], label: np.ndarray | None = None,
-                vmax: float = 8.0) -> None:  # fmt: skip
-    """Writes three planes of a scan, its reconstruction and its score map, through the peak.
-
-    Args:
-        path: the PNG.
-        volume: shape (X, Y, Z), RAS+.
-        recon: likewise; shown on the volume's scale.
-        score_map: shape (X, Y, Z), in healthy standard deviations.
-        spacing: mm along the three axes.
-        label: mask to outline, such as a planted lesion.
-        vmax: standard deviations that are brightest.
-    """
-    peak = np.unravel_index(int(np.argmax(score_map)), score_map.shape)
-    figure, axes = _canvas(3, 3, volume.shape, "", cell=2.2)
-    low, high = float(volume.min()), float(np.percentile(volume, 99.8))
-    for axis in range(3):
-        aspect = _aspect(axis, spacing)
-        at = int(peak[axis])
-        draw_slice(axes[0, axis], volume, axis, at, low=low, high=high, label=label, aspect=aspect)
-        draw_slice(axes[1, axis], recon, axis, at, low=low, high=high, aspect=aspect)
-        draw_slice(axes[2, axis], volume, axis, at, low=low, high=high, label=label, aspect=aspect)
-        heat = plane(score_map, axis, at)
-        axes[2, axis].imshow(
-            np.ma.masked_less(heat, 2.0), cmap="inferno", vmin=0, vmax=vmax, alpha=0.75,
-            aspect=aspect,
-        )  # fmt: skip
-        axes[0, axis].set_title(PLANES[axis], color=_INK, fontsize=9)
-    for row, name in enumerate(("scan", "reconstruction", "score map")):
-        axes[row, 0].text(
-            -0.06, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center",
-            color=_INK, fontsize=9, rotation=90,
-        )  # fmt: skip
-    _write(figure, path)
-
-
 def summary_picture(
     scan: Volume, heat: Volume | None, level: float, verdict: str, heading: str
 ) -> UInt8[np.ndarray, "768 1024 3"]:

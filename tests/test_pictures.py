@@ -11,7 +11,6 @@ from medgan.pictures import (
     heat_table,
     plane,
     sample_grid,
-    score_panel,
     side_by_side,
     thumbnail,
 )
@@ -97,53 +96,6 @@ def test_residuals_glow_where_the_reconstruction_is_wrong(tmp_path):
 
 def white(path) -> int:
     return int((imread(path)[..., :3].min(axis=-1) > 0.98).sum())
-
-
-def test_a_score_panel_is_cut_through_the_peak(tmp_path):
-    cross = np.full(SHAPE, -1.0, dtype=np.float32)
-    at = (2, 3, 9)
-    for axis in range(3):
-        np.moveaxis(cross, axis, 0)[at[axis]] = 1
-    shares = []
-    for peak in (at, (6, 7, 3)):
-        heat = np.zeros(SHAPE, dtype=np.float32)
-        heat[peak] = 1.5
-        path = tmp_path / f"{peak}.png"
-        score_panel(path, cross, cross, heat, (1.0, 1.0, 1.0))
-        shares.append(white(path))
-    assert shares[0] > 3 * shares[1]
-
-
-def test_a_score_panel_shows_the_heat_and_outlines_the_label(tmp_path):
-    scan = volumes(1)[0]
-    heat = np.zeros(SHAPE, dtype=np.float32)
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask[3:6, 4:8, 5:9] = True
-    pictures = {
-        "plain": (heat, None),
-        "hot": (np.where(mask, 6.0, 0.0), None),
-        "outlined": (np.where(mask, 1.0, 0.0), mask),
-    }
-    for name, (score_map, label) in pictures.items():
-        path = tmp_path / f"{name}.png"
-        score_panel(path, scan, scan, score_map, (1.0, 2.0, 3.0), label)
-    assert coloured(tmp_path / "plain.png") == 0
-    assert coloured(tmp_path / "hot.png") > 100
-    assert coloured(tmp_path / "outlined.png", LABEL_COLOURS[0]) > 20
-
-
-def test_a_slices_proportions_are_those_of_the_body(tmp_path):
-    """A cube in mm stays square on paper whatever the voxel size."""
-    scan = np.full((12, 12, 12), -1.0, dtype=np.float32)
-    scan[3:9, 3:9, 5:7] = 1
-    heat = np.zeros_like(scan)
-    heat[6, 6, 6] = 1
-    path = tmp_path / "panel.png"
-    score_panel(path, scan, scan, heat, (1.0, 1.0, 3.0))
-    pixels = imread(path)[..., 0]
-    top_left = pixels[30 : pixels.shape[0] // 3, 100 : 100 + (pixels.shape[1] - 100) // 3] > 0.98
-    height, width = np.ptp(np.nonzero(top_left)[0]) + 1, np.ptp(np.nonzero(top_left)[1]) + 1
-    assert height == pytest.approx(width, rel=0.1)
 
 
 def test_columns_side_by_side_share_slices_and_keep_the_bodys_proportions(tmp_path):
