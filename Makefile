@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score register check-data doctor ui test test-slow check format bench docs clean
+.PHONY: help setup demo train generate calibrate score share register check-data doctor ui test test-slow check format bench docs clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -37,6 +37,9 @@ calibrate: $(READY) ## calibrate MODEL on the healthy scans in DATA
 
 score: $(READY) ## score the scans in DATA with MODEL into OUT
 	$(BIN)/medgan score "$(call need,MODEL)" "$(call need,DATA)" -o "$(or $(OUT),runs/score)" $(SET)
+
+share: $(READY) ## write MODEL without its discriminator into OUT, to hand on
+	$(BIN)/medgan share "$(call need,MODEL)" -o "$(or $(OUT),runs/share)" $(SET)
 
 register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
 	$(BIN)/medgan register "$(call need,MODEL)" --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(if $(OUT),-o "$(OUT)") $(SET)

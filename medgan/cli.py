@@ -247,6 +247,17 @@ def edit(
 
 
 @app.command()
+def share(model: Model, out: Out = "runs/share", set_: Set = None, as_json: Json = False) -> None:
+    """Write a model to hand on: half the size, without the discriminator, which gives away most.
+
+    The model is OUT/model. Audit it before it leaves.
+
+    Example: medgan share runs/ixi/model -o runs/share
+    """
+    _run("share", out, [_set("model_uri", model)], set_, as_json)
+
+
+@app.command()
 def register(
     model: Annotated[str, typer.Argument(help="model folder")],
     name: Annotated[str, typer.Option(help="registered model")] = "medgan",

@@ -26,6 +26,7 @@ from medgan.scoring.calibration import Calibration, Kept, Recipe, calibrate
 from medgan.scoring.comparability import REASONS, Look, typical
 from medgan.scoring.regions import find_regions
 from medgan.scoring.scorers import (
+    SHARED,
     Densities,
     Scene,
     Tools,
@@ -433,7 +434,7 @@ class Model:
         return Tools(
             networks.encoder,
             lambda latent: self._draw_channels(latent, told)[:, :1],
-            networks.discriminator.features,
+            None if networks.discriminator is None else networks.discriminator.features,
             self.densities,
             localiser,
             localiser.looks_at if localiser is not None else (),
@@ -444,8 +445,8 @@ class Model:
 
         Args:
             folder: made if missing; files of an older model in it are replaced.
-            half: weights in half precision, to share a model: half the size, and the same
-                volumes but for the last digits.
+            half: weights in half precision: half the size, and the same volumes but for the
+                last digits.
         """
         write_model(
             Path(folder),
@@ -455,6 +456,25 @@ class Model:
             ),
             half,
         )  # fmt: skip
+
+    def share(self, folder: str | Path) -> None:
+        """Writes the model as one would hand it on: half precision, and without the discriminator.
+
+        The discriminator knows its training scans by heart; drawing, encoding and scoring by
+        localiser, densities and reconstruction go on without it. An audit says what is left.
+
+        Args:
+            folder: made if missing; files of an older model in it are replaced.
+
+        Raises:
+            ConfigError: E_SCORER when it is calibrated with the discriminator's features.
+        """
+        networks = replace(self.networks, discriminator=None)
+        densities = {name: self.densities[name] for name in SHARED if name in self.densities}
+        model = replace(self, networks=networks, densities=densities)
+        if self.calibration is not None:
+            chosen(model.tools(), self.calibration.recipe.scorers)
+        model.save(folder, half=True)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "Model":

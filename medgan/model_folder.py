@@ -77,6 +77,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "medgan": __version__,
         "preprocessing": stored.preprocessing.model_dump(),
         "model": stored.sizes.model_dump(),
+        "discriminator": stored.networks.discriminator is not None,
         "localiser": None if localiser is None else list(localiser.looks_at),
         "label_offset": stored.label_offset,
         "facts": stored.facts,
@@ -104,7 +105,9 @@ def read_model(folder: Path) -> Stored:
                 json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
             )
         looks_at = _looks_at(config.get("localiser"))
-        networks = _networks(preprocessing, sizes, looks_at, load_tensors(files[WEIGHTS]))
+        judged = bool(config.get("discriminator", True))
+        weights = load_tensors(files[WEIGHTS])
+        networks = _networks(preprocessing, sizes, judged, looks_at, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
@@ -132,6 +135,7 @@ def fresh_localiser(
 def _networks(
     preprocessing: Preprocessing,
     sizes: ModelConfig,
+    judged: bool,
     looks_at: tuple[str, ...] | None,
     weights: dict[str, Tensor],
 ) -> Networks:
@@ -142,6 +146,8 @@ def _networks(
         condition=width(preprocessing.conditions),
         windows=preprocessing.views,
     )
+    if not judged:
+        networks.discriminator = None
     if looks_at is not None:
         networks.localiser = fresh_localiser(preprocessing, sizes, looks_at)
     for name, module in networks.modules().items():

@@ -167,6 +167,17 @@ def test_the_latent_verbs_say_where_their_results_are(tmp_path):
     assert "E_CONDITION weight" in done.stderr
 
 
+def test_a_shared_model_is_half_the_size_and_never_takes_the_models_place(tmp_path):
+    make_model().save(tmp_path / "run" / "model")
+    done = inside("share", tmp_path / "run" / "model", "-o", tmp_path / "out", "--json")
+    result = json.loads(done.stdout)["share"]
+    whole = sum(file.stat().st_size for file in (tmp_path / "run" / "model").iterdir())
+    assert result["bytes"] < 0.6 * whole
+    done = inside("share", tmp_path / "run" / "model", "-o", tmp_path / "run")
+    assert done.returncode == 2
+    assert "E_USAGE" in done.stderr
+
+
 def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(training, tmp_path):
     _, pipeline, source = training
     out = tmp_path / "none"

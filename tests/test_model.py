@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import medgan
 from medgan.config import WINDOWS, ModelConfig, Preprocessing
 from medgan.data.codes import channels
 from medgan.data.labels import largest_components
-from medgan.errors import DataError, ModelError
+from medgan.errors import ConfigError, DataError, ModelError
 from medgan.model import Model
 from medgan.models.networks import Networks
+from medgan.scoring.calibration import Recipe
 from medgan.scoring.regions import Region
 from medgan.volume import Volume
 from tests.builders import ball
@@ -45,6 +47,39 @@ def calibrated() -> Model:
     model = make_model()
     model.calibrate(scans(12))
     return model
+
+
+def test_a_shared_model_does_as_before_without_its_discriminator(tmp_path):
+    model = make_model()
+    model.learn_densities(lambda: [torch.rand(4, 1, *GRID.shape) * 2 - 1])
+    model.calibrate(scans(12))
+    model.save(tmp_path / "whole", half=True)
+    model.share(tmp_path / "shared")
+    whole, shared = (medgan.load(tmp_path / name) for name in ("whole", "shared"))
+    assert set(shared.densities) == {"local", "latent"}
+    assert not any("discriminator" in key for key in _keys(tmp_path / "shared"))
+    assert any("discriminator" in key for key in _keys(tmp_path / "whole"))
+    scan = scans(1, seed=9)[0]
+    assert shared.score(scan).score == whole.score(scan).score
+    assert np.array_equal(shared.generate(1)[0].image.data, whole.generate(1)[0].image.data)
+    assert model.networks.discriminator is not None
+    with pytest.raises(ModelError, match="E_DISCRIMINATOR"):
+        _ = shared.networks.critic
+    with pytest.raises(ConfigError, match="E_SCORER"):
+        shared.calibrate(scans(12), Recipe(("features",)))
+
+
+def test_what_is_calibrated_with_the_discriminator_is_not_shared(tmp_path):
+    model = make_model()
+    model.calibrate(scans(12), Recipe(("features",)))
+    with pytest.raises(ConfigError, match="E_SCORER"):
+        model.share(tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()
+
+
+def _keys(folder) -> list[str]:
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        return list(weights.keys())
 
 
 def test_a_scan_is_a_function_of_seed_and_number_alone():

@@ -83,7 +83,7 @@ class PostHocEncoder:
     RATE = 2e-4
 
     def __init__(self, networks: Networks, encoder: Encoder) -> None:
-        self._generator, self._discriminator = networks.generator, networks.discriminator
+        self._generator, self._discriminator = networks.generator, networks.critic
         self.encoder = encoder
         self._optimizer = torch.optim.Adam(self.encoder.parameters(), self.RATE)
 

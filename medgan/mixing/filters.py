@@ -177,6 +177,9 @@ def calibrate_filters(
     device = model.device
     labels = model.preprocessing.labels
     images = train.images.to(device)
+    if settings.realism and model.networks.discriminator is None:
+        log.warning("the model has no discriminator: candidates are not judged by it")
+        settings = settings.model_copy(update={"realism": 0.0})
     filters = Filters(model, images)
     limits = filters.limits
     classes = as_classes(train.label_maps, labels)
@@ -228,7 +231,7 @@ def _volume_limits(
 
 @torch.inference_mode()
 def _logits(model: Model, images: Tensor) -> Tensor:
-    return torch.cat([model.networks.discriminator(part) for part in images.split(8)]).cpu()
+    return torch.cat([model.networks.critic(part) for part in images.split(8)]).cpu()
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from medgan.errors import ModelError
 from medgan.models.blocks import Trunk
 from medgan.models.discriminator import Discriminator
 from medgan.models.encoder import Encoder
@@ -16,11 +17,14 @@ from medgan.models.localiser import Localiser
 
 @dataclass
 class Networks:
-    """Generator, encoder, discriminator and, once it has learned, the localiser, on one device."""
+    """Generator, encoder, discriminator and, once it has learned, the localiser, on one device.
+
+    Models that were made to be shared have no discriminator.
+    """
 
     generator: Generator
     encoder: Encoder
-    discriminator: Discriminator
+    discriminator: Discriminator | None
     localiser: Localiser | None = None
 
     @classmethod
@@ -72,6 +76,20 @@ class Networks:
                 windows,
             ),
         )
+
+    @property
+    def critic(self) -> Discriminator:
+        """The discriminator, where it is needed.
+
+        Raises:
+            ModelError: E_DISCRIMINATOR when there is none.
+        """
+        if self.discriminator is None:
+            raise ModelError(
+                "E_DISCRIMINATOR", "the model", "has no discriminator, it was left out to share it",
+                "use the folder that training wrote",
+            )  # fmt: skip
+        return self.discriminator
 
     def modules(self) -> dict[str, nn.Module]:
         """The networks under the names by which they are stored."""

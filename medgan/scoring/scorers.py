@@ -24,6 +24,8 @@ from medgan.volume import depth
 
 Densities = Mapping[str, FeatureDensity]
 LOCAL, LATENT = "local", "latent"
+SHARED = (LOCAL, LATENT)
+"""Densities that ask nothing of the discriminator."""
 _STAGES = 2
 """So many stages of the discriminator have a density of their features."""
 REFINEMENT = 10
@@ -41,7 +43,7 @@ class Tools:
     Attributes:
         encode: volumes (B, 1, X, Y, Z) to latents (B, L).
         generate: latents to volumes.
-        features: the discriminator's features of volumes, finest first.
+        features: the discriminator's features of volumes, finest first; None without one.
         densities: of healthy training scans: `LOCAL` features, those of the discriminator's stages
             ("stage 0" is the finest that there is room for) and the `LATENT`.
         localise: its input (B, C, X, Y, Z) to a logit for every voxel; None without a localiser.
@@ -50,7 +52,7 @@ class Tools:
 
     encode: Callable[[Tensor], Tensor]
     generate: Callable[[Tensor], Tensor]
-    features: Callable[[Tensor], list[Tensor]]
+    features: Callable[[Tensor], list[Tensor]] | None
     densities: Densities
     localise: Callable[[Tensor], Tensor] | None = None
     looks_at: tuple[str, ...] = ()
@@ -81,7 +83,12 @@ class Scene:
     @cached_property
     def features(self) -> list[Tensor]:
         """The discriminator's."""
-        return self.tools.features(self.volume)
+        return self.seen(self.volume)
+
+    def seen(self, volume: Tensor) -> list[Tensor]:
+        """The discriminator's features of other volumes."""
+        assert self.tools.features is not None
+        return self.tools.features(volume)
 
     @cached_property
     def distance(self) -> Float[Tensor, "B 1 X Y Z"]:
@@ -120,7 +127,7 @@ def similarity(scene: Scene) -> Tensor:
 def features(scene: Scene) -> Tensor:
     """Difference from the reconstruction in the discriminator's features."""
     x, y, z = scene.volume.shape[2:]
-    return feature_map(scene.features, scene.tools.features(scene.recon), (x, y, z))
+    return feature_map(scene.features, scene.seen(scene.recon), (x, y, z))
 
 
 def density(scene: Scene) -> Tensor:
@@ -202,6 +209,8 @@ def available(tools: Tools) -> list[str]:
     missing = {name for name, density in needs.items() if density not in tools.densities}
     if tools.localise is None or ("density" in tools.looks_at and LOCAL not in tools.densities):
         missing.add("localiser")
+    if tools.features is None:
+        missing |= {"features", "discriminator"}
     return [name for name in SCORERS if name not in missing]
 
 
@@ -222,7 +231,8 @@ def chosen(tools: Tools, asked: tuple[str, ...]) -> tuple[str, ...]:
             )
     if asked:
         return asked
-    best = (("localiser",), ("density",), ("residual", "similarity", "features"))
+    compared = ("residual", "similarity", "features")
+    best = (("localiser",), ("density",), compared, compared[:2])
     return next(names for names in best if set(names) <= set(possible))
 
 
@@ -262,8 +272,9 @@ def learn_densities(batches: Callable[[], Iterable[Tensor]], tools: Tools) -> De
     found = {LOCAL: learned(coarse_features)}
     # Without covariances: of a hundred scans they would know each scan again.
     found[LATENT] = learned(lambda batch: tools.encode(batch)[:, :, None, None, None], 1.0)
-    for number in range(len(_stages(tools.features(next(iter(batches()))[:1])))):
-        found[stage(number)] = learned(lambda batch, n=number: _stages(tools.features(batch))[n])
+    if (seen := tools.features) is not None:
+        for number in range(len(_stages(seen(next(iter(batches()))[:1])))):
+            found[stage(number)] = learned(lambda batch, n=number: _stages(seen(batch))[n])
     return found
 
 

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 
 from medgan.run import Run
-from medgan.steps.models import calibrate_step, load_back, register_step, scorers_step, train_step
+from medgan.steps.models import (
+    calibrate_step,
+    load_back,
+    register_step,
+    scorers_step,
+    share_step,
+    train_step,
+)
 from medgan.steps.reading import edit_step, project_step, report_step, score_step
 from medgan.steps.scans import index_step, phantoms
 from medgan.steps.studies import (
@@ -22,6 +29,7 @@ STEPS: dict[str, Callable[[Run], None]] = {
     "train": train_step,
     "scorers": scorers_step,
     "calibrate": calibrate_step,
+    "share": share_step,
     "register": register_step,
     "load_back": load_back,
     "generate": generate_step,

@@ -84,6 +84,19 @@ def calibrate_step(run: Run) -> None:
         tracker.finish()
 
 
+def share_step(run: Run) -> None:
+    """Writes the model without its discriminator, in half precision."""
+    model, folder = run.model(), run.model_folder
+    if Path(run.config.model_uri).resolve() == folder.resolve():
+        raise ConfigError(
+            "E_USAGE", "-o", "the model itself lies there", "name another folder for the result"
+        )
+    model.share(folder)
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    run.results["share"] = {"model": str(folder), "bytes": size}
+    log.info("to hand on, once audited: %s, %.1f MB", folder, size / 1e6)
+
+
 def register_step(run: Run) -> None:
     """Records the model folder in MLflow and registers it under name and alias."""
     from medgan.tracking.registry import register

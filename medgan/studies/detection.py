@@ -361,6 +361,8 @@ def _builders(
         return made.map
 
     learned = {"untrained": untrained, "denoiser": denoiser, "f_anogan": f_anogan}
+    if model.networks.discriminator is None:
+        del learned["f_anogan"]
     return {name: simple(name) for name in SIMPLE} | learned
 
 

@@ -21,8 +21,9 @@ def inside_scores(
 ) -> dict[str, Float[Tensor, " N"]]:
     """Scores of every attack that a model folder allows, higher for more likely trained on.
 
-    `logit` is the discriminator's, `flatness` the negative slope of it, which its penalty keeps
-    small at training scans; the others are negative means of the model's own score maps.
+    `logit` is the discriminator's, where the model has one, `flatness` the negative slope of it,
+    which its penalty keeps small at training scans; the others are negative means of the model's
+    own score maps.
 
     Args:
         model: with densities and localiser where it has them.
@@ -33,16 +34,18 @@ def inside_scores(
     """
     tools = model.tools()
     names = tuple(name for name in SCORERS if name in available(tools))
-    found: dict[str, list[Tensor]] = {name: [] for name in ("logit", "flatness", *names)}
+    judged = () if model.networks.discriminator is None else ("logit", "flatness")
+    found: dict[str, list[Tensor]] = {name: [] for name in (*judged, *names)}
     for part in volumes.split(BATCH):
         part = part.to(model.device, memory_format=torch.channels_last_3d)
-        logit, slope = _judged(model, part)
-        found["logit"].append(logit)
-        found["flatness"].append(-slope)
+        if judged:
+            logit, slope = _judged(model, part)
+            found["logit"].append(logit)
+            found["flatness"].append(-slope)
         with torch.inference_mode():
             for name, score_map in make_maps(Scene(part, tools), names).items():
                 found[name].append(-score_map.flatten(1).mean(dim=1))
-        progress(sum(map(len, found["logit"])), len(volumes))
+        progress(sum(map(len, found["residual"])), len(volumes))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
@@ -50,6 +53,6 @@ def _judged(model: Model, volumes: Tensor) -> tuple[Tensor, Tensor]:
     """The discriminator's logits, and the lengths of their gradients."""
     with torch.enable_grad():
         seen = volumes.detach().clone().requires_grad_()
-        logits = model.networks.discriminator(seen)
+        logits = model.networks.critic(seen)
         slope = torch.autograd.grad(logits.sum(), seen)[0]
     return logits.detach().cpu(), slope.flatten(1).norm(dim=1).cpu()

@@ -188,7 +188,7 @@ def adapted(
 
     def verdict(volumes: Tensor) -> float:
         parts = volumes.to(state.device).split(config.batch)
-        return float(torch.cat([state.networks.discriminator(part) for part in parts]).mean())
+        return float(torch.cat([state.networks.critic(part) for part in parts]).mean())
 
     seen, held_out, fake = (verdict(v) for v in (reference.seen, reference.volumes, fakes))
     by_heart = seen - held_out > 0.5 * (seen - fake)

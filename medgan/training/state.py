@@ -84,7 +84,7 @@ class TrainingState:
         networks.to(device)
         average = copy.deepcopy(networks)
         average.requires_grad(False)
-        critics: list[nn.Module] = [networks.discriminator, *([pair] if pair else [])]
+        critics: list[nn.Module] = [networks.critic, *([pair] if pair else [])]
         builders: list[nn.Module] = [networks.generator, networks.encoder]
         return cls(
             networks, pair, average, _adam(critics, config), _adam(builders, config),

@@ -223,7 +223,7 @@ def _add(scalars: Scalars, name: str, value: Tensor) -> None:
 
 def _critics(state: TrainingState) -> list[nn.Module]:
     pair = [state.pair_discriminator] if state.pair_discriminator else []
-    return [state.networks.discriminator, *pair]
+    return [state.networks.critic, *pair]
 
 
 def _over_heads(
@@ -282,7 +282,7 @@ def _judgements(
         drawn = draw_augmentation(volume, probability, state.random, config.mirror)
         return augment(volume, drawn)
 
-    critic, condition = state.networks.discriminator, part.condition
+    critic, condition = state.networks.critic, part.condition
     share = len(part.volume) / len(whole.volume)
     yield "critic", critic, changed(part.volume), changed(fake[:, :1]), condition, share
     if state.pair_discriminator is not None and bool(part.labelled.any()):

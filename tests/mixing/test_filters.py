@@ -1,6 +1,7 @@
 """Planted bad candidates among real ones: what filters must drop and what they must keep."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_a_logit_far_from_those_of_the_first_candidates_is_an_outlier(model, sca
         assert filters.judge(first[0]).by == ""  # more real than candidates are is no fault
     finally:
         bias.data -= far
+
+
+def test_without_a_discriminator_candidates_are_not_judged_by_it(model, scans, caplog):
+    settings = build(
+        {}, [f"augment.{k}=0" for k in ("appearance", "consistency", "volumes", "privacy")]
+    ).augment
+    without = replace(model, networks=replace(model.networks, discriminator=None))
+    first = [synthetic(image) for image in scans.images[:4]]
+    filters = calibrate_filters(without, scans, None, ["s"] * 60, settings, lambda: first, 0)
+    assert filters.limits == {}
+    assert "no discriminator" in caplog.text
 
 
 def test_candidates_that_are_all_too_strange_are_a_warning_and_only_outliers_are_dropped(

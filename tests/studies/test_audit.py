@@ -184,6 +184,12 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     assert result["protocol"]["same_scans_and_splits"]
     assert result["protocol"]["held_out_people"] == 24
     assert result["protocol"]["synthetic_scans"] == 40
+    shared = tmp_path / "shared"
+    assert inside("share", tmp_path / "run" / "model", "-o", shared).returncode == 0
+    done = inside("audit", shared / "model", "--data", scans, "-o", tmp_path / "again",
+                  *QUICK, *sets, "--json")  # fmt: skip
+    result = json.loads(done.stdout)["audit"]
+    assert set(result["attacks"]["inside"]) == names - {"logit", "flatness", "discriminator"}
 
 
 def test_an_attack_counts_only_where_it_does_better_than_can_be_done_without_the_model():
