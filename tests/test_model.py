@@ -150,14 +150,12 @@ def test_a_model_of_several_windows_calibrates_scores_and_comes_back_from_disk(t
     assert config["preprocessing"]["window"] == [[-1350, 150], [-160, 240]]
 
 
-def test_a_single_window_of_a_model_from_before_there_were_several_is_read(tmp_path):
-    old = CHEST.model_copy(update={"window": (WINDOWS["lung"],)})
-    make_model(old).save(tmp_path / "model")
-    file = tmp_path / "model" / "config.json"
-    config = json.loads(file.read_text())
-    config["preprocessing"]["window"] = [-1350, 150]
-    file.write_text(json.dumps(config))
-    assert medgan.load(str(tmp_path / "model")).preprocessing == old
+def test_a_single_window_is_stored_as_its_two_ends(tmp_path):
+    grid = CHEST.model_copy(update={"window": (WINDOWS["lung"],)})
+    make_model(grid).save(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["preprocessing"]["window"] == [-1350, 150]
+    assert medgan.load(str(tmp_path / "model")).preprocessing == grid
 
 
 def test_hu_are_never_rescaled():

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from medgan.config.fields import rising
 
@@ -50,8 +50,14 @@ def _without_gaps(windows: tuple[tuple[float, float], ...]) -> tuple[tuple[float
     return windows
 
 
+def _as_written(windows: tuple[tuple[float, float], ...]) -> object:
+    """One window as its two ends: models and trainings hold it so."""
+    return windows[0] if len(windows) == 1 else windows
+
+
 Windows = Annotated[
     tuple[tuple[float, float], ...],
     BeforeValidator(_named_windows),
     AfterValidator(_without_gaps),
+    PlainSerializer(_as_written),
 ]
