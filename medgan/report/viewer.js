@@ -122,9 +122,12 @@
           edge(0, 1, 0, 1, 1, 1);
         }
       }
-      context.strokeStyle = colour;
-      context.lineWidth = (thick ? 2.5 : 1.2) * devicePixelRatio;
-      context.stroke();
+      const width = thick ? 2.5 : 1.2; // a dark rim sets light lines off from bright tissue
+      for (const [ink, more] of [["rgb(0 0 0 / .5)", 1.6], [colour, 0]]) {
+        context.strokeStyle = ink;
+        context.lineWidth = (width + more) * devicePixelRatio;
+        context.stroke();
+      }
     }
   }
 
