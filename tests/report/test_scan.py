@@ -112,6 +112,10 @@ def test_ct_is_kept_in_steps_of_one_hounsfield_unit_and_offers_windows():
     assert "HU</option>" not in page()
 
 
+def test_a_score_of_next_to_nothing_has_no_sign():
+    assert "<strong>0.00</strong>" in page(row(score=-0.001))
+
+
 def test_ct_opens_in_the_window_that_the_model_sees():
     masked = np.linspace(0, 80, np.prod(SHAPE)).reshape(SHAPE)  # without air it looks like MRI
     text = page(shown=maps(masked), window=[-20.0, 100.0])
