@@ -139,6 +139,7 @@ def _judge(rows: list[Row], limit: float | None) -> None:
 def _write_rows(
     model: Model, rows: list[Row], regions: list[Row], settings: ScoreConfig, folder: Path
 ) -> None:
+    grid = model.preprocessing
     calibration = {"scores": [], "level": 0.0}
     if model.calibration is not None:
         healthy = [round(float(score), 5) for score in model.calibration.scores]
@@ -146,6 +147,7 @@ def _write_rows(
     summary = {
         "model": model.facts,
         "calibration": calibration,
+        "window": list(grid.window) if grid.intensity == "ct" else None,
         "false_alarms": settings.false_alarms,
         "scans": rows,
     }

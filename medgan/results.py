@@ -130,11 +130,11 @@ class ScanScore:
         if self.reasons:
             return f"Not comparable with the healthy scans: {'; '.join(self.reasons)}."
         first, *others = sorted(self.parts, key=lambda name: -self.parts[name])
-        height = f"{self.parts[first]:.1f} healthy standard deviations"
+        height = f"{self.parts[first]:z.1f} healthy standard deviations"
         text = f"The score is that of the {first} map, {height}"
         if others:
             text = f"The {first} map drove the score: {height}"
-            text += f", beside {self.parts[others[0]]:.1f} of the {others[0]} map"
+            text += f", beside {self.parts[others[0]]:z.1f} of the {others[0]} map"
         if self.regions:
             places = "1 region" if len(self.regions) == 1 else f"{len(self.regions)} regions"
             text += f", with {places} above the level of healthy maps"

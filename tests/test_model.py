@@ -375,6 +375,7 @@ def test_an_explanation_names_the_map_that_drove_the_score_or_the_only_one(calib
     assert one.explanation == (
         "The score is that of the localiser map, 2.4 healthy standard deviations."
     )
+    assert " map, 0.0 healthy" in replace(one, parts={"localiser": -0.04}).explanation
     both = replace(one, parts={"localiser": 2.44, "density": 3.0}, gain=1.5)
     assert both.explanation == (
         "The density map drove the score: 3.0 healthy standard deviations, beside 2.4 of the "

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medgan.config import WINDOWS
 from medgan.pictures import DIFFERENCE, colour_table, heat_table
 from medgan.report.plot import Score, distribution
 from medgan.report.template import render
@@ -16,7 +17,7 @@ MOST_VOXELS = 2**24
 """Shown of a scan; a larger one is shown at a coarser grid."""
 NIIVUE = "../niivue/niivue.umd.js"
 _HOUNSFIELD = -200.0
-"""No MRI reaches below; air in CT does."""
+"""No MRI reaches below; air in CT does. For results that do not say which of both they are."""
 
 
 class Maps(NamedTuple):
@@ -56,14 +57,17 @@ def scan_page(
         row: of scores.json, and whether it is `flagged`.
         regions: rows of regions.csv that are this scan's, by number.
         maps: what is shown.
-        calibration: of scores.json: `scores` of healthy scans and the `level` of regions.
+        calibration: of scores.json: `scores` of healthy scans, the `level` of regions and, of
+            CT, the `window` in HU that the model sees.
         beside: other pages, if there are any.
     """
     shown, reduced = _shown(maps)
     volume = shown.scan
     level, top = heat_range(calibration["level"])
-    hounsfield = float(volume.data.min()) < _HOUNSFIELD
+    seen = calibration.get("window")
+    hounsfield = bool(seen) or float(volume.data.min()) < _HOUNSFIELD
     low, high = (float(np.percentile(volume.data, share)) for share in (0, 99.8))
+    whole = [low, max(high, low + 1e-6)]
     grey = _grey_scale(volume.data, hounsfield)
     layers = {
         "scan": _layer(volume.data, *grey),
@@ -83,7 +87,9 @@ def scan_page(
         "level": level,
         "begin": round(level / 2, 1),
         "top": top,
-        "window": [low, max(high, low + 1e-6)],
+        "window": whole,
+        "opens": seen or whole,
+        "unit": " HU" if hounsfield else "",
         "peak": [int(n) for n in peak],
         "places": [_place(region, inverse) for region in regions],
         "heat_colours": _text(heat_table()),
@@ -94,10 +100,19 @@ def scan_page(
     return render(
         "scan.html.j2", row=row, regions=regions, payload=payload, calibration=calibration,
         mm=[f"{n * s:.4g}" for n, s in zip(volume.data.shape, volume.spacing, strict=True)],
-        named=any(region["label"] for region in regions), hounsfield=hounsfield, reduced=reduced,
+        named=any(region["label"] for region in regions), reduced=reduced, seen=seen,
+        presets=_presets(seen) if hounsfield else {},
         plot=distribution(calibration["scores"], [mine], calibration.get("limit")),
         beside=beside or Neighbours(),
     )  # fmt: skip
+
+
+def _presets(seen: Sequence[float] | None) -> dict[str, tuple[float, float]]:
+    """Centre and width of the windows of CT by name, in HU, and of what the model sees."""
+    named = {name: (float(low), float(high)) for name, (low, high) in WINDOWS.items()}
+    if seen and tuple(seen) not in named.values():
+        named = {"the model's": (seen[0], seen[1])} | named
+    return {name: ((low + high) / 2, high - low) for name, (low, high) in named.items()}
 
 
 def kind_of(row: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@
   const value = (name, index) => layers[name].low + voxels[name][index] * layers[name].step;
 
   const state = {
-    at: [...given.peak], show: "scan", opacity: 0.6, begin: given.begin, window: [...given.window],
+    at: [...given.peak], show: "scan", opacity: 0.6, begin: given.begin, window: [...given.opens],
     outlines: true, cross: true, lesion: true,
   };
 
@@ -122,9 +122,12 @@
           edge(0, 1, 0, 1, 1, 1);
         }
       }
-      context.strokeStyle = colour;
-      context.lineWidth = (thick ? 2.5 : 1.2) * devicePixelRatio;
-      context.stroke();
+      const width = thick ? 2.5 : 1.2; // a dark rim sets light lines off from bright tissue
+      for (const [ink, more] of [["rgb(0 0 0 / .5)", 1.6], [colour, 0]]) {
+        context.strokeStyle = ink;
+        context.lineWidth = (width + more) * devicePixelRatio;
+        context.stroke();
+      }
     }
   }
 
@@ -207,7 +210,7 @@
       plane.canvas.setAttribute("aria-label", `${text}. Arrow keys move the point, page up and down change the slice.`);
     });
     status.textContent = `${side(mm[0], ["R", "L"])}, ${side(mm[1], ["A", "P"])}, ${side(mm[2], ["S", "I"])}: ` +
-      `scan ${value("scan", here).toFixed(unit)}, reconstruction ${value("recon", here).toFixed(unit)}, ` +
+      `scan ${value("scan", here).toFixed(unit)}${given.unit}, reconstruction ${value("recon", here).toFixed(unit)}${given.unit}, ` +
       `heat ${hot >= most ? "at least " : ""}${hot.toFixed(1)}${region ? `, in region ${region}` : ""}`;
     for (const button of document.querySelectorAll("button[data-region]")) {
       const current = Number(button.dataset.region) === region;
@@ -293,12 +296,20 @@
     const centre = (state.window[0] + state.window[1]) / 2, width = state.window[1] - state.window[0];
     element("centre").value = Number(centre.toPrecision(4));
     element("width").value = Number(width.toPrecision(4));
+    nameWindow(centre, width);
+  }
+
+  function nameWindow(centre, width) {
+    const preset = element("preset"), whole = state.window.every((edge, n) => edge === given.window[n]);
+    preset.value = whole ? "" : `${centre},${width}`;
+    if (preset.selectedIndex < 0) preset.value = "own";
   }
 
   for (const id of ["centre", "width"]) {
     control(id, "input", () => {
       const centre = Number(element("centre").value), width = Math.max(Number(element("width").value), 1e-6);
       state.window = [centre - width / 2, centre + width / 2];
+      nameWindow(centre, width);
     });
   }
   control("preset", "change", (select) => {

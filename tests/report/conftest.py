@@ -1,28 +1,32 @@
-"""A folder with scores of a small cohort, and its pages."""
+"""A folder with scores of a small cohort and its pages, and one of a training."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 
 from medgan.cohort import score_cases
 from medgan.config import build
 from medgan.data.index import index
-from medgan.data.manifest import Refusal
+from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import with_health
+from medgan.pictures import sample_grid
 from medgan.report.site import write_report
 from medgan.run import Run
 from medgan.volume import Volume
-from tests.builders import SIZE, ball, write_folder
+from tests.builders import SIZE, ball, tiny_config, write_folder
 from tests.test_model import make_model
 
 EVIL = 'c-"><img src=x onerror=alert(1)>'
 """A pseudonym that would run if it was not escaped."""
 WITHOUT_PAGE = 1
+SECRET = "/home/mustermann/scans"
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
@@ -67,3 +71,28 @@ def scored(tmp_path_factory) -> Scored:
     run = Run(build({}, [f"out={folder}"]))
     run.refuse([Refusal("c-<b>bold</b>", "E_READ", "cannot be <i>read</i>", "copy it again")])
     return Scored(folder, write_report(folder, len(rows) - WITHOUT_PAGE), rows)
+
+
+@pytest.fixture
+def training(tmp_path) -> Path:
+    """A training under way: forty steps, fifteen looks."""
+    config = tiny_config(tmp_path, f"data.source={SECRET}", "data.conditions={age: continuous}")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    rows = [{"volumes_seen": 4 * n, "critic/loss": 1 / n, "generator/critic": 0.5} for n in
+            range(1, 41)]  # fmt: skip
+    rows += [{"volumes_seen": 160, "samples/kernel_distance": 0.25}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    scan = np.zeros((1, 8, 8, 8), np.float32)
+    sample_grid(tmp_path / "samples" / "000000010.png", scan, scan, scan)
+    picture = (tmp_path / "samples" / "000000010.png").read_bytes()
+    for n in range(2, 16):
+        (tmp_path / "samples" / f"{10 * n:09d}.png").write_bytes(picture)
+    cases = [
+        Case(f"c-{n}", f"s-{n // 2}", f"{SECRET}/{n}.nii.gz", None, str(n), None, (90 + n, 80, 70),
+             (2.0, 2.0, 2.0), (), {"age": str(20 + n), "name": "Erika"}, True,
+             ("train", "calibration", "test")[n % 3])
+        for n in range(9)
+    ]  # fmt: skip
+    refusals = (Refusal("c-9", "E_READ", "cut off", "copy it again"),)
+    Manifest(tuple(cases), refusals).save(tmp_path / "manifest.json")
+    return tmp_path

@@ -4,16 +4,20 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 
+from medgan.config import WINDOWS
+from medgan.report.training import MOST_LOOKS, write_training_page
 from tests.report.conftest import EVIL
+from tests.report.test_scan import SHAPE, maps, page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 PATIENCE = 20.0
 """Seconds; a busy machine draws a canvas late."""
-
+LEFT, RIGHT, DOWN, TAB, ENTER, HOME = "\ue012", "\ue014", "\ue015", "\ue004", "\ue007", "\ue011"
 
 CONTRAST = """
 const light = (colour) => colour.map((v) => v / 255)
@@ -226,3 +230,84 @@ def test_the_scan_opens_in_space_or_says_why_not(scan):
     assert len(scan.execute_script("return medganSpace.volumes.map((v) => v.name)")) == 2
     affine = scan.execute_script("return medganSpace.volumes[0].matRAS")
     assert [round(value) for value in affine[:12:5]] == [2, 2, 2]
+
+
+def value(browser, name):
+    return by(browser, f"#{name}")[0].get_attribute("value")
+
+
+def test_the_table_is_searched_sorted_and_reset_by_keys_alone(quiet, scored):
+    quiet.get(scored.page.as_uri())
+
+    def tab_to(selector):
+        """Presses TAB until that has the focus, as who uses no mouse does."""
+        for _ in range(12):
+            if quiet.switch_to.active_element in by(quiet, selector):
+                return quiet.switch_to.active_element
+            quiet.switch_to.active_element.send_keys(TAB)
+        raise AssertionError(f"no way to {selector}")
+
+    everything = shown(quiet)
+    tab_to("#search").send_keys("onerror")
+    assert [name for name, _ in shown(quiet)] == [EVIL]
+    tab_to("button[type=reset]").send_keys(ENTER)
+    until(lambda: len(shown(quiet)) == len(everything))
+    tab_to("th:nth-of-type(4) button").send_keys(ENTER)
+    assert shown(quiet) == sorted(everything, key=lambda row: row[1])
+    rim = "return getComputedStyle(document.activeElement).outlineWidth"
+    assert quiet.execute_script(rim) == "3px"
+    quiet.get(scored.page.as_uri())
+    tab_to("#state").send_keys("not c")
+    assert len(shown(quiet)) == sum(row["p_value"] is None for row in scored.rows)
+
+
+def test_windows_of_a_ct_are_chosen_by_keys_and_named_as_long_as_they_hold(quiet, tmp_path):
+    lung = list(WINDOWS["lung"])
+    file = tmp_path / "ct.html"
+    data = np.linspace(-1000, 1000, np.prod(SHAPE)).reshape(SHAPE).round()
+    file.write_text(page(shown=maps(data), window=lung))
+    quiet.get(file.as_uri())
+    until(lambda: by(quiet, "body[data-ready]"))
+    preset = by(quiet, "#preset")[0]
+    named = "return document.getElementById('preset').selectedOptions[0].text"
+    assert quiet.execute_script(named) == "lung \N{MINUS SIGN}600/1500 HU"
+    assert (value(quiet, "centre"), value(quiet, "width")) == ("-600", "1500")
+    assert until(lambda: by(quiet, "#place")[0].text).count(" HU") == 2
+    preset.send_keys(HOME)
+    assert quiet.execute_script(named) == "whole range"
+    sums = {pixels(quiet)[1]}
+    for low, high in WINDOWS.values():
+        preset.send_keys(DOWN)
+        assert float(value(quiet, "centre")) == (low + high) / 2
+        assert float(value(quiet, "width")) == high - low
+        sums.add(pixels(quiet)[1])
+    assert len(sums) == 1 + len(WINDOWS)
+    by(quiet, "#width")[0].send_keys("0")
+    assert quiet.execute_script(named) == "own"
+
+
+def test_the_slider_of_a_training_goes_through_its_samples(quiet, training):
+    write_training_page(training)
+    quiet.get((training / "report" / "training.html").as_uri())
+
+    def look():
+        (picture,) = [image for image in by(quiet, "#looks img") if image.is_displayed()]
+        assert quiet.execute_script("return arguments[0].naturalWidth", picture) > 0
+        said, words = by(quiet, "#look-text")[0].text, picture.get_attribute("alt")
+        assert f"after {said} volumes" in words
+        return int(said), picture.get_attribute("src")
+
+    slider = by(quiet, "#look")[0]
+    seen = [look()]
+    for _ in range(MOST_LOOKS - 1):
+        slider.send_keys(LEFT)
+        seen.append(look())
+    assert len({source for _, source in seen}) == MOST_LOOKS
+    assert [volumes for volumes, _ in seen] == sorted((v for v, _ in seen), reverse=True)
+    assert (seen[0][0], seen[-1][0]) == (150, 10)
+    slider.send_keys(RIGHT)
+    assert look() == seen[-2]
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        assert quiet.execute_script(CONTRAST) == []

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from medgan.config import WINDOWS
 from medgan.report.scan import MOST_VOXELS, Maps, Neighbours, scan_page
 from medgan.volume import Volume
 
@@ -41,10 +42,10 @@ def regions(*places, label=""):
         }  # fmt: skip
 
 
-def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, **more):
+def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, window=None, **more):
     return scan_page(
-        scored or row(), list(regions(*found, **more)), shown or maps(), CALIBRATION,
-        Neighbours("before.html", ""),
+        scored or row(), list(regions(*found, **more)), shown or maps(),
+        CALIBRATION | {"window": window}, Neighbours("before.html", ""),
     )  # fmt: skip
 
 
@@ -109,6 +110,26 @@ def test_ct_is_kept_in_steps_of_one_hounsfield_unit_and_offers_windows():
     np.testing.assert_array_equal(voxels(payload(text), "scan"), wanted)
     assert 'value="-600,1500"' in text
     assert "HU</option>" not in page()
+
+
+def test_a_score_of_next_to_nothing_has_no_sign():
+    assert "<strong>0.00</strong>" in page(row(score=-0.001))
+
+
+def test_ct_opens_in_the_window_that_the_model_sees():
+    masked = np.linspace(0, 80, np.prod(SHAPE)).reshape(SHAPE)  # without air it looks like MRI
+    text = page(shown=maps(masked), window=[-20.0, 100.0])
+    assert payload(text)["opens"] == [-20.0, 100.0]
+    assert payload(text)["unit"] == " HU"
+    assert '<option value="40,120">the model&#39;s 40/120 HU</option>' in text
+    assert "the model sees \N{MINUS SIGN}20 to 100 HU" in text
+    named = page(shown=maps(masked), window=list(WINDOWS["lung"]))
+    assert "the model&#39;s" not in named
+    for low, high in WINDOWS.values():
+        assert f'value="{(low + high) / 2:g},{high - low:g}"' in named
+    plain = payload(page())
+    assert plain["opens"] == plain["window"]
+    assert plain["unit"] == ""
 
 
 def test_a_known_lesion_can_be_outlined():

@@ -1,0 +1,103 @@
+"""Plants lesions into healthy scans, scores them, and pictures the pages of the report.
+
+python docs/report_pages.py zoo/hippocampus ../shared/data/msd_hippocampus runs/pages docs/images
+
+Of 14 scans that the model has not seen, five get a lesion. Needs Chromium and its driver.
+"""
+
+import csv
+import io
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+import medgan
+from medgan.data.lesions import plant
+from medgan.data.transforms import intensity_range
+from medgan.pipeline import run_pipeline
+from medgan.volume import Volume
+
+FAMILIES = ("brighter", "darker", "foreign", "push", "noise")
+SCANS, RADIUS, SEED = 14, 5.0, 0
+SIZE = (1200, 1050)
+RATE = 0.05
+"""p-value from which the pages flag a scan."""
+
+
+def main(model: str, source: str, folder: str, pictures: str) -> None:
+    """Scans, scores, pages, pictures."""
+    out = Path(folder)
+    table = plant_some(model, Path(source), out / "scans")
+    settings = {
+        "out": str(out), "model_uri": model, "data.source": str(table),
+        "data.healthy": "{diagnosis: [healthy]}",
+    }  # fmt: skip
+    run_pipeline("score", [f"{name}={value}" for name, value in settings.items()])
+    rows = json.loads((out / "scores.json").read_text())["scans"]
+    faintest = [row["case"] for row in rows if row["p_value"] <= RATE][-1]
+    pages = {"cohort": "index.html", "scan": f"scans/{faintest}.html"}
+    take({name: out / "report" / page for name, page in pages.items()}, Path(pictures))
+
+
+def plant_some(model: str, source: Path, folder: Path) -> Path:
+    """Writes scans of the split `test`, some with a lesion, and the table that names them."""
+    preparation = medgan.load(model).preprocessing
+    splits = json.loads((source.parent / "splits.json").read_text())
+    names = splits[source.name]["test"][:SCANS]
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(SEED)
+    rows = []
+    for number, name in enumerate(names):
+        scan = Volume.load(source / "imagesTr" / f"{name}.nii.gz")
+        row = {"image": f"{name}.nii.gz", "diagnosis": "healthy", "lesion_mask": ""}
+        if number < len(FAMILIES):
+            low, high = intensity_range(scan.data, preparation)
+            healthy = ((scan.data - low) / (high - low) * 2 - 1).clip(-1, 1)
+            planted = plant(healthy, healthy[::-1], FAMILIES[number], RADIUS, 1.0, rng)
+            change = (planted.volume - healthy) * (high - low) / 2
+            scan = Volume((scan.data + change).astype(np.float32), scan.affine)
+            row |= {"diagnosis": "lesion", "lesion_mask": f"{name}-lesion.nii.gz"}
+            mask = Volume(planted.truth.astype(np.uint8), scan.affine)
+            mask.save(folder / row["lesion_mask"])
+        scan.save(folder / row["image"])
+        rows.append(row)
+    table = folder / "scans.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return table
+
+
+def take(pages: dict[str, Path], pictures: Path) -> None:
+    """Each page as it opens, in light and dark."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    width, height = SIZE
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    for name, page in pages.items():
+        for scheme in ("light", "dark"):
+            feature = {"name": "prefers-color-scheme", "value": scheme}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+            browser.get(page.resolve().as_uri())
+            time.sleep(2)  # the planes are drawn after the page has loaded
+            shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+            # A page has few colours: with a palette its file is a third as large.
+            few = shot.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+            few.save(pictures / f"report-{name}-{scheme}.png", optimize=True)
+    browser.quit()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
