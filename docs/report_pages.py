@@ -1,6 +1,6 @@
 """Plants lesions into healthy scans, scores them, and pictures the pages of the report.
 
-python docs/report_pages.py zoo/hippocampus ../shared/data/msd_hippocampus runs/pages docs/images
+python docs/report_pages.py zoo/hippocampus msd_hippocampus runs/pages docs/images
 
 Of 14 scans that the model has not seen, five get a lesion. Needs Chromium and its driver.
 """
@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 import medgan
 from medgan.data.lesions import plant
-from medgan.data.transforms import intensity_range
+from medgan.data.transforms import intensity_scale
 from medgan.pipeline import run_pipeline
 from medgan.volume import Volume
 
@@ -58,10 +59,10 @@ def plant_some(model: str, source: Path, folder: Path) -> Path:
         scan = Volume.load(source / "imagesTr" / f"{name}.nii.gz")
         row = {"image": f"{name}.nii.gz", "diagnosis": "healthy", "lesion_mask": ""}
         if number < len(FAMILIES):
-            low, high = intensity_range(scan.data, preparation)
-            healthy = ((scan.data - low) / (high - low) * 2 - 1).clip(-1, 1)
+            scale = intensity_scale(scan.data, preparation)
+            healthy = scale(torch.from_numpy(scan.data)).numpy()
             planted = plant(healthy, healthy[::-1], FAMILIES[number], RADIUS, 1.0, rng)
-            change = (planted.volume - healthy) * (high - low) / 2
+            change = scale.back(planted.volume) - scale.back(healthy)
             scan = Volume((scan.data + change).astype(np.float32), scan.affine)
             row |= {"diagnosis": "lesion", "lesion_mask": f"{name}-lesion.nii.gz"}
             mask = Volume(planted.truth.astype(np.uint8), scan.affine)

@@ -147,7 +147,7 @@ def _write_rows(
     summary = {
         "model": model.facts,
         "calibration": calibration,
-        "window": list(grid.window) if grid.intensity == "ct" else None,
+        "windows": [list(window) for window in grid.window] if grid.intensity == "ct" else [],
         "false_alarms": settings.false_alarms,
         "scans": rows,
     }

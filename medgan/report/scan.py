@@ -58,13 +58,13 @@ def scan_page(
         regions: rows of regions.csv that are this scan's, by number.
         maps: what is shown.
         calibration: of scores.json: `scores` of healthy scans, the `level` of regions and, of
-            CT, the `window` in HU that the model sees.
+            CT, the `windows` in HU through which the model sees.
         beside: other pages, if there are any.
     """
     shown, reduced = _shown(maps)
     volume = shown.scan
     level, top = heat_range(calibration["level"])
-    seen = calibration.get("window")
+    seen = [(low, high) for low, high in calibration.get("windows", [])]
     hounsfield = bool(seen) or float(volume.data.min()) < _HOUNSFIELD
     low, high = (float(np.percentile(volume.data, share)) for share in (0, 99.8))
     whole = [low, max(high, low + 1e-6)]
@@ -88,7 +88,7 @@ def scan_page(
         "begin": round(level / 2, 1),
         "top": top,
         "window": whole,
-        "opens": seen or whole,
+        "opens": seen[0] if seen else whole,
         "unit": " HU" if hounsfield else "",
         "peak": [int(n) for n in peak],
         "places": [_place(region, inverse) for region in regions],
@@ -107,11 +107,12 @@ def scan_page(
     )  # fmt: skip
 
 
-def _presets(seen: Sequence[float] | None) -> dict[str, tuple[float, float]]:
-    """Centre and width of the windows of CT by name, in HU, and of what the model sees."""
+def _presets(seen: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Centre and width of the windows of CT by name, in HU, and of those that the model sees."""
     named = {name: (float(low), float(high)) for name, (low, high) in WINDOWS.items()}
-    if seen and tuple(seen) not in named.values():
-        named = {"the model's": (seen[0], seen[1])} | named
+    own = [window for window in seen if window not in named.values()]
+    numbers = [""] if len(own) == 1 else [f" {number}" for number in range(1, len(own) + 1)]
+    named = {f"the model's{n}": window for n, window in zip(numbers, own, strict=True)} | named
     return {name: ((low + high) / 2, high - low) for name, (low, high) in named.items()}
 
 

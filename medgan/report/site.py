@@ -69,7 +69,7 @@ def _judged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     """The calibration with the rate and the limit of flags, and the rows, flagged first."""
     rate = scores["false_alarms"] or USUAL_RATE
     calibration = scores["calibration"] | {"rate": rate, "limit": None}
-    calibration["window"] = scores.get("window")
+    calibration["windows"] = scores.get("windows", [])
     with suppress(DataError):  # too few calibration scans for any p-value as low
         limit = threshold(calibration["scores"], rate)
         calibration["limit"] = limit if math.isfinite(limit) else None

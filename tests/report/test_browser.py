@@ -265,7 +265,7 @@ def test_windows_of_a_ct_are_chosen_by_keys_and_named_as_long_as_they_hold(quiet
     lung = list(WINDOWS["lung"])
     file = tmp_path / "ct.html"
     data = np.linspace(-1000, 1000, np.prod(SHAPE)).reshape(SHAPE).round()
-    file.write_text(page(shown=maps(data), window=lung))
+    file.write_text(page(shown=maps(data), windows=[lung]))
     quiet.get(file.as_uri())
     until(lambda: by(quiet, "body[data-ready]"))
     preset = by(quiet, "#preset")[0]

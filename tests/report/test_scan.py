@@ -42,10 +42,10 @@ def regions(*places, label=""):
         }  # fmt: skip
 
 
-def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, window=None, **more):
+def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, windows=(), **more):
     return scan_page(
         scored or row(), list(regions(*found, **more)), shown or maps(),
-        CALIBRATION | {"window": window}, Neighbours("before.html", ""),
+        CALIBRATION | {"windows": windows}, Neighbours("before.html", ""),
     )  # fmt: skip
 
 
@@ -118,13 +118,15 @@ def test_a_score_of_next_to_nothing_has_no_sign():
 
 def test_ct_opens_in_the_window_that_the_model_sees():
     masked = np.linspace(0, 80, np.prod(SHAPE)).reshape(SHAPE)  # without air it looks like MRI
-    text = page(shown=maps(masked), window=[-20.0, 100.0])
+    text = page(shown=maps(masked), windows=[[-20.0, 100.0]])
     assert payload(text)["opens"] == [-20.0, 100.0]
     assert payload(text)["unit"] == " HU"
     assert '<option value="40,120">the model&#39;s 40/120 HU</option>' in text
     assert "the model sees \N{MINUS SIGN}20 to 100 HU" in text
-    named = page(shown=maps(masked), window=list(WINDOWS["lung"]))
+    named = page(shown=maps(masked), windows=[WINDOWS["lung"], WINDOWS["bone"]])
     assert "the model&#39;s" not in named
+    both = "-1350 to 150 and -500 to 1300 HU".replace("-", "\N{MINUS SIGN}")
+    assert f"the model sees {both}" in named
     for low, high in WINDOWS.values():
         assert f'value="{(low + high) / 2:g},{high - low:g}"' in named
     plain = payload(page())
