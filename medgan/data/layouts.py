@@ -61,6 +61,8 @@ def list_scans(
         DataError: E_NO_SCANS, E_LAYOUT, E_MIXED, E_DATASET, E_SUFFIX.
     """
     source = source.resolve()
+    if source.name.upper() == "DICOMDIR" and source.is_file():
+        source = source.parent  # what it is an index of
     if not source.exists():
         raise DataError("E_NO_SCANS", "data.source", "does not exist", "check the path")
     if source.is_file() and is_nifti(source):
@@ -118,15 +120,34 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Files in a folder and below, without hidden ones.
+
+    A folder that may not be entered, or is a link that leads out of here, is in the list itself:
+    it stands for scans that nobody sees, and is to be refused.
+    """
+    root = folder.resolve()
+    found: list[Path] = []
+
+    def note(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=note):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [here / name for name in folders if (here / name).is_symlink()]
+        found += [path for path in linked if not inside(path, root)]
+        found += [here / name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
 def _scans_below(folder: Path) -> list[Path]:
-    """Scans outside hidden folders; a link that leads nowhere is listed, to be refused later."""
-    return sorted(
+    """Scans; a link that leads nowhere or away is listed, to be refused later."""
+    return [
         path
-        for path in folder.rglob("*")
-        if is_nifti(path)
-        and (path.is_file() or path.is_symlink())
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+        for path in files_below(folder)
+        if path.is_dir() or (is_nifti(path) and (path.is_file() or path.is_symlink()))
+    ]
 
 
 def inside(path: Path, root: Path) -> bool:
@@ -151,7 +172,7 @@ def _from_folder(folder: Path) -> list[Listed]:
     by_place = {(p.parent, LABEL_MARK.sub("", stem(p))): p for p in labels}
     images = [path for path in files if path not in labels]
     if _holds_dicom(folder):
-        if files:  # often the same scans twice, which no split may tear apart
+        if any(map(is_nifti, files)):  # often the same scans twice, which no split may tear apart
             raise DataError(
                 "E_MIXED", "the data folder", "holds NIfTI and DICOM files",
                 "name a folder of one kind, or list the scans in a CSV",
@@ -170,12 +191,7 @@ def _from_folder(folder: Path) -> list[Listed]:
 
 
 def _holds_dicom(folder: Path) -> bool:
-    return any(
-        looks_like_dicom(path)
-        for path in folder.rglob("*")
-        if not is_nifti(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return any(looks_like_dicom(path) for path in files_below(folder) if not is_nifti(path))
 
 
 def _shorten_names(listing: list[Listed]) -> list[Listed]:
