@@ -79,7 +79,7 @@ class Conversion:
                     )  # fmt: skip
                 frames += read_frames(path)
             except DataError as fault:
-                found.append(replace(listed, name=str(path), subject="", image=path, fault=fault))
+                found.append(replace(listed, name=str(path), image=path, fault=fault))
         if listed.image.is_file():  # the series that this file belongs to
             wanted = {frame.series for frame in frames if frame.path == listed.image}
             frames = [frame for frame in frames if frame.series in wanted]
