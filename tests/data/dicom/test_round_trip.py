@@ -15,10 +15,11 @@ ROOT = Path(__file__).parents[3]
 
 
 def series_with_a_lesion(scan, folder):
-    """A scan as a DICOM series of a patient, with something very bright in it."""
+    """A scan as a DICOM series of a patient, with a dark ball of 28 mm in it."""
     data = scan.data.copy()
-    x, y, z = (n // 2 for n in data.shape)
-    data[x + 8 : x + 14, y : y + 6, z : z + 6] = data.max()
+    centre = np.array(data.shape) // 2 + (14, 0, 6)
+    away = np.indices(data.shape) - centre[:, None, None, None]
+    data[(away**2).sum(axis=0) < 7**2] = 20
     write_synthetic_series(Volume(data, scan.affine), folder, "MR", "of a test")
     for path in folder.iterdir():
         ds = pydicom.dcmread(path)
@@ -55,8 +56,7 @@ def test_map_and_regions_of_a_comparable_scan_lie_where_those_in_nifti_do(real_d
     index = np.unravel_index(found.array.argmax(), found.array.shape)
     np.testing.assert_allclose((found.affine @ [*index, 1])[:3], there, atol=1e-3)
     assert found.array.max() == heat.data.max()
-    # SimpleITK takes the frames for a stack at the origin: it says the voxels, not the places.
-    stack = sitk.GetArrayFromImage(sitk.ReadImage(str(made / "map.dcm")))
+    stack = pydicom.dcmread(made / "map.dcm").pixel_array
     np.testing.assert_array_equal(np.sort(stack, None), np.sort(heat.data, None))
 
     segments = highdicom.seg.segread(made / "regions.dcm")
@@ -71,4 +71,6 @@ def test_map_and_regions_of_a_comparable_scan_lie_where_those_in_nifti_do(real_d
     for name in ("map", "regions", "summary"):
         ds = pydicom.dcmread(made / f"{name}.dcm")
         assert (ds.PatientID, str(ds.PatientName)) == ("ZQ4711", "ZQNAME^MAX")
-        assert sitk.ReadImage(str(made / f"{name}.dcm")).GetSize()[0] > 1
+        if name != "map":  # GDCM, its reader, knows no pixels in floating point
+            image = sitk.GetArrayFromImage(sitk.ReadImage(str(made / f"{name}.dcm")))
+            np.testing.assert_array_equal(image.squeeze() > 0, ds.pixel_array.squeeze() > 0)
