@@ -60,7 +60,8 @@ def places(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[
             takes subject, session and all else from the names of a BIDS tree.
 
     Raises:
-        DataError: E_BIDS where labels are to be kept and a file has no name of BIDS.
+        DataError: E_BIDS where labels are to be kept and a file has no name of BIDS, or two
+            files differ in nothing that is kept.
     """
     scans, seen = Counter(case.subject for case in cases), Counter[str]()
     found = {}
@@ -73,12 +74,19 @@ def places(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[
                     "E_BIDS", case.case, "its file has no name of BIDS to keep the labels of",
                     "leave score.bids_labels at pseudonym",
                 )  # fmt: skip
-            subject, session, more = name[1], name[2] or "", name[3]
+            # A description of the scan would stand beside that of the map.
+            subject, session, more = name[1], name[2] or "", re.sub("_desc-[^_]+", "", name[3])
         elif scans[case.subject] > 1:
             seen[case.subject] += 1
             more = f"_run-{seen[case.subject]}"
         folder = f"{subject}/{session[1:]}/anat" if session else f"{subject}/anat"
-        found[case.case] = f"{DERIVATIVES}/{folder}/{subject}{session}{more}"
+        place = f"{DERIVATIVES}/{folder}/{subject}{session}{more}"
+        if place in found.values():
+            raise DataError(
+                "E_BIDS", case.case, "another scan has the same subject, session and run",
+                "leave score.bids_labels at pseudonym, or score one kind of scans at a time",
+            )  # fmt: skip
+        found[case.case] = place
     return found
 
 

@@ -144,6 +144,32 @@ def test_labels_are_pseudonyms_unless_told_and_scans_of_one_person_are_runs(mode
     assert "Jane" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (("sub-01_run-1_T1w", "sub-01_run-02_T1w"), ("sub-01_run-1", "sub-01_run-02")),
+        (("sub-01_acq-a_run-1_T1w", "sub-01_acq-b_T1w"), ("sub-01_acq-a_run-1", "sub-01_acq-b")),
+        (("sub-01_echo-1_MEGRE", "sub-01_echo-2_MEGRE"), ("sub-01_echo-1", "sub-01_echo-2")),
+        (("sub-01_ce-GD_desc-preproc_T1w",), ("sub-01_ce-GD",)),
+        (("sub-01_T1w", "sub-01_T2w"), ()),
+        (("sub-01_desc-a_T1w", "sub-01_desc-b_T1w"), ()),
+    ],
+)
+def test_runs_acquisitions_and_echoes_keep_names_of_their_own(names, kept, tree):
+    cases = [
+        replace(index(tree, Pseudonyms(b"salt"))[0].cases[0], case=name, image=f"/in/{name}.nii.gz")
+        for name in names
+    ]
+    if not kept:
+        with pytest.raises(DataError, match="E_BIDS"):
+            places(cases, "keep")
+        return
+    found = [place.rpartition("/")[2] for place in places(cases, "keep").values()]
+    assert tuple(found) == kept
+    suffix = names[0].rpartition("_")[2]
+    assert all(BIDSValidator().is_bids(f"/sub-01/anat/{n}_{suffix}.nii.gz") for n in found)
+
+
 def test_the_verb_writes_it_with_format_bids(model, tree, tmp_path):
     model.save(tmp_path / "model")
     only = ["--set", "data.subjects=['02']", "--set", "data.suffix=T1w", "--json"]

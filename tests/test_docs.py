@@ -51,6 +51,19 @@ def test_every_error_code_is_documented_and_every_documented_one_exists():
     assert used == set(re.findall(r"\bE_[A-Z_]+\b", page))
 
 
+def test_every_code_of_dicom_is_in_its_how_to_with_what_to_do():
+    page = (ROOT / "docs" / "how-to" / "dicom.md").read_text()
+    raised = set()
+    for path in (ROOT / "medgan" / "data" / "dicom").glob("*.py"):
+        if path.name not in ("objects.py", "synthetic.py"):  # which write
+            raised |= set(re.findall(r'"(E_[A-Z_]+)"', path.read_text()))
+    source = (ROOT / "tests" / "data" / "dicom" / "test_refusals.py").read_text()
+    tested = set(re.findall(r'"(E_[A-Z_]+)"', source))
+    listed = set(re.findall(r"`(E_[A-Z_]+)`", page))
+    assert len(tested) > 12
+    assert (raised | tested) - listed - {"E_LAYOUT", "E_DISK"} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_and_pictures_in_the_docs_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

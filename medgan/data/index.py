@@ -11,7 +11,7 @@ import numpy as np
 from medgan.data.checks import Checked, check_image, check_label
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.series import ASIDE
-from medgan.data.layouts import Listed, inside, is_manifest, is_of, licence_of, list_scans
+from medgan.data.layouts import Listed, inside, is_manifest, licence_of, list_scans, no_scans
 from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import DataError
@@ -38,7 +38,8 @@ def index(
             CT.
         progress: told how many of how many scans are checked.
         converted: folder for the NIfTI files that DICOM series become.
-        subjects: to read, with or without `sub-`; empty is all. Not of a manifest.
+        subjects: to read, as the data set names them, with or without `sub-`, or as pseudonyms;
+            empty is all. A DICOM file that belongs to no series is nobody's and always counts.
         session: of a BIDS tree to read; empty is all.
 
     Returns:
@@ -49,15 +50,24 @@ def index(
         DataError: E_NO_SCANS when nothing is usable, E_LAYOUT when the layout is not known,
             E_MANIFEST for a damaged manifest.
     """
+    wanted = _pseudonyms_of(subjects, pseudonyms)
     if is_manifest(source):
-        return _index_again(source, progress)
-    listing = list_scans(source, suffix, subjects, session)
+        return _index_again(source, progress, wanted)
+    listing = list_scans(source, suffix, session)
     cases, refusals, key, rows = [], [], [], []
     seen_names: set[str] = set()
     seen_hashes: set[str] = set()
     with Conversion(converted, suffix) as conversion:
         expanded = (one for listed in listing for one in conversion.expand(listed))
-        found = [one for one in expanded if is_of(one, subjects)]
+        found = [
+            one
+            for one in expanded
+            if not wanted
+            or (one.fault and not one.subject)
+            or pseudonyms.subject(one.subject or one.name) in wanted
+        ]
+        if not found:
+            raise no_scans()
         for number, listed in enumerate(found):
             name = pseudonyms.case(listed.name)
             subject = pseudonyms.subject(listed.subject or listed.name)
@@ -87,6 +97,13 @@ def index(
     return Manifest(tuple(cases), tuple(refusals), licence_of(source), tuple(rows)), key
 
 
+def _pseudonyms_of(subjects: Collection[str], pseudonyms: Pseudonyms) -> set[str]:
+    """Every pseudonym that these names could stand for."""
+    plain = {name.removeprefix("sub-") for name in subjects}
+    spelled = [*subjects, *plain, *(f"sub-{name}" for name in plain)]
+    return {*subjects, *map(pseudonyms.subject, spelled)}
+
+
 def _row(
     listed: Listed, name: str, subject: str, case: Case | None, *verdict: str
 ) -> list[SeriesRow]:
@@ -102,12 +119,15 @@ def _row(
 
 
 def _index_again(
-    path: Path, progress: Callable[[int, int], None]
+    path: Path, progress: Callable[[int, int], None], wanted: Collection[str]
 ) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """The cases of a manifest, every file read again; one that has changed is refused."""
     manifest = Manifest.load(path)
+    chosen = [case for case in manifest.cases if not wanted or case.subject in wanted]
+    if wanted and not chosen:
+        raise no_scans()
     cases, refusals = [], []
-    for number, case in enumerate(manifest.cases, start=1):
+    for number, case in enumerate(chosen, start=1):
         label = Path(case.label) if case.label else None
         listed = Listed(
             case.case, case.subject, Path(case.image), label, tuple(case.covariates.items())
@@ -122,8 +142,8 @@ def _index_again(
             cases.append(replace(found, healthy=case.healthy, split=case.split))
         except DataError as error:
             refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
-        progress(number, len(manifest.cases))
-    key = [(case.case, case.subject, case.image) for case in manifest.cases]
+        progress(number, len(chosen))
+    key = [(case.case, case.subject, case.image) for case in chosen]
     return Manifest(tuple(cases), tuple(refusals), manifest.licence), key
 
 

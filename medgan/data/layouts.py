@@ -2,9 +2,10 @@
 
 import csv
 import json
+import logging
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,19 @@ from medgan.data.dicom.frames import looks_like_dicom
 from medgan.data.dicom.series import Series
 from medgan.errors import DataError
 
+log = logging.getLogger(__name__)
 SUFFIXES = (".nii", ".nii.gz")
 LABEL_MARK = re.compile(r"[_-](label|labels|seg|dseg|mask)$")
 IMAGE_FOLDERS = ("images", "anat", "ses-")
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 DECATHLON_LISTS = ("training", "validation", "test", "unlabelled")
 """Lists of scans in a `dataset.json`: Decathlon's, MONAI's, and what medgan adds to them."""
+BIDS_FILES = ("dataset_description.json", "participants.tsv")
+"""One of them makes a folder a BIDS tree; the first is forgotten at times."""
+CONTRASTS = ("echo", "flip", "inv", "mt", "part")
+"""Entities of BIDS that tell images apart which look different."""
+VARIANTS = ("acq", "ce", "rec")
+"""Entities of BIDS that may or may not."""
 LICENCE_LENGTH = 80
 """Enough for a name; what is longer is somebody's prose."""
 
@@ -46,21 +54,20 @@ class Listed:
     fault: DataError | None = None
 
 
-def list_scans(
-    source: Path, suffix: str = "", subjects: Collection[str] = (), session: str = ""
-) -> list[Listed]:
+def list_scans(source: Path, suffix: str = "", session: str = "") -> list[Listed]:
     """The scans that a data set names, unread.
 
     Args:
         source: the data set.
-        suffix: of BIDS files, such as T1w; needed where a tree holds several.
-        subjects: to list, with or without `sub-`; empty is all.
+        suffix: of BIDS files, such as T1w or echo-1_MEGRE; needed where a tree holds several.
         session: of a BIDS tree to list; empty is all.
 
     Raises:
         DataError: E_NO_SCANS, E_LAYOUT, E_MIXED, E_DATASET, E_SUFFIX.
     """
     source = source.resolve()
+    if source.name.upper() == "DICOMDIR" and source.is_file():
+        source = source.parent  # what it is an index of
     if not source.exists():
         raise DataError("E_NO_SCANS", "data.source", "does not exist", "check the path")
     if source.is_file() and is_nifti(source):
@@ -69,7 +76,7 @@ def list_scans(
         listing = _from_table(source)
     elif source.name == "dataset.json" or (source / "dataset.json").is_file():
         listing = _from_decathlon(source.parent if source.is_file() else source)
-    elif (source / "dataset_description.json").is_file():
+    elif any((source / name).is_file() for name in BIDS_FILES):
         listing = _from_bids(source, suffix, session)
     elif source.is_dir():
         listing = _from_folder(source)
@@ -80,17 +87,15 @@ def list_scans(
             "E_LAYOUT", "data.source", "no layout that is known",
             "give a folder of NIfTI or DICOM files, a Decathlon or BIDS folder, or a CSV",
         )  # fmt: skip
-    listing = [one for one in listing if not one.subject or is_of(one, subjects)]
     if not listing:
-        remedy = "check the folder, data.subjects and data.session"
-        raise DataError("E_NO_SCANS", "data.source", "no scan found", remedy)
+        raise no_scans()
     return listing
 
 
-def is_of(listed: Listed, subjects: Collection[str]) -> bool:
-    """Whether a scan is one of these subjects', with or without `sub-`; nobody named is all."""
-    wanted = {name.removeprefix("sub-") for name in subjects}
-    return not wanted or listed.subject.removeprefix("sub-") in wanted
+def no_scans() -> DataError:
+    """The error of a data set of which nothing is there, or nothing was asked for."""
+    remedy = "check the folder, data.subjects and data.session"
+    return DataError("E_NO_SCANS", "data.source", "no scan found", remedy)
 
 
 def licence_of(source: Path) -> str:
@@ -118,15 +123,34 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Files in a folder and below, without hidden ones.
+
+    A folder that may not be entered, or is a link that leads out of here, is in the list itself:
+    it stands for scans that nobody sees, and is to be refused.
+    """
+    root = folder.resolve()
+    found: list[Path] = []
+
+    def note(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=note):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [here / name for name in folders if (here / name).is_symlink()]
+        found += [path for path in linked if not inside(path, root)]
+        found += [here / name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
 def _scans_below(folder: Path) -> list[Path]:
-    """Scans outside hidden folders; a link that leads nowhere is listed, to be refused later."""
-    return sorted(
+    """Scans; a link that leads nowhere or away is listed, to be refused later."""
+    return [
         path
-        for path in folder.rglob("*")
-        if is_nifti(path)
-        and (path.is_file() or path.is_symlink())
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+        for path in files_below(folder)
+        if path.is_dir() or (is_nifti(path) and (path.is_file() or path.is_symlink()))
+    ]
 
 
 def inside(path: Path, root: Path) -> bool:
@@ -151,7 +175,7 @@ def _from_folder(folder: Path) -> list[Listed]:
     by_place = {(p.parent, LABEL_MARK.sub("", stem(p))): p for p in labels}
     images = [path for path in files if path not in labels]
     if _holds_dicom(folder):
-        if files:  # often the same scans twice, which no split may tear apart
+        if any(map(is_nifti, files)):  # often the same scans twice, which no split may tear apart
             raise DataError(
                 "E_MIXED", "the data folder", "holds NIfTI and DICOM files",
                 "name a folder of one kind, or list the scans in a CSV",
@@ -170,12 +194,7 @@ def _from_folder(folder: Path) -> list[Listed]:
 
 
 def _holds_dicom(folder: Path) -> bool:
-    return any(
-        looks_like_dicom(path)
-        for path in folder.rglob("*")
-        if not is_nifti(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return any(looks_like_dicom(path) for path in files_below(folder) if not is_nifti(path))
 
 
 def _shorten_names(listing: list[Listed]) -> list[Listed]:
@@ -226,42 +245,91 @@ def _from_decathlon(folder: Path) -> list[Listed]:
 
 
 def _from_bids(folder: Path, suffix: str, session: str) -> list[Listed]:
-    people = _covariates(folder / "participants.tsv", "participant_id")
-    files = [p for p in _scans_below(folder) if p.parent.name == "anat" and "sub-" in p.name]
-    raw = [p for p in files if "derivatives" not in p.relative_to(folder).parts]
+    people = _covariates(folder / "participants.tsv", "participant_id", "sub-")
+    below = [p for p in _scans_below(folder) if _top(p, folder) != "sourcedata"]
+    files = [p for p in below if p.parent.name == "anat" and "sub-" in p.name]
+    raw = [p for p in files if _top(p, folder).startswith("sub-")]
     images = [p for p in raw if not LABEL_MARK.search(stem(p))]
     if session:
         images = [p for p in images if _session_of(p) == f"ses-{session.removeprefix('ses-')}"]
-    suffixes = {stem(p).rsplit("_", 1)[-1] for p in images}
     if suffix:
-        images = [p for p in images if stem(p).endswith(f"_{suffix}")]
-    elif len(suffixes) > 1:
+        *wanted, kind = suffix.split("_")
+        images = [p for p in images if _is_of_kind(stem(p).split("_"), wanted, kind)]
+    kinds = {_kind(stem(p).split("_")) for p in images}
+    if len(kinds) > 1:
         raise DataError(
-            "E_SUFFIX", "data.source", f"several kinds of scans: {', '.join(sorted(suffixes))}",
-            f"choose one with --set data.suffix={min(suffixes)}",
+            "E_SUFFIX", "data.source", f"several kinds of scans: {', '.join(sorted(kinds))}",
+            f"choose one with --set data.suffix={min(kinds)}",
         )  # fmt: skip
-    labels = {stem(p).rsplit("_", 1)[0]: p for p in files if stem(p).endswith("_dseg")}
+    for entity in VARIANTS:
+        if len({_label_of(p, entity) for p in images}) > 1:
+            log.warning(
+                "scans with different %s- labels are used together: choose one with "
+                "--set data.suffix=%s-LABEL_%s", entity, entity, min(kinds),
+            )  # fmt: skip
+    # Shut folders, and links to folders elsewhere, are to be refused.
+    images += [p for p in below if _top(p, folder).startswith("sub-") and p.is_dir()]
+    labels: dict[str, Path] = {}
+    for path in files:
+        entities, _, kind = stem(path).rpartition("_")
+        if kind == "dseg" and labels.setdefault(entities, path) != path:
+            raise DataError(
+                "E_DATASET", "derivatives", "several label maps of one name",
+                "remove all but one, or list the scans in a CSV",
+            )  # fmt: skip
     listing = []
     for path in images:
         entities = stem(path).rsplit("_", 1)[0]
-        subject = _subject_of(path.name)
-        sessions = _covariates(folder / subject / f"{subject}_sessions.tsv", "session_id")
-        known = {**people.get(subject, {}), **sessions.get(_session_of(path), {})}
+        name = str(path.relative_to(folder)) if path.is_dir() else stem(path)
+        subject = _subject_of(_top(path, folder) if path.is_dir() else path.name)
+        tables = folder / subject / f"{subject}_sessions.tsv"
+        sessions = _covariates(tables, "session_id", "ses-")
+        then = sessions.get(_session_of(path), {})
+        known = people.get(subject, {}) | {k: v for k, v in then.items() if v not in ("", "n/a")}
         listing.append(
-            Listed(stem(path), subject, path, labels.get(entities), tuple(known.items()), folder)
+            Listed(name, subject, path, labels.get(entities), tuple(known.items()), folder)
         )
     return listing
 
 
+def _top(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).parts[0]
+
+
 def _session_of(path: Path) -> str:
-    match = re.search(r"_(ses-[A-Za-z0-9]+)", path.name)
+    return _label_of(path, "ses")
+
+
+def _label_of(path: Path, entity: str) -> str:
+    match = re.search(rf"_({entity}-[A-Za-z0-9]+)", path.name)
     return match.group(1) if match else ""
 
 
-def _covariates(path: Path, key: str) -> dict[str, dict[str, str]]:
-    """A table of BIDS by subject or session; nothing where there is none."""
+def _is_of_kind(parts: list[str], wanted: list[str], suffix: str) -> bool:
+    return parts[-1] == suffix and set(wanted) <= set(parts)
+
+
+def _kind(parts: list[str]) -> str:
+    """The suffix, after entities that make another image of it: `echo-1_MEGRE`."""
+    telling = [part for part in parts[:-1] if part.partition("-")[0] in CONTRASTS]
+    return "_".join([*telling, parts[-1]])
+
+
+def _covariates(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
+    """A table of BIDS by subject or session; nothing where there is none.
+
+    The prefix of labels may be missing, as it is in many tables.
+    """
     rows = list(_rows(path)) if path.is_file() else []
-    return {row.pop(key, ""): row for row in rows}
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        label = row.pop(key, "")
+        name = prefix + label.removeprefix(prefix)
+        if not label or name in found:
+            what = f"a row without {key}" if not label else f"one {key} in two rows"
+            raise DataError("E_DATASET", f"the table of {prefix}*", what, "mend it")
+        found[name] = row
+    return found
 
 
 def _from_table(path: Path) -> list[Listed]:

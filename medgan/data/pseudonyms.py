@@ -40,7 +40,8 @@ class Pseudonyms:
         return f"c-{self._digest('case', name)}"
 
     def _digest(self, kind: str, name: str) -> str:
-        return hmac.new(self.salt, f"{kind}\0{name}".encode(), hashlib.sha256).hexdigest()[:10]
+        text = f"{kind}\0{name}".encode(errors="surrogateescape")  # file names may be no UTF-8
+        return hmac.new(self.salt, text, hashlib.sha256).hexdigest()[:10]
 
     @classmethod
     def of_site(cls) -> "Pseudonyms":
@@ -88,4 +89,4 @@ def write_private_key(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
     writer = csv.writer(text)
     writer.writerow(("case", "subject", "file"))
     writer.writerows(rows)
-    write_atomic(path, text.getvalue(), private=True)
+    write_atomic(path, text.getvalue().encode(errors="surrogateescape"), private=True)

@@ -89,21 +89,23 @@ def with_given_splits(
 
     Args:
         manifest: of the data set.
-        splits: train, calibration and test to subject names as the data set spells them.
+        splits: train, calibration and test to subjects, as the data set spells them or as
+            pseudonyms.
         pseudonyms: the ones the manifest was made with.
 
     Raises:
         ConfigError: E_LEAK when a subject stands in two lists, E_SPLITS when none is found.
     """
     place: dict[str, str] = {}
+    known = {case.subject for case in manifest.cases}
     for split in SPLITS:
         for subject in splits.get(split, ()):
-            key = pseudonyms.subject(subject)
+            key = subject if subject in known else pseudonyms.subject(subject)
             if place.setdefault(key, split) != split:
                 raise ConfigError(
                     "E_LEAK", key, f"listed in {place[key]} and in {split}", "keep one"
                 )
-    found = {c.subject for c in manifest.cases} & place.keys()
+    found = known & place.keys()
     if len(found) < len(place):
         log.warning("%d of %d subjects of data.splits are among the scans", len(found), len(place))
     if not found:

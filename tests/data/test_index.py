@@ -191,13 +191,15 @@ def test_bids_is_read_by_subject_and_session_with_what_is_known_of_each(tmp_path
     table(tree / "sub-01" / "sub-01_sessions.tsv", "session_id,age", "ses-a,44", "ses-b,47")
 
     def read(**wanted: object) -> list[tuple[str, str]]:
-        listed = list_scans(tree, **wanted)
-        return [(one.name, dict(one.covariates).get("age", "")) for one in listed]
+        cases = index(tree, PSEUDONYMS, **wanted)[0].cases
+        return [(Path(case.image).name[:-7], case.covariates.get("age", "")) for case in cases]
 
     assert read(subjects=["01"]) == [("sub-01_ses-a_T1w", "44"), ("sub-01_ses-b_T1w", "47")]
     assert read(subjects=["sub-01", "02"], session="b") == [("sub-01_ses-b_T1w", "47")]
     assert [name[:6] for name, _ in read(session="ses-a")] == ["sub-01", "sub-02", "sub-10"]
-    assert dict(list_scans(tree, subjects=["01"], session="b")[0].covariates)["sex"] == "F"
+    chosen, _ = index(tree, PSEUDONYMS, subjects=["01"], session="b")
+    assert chosen.cases[0].covariates["sex"] == "F"
+    assert len(read(subjects=[PSEUDONYMS.subject("sub-01")])) == 2
     for nobody in ({"subjects": ["1"]}, {"session": "c"}):
         with pytest.raises(DataError, match=r"E_NO_SCANS.*data\.session"):
             read(**nobody)
@@ -213,6 +215,114 @@ def test_bids_with_several_suffixes_wants_a_choice(tmp_path: Path) -> None:
     assert case.image.endswith("sub-01_T2w.nii.gz")
     with pytest.raises(DataError, match="E_NO_SCANS"):
         indexed(tree, "FLAIR")
+
+
+def test_bids_tells_contrasts_apart_and_takes_runs_together(tmp_path: Path, caplog) -> None:
+    tree = bids(tmp_path)
+    names = (
+        *("sub-01_run-1_T1w", "sub-01_run-2_T1w", "sub-01_part-phase_T1w"),
+        *("sub-02_echo-1_T1w", "sub-02_acq-fast_echo-2_T1w", "sub-03_ses-1_T1w"),
+    )
+    for seed, name in enumerate(names):
+        scan(tree / name[:6] / "anat" / f"{name}.nii.gz", seed)
+
+    def read(suffix: str) -> list[str]:
+        return [Path(case.image).name[:-7] for case in indexed(tree, suffix).cases]
+
+    for suffix in ("", "T1w"):
+        with pytest.raises(DataError, match=r"E_SUFFIX.*T1w, echo-1_T1w, echo-2_T1w, part-phase"):
+            read(suffix)
+    assert read("echo-1_T1w") == ["sub-02_echo-1_T1w"]
+    assert read("echo-2_acq-fast_T1w") == ["sub-02_acq-fast_echo-2_T1w"]
+    for name in ("part-phase", "echo-1"):
+        (found,) = tree.rglob(f"*{name}_T1w.nii.gz")
+        found.unlink()
+    (found,) = tree.rglob("*echo-2_T1w.nii.gz")
+    found.rename(found.with_name("sub-02_acq-fast_T1w.nii.gz"))
+    assert len(read("T1w")) == 4
+    assert "data.suffix=acq-LABEL_T1w" in caplog.text
+    assert len({case.subject for case in indexed(tree).cases}) == 3
+
+
+def test_bids_leaves_source_data_out_and_refuses_subjects_that_lie_elsewhere(
+    tmp_path: Path,
+) -> None:
+    tree = bids(tmp_path / "tree")
+    scan(tree / "sub-01" / "anat" / "sub-01_T1w.nii.gz", 1)
+    scan(tree / "sourcedata" / "sub-01" / "anat" / "sub-01_T2w.nii.gz", 2)
+    scan(tree / "code" / "sub-09" / "anat" / "sub-09_T2w.nii.gz", 3)
+    scan(tmp_path / "elsewhere" / "anat" / "sub-02_T1w.nii.gz", 4)
+    (tree / "sub-02").symlink_to(tmp_path / "elsewhere")
+    (tree / "sub-03").symlink_to(tree / "sub-03")
+    manifest = indexed(tree)
+    assert [Path(case.image).name for case in manifest.cases] == ["sub-01_T1w.nii.gz"]
+    assert [refusal.code for refusal in manifest.refusals] == ["E_OUTSIDE"]
+
+
+def test_a_folder_that_leads_elsewhere_is_refused_in_any_layout(tmp_path: Path) -> None:
+    scan(tmp_path / "tree" / "a.nii.gz", 1)
+    scan(tmp_path / "elsewhere" / "b.nii.gz", 2)
+    (tmp_path / "tree" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "tree" / "here").symlink_to(tmp_path / "tree")
+    manifest = indexed(tmp_path / "tree")
+    assert len(manifest.cases) == 1
+    assert [refusal.code for refusal in manifest.refusals] == ["E_OUTSIDE"]
+
+
+def test_tables_of_bids_are_read_as_spreadsheets_leave_them(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"  # without a dataset_description.json
+    for number in (1, 2):
+        for session in "ab":
+            name = f"sub-0{number}_ses-{session}"
+            place = tree / f"sub-0{number}" / f"ses-{session}" / "anat"
+            scan(place / f"{name}_T1w.nii.gz", 2 * number + ord(session))
+    rows = ["participant_id,age,sex", "01,44,F", "sub-02,n/a,M", "sub-77,9,F"]
+    text = "\r\n".join(row.replace(",", "\t") for row in rows)
+    (tree / "participants.tsv").write_bytes(f"\ufeff{text}\r\n".encode())
+    table(tree / "sub-01" / "sub-01_sessions.tsv", "session_id,age", "ses-a,n/a", "b,47")
+    cases = indexed(tree).cases
+    assert [case.covariates["age"] for case in cases] == ["44", "47", "n/a", "n/a"]
+    assert [case.covariates["sex"] for case in cases] == ["F", "F", "M", "M"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (("id,age", "sub-01,1"), "without participant_id"),
+        (("participant_id,age", "sub-01,1", "01,2"), "in two rows"),
+    ],
+)
+def test_a_table_of_bids_that_nobody_can_be_found_in_is_refused(
+    rows: tuple[str, ...], what: str, tmp_path: Path
+) -> None:
+    tree = bids(tmp_path)
+    scan(tree / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    table(tree / "participants.tsv", *rows)
+    with pytest.raises(DataError, match=f"E_DATASET.*{what}") as refused:
+        indexed(tree)
+    assert "sub-01" not in str(refused.value)
+
+
+def test_label_maps_of_two_pipelines_under_one_name_are_refused(tmp_path: Path) -> None:
+    tree = bids(tmp_path)
+    scan(tree / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    for name in ("a", "b"):
+        label(tree / "derivatives" / name / "sub-01" / "anat" / "sub-01_dseg.nii.gz")
+    with pytest.raises(DataError, match="E_DATASET derivatives"):
+        indexed(tree)
+
+
+def test_subjects_are_chosen_by_name_or_pseudonym_of_a_manifest_too(tmp_path: Path) -> None:
+    for seed in range(3):
+        scan(tmp_path / "in" / f"sub-0{seed}_T1w.nii.gz", seed)
+    manifest = indexed(tmp_path / "in")
+    manifest.save(tmp_path / "manifest.json")
+    for source in (tmp_path / "in", tmp_path / "manifest.json"):
+        for names in (["01"], ["sub-01"], [manifest.cases[1].subject]):
+            (case,) = index(source, PSEUDONYMS, subjects=names)[0].cases
+            assert case.case == manifest.cases[1].case
+        with pytest.raises(DataError, match=r"E_NO_SCANS.*data\.subjects"):
+            index(source, PSEUDONYMS, subjects=["9"])
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])

@@ -10,11 +10,11 @@ from types import TracebackType
 import numpy as np
 
 from medgan.data.dicom.decoder import Decoder
-from medgan.data.dicom.frames import Frame, looks_like_dicom, read_frames
+from medgan.data.dicom.frames import Frame, looks_like_dicom, looks_lost, read_frames
 from medgan.data.dicom.geometry import place
 from medgan.data.dicom.series import Series, check_consistent, check_wanted, group_series
 from medgan.data.dicom.voxels import read_voxels
-from medgan.data.layouts import Listed, inside, is_nifti
+from medgan.data.layouts import Listed, files_below, inside, is_nifti
 from medgan.errors import DataError, EnvironmentFailure
 from medgan.volume import Volume
 
@@ -58,6 +58,8 @@ class Conversion:
         """
         if is_nifti(listed.image) or not (listed.image.is_dir() or looks_like_dicom(listed.image)):
             return [listed]
+        if listed.root and not inside(listed.image, listed.root):
+            return [listed]  # which is refused
         if self._folder is None:
             raise DataError(
                 "E_LAYOUT", "the data set", "DICOM cannot be read here",
@@ -69,19 +71,25 @@ class Conversion:
         log.info("reading the headers of %d DICOM files", len(paths))
         for path in paths:
             try:
-                if listed.root and not inside(path, listed.root):
+                linked = path.is_symlink() and path.is_dir()
+                if linked or (listed.root and not inside(path, listed.root)):
                     raise DataError(
                         "E_OUTSIDE", "a file", "a link leads out of the data folder",
-                        "copy the file into it",
+                        "copy what it leads to into it",
                     )  # fmt: skip
                 frames += read_frames(path)
             except DataError as fault:
-                found.append(replace(listed, name=str(path), subject="", image=path, fault=fault))
+                found.append(replace(listed, name=str(path), image=path, fault=fault))
         if listed.image.is_file():  # the series that this file belongs to
             wanted = {frame.series for frame in frames if frame.path == listed.image}
             frames = [frame for frame in frames if frame.series in wanted]
             found = [fault for fault in found if fault.image == listed.image]
-        return [self._listed(series, listed) for series in group_series(frames)] + found
+        lost = {fault.image.parent for fault in found if fault.image.is_file()}
+        series = [
+            replace(one, damaged=any(frame.path.parent in lost for frame in one.frames))
+            for one in group_series(frames)
+        ]
+        return [self._listed(one, listed) for one in series] + found
 
     def _listed(self, series: Series, at: Listed) -> Listed:
         return replace(
@@ -123,21 +131,32 @@ class Conversion:
         voxels, notes = read_voxels(placed.frames, self._decoder, case)
         if series.copies:
             notes = (*notes, f"{series.copies} identical copies left out")
+        if series.damaged:
+            notes = (
+                *notes,
+                "beside a damaged file: if that was its first or last slice, it lacks it",
+            )
         if not series.first.patient:
             notes = (*notes, "no PatientID: the study counts as the subject")
         return Volume(voxels, placed.affine), (*placed.notes, *notes)
 
 
 def _files(place: Path) -> list[Path]:
-    """DICOM files anywhere below a folder, or beside a file."""
-    folder = place if place.is_dir() else place.parent
-    paths = folder.rglob("*") if place.is_dir() else folder.iterdir()
-    return sorted(
+    """DICOM files anywhere below a folder, or beside a file, and what may have been some."""
+    if not place.is_dir():
+        return sorted(
+            path
+            for path in place.parent.iterdir()
+            if not path.name.startswith(".") and looks_like_dicom(path)
+        )
+    paths = files_below(place)
+    known = {path for path in paths if looks_like_dicom(path)}
+    folders = {path.parent for path in known}
+    return [
         path
         for path in paths
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and looks_like_dicom(path)
-    )
+        if path in known or path.is_dir() or (path.parent in folders and looks_lost(path))
+    ]
 
 
 def _write(volume: Volume, path: Path) -> None:

@@ -41,6 +41,8 @@ SECONDS = 60.0
 """A file that takes longer has hung its decoder."""
 CHILD_BYTES = 12 * 2**30
 """Address space of the child: a bomb ends there and nowhere else."""
+_ITEM = b"\xfe\xff\x00\xe0"
+"""How compressed pixel data begin."""
 _END = b"\xff\xd9"
 """How JPEG, JPEG-LS and JPEG 2000 streams end."""
 
@@ -193,6 +195,8 @@ def _read(path: Path, numbers: Sequence[int], syntax: str) -> "np.ndarray | str"
             header.file_meta.TransferSyntaxUID = UID(syntax)
             if _ends_early(header, syntax):
                 return "E_TRUNCATED"
+            if _is_otherwise(header, syntax):
+                return "E_PIXELS"
             decoder = get_decoder(UID(syntax))
             plugin = PLUGINS.get(syntax, "")
             # The list is known to be sorted, which is what the iterator wants.
@@ -208,14 +212,57 @@ def _read(path: Path, numbers: Sequence[int], syntax: str) -> "np.ndarray | str"
         return "E_PIXELS"
 
 
+def _is_otherwise(header: "Dataset", syntax: str) -> bool:
+    """Whether pixels are stored otherwise than announced: they would come out scrambled."""
+    from pydicom.encaps import generate_frames
+
+    count = max(1, int(header.get("NumberOfFrames") or 1))
+    rows, columns = int(header.Rows), int(header.Columns)
+    if syntax in NATIVE:
+        surplus = len(header.PixelData) - count * _frame_bytes(header)
+        compressed = surplus > 1 and header.PixelData.startswith(_ITEM)
+        # Some padding is usual, as much again is not.
+        return (
+            compressed
+            or surplus >= _frame_bytes(header)
+            or bool(header["PixelData"].is_undefined_length)
+        )
+    sizes = map(_size_in, generate_frames(header.PixelData, number_of_frames=count))
+    return any(size not in (None, (rows, columns)) for size in sizes)
+
+
+def _frame_bytes(header: "Dataset") -> int:
+    bits = int(header.BitsAllocated) * int(header.get("SamplesPerPixel", 1))
+    return int(header.Rows) * int(header.Columns) * bits // 8
+
+
+def _size_in(stream: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a stream of JPEG, JPEG-LS or JPEG 2000 names itself.
+
+    Reference: ITU-T T.81 B.2.2, T.87 C.2.2, T.800 A.5.1.
+    """
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(stream[at : at + size], "big")
+
+    if stream.startswith(b"\xff\x4f\xff\x51"):
+        return number(12, 4) - number(20, 4), number(8, 4) - number(16, 4)
+    at = 2
+    while stream.startswith(b"\xff\xd8") and at + 9 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return number(at + 5, 2), number(at + 7, 2)
+        at += 1 if marker == 0xFF else 2 + max(2, number(at + 2, 2))
+    return None
+
+
 def _ends_early(header: "Dataset", syntax: str) -> bool:
     """Whether there are fewer bytes than announced; decoders of JPEG would fill up with grey."""
     from pydicom.encaps import generate_frames
 
     count = max(1, int(header.get("NumberOfFrames") or 1))
     if syntax in NATIVE:
-        bits = int(header.BitsAllocated) * int(header.get("SamplesPerPixel", 1))
-        return len(header.PixelData) < int(header.Rows) * int(header.Columns) * count * bits // 8
+        return len(header.PixelData) < count * _frame_bytes(header)
     frames = list(generate_frames(header.PixelData, number_of_frames=count))
     if len(frames) < count:
         return True

@@ -134,7 +134,7 @@ def is_dicom(path: Path) -> bool:
         return False
     if start[_PREAMBLE:] == b"DICM":
         return True
-    named = not path.suffix or path.suffix.lower() in NAMED or path.suffix[1:].isdigit()
+    named = _is_named_so(path)
     group, element = start[:2], int.from_bytes(start[2:4], "little")
     if not named or group not in (b"\x02\x00", b"\x08\x00") or element > 0x18:
         return False
@@ -148,11 +148,30 @@ def looks_like_dicom(path: Path) -> bool:
     return (path.suffix.lower() in NAMED and path.is_file()) or is_dicom(path)
 
 
+def looks_lost(path: Path) -> bool:
+    """Whether a file may be what a broken transfer left of DICOM.
+
+    It is empty, ends within the preamble, begins with nothing but zeros, or may not be read. Only
+    beside DICOM does that say anything.
+    """
+    try:
+        if not path.is_file() or not _is_named_so(path):
+            return False
+        with path.open("rb") as file:
+            return not any(file.read(_PREAMBLE + 4))
+    except OSError:
+        return True
+
+
+def _is_named_so(path: Path) -> bool:
+    return not path.suffix or path.suffix.lower() in NAMED or path.suffix[1:].isdigit()
+
+
 def read_frames(path: Path) -> list[Frame]:
     """The frames that a file announces; none for a DICOMDIR, one bare frame for what is no scan.
 
     Raises:
-        DataError: E_DICOM, E_SYNTAX; without the name of the file.
+        DataError: E_DICOM, E_EMPTY, E_SYNTAX, E_UNREADABLE; without the name of the file.
     """
     import pydicom
     from pydicom.filereader import read_file_meta_info
@@ -160,11 +179,16 @@ def read_frames(path: Path) -> list[Frame]:
     remedy = "export it again"
     try:
         with quiet_pydicom():
+            with path.open("rb") as file:
+                start = file.read(_PREAMBLE + 4)
+            if not any(start):
+                raise DataError("E_EMPTY", "a file", "holds nothing, or nothing but zeros", remedy)
             if not is_dicom(path):
                 raise DataError("E_DICOM", "a file", "not DICOM in spite of its name", remedy)
-            with path.open("rb") as file:
-                whole = file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+            whole = start[_PREAMBLE:] == b"DICM"
             meta = read_file_meta_info(str(path)) if whole else None
+            if meta is not None and meta.get("MediaStorageSOPClassUID") == DIRECTORY:
+                return []
             if meta is not None and meta.get("TransferSyntaxUID") == DEFLATED:
                 # A small deflated file can fill any memory as it is opened.
                 raise DataError(
@@ -176,6 +200,12 @@ def read_frames(path: Path) -> list[Frame]:
             return _frames(header, path)
     except DataError:
         raise
+    except OSError as error:
+        if error.errno is None:  # pydicom's own
+            raise DataError("E_DICOM", "a file", "cannot be read as DICOM", remedy) from None
+        raise DataError(
+            "E_UNREADABLE", "a file", "has vanished or may not be read", "check that it is there"
+        ) from None
     except RecursionError:
         what = "sequences lie too deep in each other"
         raise DataError("E_DICOM", "a file", what, remedy) from None
@@ -185,7 +215,7 @@ def read_frames(path: Path) -> list[Frame]:
 
 def _frames(header: "Dataset", path: Path) -> list[Frame]:
     sop_class = _text(header, "SOPClassUID")
-    if sop_class == DIRECTORY or "DirectoryRecordSequence" in header:
+    if sop_class == DIRECTORY:
         return []
     series = _text(header, "SeriesInstanceUID")
     if not series:

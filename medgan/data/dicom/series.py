@@ -1,8 +1,11 @@
 """Frames become series; what is no scan, a scout or a reformat is set aside."""
 
 import filecmp
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from medgan.data.dicom.frames import Frame
 from medgan.errors import DataError
@@ -29,12 +32,16 @@ class Series:
         name: for its pseudonym; secret.
         subject: likewise, from PatientID and its issuer; the study where there is no ID.
         copies: files that were left out because an identical one is there.
+        scout: whether it is one of three planes across each other under one SeriesInstanceUID.
+        damaged: whether a file beside its files is damaged, and might belong to it.
     """
 
     frames: tuple[Frame, ...]
     name: str
     subject: str
     copies: int = 0
+    scout: bool = False
+    damaged: bool = False
 
     @property
     def first(self) -> Frame:
@@ -63,7 +70,24 @@ def group_series(frames: Iterable[Frame]) -> list[Series]:
             place.append([frame])
         else:
             alike.append(frame)
-    return [_series(group) for place in groups.values() for group in place]
+    found = [_series(group) for place in groups.values() for group in place]
+    planes = defaultdict(set)
+    for one in found:
+        planes[_scan_of(one)].add(_plane(one))
+    return [replace(one, scout=planes[_scan_of(one)] >= {0, 1, 2}) for one in found]
+
+
+def _scan_of(series: Series) -> tuple[str, str, bool]:
+    first = series.first
+    return first.series, first.modality, first.image
+
+
+def _plane(series: Series) -> int | None:
+    """Whether slices are more sagittal (0), coronal (1) or axial (2)."""
+    cosines = series.first.cosines
+    if cosines is None:
+        return None
+    return int(np.argmax(np.abs(np.cross(cosines[:3], cosines[3:]))))
 
 
 def _same_direction(a: Frame, b: Frame) -> bool:
@@ -75,7 +99,8 @@ def _same_direction(a: Frame, b: Frame) -> bool:
 
 def _series(group: list[Frame]) -> Series:
     kept, copies = _without_copies(group)
-    first = kept[0]
+    # Not the first file's: what is rounded one way there may be rounded another way elsewhere.
+    first = min(kept, key=lambda frame: (frame.instance, frame.number))
     direction = [round(value, 2) + 0.0 for value in first.cosines or ()]
     name = "\n".join((first.series, first.modality, str(first.image), *first.kind, str(direction)))
     return Series(tuple(kept), name, first.patient or first.study or first.series, copies)
@@ -129,6 +154,11 @@ def check_wanted(series: Series, case: str, modality: str = "") -> None:
         raise DataError("E_MODALITY", case, f"not {modality}", "change data.suffix to have it")
     if terms & SCOUTS:
         raise DataError("E_LOCALIZER", case, "a localizer", "nothing to do")
+    if series.scout:
+        raise DataError(
+            "E_LOCALIZER", case, "three planes under one UID, as localizers have them",
+            "nothing to do; or convert it to NIfTI if it is what you want",
+        )  # fmt: skip
     if first.kind[:1] == ("DERIVED",) or terms & REFORMATS:
         raise DataError(
             "E_DERIVED", case, "computed from other images",
@@ -202,3 +232,17 @@ def _check_rescaling(series: Series, case: str) -> None:
             raise DataError(
                 "E_RESCALE", case, "values go through a lookup table", "export the original series"
             )
+    if series.first.modality == "CT" and min(map(_lowest, series.frames)) >= 0:
+        raise DataError(
+            "E_RESCALE", case, "its values cannot be HU: none could be below 0",
+            "export the original series",
+        )  # fmt: skip
+
+
+def _lowest(frame: Frame) -> float:
+    """The lowest value that the bits of a slice can hold, rescaled."""
+    count = 2**frame.stored
+    ends = (-count // 2, count // 2 - 1) if frame.signed else (0, count - 1)
+    assert frame.slope is not None
+    assert frame.intercept is not None
+    return min(end * frame.slope + frame.intercept for end in ends)

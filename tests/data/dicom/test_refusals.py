@@ -272,7 +272,7 @@ def test_a_mixed_nested_folder_gives_its_scans_and_says_what_is_broken(tmp_path)
     assert len(found.cases) == 3
     assert len({case.subject for case in found.cases}) == 2
     codes = sorted(refusal.code for refusal in found.refusals)
-    assert codes == ["E_DICOM", "E_DICOM", "E_DICOM", "E_OUTSIDE"]
+    assert codes == ["E_DICOM", "E_DICOM", "E_EMPTY", "E_OUTSIDE"]
     assert sum(row.verdict == "refused" for row in found.series) == 4
 
 
@@ -408,7 +408,7 @@ def test_headers_cut_or_overwritten_anywhere_give_typed_errors(tmp_path, rng):
         except DataError as error:
             code = error.code
         codes.add(code)
-    assert codes == {"", "E_DICOM"}
+    assert codes == {"", "E_DICOM", "E_EMPTY"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -416,4 +416,4 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path):
     folder = save(make_series("MR"), tmp_path / "in")
     (folder / "i003").rename(folder / "i003.dcm")
     (folder / "i003.dcm").chmod(0)
-    assert "E_DICOM" in [refusal.code for refusal in indexed(folder, tmp_path).refusals]
+    assert "E_UNREADABLE" in [refusal.code for refusal in indexed(folder, tmp_path).refusals]

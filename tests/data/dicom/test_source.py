@@ -17,6 +17,7 @@ import pytest
 from medgan.data.index import index
 from medgan.data.layouts import list_scans
 from medgan.data.manifest import Manifest
+from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import DataError
 from medgan.pipeline import forecast_pipeline
 from medgan.run import series_lines
@@ -164,6 +165,44 @@ def test_a_modality_is_chosen_like_a_suffix(tmp_path, caplog):
     assert sorted((row.modality, row.verdict, row.code) for row in found.series) == [
         ("CT", "used", ""), ("MR", "aside", "E_MODALITY"),
     ]  # fmt: skip
+
+
+def test_subjects_of_dicom_are_chosen_as_the_table_names_them(tmp_path):
+    """By pseudonym, so that no number of a patient needs to be typed; by PatientID, too."""
+    for seed, patient in enumerate(("A", "B", "B", "")):
+        save(make_series("MR", seed=seed, PatientID=patient), tmp_path / "in" / str(seed))
+    (tmp_path / "in" / "3" / "broken.dcm").write_bytes(b"MUSTERMANN")
+    whole = indexed(tmp_path / "in", tmp_path)
+    nobody = whole.cases[3].subject
+    for names, found in (
+        ([PSEUDONYMS.subject("B")], whole.cases[1:3]),
+        (["B"], whole.cases[1:3]),
+        ([nobody], whole.cases[3:]),  # without a PatientID
+        (["A", nobody], (whole.cases[0], whole.cases[3])),
+    ):
+        some, key = index(tmp_path / "in", PSEUDONYMS, converted=tmp_path / "some", subjects=names)
+        assert [case.case for case in some.cases] == [case.case for case in found]
+        # Whose a file is that cannot be read, nobody knows.
+        assert [refusal.code for refusal in some.refusals] == ["E_DICOM"]
+        assert len(key) == len(found) + 1
+    save(make_series("MR", PatientID="A"), tmp_path / "one")
+    with pytest.raises(DataError, match=r"E_NO_SCANS.*data\.subjects") as refused:
+        index(tmp_path / "one", PSEUDONYMS, converted=tmp_path / "some", subjects=["ZQ4711"])
+    assert "ZQ" not in str(refused.value)
+
+
+def test_the_verb_reads_the_subjects_of_dicom_and_keeps_their_names_to_itself(tmp_path):
+    for seed, patient in enumerate(("ZQ1", "ZQ2")):
+        save(make_series("MR", seed=seed, PatientID=patient), tmp_path / "in" / str(seed))
+    for name in ("ZQ2", Pseudonyms.of_site().subject("ZQ2")):
+        only = f"data.subjects=['{name}']"
+        done = inside("check", tmp_path / "in", "-o", tmp_path / "out", "--set", only, "--json")
+        assert done.returncode == 0, done.stderr
+        (row,) = json.loads(done.stdout)["index"]["series"]
+        assert row["subject"] == Pseudonyms.of_site().subject("ZQ2")
+        for path in (tmp_path / "out").iterdir():
+            if path.is_file() and path.name != "private_key.csv":
+                assert b"ZQ" not in path.read_bytes(), path.name
 
 
 def test_a_folder_of_nifti_and_dicom_is_refused_as_a_whole(tmp_path):
