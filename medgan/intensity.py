@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
-
-AnyTensor = TypeVar("AnyTensor", bound=Tensor)
 
 
 @dataclass(frozen=True)
@@ -39,14 +36,14 @@ class IntensityScale:
         shown = [np.interp(knots, window, (-1.0, 1.0)) for window in windows]
         return cls(tuple(knots), tuple(np.mean(shown, axis=0).tolist()))
 
-    def __call__(self, intensities: AnyTensor) -> AnyTensor:
+    def __call__(self, intensities: Tensor) -> Tensor:
         """Intensities of any shape to values in [-1, 1]."""
-        knots, values = self.intensities, self.values
-        scaled = -1.0
-        for place, (low, high) in enumerate(pairwise(knots)):
-            slope = (values[place + 1] - values[place]) / (high - low)
-            scaled = scaled + slope * (intensities - low).clamp(0, high - low)
-        return scaled.clamp(-1, 1)  # pyright: ignore - a tensor, as there are two knots
+        pieces = zip(pairwise(self.intensities), pairwise(self.values), strict=True)
+        ramps = [
+            (above - below) / (high - low) * (intensities - low).clamp(0, high - low)
+            for (low, high), (below, above) in pieces
+        ]
+        return (sum(ramps[1:], ramps[0]) - 1).clamp(-1, 1)
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """Values of any shape to the scanner's intensities, float32."""

@@ -112,7 +112,7 @@ class Intensityd:
         """The image rescaled and clipped."""
         tensor: MetaTensor = data[self.key]
         scale = intensity_scale(np.asarray(tensor), self.preprocessing)
-        scaled = scale(tensor)
+        scaled: Any = scale(tensor)
         scaled.meta["scale"] = scale
         return {**data, self.key: scaled}
 

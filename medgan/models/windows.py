@@ -43,8 +43,8 @@ class WindowViews(nn.Module):
             )
             for place, (low, high) in enumerate(pairwise(self.knots))
         ]
-        views = [
-            sum((slope * step for slope, step in zip(slopes, steps, strict=True) if slope), -1.0)
-            for slopes in self.slopes
-        ]
-        return torch.cat([*(v for v in views if isinstance(v, Tensor)), others], dim=1)
+        views = []
+        for slopes in self.slopes:
+            rising = [slope * step for slope, step in zip(slopes, steps, strict=True) if slope]
+            views.append(sum(rising[1:], rising[0]) - 1)
+        return torch.cat([*views, others], dim=1)
