@@ -21,8 +21,6 @@ IMAGE_FOLDERS = ("images", "anat", "ses-")
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 DECATHLON_LISTS = ("training", "validation", "test", "unlabelled")
 """Lists of scans in a `dataset.json`: Decathlon's, MONAI's, and what medgan adds to them."""
-BIDS_FILES = ("dataset_description.json", "participants.tsv")
-"""One of them makes a folder a BIDS tree; the first is forgotten at times."""
 CONTRASTS = ("echo", "flip", "inv", "mt", "part")
 """Entities of BIDS that tell images apart which look different."""
 VARIANTS = ("acq", "ce", "rec")
@@ -76,7 +74,7 @@ def list_scans(source: Path, suffix: str = "", session: str = "") -> list[Listed
         listing = _from_table(source)
     elif source.name == "dataset.json" or (source / "dataset.json").is_file():
         listing = _from_decathlon(source.parent if source.is_file() else source)
-    elif any((source / name).is_file() for name in BIDS_FILES):
+    elif _is_bids(source):
         listing = _from_bids(source, suffix, session)
     elif source.is_dir():
         listing = _from_folder(source)
@@ -242,6 +240,12 @@ def _from_decathlon(folder: Path) -> list[Listed]:
         raise DataError(
             "E_DATASET", "dataset.json", "no list `training` of image and label paths", "mend it"
         ) from None
+
+
+def _is_bids(folder: Path) -> bool:
+    """Whether a folder is a BIDS tree; its description is forgotten at times."""
+    described = (folder / "dataset_description.json").is_file()
+    return described or ((folder / "participants.tsv").is_file() and any(folder.glob("sub-*/")))
 
 
 def _from_bids(folder: Path, suffix: str, session: str) -> list[Listed]:

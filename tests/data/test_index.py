@@ -285,6 +285,12 @@ def test_tables_of_bids_are_read_as_spreadsheets_leave_them(tmp_path: Path) -> N
     assert [case.covariates["sex"] for case in cases] == ["F", "F", "M", "M"]
 
 
+def test_a_list_of_participants_beside_loose_scans_makes_no_bids_tree(tmp_path: Path) -> None:
+    scan(tmp_path / "scans" / "a.nii.gz")
+    table(tmp_path / "scans" / "participants.tsv", "participant_id,age", "a,44")
+    assert len(indexed(tmp_path / "scans").cases) == 1
+
+
 @pytest.mark.parametrize(
     ("rows", "what"),
     [
