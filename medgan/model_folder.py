@@ -259,7 +259,8 @@ def _read(folder: Path, name: str, sha256: str) -> bytes:
 
 
 def _unusable(folder: Path, what: str) -> ModelError:
-    return ModelError("E_MODEL", str(folder), what, "give the folder that training wrote")
+    remedy = "give the folder `model` in what training wrote"
+    return ModelError("E_MODEL", str(folder), what, remedy)
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import (
     joined,
 )
-from medgan.errors import ConfigError
+from medgan.errors import ConfigError, about
 from medgan.progress import counting
 from medgan.run import MANIFEST, Run, facts
 from medgan.steps.scans import read_manifest
@@ -81,12 +81,12 @@ def _members_and_others(
         )  # fmt: skip
     if data.source:
         return read_manifest(data, converted)
-    sides = [
-        read_manifest(
-            data.model_copy(update={"source": source, "splits": "", "assign": split}), converted
-        )
-        for source, split in ((settings.train, "train"), (settings.holdout, "test"))
-    ]
+    sides = []
+    for setting, split in (("train", "train"), ("holdout", "test")):
+        source = getattr(settings, setting)
+        one = data.model_copy(update={"source": source, "splits": "", "assign": split})
+        with about(f"audit.{setting}"):
+            sides.append(read_manifest(one, converted))
     return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]
 
 
@@ -119,7 +119,7 @@ def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
     if makes_volumes(settings.fake):
         count = settings.count or len(real_cases(manifest, settings.splits))
         return read_contestant(settings.fake, run.model, count)
-    with counting("checking synthetic scans") as tick:
+    with counting("checking synthetic scans") as tick, about("evaluate.fake"):
         found, _ = index(
             Path(settings.fake),
             Pseudonyms.of_site(),

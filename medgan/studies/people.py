@@ -10,7 +10,7 @@ from torch import Tensor
 from medgan.config import Preprocessing
 from medgan.data.manifest import Case, Manifest
 from medgan.data.scans import read_scans
-from medgan.data.splits import enough_healthy
+from medgan.data.splits import enough_healthy, in_both
 from medgan.errors import ConfigError, DataError
 
 FEWEST_MEMBERS, FEWEST_OTHERS = 8, 20
@@ -49,10 +49,8 @@ class People:
         """
         members = enough_healthy(manifest, "train", FEWEST_MEMBERS)
         others = [c for s in ("calibration", "test") for c in manifest.split(s) if c.healthy]
-        both = {c.subject for c in members} & {c.subject for c in others}
-        both |= {c.sha256 for c in members} & {c.sha256 for c in others}
-        if both:
-            raise _leak(f"{len(both)} subjects or files")
+        if both := len(in_both(members, others)):
+            raise _leak(f"subjects or files of {both} scans")
         numbers = {subject: n for n, subject in enumerate({c.subject: 0 for c in members + others})}
         person = torch.tensor([numbers[c.subject] for c in members + others])
         member = torch.arange(len(person)) < len(members)

@@ -112,9 +112,7 @@ Cell = tuple[list[str], np.ndarray]
 """Names of figures, where they are not the task's, and figures of the test subjects, (N, K)."""
 
 
-def _cell(
-    out: Path, draw: Draw, arm: Arm, make: Callable[[], Cell], like: Cell | None
-) -> Cell:
+def _cell(out: Path, draw: Draw, arm: Arm, make: Callable[[], Cell], like: Cell | None) -> Cell:
     """What a training gave, in the order of an earlier one: from the disk, or by training.
 
     Raises:

@@ -495,6 +495,23 @@ def test_segmenters_of_an_interrupted_run_are_not_trained_again(trained, tmp_pat
     assert files(tmp_path / "o") == first
 
 
+def test_a_folder_never_holds_both_layouts(trained, tmp_path):
+    little = "augment.ratio=0.1"
+    augment(trained, tmp_path / "o", little)
+    with pytest.raises(ConfigError, match=r"augment\.layout: .*other layout \(dataset\.json"):
+        augment(trained, tmp_path / "o", little, "augment.layout=bids")
+    assert not (tmp_path / "o" / "participants.tsv").exists()
+    augment(trained, tmp_path / "p", little, "augment.layout=bids")
+    with pytest.raises(ConfigError, match=r"other layout \(dataset_description\.json"):
+        augment(trained, tmp_path / "p", little)
+
+
+@pytest.mark.parametrize("name", ["mixed_manifest.json", "dataset.json"])
+def test_synthetic_scans_are_never_taken_for_real_ones(trained, mixed, tmp_path, name):
+    with pytest.raises(ConfigError, match=r"E_USAGE data\.source: 10 of the scans are synthetic"):
+        augment(trained, tmp_path / "o", f"data.source={mixed[1] / name}")
+
+
 def test_too_few_training_scans_are_refused(trained, tmp_path):
     with pytest.raises(DataError, match="E_SPLIT"):
         augment(trained, tmp_path, "data.assign=test")
