@@ -104,8 +104,10 @@ def evaluate(
     """
     cases = real_cases(manifest, settings.splits)
     subjects = [case.subject for case in cases]
-    size = _size(subjects, len(fake.images) if isinstance(fake, Contestant) else len(fake))
+    size = set_size(subjects, len(fake.images) if isinstance(fake, Contestant) else len(fake))
     size = min(size, settings.size or size)
+    if size < _FEW:
+        log.warning("%d scans in each set: only gross differences will show", size)
     grid = fake.preprocessing if isinstance(fake, Contestant) else plan(data, cases)
     real = _of_cases(cases, grid, out)
     judged = _of_contestant(fake) if isinstance(fake, Contestant) else _of_cases(fake, grid, out)
@@ -161,7 +163,7 @@ def real_cases(manifest: Manifest, splits: Sequence[str]) -> list[Case]:
     return [c for c in manifest.cases if c.healthy and c.split in (splits or SPLITS)]
 
 
-def _size(subjects: Sequence[str], synthetic: int) -> int:
+def set_size(subjects: Sequence[str], synthetic: int) -> int:
     """Volumes in each set that is compared, the same for all.
 
     Raises:
@@ -173,8 +175,6 @@ def _size(subjects: Sequence[str], synthetic: int) -> int:
             "E_SPLIT", f"{len(subjects)} real and {synthetic} synthetic scans",
             f"at least {2 * FEWEST} and {FEWEST} are needed", "add scans",
         )  # fmt: skip
-    if size < _FEW:
-        log.warning("%d scans in each set: only gross differences will show", size)
     return size
 
 

@@ -179,6 +179,15 @@ def test_an_error_names_the_set_it_is_about(cohort, tmp_path):
         assert f"E_NO_SCANS audit.{side}: does not exist" in told
 
 
+def test_too_few_people_are_found_out_before_anything_is_drawn(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("medgan.studies.contestants.read_contestant", None)
+    few = write_people(tmp_path / "few", 5, 9)
+    sets = ("--train", cohort / "members", "--holdout", few)
+    status, told = in_process("audit", cohort / "honest", *sets, "-o", tmp_path / "o")
+    assert status == 3
+    assert "E_SPLIT 5 people held out: 20 are needed" in told
+
+
 def test_a_leak_is_counted_by_scans_whatever_is_the_same(cohort):
     cases = index(cohort / "members", Pseudonyms(b"salt"))[0].cases
     renamed = [replace(case, subject=f"s-{n}") for n, case in enumerate(cases)]
