@@ -466,6 +466,24 @@ def test_label_maps_that_are_not_gzipped_are_written_as_nnunet_will_name_them(tm
         assert (tmp_path / "o" / case["label"]).is_file()
 
 
+@pytest.mark.parametrize("copy", [False, True])
+def test_label_maps_get_the_geometry_of_their_image_where_it_differs_by_rounding(tmp_path, copy):
+    folder = write_folder(tmp_path / "scans", 4)
+    path = folder / "person-00_label.nii.gz"
+    label = Volume.load(path)
+    moved = label.affine.copy()
+    moved[0, 3] += 1e-3
+    Volume(label.data.astype(np.uint8), moved).save(path)
+    manifest, _ = index(folder, Pseudonyms(b"s"))
+    cases = manifest.with_all_in("train").cases
+    placed = write_decathlon(tmp_path / "o", cases, [], GRID, copy, "")
+    assert sum(case.label.startswith(str(tmp_path / "o")) for case in placed) == (4 if copy else 1)
+    for case in placed:
+        assert np.array_equal(nibabel.load(case.image).affine, nibabel.load(case.label).affine)
+    one = next(c for c, old in zip(placed, cases, strict=True) if old.label == str(path))
+    assert np.array_equal(Volume.load(one.label).data, label.data)
+
+
 def test_the_verb_says_what_it_made_and_filters_on_its_own(trained, tmp_path):
     source, out = trained / "manifest.json", tmp_path / "o"
     loose = ["augment.consistency=1e-9", "augment.volumes=1000", "augment.privacy=100"]
