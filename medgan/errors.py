@@ -1,5 +1,7 @@
 """Every deliberate exception: a code, what happened, where, and what to do about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -77,6 +79,17 @@ class Interrupted(MedganError):
     """Training was asked to stop and can continue where it was."""
 
     exit_status = Exit.RESUMABLE
+
+
+@contextmanager
+def about(setting: str) -> Iterator[None]:
+    """Errors of `data.source` are said of another setting that names scans."""
+    try:
+        yield
+    except MedganError as error:
+        if error.where != "data.source":
+            raise
+        raise type(error)(error.code, setting, error.what, error.remedy) from None
 
 
 class InternalFault(MedganError):

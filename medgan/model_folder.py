@@ -86,6 +86,8 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
     files[CARD] = card_text(config, stored.calibration).encode()
     files[CONFIG] = _json(config)
     write_together({folder / name: data for name, data in files.items()})
+    for name in {DENSITIES, CALIBRATION, MAPS} - files.keys():
+        (folder / name).unlink(missing_ok=True)  # an older model's, which nobody means to hand on
 
 
 def read_model(folder: Path) -> Stored:
@@ -258,8 +260,16 @@ def _read(folder: Path, name: str, sha256: str) -> bytes:
     return data
 
 
+def holds_discriminator(folder: Path) -> bool:
+    """Whether a model that was trained, and not one to hand on, lies in a folder."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return bool(_read_config(folder).get("discriminator", True))
+
+
 def _unusable(folder: Path, what: str) -> ModelError:
-    return ModelError("E_MODEL", str(folder), what, "give the folder that training wrote")
+    remedy = "give the folder `model` in what training wrote"
+    return ModelError("E_MODEL", str(folder), what, remedy)
 
 
 def _json(values: dict[str, Any]) -> bytes:

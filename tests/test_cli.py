@@ -178,6 +178,26 @@ def test_a_shared_model_is_half_the_size_and_never_takes_the_models_place(tmp_pa
     assert "E_USAGE" in done.stderr
 
 
+def test_sharing_replaces_a_shared_model_with_all_its_files_and_no_other(tmp_path):
+    def share(model, out):
+        done = CliRunner().invoke(app, ["share", str(model), "-o", str(tmp_path / out)])
+        return done.exit_code, done.output
+
+    make_model().save(tmp_path / "run" / "model")
+    make_model().save(tmp_path / "older" / "model")
+    assert share(tmp_path / "run" / "model", "out")[0] == 0
+    stale = tmp_path / "out" / "model" / "calibration.json"
+    stale.write_text("{}")
+    assert share(tmp_path / "run" / "model", "out")[0] == 0
+    assert not stale.exists()
+    before = (tmp_path / "older" / "model" / "config.json").read_bytes()
+    status, told = share(tmp_path / "run" / "model", "older")
+    assert status == 2
+    assert "E_USAGE -o: a model with its discriminator lies there" in told
+    assert (tmp_path / "older" / "model" / "config.json").read_bytes() == before
+    assert share(tmp_path / "out" / "model", "again")[0] == 0
+
+
 def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(training, tmp_path):
     _, pipeline, source = training
     out = tmp_path / "none"

@@ -234,7 +234,8 @@ def _from_decathlon(folder: Path) -> list[Listed]:
             label = folder / row["label"] if row.get("label") else None
             name = str(row.get("case") or stem(image))
             subject = str(row.get("subject") or _subject_of(name))
-            listing.append(Listed(name, subject, image, label))
+            drawn = (("synthetic", "yes"),) if row.get("synthetic") is True else ()
+            listing.append(Listed(name, subject, image, label, drawn))
         return listing
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(

@@ -118,18 +118,22 @@ def with_given_splits(
     return replace(manifest, cases=tuple(kept))
 
 
+def in_both(ours: Iterable[Case], theirs: Iterable[Case]) -> list[Case]:
+    """Those of the second whose subject or file is among the first."""
+    known = {name for case in ours for name in (case.subject, case.sha256)}
+    return [case for case in theirs if known & {case.subject, case.sha256}]
+
+
 def joined(train: Manifest, holdout: Manifest) -> Manifest:
     """Two data sets as one, each in its own split.
 
     Raises:
         ConfigError: E_LEAK when a subject or a file is in both.
     """
-    ours, theirs = (
-        {c.subject for c in m.cases} | {c.sha256 for c in m.cases} for m in (train, holdout)
-    )
-    if both := ours & theirs:
+    if both := len(in_both(train.cases, holdout.cases)):
         raise ConfigError(
-            "E_LEAK", "the two sets", f"{len(both)} subjects or files are in both",
+            "E_LEAK", "the two sets", f"{both} scans of the second are of subjects or files of the "
+            "first",
             "hold out people never trained on; name different people differently",
         )  # fmt: skip
     refusals = (*train.refusals, *holdout.refusals)

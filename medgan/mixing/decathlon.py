@@ -11,7 +11,7 @@ import numpy as np
 from medgan.config import Preprocessing
 from medgan.data.manifest import Case
 from medgan.files import write_atomic
-from medgan.mixing.real import clear_copies, save_image, save_label
+from medgan.mixing.real import affine_of, clear_copies, save_image, save_label
 from medgan.synthetic import MARK
 
 log = logging.getLogger(__name__)
@@ -144,9 +144,18 @@ def _placed(case: Case, folder: Path, copy: bool) -> Case:
     if copy:
         case = save_image(case, image)
     # nnU-Net copies label maps to names that end as file_ending says.
-    if case.label and (copy or not case.label.lower().endswith(FILE_ENDING)):
+    if case.label and (
+        copy
+        or not case.label.lower().endswith(FILE_ENDING)
+        or not _in_place(case.image, case.label)
+    ):
         case = save_label(case, label)
     return case
+
+
+def _in_place(image: str, label: str) -> bool:
+    """Whether both have the same geometry to the last digit, as nnU-Net compares them."""
+    return np.allclose(affine_of(image), affine_of(label))
 
 
 def _entry(case: Case, folder: Path, synthetic: bool) -> Entry:

@@ -23,15 +23,25 @@ def save_image(case: Case, path: Path) -> Case:
 
 
 def save_label(case: Case, path: Path) -> Case:
-    """Writes the label map again, as whole numbers.
+    """Writes the label map again, as whole numbers and with the geometry of the image.
+
+    The two may differ by rounding, which medgan forgives and nnU-Net warns of.
 
     Returns:
         The case with the copy as its label.
     """
     assert case.label is not None
-    _save(case.label, path, np.uint8 if max(case.labels, default=0) < 256 else np.uint16)
+    kind = np.uint8 if max(case.labels, default=0) < 256 else np.uint16
+    _save(case.label, path, kind, affine_of(case.image))
     checked = check_label(path, case.case, check_image(Path(case.image), case.case))
     return replace(case, label=str(path.resolve()), label_sha256=checked.sha256)
+
+
+def affine_of(path: str) -> np.ndarray:
+    """Voxel to mm, by the header alone."""
+    import nibabel
+
+    return nibabel.load(path).affine  # pyright: ignore
 
 
 def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
@@ -51,7 +61,7 @@ def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
                 path.parent.parent.rmdir()
 
 
-def _save(source: str, path: Path, kind: type | None) -> None:
+def _save(source: str, path: Path, kind: type | None, affine: np.ndarray | None = None) -> None:
     import nibabel
 
     volume = Volume.load(source)
@@ -59,7 +69,7 @@ def _save(source: str, path: Path, kind: type | None) -> None:
     stored = np.dtype(header.get_data_dtype())  # pyright: ignore
     whole = stored.kind in "iu" and not (volume.data % 1).any()
     data = volume.data.astype(kind or (_whole_kind(volume.data) if whole else np.float32))
-    Volume(data, volume.affine).save(path, header)  # pyright: ignore[reportArgumentType]
+    Volume(data, volume.affine if affine is None else affine).save(path, header)  # pyright: ignore[reportArgumentType]
 
 
 def _whole_kind(data: np.ndarray) -> type:

@@ -1,5 +1,6 @@
 """Which synthetic scans a training set lacks: how many, of which category, and in which shard."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ from medgan.config import AugmentConfig, Condition
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.manifest import Case
 from medgan.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ def make_requests(
         In order; those of a larger ratio begin with those of a smaller one.
 
     Raises:
-        ConfigError: E_CONDITION when `balance` is no categorical condition of the model, or no
-            training scan has a value.
+        ConfigError: E_CONDITION when `balance` is no categorical condition of the model, has a
+            fixed value too, or no training scan has a value.
     """
     wanted: list[dict[str, str]] = []
     values: list[str] = []
     if settings.balance:
+        not_fixed(settings.balance, fixed)
         counts = _categories(cases, known, settings.balance)
         values = list(counts)
         wanted = [
@@ -72,7 +76,26 @@ def _categories(cases: Sequence[Case], known: Sequence[Condition], name: str) ->
         raise ConfigError(
             "E_CONDITION", name, "no training scan has a value", "fill the column of the table"
         )
+    without = len(cases) - sum(counts.values())
+    log.info("%s: %s", name, ", ".join(f"{n} {value}" for value, n in counts.items()))
+    if without:
+        log.warning("%d training scans have no %s: they are balanced with none", without, name)
+    if len(counts) == 1:
+        log.warning("all training scans that have a %s are of one category: there is nothing to "
+                    "balance", name)  # fmt: skip
     return counts
+
+
+def not_fixed(balance: str, fixed: Mapping[str, str]) -> None:
+    """Refuses to balance what is to have one value.
+
+    Raises:
+        ConfigError: E_CONDITION.
+    """
+    if balance in fixed:
+        raise ConfigError(
+            "E_CONDITION", balance, "is to be balanced and to have one value", "leave one out"
+        )
 
 
 def of_shard(requests: Sequence[Request], shard: str) -> list[Request]:

@@ -12,7 +12,7 @@ from medgan.config import AugmentConfig, Config
 from medgan.data.conditions import check
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.splits import enough_healthy
-from medgan.errors import DataError
+from medgan.errors import ConfigError, DataError
 from medgan.files import write_atomic
 from medgan.mixing import bids, decathlon
 from medgan.mixing.cases import Made, Workshop, summary
@@ -22,6 +22,8 @@ from medgan.model import Model
 
 log = logging.getLogger(__name__)
 MIXED = "mixed_manifest.json"
+MARKS = {"decathlon": "dataset.json", "bids": "dataset_description.json"}
+"""The file by which a set of each layout is known."""
 FEWEST = 4
 """Real training scans below which there are no halves to compare."""
 FEWEST_KEPT = 0.1
@@ -49,12 +51,14 @@ def augment(
         Counts, folder and closing lines.
 
     Raises:
-        ConfigError: E_CONDITION, E_VALUE.
+        ConfigError: E_CONDITION, E_VALUE; E_USAGE when synthetic scans are among the real ones, or
+            the folder holds a set of the other layout.
         DataError: E_SPLIT with fewer than 4 training scans, E_FILTERED when hardly any
             candidate passes.
     """
-    train = enough_healthy(manifest, "train", FEWEST)
     settings, drawing = config.augment, config.generate
+    _refuse_mixed(manifest, out, settings.layout)
+    train = enough_healthy(manifest, "train", FEWEST)
     requests = make_requests(train, model.preprocessing.conditions, settings, drawing.conditions)
     _warn(model, manifest, requests)
     place = decathlon.place
@@ -95,7 +99,7 @@ def augment(
     write_atomic(out / "provenance.json", json.dumps(provenance, indent=1))
     Manifest(tuple(placed), (), manifest.licence).save(out / MIXED)
     shutil.rmtree(out / WORK / "cache", ignore_errors=True)
-    name = "dataset_description.json" if settings.layout == "bids" else "dataset.json"
+    name = MARKS[settings.layout]
     result["real"] = splits
     result["lines"] = [
         f"mixed     {splits['train']} real and {counts['kept']} synthetic training scans, "
@@ -104,6 +108,26 @@ def augment(
         f"read      {out / name}; medgan train CONFIG --data {out / MIXED}",
     ]
     return result
+
+
+def _refuse_mixed(manifest: Manifest, out: Path, layout: str) -> None:
+    """Refuses what would make a set of which nobody can say what is real.
+
+    Raises:
+        ConfigError: E_USAGE.
+    """
+    drawn = sum(case.covariates.get("synthetic") == "yes" for case in manifest.cases)
+    if drawn:
+        raise ConfigError(
+            "E_USAGE", "data.source", f"{drawn} of the scans are synthetic themselves",
+            "name the real scans alone, such as the manifest.json of the training",
+        )  # fmt: skip
+    other = MARKS["bids" if layout == "decathlon" else "decathlon"]
+    if (out / other).is_file():
+        raise ConfigError(
+            "E_USAGE", "augment.layout", f"the folder holds a set of the other layout ({other})",
+            "name another folder",
+        )  # fmt: skip
 
 
 def _warn(model: Model, manifest: Manifest, requests: Sequence[Request]) -> None:

@@ -86,11 +86,18 @@ def calibrate_step(run: Run) -> None:
 
 def share_step(run: Run) -> None:
     """Writes the model without its discriminator, in half precision."""
+    from medgan.model_folder import holds_discriminator
+
     model, folder = run.model(), run.model_folder
     if Path(run.config.model_uri).resolve() == folder.resolve():
         raise ConfigError(
             "E_USAGE", "-o", "the model itself lies there", "name another folder for the result"
         )
+    if holds_discriminator(folder):
+        raise ConfigError(
+            "E_USAGE", "-o", "a model with its discriminator lies there and would be lost",
+            "name another folder for the result",
+        )  # fmt: skip
     model.share(folder)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     run.results["share"] = {"model": str(folder), "bytes": size}

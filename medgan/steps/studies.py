@@ -12,7 +12,7 @@ from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import (
     joined,
 )
-from medgan.errors import ConfigError
+from medgan.errors import ConfigError, about
 from medgan.progress import counting
 from medgan.run import MANIFEST, Run, facts
 from medgan.steps.scans import read_manifest
@@ -58,12 +58,14 @@ def audit_step(run: Run) -> None:
     """Asks whether a model, or what it generates, gives away the scans it was trained on."""
     from medgan.studies.audit import audit
     from medgan.studies.contestants import read_contestant
+    from medgan.studies.people import both_sides
 
     settings = run.config.audit
     manifest, key = _members_and_others(run.config, run.out / CONVERTED)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
+    both_sides(manifest)  # what is wrong with it is said before hundreds of scans are drawn
     contestant = read_contestant(settings.model, run.model, settings.count, settings.seed)
     model = run.model(settings.model) if contestant.has_model else None
     run.results["audit"] = audit(contestant, model, manifest, run.out, settings, facts())
@@ -81,12 +83,12 @@ def _members_and_others(
         )  # fmt: skip
     if data.source:
         return read_manifest(data, converted)
-    sides = [
-        read_manifest(
-            data.model_copy(update={"source": source, "splits": "", "assign": split}), converted
-        )
-        for source, split in ((settings.train, "train"), (settings.holdout, "test"))
-    ]
+    sides = []
+    for setting, split in (("train", "train"), ("holdout", "test")):
+        source = getattr(settings, setting)
+        one = data.model_copy(update={"source": source, "splits": "", "assign": split})
+        with about(f"audit.{setting}"):
+            sides.append(read_manifest(one, converted))
     return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]
 
 
@@ -111,15 +113,17 @@ def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
         DataError: E_NO_SCANS, E_LAYOUT.
     """
     from medgan.studies.contestants import makes_volumes, read_contestant
-    from medgan.studies.realism import real_cases
+    from medgan.studies.realism import real_cases, set_size
 
     settings = run.config.evaluate
     if not settings.fake:
         raise ConfigError("E_USAGE", "evaluate.fake", "none named", "name synthetic scans")
     if makes_volumes(settings.fake):
-        count = settings.count or len(real_cases(manifest, settings.splits))
+        subjects = [case.subject for case in real_cases(manifest, settings.splits)]
+        count = settings.count or len(subjects)
+        set_size(subjects, count)  # too few are found out before any is drawn
         return read_contestant(settings.fake, run.model, count)
-    with counting("checking synthetic scans") as tick:
+    with counting("checking synthetic scans") as tick, about("evaluate.fake"):
         found, _ = index(
             Path(settings.fake),
             Pseudonyms.of_site(),

@@ -10,6 +10,7 @@ from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.errors import ConfigError, DataError
+from medgan.mixing.requests import not_fixed
 from medgan.progress import counting
 from medgan.run import Run, facts
 
@@ -53,6 +54,7 @@ def _lacking_scans(run: Run) -> list[dict[str, str]]:
         raise ConfigError(
             "E_CONDITION", name, "no categorical condition of this model", f"it has {names}"
         )
+    not_fixed(name, settings.conditions)
     if not source:
         raise ConfigError("E_NO_DATA", "data.source", "no scans to balance", "give --data")
     with counting("checking scans") as tick:

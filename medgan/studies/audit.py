@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medgan.config import AuditConfig
 from medgan.data.manifest import Manifest
-from medgan.errors import DataError
+from medgan.errors import ConfigError, DataError
 from medgan.evaluation.membership import (
     Attack,
     attack,
@@ -44,6 +44,7 @@ from medgan.studies.verdicts import (
     near_check,
     planted_check,
     swapped_check,
+    unless_they_differ,
     verdict,
 )
 
@@ -75,7 +76,8 @@ def audit(
         What audit.json holds, and the lines to print.
 
     Raises:
-        ConfigError: E_LEAK when a scan is on both sides.
+        ConfigError: E_LEAK when a scan is on both sides, E_SPLITS when more are given as trained
+            on than were.
         DataError: E_SPLIT with too few scans or synthetic scans.
     """
     if len(contestant.images) < FEWEST_FAKES:
@@ -83,6 +85,7 @@ def audit(
             "E_SPLIT", contestant.name, f"{len(contestant.images)} synthetic scans are too few",
             f"give at least {FEWEST_FAKES}",
         )  # fmt: skip
+    _refuse_others(contestant, manifest)
     people = People.read(manifest, contestant.preprocessing, out)
     found = resemblance(contestant.images, people, settings)
     attacks = _attacks(found, people, model, settings)
@@ -107,6 +110,21 @@ def audit(
     write_together({out / PAIRS: pairs, out / PAGE: page, out / REPORT: report}, private=True)
     lines = [f"{name:6} {v.status}: {v.words}" for name, v in verdicts.items()]
     return result | {"lines": lines, "page": str(out / PAGE)}
+
+
+def _refuse_others(contestant: Contestant, manifest: Manifest) -> None:
+    """Refuses members of whom some cannot be: they would hide what shows of the others.
+
+    Raises:
+        ConfigError: E_SPLITS.
+    """
+    given = sum(case.healthy for case in manifest.split("train"))
+    known = contestant.training_scans
+    if known is not None and given > known:
+        raise ConfigError(
+            "E_SPLITS", "the two sets", f"{given} scans are given as trained on, of which the "
+            f"generator has learned from {known}", "give these alone, by data.splits or in a folder"
+        )  # fmt: skip
 
 
 Attacks = dict[str, dict[str, Attack]]
@@ -149,29 +167,29 @@ def _verdicts(
     found: Resemblance, attacks: Attacks, people: People, fakes: int, settings: AuditConfig
 ) -> dict[str, Verdict]:
     members, others = people.count
+    controls = attacks["controls"]
     most = min(1.0, 2 * most_missed(found.copies, fakes, settings.level))  # half lie above
     scans = [
         planted_check(found.planted_found, len(found.planted.closeness)),
         disguise_check(found.disguised),
-        near_check(found.near),
+        unless_they_differ(near_check(found.near), controls),
         copies_check(found.copies, fakes, found.copies_fresh, others, most),
-        swapped_check(
-            "nearer to training",
-            "of synthetic scans are nearer to a training scan than to any held-out one",
-            found.nearer,
-        ),
-        swapped_check(
-            "authenticity",
-            "more are nearer to a training scan than that is to its nearest other than are so to "
-            "a held-out one",
-            found.authenticity,
-        ),
-        *(attack_check(f"outside, {n}", a, attacks["controls"])
-          for n, a in attacks["outside"].items()),
+        *(unless_they_differ(check, controls) for check in (
+            swapped_check(
+                "nearer to training",
+                "of synthetic scans are nearer to a training scan than to any held-out one",
+                found.nearer,
+            ),
+            swapped_check(
+                "authenticity",
+                "more are nearer to a training scan than that is to its nearest other than are so "
+                "to a held-out one",
+                found.authenticity,
+            ),
+        )),
+        *(attack_check(f"outside, {n}", a, controls) for n, a in attacks["outside"].items()),
     ]  # fmt: skip
-    inside = [
-        attack_check(f"inside, {n}", a, attacks["controls"]) for n, a in attacks["inside"].items()
-    ]
+    inside = [attack_check(f"inside, {n}", a, controls) for n, a in attacks["inside"].items()]
     if not inside:
         why = "samples alone, without a model to look into"
         inside = [Check("inside", "inconclusive", why)]

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Contestant:
         data_digest: of the manifest it was trained on.
         effort: how it was trained, for the record.
         has_model: whether there is a model behind the samples.
+        training_scans: how many it learned from; None where that is not written down.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Contestant:
     data_digest: str
     effort: dict[str, Any]
     has_model: bool = False
+    training_scans: int | None = None
 
 
 def make_baseline(
@@ -164,6 +166,7 @@ def read_contestant(
         str(model.facts.get("data_digest", "")),
         {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},
         True,
+        _count(model.facts),
     )
 
 
@@ -175,6 +178,11 @@ def makes_volumes(uri: str) -> bool:
     )
 
 
+def _count(facts: Mapping[str, Any]) -> int | None:
+    found = facts.get("training_scans")
+    return found if isinstance(found, int) else None
+
+
 def _read_baseline(folder: Path, count: int) -> Contestant:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -182,8 +190,9 @@ def _read_baseline(folder: Path, count: int) -> Contestant:
         preprocessing = Preprocessing.model_validate(record["preprocessing"])
         effort = {key: record[key] for key in ("volumes_seen", "seconds", "parameters", "batch")}
         return Contestant(
-            record["name"], stored(images), None, preprocessing, record["data_digest"], effort
-        )
+            record["name"], stored(images), None, preprocessing, record["data_digest"], effort,
+            training_scans=_count(record),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         raise ModelError(
             "E_MODEL", str(folder), "baseline.json or samples.safetensors is damaged",

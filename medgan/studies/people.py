@@ -10,7 +10,7 @@ from torch import Tensor
 from medgan.config import Preprocessing
 from medgan.data.manifest import Case, Manifest
 from medgan.data.scans import read_scans
-from medgan.data.splits import enough_healthy
+from medgan.data.splits import in_both
 from medgan.errors import ConfigError, DataError
 
 FEWEST_MEMBERS, FEWEST_OTHERS = 8, 20
@@ -47,22 +47,10 @@ class People:
             ConfigError: E_LEAK when a subject, a file or the same voxels are on both sides.
             DataError: E_SPLIT with too few people.
         """
-        members = enough_healthy(manifest, "train", FEWEST_MEMBERS)
-        others = [c for s in ("calibration", "test") for c in manifest.split(s) if c.healthy]
-        both = {c.subject for c in members} & {c.subject for c in others}
-        both |= {c.sha256 for c in members} & {c.sha256 for c in others}
-        if both:
-            raise _leak(f"{len(both)} subjects or files")
+        members, others = both_sides(manifest)
         numbers = {subject: n for n, subject in enumerate({c.subject: 0 for c in members + others})}
         person = torch.tensor([numbers[c.subject] for c in members + others])
         member = torch.arange(len(person)) < len(members)
-        for side, few in ((member, FEWEST_MEMBERS), (~member, FEWEST_OTHERS)):
-            if len(person[side].unique()) < few:
-                what = "trained on" if few == FEWEST_MEMBERS else "held out"
-                raise DataError(
-                    "E_SPLIT", f"{len(person[side].unique())} people {what}", f"{few} are needed",
-                    "add scans of more people",
-                )  # fmt: skip
         images = read_scans(members + others, preprocessing, out).images
         voxels = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
         same = set(voxels[: len(members)]) & set(voxels[len(members) :])
@@ -79,6 +67,27 @@ class People:
         """Numbers of the first scan of every person who was not trained on."""
         firsts = {int(p): n for n, p in reversed(list(enumerate(self.person)))}
         return torch.tensor(sorted(n for n in firsts.values() if not self.member[n]))
+
+
+def both_sides(manifest: Manifest) -> tuple[list[Case], list[Case]]:
+    """The healthy scans trained on, and the others, unread.
+
+    Raises:
+        ConfigError: E_LEAK when a subject or a file is on both sides.
+        DataError: E_SPLIT with too few people.
+    """
+    members = [c for c in manifest.split("train") if c.healthy]
+    others = [c for s in ("calibration", "test") for c in manifest.split(s) if c.healthy]
+    if both := len(in_both(members, others)):
+        raise _leak(f"subjects or files of {both} scans")
+    sides = (members, "trained on", FEWEST_MEMBERS), (others, "held out", FEWEST_OTHERS)
+    for side, what, few in sides:
+        if (found := len({case.subject for case in side})) < few:
+            raise DataError(
+                "E_SPLIT", f"{found} people {what}", f"{few} are needed, all of them healthy",
+                "add scans of more people",
+            )  # fmt: skip
+    return members, others
 
 
 def _leak(what: str) -> ConfigError:

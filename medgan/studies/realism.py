@@ -104,13 +104,19 @@ def evaluate(
     """
     cases = real_cases(manifest, settings.splits)
     subjects = [case.subject for case in cases]
-    size = _size(subjects, len(fake.images) if isinstance(fake, Contestant) else len(fake))
+    size = set_size(subjects, len(fake.images) if isinstance(fake, Contestant) else len(fake))
     size = min(size, settings.size or size)
+    if size < _FEW:
+        log.warning("%d scans in each set: only gross differences will show", size)
     grid = fake.preprocessing if isinstance(fake, Contestant) else plan(data, cases)
     real = _of_cases(cases, grid, out)
     judged = _of_contestant(fake) if isinstance(fake, Contestant) else _of_cases(fake, grid, out)
     random = torch.Generator().manual_seed(settings.seed)
     judged = judged.part(torch.randperm(len(judged.images), generator=random)[: _MOST * size])
+    copies = len(set(voxel_hashes(real.images)).intersection(voxel_hashes(judged.images)))
+    if copies:
+        log.warning("%d synthetic scans are real ones, voxel by voxel: no figure shows that, and "
+                    "all look better for it", copies)  # fmt: skip
     material = Material(real.images.to(device), _weights(settings), settings.seed)
     extractor = EXTRACTORS[settings.features](material)
     described = _described(real, judged, extractor, grid, size, settings, out, device)
@@ -129,6 +135,7 @@ def evaluate(
         "protocol": {
             "real_scans": len(cases),
             "synthetic_scans": len(judged.keys),
+            "copies": copies,
             "scans_a_set": size,
             "draws": settings.draws,
             "seed": settings.seed,
@@ -156,7 +163,7 @@ def real_cases(manifest: Manifest, splits: Sequence[str]) -> list[Case]:
     return [c for c in manifest.cases if c.healthy and c.split in (splits or SPLITS)]
 
 
-def _size(subjects: Sequence[str], synthetic: int) -> int:
+def set_size(subjects: Sequence[str], synthetic: int) -> int:
     """Volumes in each set that is compared, the same for all.
 
     Raises:
@@ -168,8 +175,6 @@ def _size(subjects: Sequence[str], synthetic: int) -> int:
             "E_SPLIT", f"{len(subjects)} real and {synthetic} synthetic scans",
             f"at least {2 * FEWEST} and {FEWEST} are needed", "add scans",
         )  # fmt: skip
-    if size < _FEW:
-        log.warning("%d scans in each set: only gross differences will show", size)
     return size
 
 

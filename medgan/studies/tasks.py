@@ -282,7 +282,8 @@ class Classification:
         groups = torch.tensor([self._group(case) for case in placed])
         if len(groups.unique()) < 2:
             raise DataError(
-                "E_SPLIT", f"{len(placed)} scans", "not of both groups of utility.target",
+                "E_SPLIT", "utility.tested",
+                f"the {len(placed)} scans to test on are not of both groups of utility.target",
                 "check utility.rare and utility.cut",
             )  # fmt: skip
         return Examples(read_scans(placed, self._preprocessing, out).images, groups)

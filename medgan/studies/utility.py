@@ -13,7 +13,7 @@ import numpy as np
 from medgan.config import Config
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
-from medgan.errors import ConfigError, DataError
+from medgan.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.evaluation.paired import paired_difference
 from medgan.files import write_atomic
 from medgan.progress import counting
@@ -70,11 +70,14 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
         )  # fmt: skip
     tested = _tested(manifest, settings.tested)
     test = task.real(tested, out)
+    if settings.command:
+        tested = [case for case in tested if case.label]
     plots = [(size, seed) for size in settings.sizes for seed in range(settings.seeds)]
     shared = (task, manifest, preprocessing, out, config, facts)
     draws = [Draw(*plot, *shared) for plot in plots]  # too few scans are found out first
     found: dict[tuple[int, str], list[np.ndarray]] = {}
     figures: Mapping[str, Figure] = {}
+    first: Cell | None = None
     with counting("trainings") as tick:
         for number, (size, _) in enumerate(plots):
             draw = draws.pop(0)  # what a draw has generated is large
@@ -82,7 +85,7 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
                 make = partial(_judged, draw, arm, test)
                 if settings.command:
                     make = partial(_commanded, draw, arm, tested)
-                names, cell = _cell(out, draw, arm, make)
+                names, cell = first = _cell(out, draw, arm, make, first)
                 figures = _columns(names) if settings.command else task.figures
                 found.setdefault((size, arm.name), []).append(cell)
                 tick(number * len(arms) + place + 1, len(plots) * len(arms))
@@ -109,17 +112,35 @@ Cell = tuple[list[str], np.ndarray]
 """Names of figures, where they are not the task's, and figures of the test subjects, (N, K)."""
 
 
-def _cell(out: Path, draw: Draw, arm: Arm, make: Callable[[], Cell]) -> Cell:
-    """What a training gave: from the disk, or by training."""
+def _cell(out: Path, draw: Draw, arm: Arm, make: Callable[[], Cell], like: Cell | None) -> Cell:
+    """What a training gave, in the order of an earlier one: from the disk, or by training.
+
+    Raises:
+        EnvironmentFailure: E_COMMAND when the earlier one had other figures.
+    """
     path, key = out / "cells" / f"{_named(draw, arm)}.json", draw.key(arm)
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["key"] == key:
-            return kept["names"], np.array(kept["figures"], dtype=float)
+            return _ordered((kept["names"], np.array(kept["figures"], dtype=float)), like, arm)
     log.info("%s real scans, draw %d: %s", len(draw.cases), draw.seed, arm.name)
-    names, figures = make()
+    names, figures = _ordered(make(), like, arm)
     write_atomic(path, json.dumps({"key": key, "names": names, "figures": figures.tolist()}))
     return names, figures
+
+
+def _ordered(cell: Cell, like: Cell | None, arm: Arm) -> Cell:
+    """The columns in the order of another training's; a command may leave them in any."""
+    names, figures = cell
+    if like is None:
+        return cell
+    if sorted(names) != sorted(like[0]) or figures.shape != like[1].shape:
+        told, wanted = (f"{len(f)} of {', '.join(n)}" for n, f in (cell, like))
+        raise EnvironmentFailure(
+            "E_COMMAND", "utility.command", f"left {told} for {arm.name}, and {wanted} before",
+            "let it leave the same figures for every arm; remove cells if it has changed",
+        )  # fmt: skip
+    return like[0], figures[:, [names.index(name) for name in like[0]]] if names else figures
 
 
 def _named(draw: Draw, arm: Arm) -> str:
@@ -137,7 +158,7 @@ def _commanded(draw: Draw, arm: Arm, tested: Sequence[Case]) -> Cell:
     shutil.rmtree(folder / "data", ignore_errors=True)
     draw.folder(arm, tested, folder / "data")
     command = draw.config.utility.command
-    found = run_command(command, folder / "data", folder, draw.seed)
+    found = run_command(command, folder / "data", folder, draw.seed, len(tested))
     shutil.rmtree(folder / "data")
     return list(found), np.array(list(found.values())).T
 

@@ -1,7 +1,7 @@
 """From an audit's figures to verdicts in words; none of them claims anonymity."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from medgan.evaluation.membership import Attack
@@ -81,12 +81,27 @@ def attack_check(name: str, found: Attack, controls: dict[str, Attack]) -> Check
     loud = {n: c for n, c in controls.items() if c.tells}
     if all(found.low > max(c.high, 1 - c.low) for c in loud.values()):
         return Check(name, "failed", text)
+    return Check(name, "inconclusive", f"{text}, {_differ(loud)}")
+
+
+def unless_they_differ(check: Check, controls: dict[str, Attack]) -> Check:
+    """A check that compares with held-out scans, which are no floor where they are of other kind.
+
+    Of scanners or sites that differ, every honest generator's scans are nearer to those it
+    learned from.
+    """
+    loud = {n: c for n, c in controls.items() if c.tells}
+    if check.status != "failed" or not loud:
+        return check
+    return replace(check, status="inconclusive", finding=f"{check.finding}, {_differ(loud)}")
+
+
+def _differ(loud: dict[str, Attack]) -> str:
     which, control = max(loud.items(), key=lambda item: abs(item[1].auroc - 0.5))
-    return Check(
-        name, "inconclusive",
-        f"{text}, but without the model ({which}) members can be told as well: "
-        f"{control.auroc:.2f} ({control.low:.2f} to {control.high:.2f}); the two sets differ",
-    )  # fmt: skip
+    return (
+        f"but without the model ({which}) members can be told as well: "
+        f"{control.auroc:.2f} ({control.low:.2f} to {control.high:.2f}); the two sets differ"
+    )
 
 
 def planted_check(found: int, planted: int) -> Check:

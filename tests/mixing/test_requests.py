@@ -58,3 +58,18 @@ def test_shards_are_disjoint_and_together_all():
     for wrong in ("0/4", "5/4"):
         with pytest.raises(ConfigError, match="E_VALUE"):
             of_shard(requests, wrong)
+
+
+def test_what_is_balanced_has_no_fixed_value():
+    section = build({}, ["augment.balance=sex"]).augment
+    with pytest.raises(ConfigError, match="E_CONDITION sex: is to be balanced and to have one"):
+        make_requests(cases("FFM"), [SEX], section, {"sex": "F"})
+
+
+def test_what_cannot_be_balanced_is_said(caplog):
+    assert asked(["F", "F", "", "n/a"], "balance=sex", "ratio=0.5") == [{"sex": "F"}] * 2
+    assert "2 training scans have no sex" in caplog.text
+    assert "there is nothing to balance" in caplog.text
+    caplog.clear()
+    asked("FFM", "balance=sex")
+    assert not caplog.text

@@ -466,6 +466,24 @@ def test_label_maps_that_are_not_gzipped_are_written_as_nnunet_will_name_them(tm
         assert (tmp_path / "o" / case["label"]).is_file()
 
 
+@pytest.mark.parametrize("copy", [False, True])
+def test_label_maps_get_the_geometry_of_their_image_where_it_differs_by_rounding(tmp_path, copy):
+    folder = write_folder(tmp_path / "scans", 4)
+    path = folder / "person-00_label.nii.gz"
+    label = Volume.load(path)
+    moved = label.affine.copy()
+    moved[0, 3] += 1e-3
+    Volume(label.data.astype(np.uint8), moved).save(path)
+    manifest, _ = index(folder, Pseudonyms(b"s"))
+    cases = manifest.with_all_in("train").cases
+    placed = write_decathlon(tmp_path / "o", cases, [], GRID, copy, "")
+    assert sum(case.label.startswith(str(tmp_path / "o")) for case in placed) == (4 if copy else 1)
+    for case in placed:
+        assert np.array_equal(nibabel.load(case.image).affine, nibabel.load(case.label).affine)
+    one = next(c for c, old in zip(placed, cases, strict=True) if old.label == str(path))
+    assert np.array_equal(Volume.load(one.label).data, label.data)
+
+
 def test_the_verb_says_what_it_made_and_filters_on_its_own(trained, tmp_path):
     source, out = trained / "manifest.json", tmp_path / "o"
     loose = ["augment.consistency=1e-9", "augment.volumes=1000", "augment.privacy=100"]
@@ -493,6 +511,23 @@ def test_segmenters_of_an_interrupted_run_are_not_trained_again(trained, tmp_pat
     augment(trained, tmp_path / "o", *settings)
     assert (tmp_path / "o" / "work" / "segmenters.safetensors").read_bytes() == stored
     assert files(tmp_path / "o") == first
+
+
+def test_a_folder_never_holds_both_layouts(trained, tmp_path):
+    little = "augment.ratio=0.1"
+    augment(trained, tmp_path / "o", little)
+    with pytest.raises(ConfigError, match=r"augment\.layout: .*other layout \(dataset\.json"):
+        augment(trained, tmp_path / "o", little, "augment.layout=bids")
+    assert not (tmp_path / "o" / "participants.tsv").exists()
+    augment(trained, tmp_path / "p", little, "augment.layout=bids")
+    with pytest.raises(ConfigError, match=r"other layout \(dataset_description\.json"):
+        augment(trained, tmp_path / "p", little)
+
+
+@pytest.mark.parametrize("name", ["mixed_manifest.json", "dataset.json"])
+def test_synthetic_scans_are_never_taken_for_real_ones(trained, mixed, tmp_path, name):
+    with pytest.raises(ConfigError, match=r"E_USAGE data\.source: 10 of the scans are synthetic"):
+        augment(trained, tmp_path / "o", f"data.source={mixed[1] / name}")
 
 
 def test_too_few_training_scans_are_refused(trained, tmp_path):

@@ -1,19 +1,23 @@
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from typer.testing import CliRunner
 
+from medgan.cli import app
 from medgan.config import Preprocessing, build
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.scans import read_scans
+from medgan.data.splits import in_both
 from medgan.evaluation.disguise import disguise
 from medgan.evaluation.membership import Attack
 from medgan.pipeline import run_pipeline
-from medgan.studies.verdicts import Check, attack_check, verdict
+from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
 from tests.evaluation.test_privacy import people
 from tests.test_cli import inside
 
@@ -34,12 +38,13 @@ def prepared(folder, tmp):
     return read_scans(manifest.cases, GRID, tmp).images
 
 
-def write_samples(folder, images):
+def write_samples(folder, images, **more):
     """What a baseline leaves: the only generator whose samples a test can choose."""
     folder.mkdir()
     record = {
         "name": "chosen", "volumes_seen": 1, "seconds": 1.0, "parameters": 1, "batch": 1,
         "data_digest": "none", "preprocessing": GRID.model_dump(mode="json"),
+        **more,
     }  # fmt: skip
     (folder / "baseline.json").write_text(json.dumps(record))
     (folder / "samples.safetensors").write_bytes(save({"images": images.half()}))
@@ -152,6 +157,43 @@ def test_too_few_people_or_no_sets_are_refused(cohort, tmp_path):
     assert "E_USAGE" in inside("audit", cohort / "honest", "-o", tmp_path / "2").stderr
 
 
+def in_process(verb, *arguments):
+    done = CliRunner().invoke(app, [verb, *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+def test_more_members_than_the_generator_has_learned_from_are_refused(cohort, tmp_path):
+    drawn = write_samples(tmp_path / "of 12", torch.zeros(40, 1, 16, 16, 16), training_scans=12)
+    sets = ("--train", cohort / "members", "--holdout", cohort / "others")
+    status, told = in_process("audit", drawn, *sets, "-o", tmp_path / "o")
+    assert status == 2
+    assert "E_SPLITS the two sets: 24 scans are given as trained on, of which" in told
+    assert "learned from 12" in told
+
+
+def test_an_error_names_the_set_it_is_about(cohort, tmp_path):
+    for side, other in (("train", "holdout"), ("holdout", "train")):
+        sets = (f"--{side}", tmp_path / "none", f"--{other}", cohort / "others")
+        status, told = in_process("audit", cohort / "honest", *sets, "-o", tmp_path / "o")
+        assert status == 3
+        assert f"E_NO_SCANS audit.{side}: does not exist" in told
+
+
+def test_too_few_people_are_found_out_before_anything_is_drawn(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("medgan.studies.contestants.read_contestant", None)
+    few = write_people(tmp_path / "few", 5, 9)
+    sets = ("--train", cohort / "members", "--holdout", few)
+    status, told = in_process("audit", cohort / "honest", *sets, "-o", tmp_path / "o")
+    assert status == 3
+    assert "E_SPLIT 5 people held out: 20 are needed" in told
+
+
+def test_a_leak_is_counted_by_scans_whatever_is_the_same(cohort):
+    cases = index(cohort / "members", Pseudonyms(b"salt"))[0].cases
+    renamed = [replace(case, subject=f"s-{n}") for n, case in enumerate(cases)]
+    assert len(in_both(cases, cases)) == len(in_both(cases, renamed)) == 24
+
+
 def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     splits = {
@@ -199,6 +241,17 @@ def test_an_attack_counts_only_where_it_does_better_than_can_be_done_without_the
     assert attack_check("a", strong, {"control": strong}).status == "inconclusive"
     perfect = Attack(1.0, 0.95, 1.0, 1.0)
     assert attack_check("a", perfect, {"control": strong}).status == "failed"
+
+
+def test_held_out_scans_of_another_kind_are_no_floor():
+    near = Check("near copies", "failed", "20 of 20 are closer")
+    quiet, loud = Attack(0.5, 0.4, 0.6, 0.1), Attack(1.0, 0.7, 1.0, 1.0)
+    assert unless_they_differ(near, {"features": quiet}) == near
+    told = unless_they_differ(near, {"features": quiet, "neighbours": loud})
+    assert told.status == "inconclusive"
+    assert told.finding.startswith("20 of 20 are closer, but without the model (neighbours)")
+    passed = Check("near copies", "passed", "0 of 20 are closer")
+    assert unless_they_differ(passed, {"features": loud}) == passed
 
 
 def test_a_verdict_is_as_bad_as_its_worst_check():

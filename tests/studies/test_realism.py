@@ -243,8 +243,20 @@ def test_splits_choose_the_real_scans(made, monkeypatch):
     assert found["protocol"]["splits"] == ["train"]
 
 
+def test_synthetic_scans_that_are_real_ones_are_told(made, monkeypatch, caplog):
+    _, found = run(made, monkeypatch, "real")
+    assert found["protocol"]["copies"] == 24
+    assert "24 synthetic scans are real ones, voxel by voxel" in caplog.text
+    assert "24 of them are among the real scans" in (made / "out" / "evaluation.html").read_text()
+    _, found = run(made, monkeypatch, "other")
+    assert found["protocol"]["copies"] == 0
+    assert "among the real scans, voxel" not in (made / "out" / "evaluation.html").read_text()
+
+
 def test_too_few_scans_and_nothing_named_are_errors(made, monkeypatch, tmp_path):
     with pytest.raises(DataError, match="E_SPLIT"):
         run(made, monkeypatch, "other", "evaluate.splits=[test]")
     with pytest.raises(ConfigError, match="E_USAGE"):
         run(made, monkeypatch, "other", "evaluate.fake=''")
+    with pytest.raises(DataError, match=r"E_NO_SCANS evaluate\.fake: does not exist"):
+        run(made, monkeypatch, "nothing here")

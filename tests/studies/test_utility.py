@@ -1,6 +1,9 @@
 import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.pipeline import run_pipeline
+from medgan.studies.command import run_command
 from medgan.studies.tasks import Classification, Segmentation
 from tests.builders import TINY, write_folder
 
@@ -273,8 +277,63 @@ def test_a_command_of_ones_own_trains_on_a_data_folder_and_is_compared_with_itse
             """echo {data} > /dev/null; printf '{{"Dice": [1, NaN]}}' > {result}""",
             "left no figures",
         ),
+        ("""echo {data}; printf '{{"Dice": []}}' > {result}""", "a list of 8 numbers"),
+        ("""echo {data}; printf '{{"Dice": [0.5, 0.6]}}' > {result}""", "a list of 8 numbers"),
     ],
 )
 def test_a_command_that_does_not_work_is_named(made, same_site, command, what):
     with pytest.raises((ConfigError, EnvironmentFailure), match=what):
         made[1](f"utility.command={json.dumps(command)}")
+
+
+def by_arm(mixed: str, real: str) -> str:
+    """A command that leaves the one where there are synthetic scans, and the other elsewhere."""
+    seen = "grep -q 'synthetic.: true' {data}/dataset.json"
+    left = (f"echo '{text}' > {{result}}" for text in (mixed, real))
+    command = f"{seen} && {next(left)} || {next(left)}".replace('{"', '{{"').replace("}'", "}}'")
+    return f"utility.command={json.dumps(command)}"
+
+
+def test_figures_of_a_command_are_told_apart_by_their_names_not_their_order(made, same_site):
+    command = by_arm('{"HD": 0.1, "Dice": 0.9}', '{"Dice": 0.8, "HD": 0.3}')
+    result = made[1](command, "utility.arms=[real, mixed]", "utility.seeds=1")
+    real, mixed = (row["figures"] for row in result["rows"])
+    assert (real["Dice"]["mean"], real["HD"]["mean"]) == (0.8, 0.3)
+    assert (mixed["Dice"]["mean"], mixed["HD"]["mean"]) == (0.9, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("mixed", "told"),
+    [
+        ('{"IoU": 0.9}', "left 1 of IoU for mixed 1, and 1 of Dice before"),
+        (f'{{"Dice": {[0.9] * 8}}}', "left 8 of Dice for mixed 1, and 1 of Dice before"),
+    ],
+)
+def test_arms_with_other_figures_are_not_compared(made, same_site, mixed, told):
+    arms = ["utility.arms=[real, mixed]", "utility.seeds=1"]
+    with pytest.raises(EnvironmentFailure, match=told):
+        made[1](by_arm(mixed, '{"Dice": 0.8}'), *arms)
+
+
+def test_who_stops_medgan_stops_the_command_and_all_that_it_started(tmp_path, monkeypatch):
+    def stop(process, timeout=None):
+        if timeout is None and not (tmp_path / "asked").exists():
+            while not (tmp_path / "pid").exists():
+                time.sleep(0.01)
+            (tmp_path / "asked").touch()
+            raise KeyboardInterrupt
+        return wait(process, timeout)
+
+    wait = subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", stop)
+    command = f"sleep 100 & echo $! > {tmp_path}/pid; wait; echo {{data}} {{result}}"
+    with pytest.raises(KeyboardInterrupt):
+        run_command(command, tmp_path, tmp_path, 0, 1)
+    grandchild = int((tmp_path / "pid").read_text())
+    for _ in range(200):
+        state = Path(f"/proc/{grandchild}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("still running")
