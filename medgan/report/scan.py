@@ -78,14 +78,17 @@ def scan_page(
     if shown.lesion is not None:
         layers["lesion"] = _layer(shown.lesion.data > 0, 0.0, 1.0, np.uint8)
     inverse = np.linalg.inv(volume.affine)
-    peak = np.unravel_index(int(np.argmax(shown.heat.data)), shown.heat.data.shape)
+    begin = round(level / 2, 1)
+    peak = tuple(size // 2 for size in volume.data.shape)
+    if float(shown.heat.data.max()) > begin:
+        peak = np.unravel_index(int(np.argmax(shown.heat.data)), shown.heat.data.shape)
     payload = {
         "shape": volume.data.shape,
         "affine": volume.affine.tolist(),
         "spacing": volume.spacing,
         "layers": layers,
         "level": level,
-        "begin": round(level / 2, 1),
+        "begin": begin,
         "top": top,
         "window": whole,
         "opens": seen[0] if seen else whole,

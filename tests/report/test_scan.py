@@ -103,6 +103,13 @@ def test_the_place_of_a_region_is_its_peak_on_the_page():
     assert heat[tuple(held["places"][0])] == heat.max()
 
 
+def test_planes_open_at_the_highest_heat_or_in_the_middle_where_there_is_none():
+    hot = payload(page())
+    assert hot["peak"] == hot["places"][0]
+    cold = payload(page(shown=maps()._replace(heat=Volume(np.zeros(SHAPE, np.float32), AFFINE))))
+    assert cold["peak"] == [size // 2 for size in cold["shape"]]
+
+
 def test_ct_is_kept_in_steps_of_one_hounsfield_unit_and_offers_windows():
     data = np.linspace(-1100, 3000, np.prod(SHAPE)).reshape(SHAPE).round()
     text = page(shown=maps(data))
