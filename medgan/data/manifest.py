@@ -95,6 +95,12 @@ class Manifest:
         rows = sorted((c.sha256, c.label_sha256 or "", c.split, c.healthy) for c in self.cases)
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
+    @property
+    def training_digest(self) -> str:
+        """Hash of the file hashes of healthy training scans: of what a model learns from."""
+        hashes = sorted(case.sha256 for case in self.split("train") if case.healthy)
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
     def split(self, name: str) -> list[Case]:
         """The cases of one split, in manifest order."""
         return [case for case in self.cases if case.split == name]

@@ -217,10 +217,13 @@ def _protocol(
     facts: dict[str, str],
 ) -> dict[str, Any]:
     """Sizes, seeds and hashes that the figures depend on."""
-    same = contestant.data_digest == manifest.digest
-    if not same:
+    theirs = (
+        contestant.training_digest == manifest.training_digest
+        or contestant.data_digest == manifest.digest
+    )
+    if not theirs:
         log.warning(
-            "%s names other scans or splits than these: members must be what it was trained on",
+            "%s names other training scans than these: members must be what it was trained on",
             contestant.name,
         )
     members, others = people.count
@@ -231,7 +234,7 @@ def _protocol(
         "held_out_scans": int((~people.member).sum()),
         "held_out_people": others,
         "level_of_scan_checks": shared(settings.level, SCAN_CHECKS),
-        "same_scans_and_splits": same,
+        "members_are_its_training_scans": theirs,
         "data_digest": manifest.digest,
         "samples_sha256": hashlib.sha256(contestant.images.numpy().tobytes()).hexdigest(),
         "grid": contestant.preprocessing.model_dump(mode="json", include={"shape", "spacing"}),

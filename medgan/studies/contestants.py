@@ -52,6 +52,7 @@ class Contestant:
         effort: how it was trained, for the record.
         has_model: whether there is a model behind the samples.
         training_scans: how many it learned from; None where that is not written down.
+        training_digest: of these alone; empty where that is not written down.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Contestant:
     effort: dict[str, Any]
     has_model: bool = False
     training_scans: int | None = None
+    training_digest: str = ""
 
 
 def make_baseline(
@@ -117,6 +119,7 @@ def make_baseline(
         "seed": seed,
         "training_scans": len(cases),
         "data_digest": manifest.digest,
+        "training_digest": manifest.training_digest,
         **facts,
     }
     record = figures | {"preprocessing": preprocessing.model_dump(mode="json")}
@@ -167,6 +170,7 @@ def read_contestant(
         {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},
         True,
         _count(model.facts),
+        str(model.facts.get("training_digest", "")),
     )
 
 
@@ -191,7 +195,7 @@ def _read_baseline(folder: Path, count: int) -> Contestant:
         effort = {key: record[key] for key in ("volumes_seen", "seconds", "parameters", "batch")}
         return Contestant(
             record["name"], stored(images), None, preprocessing, record["data_digest"], effort,
-            training_scans=_count(record),
+            training_scans=_count(record), training_digest=record.get("training_digest", ""),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         raise ModelError(

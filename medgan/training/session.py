@@ -109,6 +109,7 @@ def train_model(
         "volumes_seen": state.volumes_seen,
         **course,
         "data_digest": manifest.digest,
+        "training_digest": manifest.training_digest,
         **({"data_licence": manifest.licence} if manifest.licence else {}),
         **facts,
         **{name.removeprefix("samples/"): value for name, value in figures.items()},

@@ -223,7 +223,7 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     result = json.loads(done.stdout)["audit"]
     names = {"logit", "flatness", "residual", "density", "discriminator", "latent", "localiser"}
     assert set(result["attacks"]["inside"]) == names
-    assert result["protocol"]["same_scans_and_splits"]
+    assert result["protocol"]["members_are_its_training_scans"]
     assert result["protocol"]["held_out_people"] == 24
     assert result["protocol"]["synthetic_scans"] == 40
     shared = tmp_path / "shared"
@@ -232,6 +232,12 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
                   *QUICK, *sets, "--json")  # fmt: skip
     result = json.loads(done.stdout)["audit"]
     assert set(result["attacks"]["inside"]) == names - {"logit", "flatness", "discriminator"}
+    apart = ["--train", cohort / "members", "--holdout", cohort / "others"]
+    for folders, known in ((apart, True), (["--train", apart[3], "--holdout", apart[1]], False)):
+        done = inside("audit", shared / "model", *folders, "-o", tmp_path / f"apart-{known}",
+                      *QUICK, "--json")  # fmt: skip
+        result = json.loads(done.stdout)["audit"]
+        assert result["protocol"]["members_are_its_training_scans"] == known
 
 
 def test_an_attack_counts_only_where_it_does_better_than_can_be_done_without_the_model():
