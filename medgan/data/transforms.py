@@ -4,6 +4,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Hashable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.io.dictionary import LoadImaged
 
+log = logging.getLogger(__name__)
 IMAGE, LABEL = "image", "label"
 MRI_UNITS = 1000
 """Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
+_COLDEST_MRI = -500.0
+"""Below it, a scan is likely to be CT: air is -1000 HU."""
 _BACKGROUND = 0.05
 """Share of the 99.5th percentile below which a voxel counts as background (mri)."""
 
@@ -138,12 +142,22 @@ def intensity_scale(data: np.ndarray, preprocessing: Preprocessing) -> Intensity
     if preprocessing.intensity == "ct":
         return synthetic_scale(preprocessing)
     floor = data.min()
+    if floor < _COLDEST_MRI:
+        _say_that_it_looks_like_ct()
     foreground = data[data - floor > _BACKGROUND * (np.percentile(data, 99.5) - floor)]
     if foreground.size == 0:
         foreground = data
     low, high = np.percentile(foreground, preprocessing.percentiles)
     high = high if high > low else low + 1e-6 * (abs(low) or 1.0)
     return IntensityScale((float(low), float(high)))
+
+
+@cache
+def _say_that_it_looks_like_ct() -> None:
+    """Once is enough: all scans of a set are of one kind."""
+    log.warning(
+        "values far below zero, as CT has them, are scaled as MRI: for CT set data.intensity=ct"
+    )
 
 
 class Preparation:

@@ -10,7 +10,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import center_of_mass
 
 from medgan.config import Preprocessing
-from medgan.data.transforms import Preparation, intensity_scale
+from medgan.data.transforms import Preparation, _say_that_it_looks_like_ct, intensity_scale
 from medgan.volume import Volume
 
 ORIENTATIONS = [
@@ -206,6 +206,18 @@ def test_voxel_1_of_the_model_grid_is_on_the_right_front_and_top() -> None:
 
 
 # Intensities
+
+
+def test_ct_that_is_scaled_as_mri_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    _say_that_it_looks_like_ct.cache_clear()
+    chest = np.linspace(-1024, 1500, 16**3, dtype=np.float32).reshape(16, 16, 16)
+    for _ in range(2):
+        intensity_scale(chest, setup(intensity="ct"))
+        intensity_scale(chest + 1024, setup())
+    assert not caplog.records
+    for _ in range(2):
+        intensity_scale(chest, setup())
+    assert caplog.text.count("data.intensity=ct") == 1
 
 
 def test_a_window_in_hu_is_exact() -> None:
