@@ -248,7 +248,7 @@ def edit(
 
 @app.command()
 def share(model: Model, out: Out = "runs/share", set_: Set = None, as_json: Json = False) -> None:
-    """Write a model to hand on: half the size, without the discriminator, which gives away most.
+    """Write a model to hand on: half precision, and no discriminator, which gives away most.
 
     The model is OUT/model. Audit it before it leaves.
 

@@ -64,7 +64,8 @@ def places(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[
             files differ in nothing that is kept.
     """
     scans, seen = Counter(case.subject for case in cases), Counter[str]()
-    found = {}
+    found: dict[str, str] = {}
+    taken: set[str] = set()
     for case in cases:
         subject, session, more = subject_of(case.subject), "", ""
         if labels == "keep":
@@ -81,11 +82,12 @@ def places(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[
             more = f"_run-{seen[case.subject]}"
         folder = f"{subject}/{session[1:]}/anat" if session else f"{subject}/anat"
         place = f"{DERIVATIVES}/{folder}/{subject}{session}{more}"
-        if place in found.values():
+        if place in taken:
             raise DataError(
                 "E_BIDS", case.case, "another scan has the same subject, session and run",
                 "leave score.bids_labels at pseudonym, or score one kind of scans at a time",
             )  # fmt: skip
+        taken.add(place)
         found[case.case] = place
     return found
 

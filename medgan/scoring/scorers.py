@@ -86,7 +86,7 @@ class Scene:
         return self.seen(self.volume)
 
     def seen(self, volume: Tensor) -> list[Tensor]:
-        """The discriminator's features of other volumes."""
+        """The discriminator's features of volumes."""
         assert self.tools.features is not None
         return self.tools.features(volume)
 

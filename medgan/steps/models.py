@@ -2,16 +2,11 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import medgan
 from medgan.errors import ConfigError
 from medgan.progress import counting
 from medgan.run import Run, facts, open_mlflow
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """Those who were trained on and those who were not, as an audit sees them."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from medgan.data.manifest import Case, Manifest
 from medgan.data.scans import read_scans
 from medgan.data.splits import in_both
 from medgan.errors import ConfigError, DataError
+from medgan.evaluation.features import voxel_hashes
 
 FEWEST_MEMBERS, FEWEST_OTHERS = 8, 20
 
@@ -52,7 +52,7 @@ class People:
         person = torch.tensor([numbers[c.subject] for c in members + others])
         member = torch.arange(len(person)) < len(members)
         images = read_scans(members + others, preprocessing, out).images
-        voxels = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
+        voxels = voxel_hashes(images)
         same = set(voxels[: len(members)]) & set(voxels[len(members) :])
         if same:
             raise _leak(f"{len(same)} scans, voxel by voxel,")
