@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import medgan
+from medgan.data.batches import PreparedVolumes
 from medgan.data.conditions import covariates_of, understood
-from medgan.data.loaders import PreparedVolumes
 from medgan.data.manifest import Manifest
-from medgan.evaluation.response import response
-from medgan.metrics import dark_share
+from medgan.evaluation.sets.response import response
+from medgan.networks.metrics import dark_share
 
 COLOURS = {"F": "#c2410c", "M": "#1d4ed8"}
 EACH = 2

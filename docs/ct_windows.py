@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from medgan.config import WINDOWS
+from medgan.core.config import WINDOWS
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.layouts import Listed
+from medgan.data.layouts.layouts import Listed
 
 SHOWN = ("lung", "soft tissue", "bone")
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference/configuration.md from the fields of medgan/config.py."""
+"""Writes docs/reference/configuration.md from the fields of medgan/core/config.py."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from medgan.config import Config
+from medgan.core.config import Config
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 HEAD = """# Settings
 
-Written by `make docs` from `medgan/config.py`. Set them in a YAML file under `config:` or with
+Written by `make docs` from `medgan/core/config.py`. Set them in a YAML file under `config:` or with
 `--set section.key=value`; unknown keys are refused with the nearest known one. The resolved
 settings, without those that hold paths, are saved as `config.yaml` in every run's folder.
 """

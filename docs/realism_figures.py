@@ -19,15 +19,15 @@ from torch import Tensor
 
 import medgan
 from medgan.data.index import index
+from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.data.scans import read_scans
 from medgan.data.splits import read_splits, with_given_splits
-from medgan.evaluation.description import Description, describe
-from medgan.evaluation.features import EXTRACTORS, Material
-from medgan.evaluation.figures import FIGURES, Standing, stand
-from medgan.evaluation.verdicts import inside
-from medgan.metrics import band_features, kernel_distance
-from medgan.studies.contestants import read_contestant
+from medgan.evaluation.sets.description import Description, describe
+from medgan.evaluation.sets.features import EXTRACTORS, Material
+from medgan.evaluation.sets.findings import inside
+from medgan.evaluation.sets.metrics import FIGURES, Standing, stand
+from medgan.networks.metrics import band_features, kernel_distance
+from medgan.studies.generated_sets import read_contestant
 
 EXTRACTED = ("bands", "random", "selfsupervised")
 DRAWS = 20

@@ -20,10 +20,10 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 import medgan
+from medgan.app.pipeline import run_pipeline
+from medgan.core.volume import Volume
 from medgan.data.lesions import plant
-from medgan.data.transforms import intensity_scale
-from medgan.pipeline import run_pipeline
-from medgan.volume import Volume
+from medgan.data.prepare import intensity_scale
 
 FAMILIES = ("brighter", "darker", "foreign", "push", "noise")
 SCANS, RADIUS, SEED = 14, 5.0, 0

@@ -1,5 +1,5 @@
 """`python -m medgan`."""
 
-from medgan.cli import main
+from medgan.app.cli import main
 
 main()

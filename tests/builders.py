@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medgan.config import Config, Preprocessing, build
-from medgan.data.heads import draw_head, render
-from medgan.data.loaders import Batch
+from medgan.core.config import Config, Preprocessing, build
+from medgan.core.volume import Volume
+from medgan.data.batches import Batch
+from medgan.data.phantoms.heads import draw_head, render
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
-from medgan.volume import Volume
 
 SIZE = (16, 16, 16)
 TINY = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import medgan
-from medgan.pipeline import run_pipeline
+from medgan.app.pipeline import run_pipeline
 from tests.builders import TINY, write_folder
 
 ROOT = Path(medgan.__file__).parent.parent

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import medgan
-from medgan.config import Condition, ModelConfig, Preprocessing
-from medgan.data.codes import channels
+from medgan.app.pipeline import run_pipeline
+from medgan.core.config import Condition, ModelConfig, Preprocessing
+from medgan.core.errors import ConfigError
+from medgan.core.volume import Volume
+from medgan.data.codebook import channels
 from medgan.data.conditions import width
-from medgan.errors import ConfigError
-from medgan.model import Model
-from medgan.models.networks import Networks
-from medgan.pipeline import run_pipeline
-from medgan.results import Latent
-from medgan.volume import Volume
+from medgan.model.model import Model
+from medgan.model.outputs import Latent
+from medgan.networks.gan import Networks
 from tests.builders import ball, write_folder
 
 SIZES = ModelConfig(latent=8, widths=(16, 16), thin=16, blocks=1)

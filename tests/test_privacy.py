@@ -18,7 +18,7 @@ import pytest
 import yaml
 from nibabel.nifti1 import Nifti1Extension
 
-from medgan.doctor import store
+from medgan.app.doctor import store
 from tests.builders import TINY, ball
 from tests.test_cli import inside
 

@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
-from medgan.config import ModelConfig, Preprocessing, build
+from medgan.app.pipeline import read_pipeline
+from medgan.core.config import ModelConfig, Preprocessing, build
+from medgan.data.batches import PreparedVolumes
 from medgan.data.index import index
-from medgan.data.loaders import PreparedVolumes
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_given_splits
-from medgan.metrics import dark_share
-from medgan.model import Model
-from medgan.models.networks import Networks
-from medgan.pipeline import read_pipeline
+from medgan.model.model import Model
+from medgan.networks.gan import Networks
+from medgan.networks.metrics import dark_share
 
 pytestmark = pytest.mark.data
 ORIENTATIONS = ("RAS", "LAS", "LPS", "RPI", "PSR", "AIL", "SRA", "ILP")

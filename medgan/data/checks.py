@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan.errors import DataError
-from medgan.volume import Volume
+from medgan.core.errors import DataError
+from medgan.core.volume import Volume
 
 MAX_BYTES = 4 * 2**30
 """Bytes of voxels, in the file or as float32, that a header may announce; more is refused before

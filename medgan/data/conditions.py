@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from medgan.config import Condition
+from medgan.core.config import Condition
+from medgan.core.errors import ConfigError
 from medgan.data.manifest import Case
-from medgan.errors import ConfigError
 
 Value = str | int | float | None
 UNKNOWN = "unknown"

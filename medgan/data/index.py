@@ -8,13 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from medgan.core.errors import DataError
 from medgan.data.checks import Checked, check_image, check_label
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.series import ASIDE
-from medgan.data.layouts import Listed, inside, is_manifest, licence_of, list_scans, no_scans
+from medgan.data.layouts.layouts import (
+    Listed,
+    inside,
+    is_manifest,
+    licence_of,
+    list_scans,
+    no_scans,
+)
 from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.errors import DataError
 
 
 def index(

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.data.codes import ONE_HOT, words
+from medgan.data.codebook import ONE_HOT, words
 
 SMALLEST_COMPONENT = 0.05
 """Default of `remove_specks`: in 200 real hippocampus label maps the largest loose part of a label

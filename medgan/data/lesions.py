@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from medgan.errors import DataError
-from medgan.volume import depth
+from medgan.core.errors import DataError
+from medgan.core.volume import depth
 
 Array = Float[np.ndarray, "X Y Z"]
 SHAM = "sham"

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medgan.errors import DataError
-from medgan.files import write_atomic
-from medgan.tables import table_of, table_with
+from medgan.core.errors import DataError
+from medgan.core.files import write_atomic
+from medgan.core.tables import table_of, table_with
 
 SPLITS = ("train", "calibration", "test")
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medgan.config import DataConfig, Preprocessing
+from medgan.core.config import DataConfig, Preprocessing
+from medgan.core.errors import ConfigError
 from medgan.data.conditions import learn
 from medgan.data.manifest import Case
-from medgan.errors import ConfigError
 
 _KEPT = 0.95
 """Share of the field of view that has to fit; the rim of a scan is air."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medgan.errors import EnvironmentFailure
-from medgan.files import write_atomic
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.files import write_atomic
 
 PRIVATE_KEY = "private_key.csv"
 """File that leads from pseudonyms back to files; only its owner may read it."""

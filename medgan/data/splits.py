@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from medgan.core.errors import ConfigError, DataError
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 

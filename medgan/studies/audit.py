@@ -10,10 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgan.config import AuditConfig
+from medgan.core.config import AuditConfig
+from medgan.core.errors import ConfigError, DataError
+from medgan.core.files import write_together
+from medgan.core.progress import counting
 from medgan.data.manifest import Manifest
-from medgan.errors import ConfigError, DataError
-from medgan.evaluation.membership import (
+from medgan.evaluation.privacy.copies import (
+    least_noticed,
+    most_missed,
+)
+from medgan.evaluation.privacy.membership import (
     Attack,
     attack,
     by_person,
@@ -22,19 +28,12 @@ from medgan.evaluation.membership import (
     told_by_features,
     told_by_neighbours,
 )
-from medgan.evaluation.privacy import (
-    least_noticed,
-    most_missed,
-)
-from medgan.files import write_together
-from medgan.metrics import band_features
-from medgan.model import Model
-from medgan.progress import counting
-from medgan.report.audit import Closeness, Pair, audit_page, draw_pairs
-from medgan.studies.contestants import Contestant
-from medgan.studies.inside import BATCH, inside_scores
-from medgan.studies.people import People
-from medgan.studies.resemblance import SCAN_CHECKS, Resemblance, resemblance, shared
+from medgan.model.model import Model
+from medgan.networks.metrics import band_features
+from medgan.reporting.audit import Closeness, Pair, audit_page, draw_pairs
+from medgan.studies.cohort_split import People
+from medgan.studies.generated_sets import Contestant
+from medgan.studies.nearest_neighbours import SCAN_CHECKS, Resemblance, resemblance, shared
 from medgan.studies.verdicts import (
     Check,
     Verdict,
@@ -47,6 +46,7 @@ from medgan.studies.verdicts import (
     unless_they_differ,
     verdict,
 )
+from medgan.studies.white_box import BATCH, inside_scores
 
 log = logging.getLogger(__name__)
 REPORT, PAIRS, PAGE = "audit.json", "pairs.png", "audit.html"

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from medgan.errors import ConfigError, EnvironmentFailure
+from medgan.core.errors import ConfigError, EnvironmentFailure
 
 PLACES = ("data", "result", "seed")
 GRACE = 10.0

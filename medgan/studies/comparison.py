@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.config import CompareConfig, Preprocessing
+from medgan.core.config import CompareConfig, Preprocessing
+from medgan.core.errors import ConfigError, DataError
+from medgan.core.files import write_atomic
 from medgan.data.manifest import Manifest
-from medgan.data.scans import RealScans, read_scans
+from medgan.data.prepared import RealScans, read_scans
 from medgan.data.splits import enough_healthy
-from medgan.errors import ConfigError, DataError
-from medgan.evaluation.distance import kernel_interval
-from medgan.evaluation.segmentation import dice_by_label, segment, train_segmenter
-from medgan.evaluation.similarity import mean_similarity
-from medgan.evaluation.two_sample import real_floor, separability
-from medgan.files import write_atomic
-from medgan.metrics import band_features
-from medgan.studies.contestants import Contestant
+from medgan.evaluation.probes.segmentation import dice_by_label, segment, train_segmenter
+from medgan.evaluation.probes.two_sample import real_floor, separability
+from medgan.evaluation.sets.distance import kernel_interval
+from medgan.evaluation.sets.similarity import mean_similarity
+from medgan.networks.metrics import band_features
+from medgan.studies.generated_sets import Contestant
 
 log = logging.getLogger(__name__)
 REPORT = "comparison.json"

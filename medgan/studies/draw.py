@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medgan.config import Config, Preprocessing, UtilityConfig
+from medgan.core.config import Config, Preprocessing, UtilityConfig
 from medgan.data.conditions import Value
 from medgan.data.labels import harden, largest_components
 from medgan.data.manifest import Case, Manifest
-from medgan.data.scans import stored
-from medgan.mixing import decathlon
-from medgan.mixing.cases import Workshop
-from medgan.model import Model
+from medgan.data.prepared import stored
+from medgan.model.model import Model
 from medgan.studies.tasks import Arm, Examples, Task
-from medgan.synthetic import save_synthetic
-from medgan.training.session import choose_device, train_model
+from medgan.training.fit import choose_device, train_model
+from medgan.workflows.augmented import decathlon
+from medgan.workflows.augmented.cases import Workshop
+from medgan.workflows.generate import save_synthetic
 
 
 def arms_of(settings: UtilityConfig) -> list[Arm]:

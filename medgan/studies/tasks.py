@@ -10,14 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.config import Preprocessing, UtilityConfig
+from medgan.core.config import Preprocessing, UtilityConfig
+from medgan.core.errors import ConfigError, DataError
 from medgan.data.conditions import Value, covariate_of
 from medgan.data.manifest import Case
-from medgan.data.scans import read_scans
-from medgan.errors import ConfigError, DataError
-from medgan.evaluation.classical import Augmentation, classical, unchanged
-from medgan.evaluation.classification import classify, train_classifier, verdicts
-from medgan.evaluation.segmentation import dice_of_scans, hausdorff95, segment, train_segmenter
+from medgan.data.prepared import read_scans
+from medgan.evaluation.probes.augmentation import Augmentation, classical, unchanged
+from medgan.evaluation.probes.classification import classify, train_classifier, verdicts
+from medgan.evaluation.probes.segmentation import (
+    dice_of_scans,
+    hausdorff95,
+    segment,
+    train_segmenter,
+)
 
 FEWEST_TESTED = 4
 

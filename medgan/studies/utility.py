@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from medgan.config import Config
+from medgan.core.config import Config
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
+from medgan.core.files import write_atomic
+from medgan.core.progress import counting
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
-from medgan.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.evaluation.paired import paired_difference
-from medgan.files import write_atomic
-from medgan.progress import counting
-from medgan.report.utility import write_utility_page
+from medgan.reporting.utility import write_utility_page
 from medgan.studies.command import check_command, run_command
 from medgan.studies.draw import Draw, arms_of
 from medgan.studies.tasks import FEWEST_TESTED, TASKS, Arm, Examples, Figure, Task

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from medgan.evaluation.membership import Attack
-from medgan.evaluation.privacy import Excess, Swapped
+from medgan.evaluation.privacy.copies import Excess, Swapped
+from medgan.evaluation.privacy.membership import Attack
 
 Status = Literal["passed", "failed", "inconclusive"]
 NO_PROOF = "This is no proof of anonymity and no differential-privacy guarantee."

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgan.errors import EnvironmentFailure
-from medgan.files import locked
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.files import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

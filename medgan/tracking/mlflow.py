@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan.errors import MedganError
-from medgan.files import write_atomic
+from medgan.core.errors import MedganError
+from medgan.core.files import write_atomic
 from medgan.tracking.client import connect, database_file, unreachable
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgan.errors import EnvironmentFailure, MedganError
+from medgan.core.errors import EnvironmentFailure, MedganError
 from medgan.tracking.client import connect, reading_uri, store_exists, unreachable
 
 if TYPE_CHECKING:

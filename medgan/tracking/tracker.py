@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from medgan.files import write_atomic
+from medgan.core.files import write_atomic
 
 
 @runtime_checkable

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from medgan.errors import ModelError
-from medgan.files import write_atomic
+from medgan.core.errors import ModelError
+from medgan.core.files import write_atomic
+from medgan.training.monitor import Watch
 from medgan.training.state import TrainingState
-from medgan.training.watch import Watch
 
 log = logging.getLogger(__name__)
 KEPT = 2

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from medgan.config import Config, Preprocessing, TrainConfig
-from medgan.data.codes import channels
-from medgan.data.loaders import Batch
-from medgan.machine import gigabytes
+from medgan.core.config import Config, Preprocessing, TrainConfig
+from medgan.core.system import gigabytes
+from medgan.data.batches import Batch
+from medgan.data.codebook import channels
+from medgan.training.fit import choose_device
 from medgan.training.memory import StepMemory, free_memory, predict_memory
-from medgan.training.session import choose_device
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from medgan.config import TrainConfig
-from medgan.data.loaders import Batch, BatchStream
-from medgan.errors import Interrupted, TrainingDiverged
-from medgan.progress import TrainingProgress
+from medgan.core.config import TrainConfig
+from medgan.core.errors import Interrupted, TrainingDiverged
+from medgan.core.progress import TrainingProgress
+from medgan.data.batches import Batch, BatchStream
 from medgan.tracking.tracker import Tracker
 from medgan.training.checkpoint import roll_back, save_best, save_checkpoint
+from medgan.training.monitor import MOST_ROLLBACKS, Alarm
 from medgan.training.samples import Reference, forget_pictures, look
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step, progress
-from medgan.training.watch import MOST_ROLLBACKS, Alarm
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from medgan.config import Preprocessing, TrainConfig
-from medgan.data.codes import channels
-from medgan.data.loaders import Batch
-from medgan.errors import EnvironmentFailure
-from medgan.machine import free_ram, gigabytes
+from medgan.core.config import Preprocessing, TrainConfig
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.system import free_ram, gigabytes
+from medgan.data.batches import Batch
+from medgan.data.codebook import channels
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
 

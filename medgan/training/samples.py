@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.config import TrainConfig
+from medgan.core.config import TrainConfig
+from medgan.data.batches import PreparedVolumes
 from medgan.data.conditions import draw, encode
 from medgan.data.labels import harden, volume_keeping_offset
-from medgan.data.loaders import PreparedVolumes
-from medgan.metrics import (
+from medgan.networks.metrics import (
     band_features,
     clipped_share,
     diversity,
@@ -20,11 +20,11 @@ from medgan.metrics import (
     neighbourhoods,
     standardised,
 )
-from medgan.pictures import sample_grid
+from medgan.reporting.pictures import sample_grid
 from medgan.tracking.tracker import Tracker
+from medgan.training.monitor import LOW_DIVERSITY
 from medgan.training.state import TrainingState
 from medgan.training.steps import autocast
-from medgan.training.watch import LOW_DIVERSITY
 
 log = logging.getLogger(__name__)
 GRID = 8

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.config import ModelConfig, Preprocessing, TrainConfig
-from medgan.data.codes import channels
+from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
+from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
-from medgan.models.discriminator import Discriminator
-from medgan.models.networks import Networks
-from medgan.training.watch import Watch
+from medgan.networks.discriminator import Discriminator
+from medgan.networks.gan import Networks
+from medgan.training.monitor import Watch
 
 
 @dataclass

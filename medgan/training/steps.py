@@ -6,10 +6,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from medgan.augment import augment, corrupt, draw_augmentation, draw_corruption
-from medgan.config import TrainConfig
-from medgan.data.loaders import Batch
-from medgan.losses import (
+from medgan.core.config import TrainConfig
+from medgan.data.batches import Batch
+from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
+from medgan.networks.discriminator import Discriminator
+from medgan.networks.gan import checkpoint_activations, frozen
+from medgan.networks.losses import (
     OBJECTIVES,
     between,
     gradient_penalty,
@@ -18,9 +20,7 @@ from medgan.losses import (
     probe,
     reconstruction_loss,
 )
-from medgan.metrics import clipped_share
-from medgan.models.discriminator import Discriminator
-from medgan.models.networks import checkpoint_activations, frozen
+from medgan.networks.metrics import clipped_share
 from medgan.training.state import TrainingState
 
 Scalars = dict[str, Tensor]

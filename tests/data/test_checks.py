@@ -8,9 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from medgan.core.errors import DataError
+from medgan.core.volume import Volume
 from medgan.data.checks import MAX_BYTES, Checked, check_image, check_label
-from medgan.errors import DataError
-from medgan.volume import Volume
 
 CASE = "c-0123456789"
 NAME = "DOE^JANE"

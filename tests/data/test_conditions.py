@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medgan.config import Condition
+from medgan.core.config import Condition
+from medgan.core.errors import ConfigError
+from medgan.core.volume import Volume
 from medgan.data.conditions import (
     check,
     count_categories,
@@ -20,8 +22,6 @@ from medgan.data.conditions import (
 from medgan.data.index import index
 from medgan.data.manifest import Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.errors import ConfigError
-from medgan.volume import Volume
 from tests.builders import write_folder
 
 AGE = Condition(

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medgan.core.errors import ConfigError, DataError
 from medgan.data.index import index
-from medgan.data.layouts import LICENCE_LENGTH, licence_of, list_scans
+from medgan.data.layouts.layouts import LICENCE_LENGTH, licence_of, list_scans
 from medgan.data.manifest import SPLITS, Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
-from medgan.errors import ConfigError, DataError
 from tests.builders import write_folder
 
 PSEUDONYMS = Pseudonyms(b"s" * 32)

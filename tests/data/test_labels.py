@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medgan.data.codes import words
+from medgan.data.codebook import words
 from medgan.data.labels import harden, largest_components, soften, volume_keeping_offset
 
 MANY = (2, 4, 10, 11, 12, 13, 17, 18, 26, 28, *range(1001, 1012), *range(2025, 2036))

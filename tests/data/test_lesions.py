@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medgan.core.errors import DataError
 from medgan.data.lesions import FAMILIES, Around, _site, plant
-from medgan.errors import DataError
 
 
 def tissue(seed: int = 0) -> np.ndarray:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from medgan.config import DataConfig
+from medgan.core.config import DataConfig
+from medgan.core.errors import ConfigError
 from medgan.data.manifest import Case
 from medgan.data.plan import _finest, _shape, plan
-from medgan.errors import ConfigError
 
 
 def case(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from medgan.core.errors import EnvironmentFailure
 from medgan.data.pseudonyms import Pseudonyms, write_private_key
-from medgan.errors import EnvironmentFailure
 
 
 def site(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Pseudonyms:

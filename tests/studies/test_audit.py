@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import save
 from typer.testing import CliRunner
 
-from medgan.cli import app
-from medgan.config import Preprocessing, build
+from medgan.app.cli import app
+from medgan.app.pipeline import run_pipeline
+from medgan.core.config import Preprocessing, build
 from medgan.data.index import index
+from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.data.scans import read_scans
 from medgan.data.splits import in_both
-from medgan.evaluation.disguise import disguise
-from medgan.evaluation.membership import Attack
-from medgan.pipeline import run_pipeline
+from medgan.evaluation.privacy.distortions import disguise
+from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
 from tests.evaluation.test_privacy import people
 from tests.test_cli import inside
@@ -180,7 +180,7 @@ def test_an_error_names_the_set_it_is_about(cohort, tmp_path):
 
 
 def test_too_few_people_are_found_out_before_anything_is_drawn(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("medgan.studies.contestants.read_contestant", None)
+    monkeypatch.setattr("medgan.studies.generated_sets.read_contestant", None)
     few = write_people(tmp_path / "few", 5, 9)
     sets = ("--train", cohort / "members", "--holdout", few)
     status, told = in_process("audit", cohort / "honest", *sets, "-o", tmp_path / "o")
@@ -274,14 +274,14 @@ def test_a_verdict_is_as_bad_as_its_worst_check():
 
 
 def test_fewer_than_a_twentieth_cannot_be_flagged_among_twenty():
-    from medgan.errors import ConfigError
+    from medgan.core.errors import ConfigError
 
     with pytest.raises(ConfigError, match=r"audit\.rate"):
         build({"audit": {"rate": 0.01}})
 
 
 def test_people_with_several_scans_count_once():
-    from medgan.studies.people import People
+    from medgan.studies.cohort_split import People
 
     person = torch.tensor([0, 0, 1, 2, 3, 2, 3])
     people = People(torch.zeros(7, 1, 1, 1, 1), person < 2, person, (), (1.0, 1.0, 1.0))

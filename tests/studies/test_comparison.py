@@ -6,10 +6,10 @@ import yaml
 from safetensors.torch import load, save
 
 import medgan
-from medgan.data.scans import stored
-from medgan.errors import ConfigError, ModelError
-from medgan.pipeline import run_pipeline
-from medgan.studies.contestants import BASELINES, read_contestant
+from medgan.app.pipeline import run_pipeline
+from medgan.core.errors import ConfigError, ModelError
+from medgan.data.prepared import stored
+from medgan.studies.generated_sets import BASELINES, read_contestant
 from tests.builders import TINY, write_folder
 
 SIZES = {
@@ -136,7 +136,7 @@ def test_real_and_synthetic_volumes_end_up_on_the_same_values():
 def test_every_baseline_that_settings_name_is_there():
     from typing import get_args
 
-    from medgan.config import BaselineConfig
+    from medgan.core.config import BaselineConfig
 
     names = get_args(BaselineConfig.model_fields["name"].annotation)
     assert set(names) == set(BASELINES)

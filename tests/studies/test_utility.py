@@ -12,12 +12,12 @@ import yaml
 
 import medgan.studies.draw as draws
 import medgan.studies.tasks as tasks
-from medgan.config import build
+from medgan.app.pipeline import run_pipeline
+from medgan.core.config import build
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
-from medgan.errors import ConfigError, DataError, EnvironmentFailure
-from medgan.pipeline import run_pipeline
 from medgan.studies.command import run_command
 from medgan.studies.tasks import Classification, Segmentation
 from tests.builders import TINY, write_folder

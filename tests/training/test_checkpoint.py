@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medgan.errors import EnvironmentFailure, ModelError
+from medgan.core.errors import EnvironmentFailure, ModelError
 from medgan.training import checkpoint
 from medgan.training.checkpoint import (
     restore_best,

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import torch
 
-from medgan.config import Condition, Preprocessing, TrainConfig
+from medgan.core.config import Condition, Preprocessing, TrainConfig
+from medgan.data.batches import Batch
 from medgan.data.conditions import encode
-from medgan.data.loaders import Batch
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
 from tests.builders import CONFIG, SIZE, fresh_state

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from medgan.config import build
+from medgan.core.config import build
 from medgan.training import forecast as module
 from medgan.training.forecast import forecast
 from tests.builders import GRID, TINY

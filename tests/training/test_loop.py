@@ -9,13 +9,13 @@ import yaml
 from safetensors.torch import load_file
 
 import medgan
-from medgan.errors import Interrupted, TrainingDiverged
-from medgan.pipeline import run_pipeline
+from medgan.app.pipeline import run_pipeline
+from medgan.core.errors import Interrupted, TrainingDiverged
+from medgan.core.volume import Volume
 from medgan.tracking.tracker import JsonlTracker
 from medgan.training import loop
 from medgan.training.samples import Reference, adapted, look
 from medgan.training.steps import average_step
-from medgan.volume import Volume
 from tests.builders import CONFIG, TINY, fresh_state, write_folder
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from medgan.config import Preprocessing
-from medgan.errors import EnvironmentFailure
-from medgan.models.blocks import convolution
+from medgan.core.config import Preprocessing
+from medgan.core.errors import EnvironmentFailure
+from medgan.networks.blocks import convolution
 from medgan.training import memory
 from medgan.training.memory import (
     LiveBytes,

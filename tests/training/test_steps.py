@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from medgan.config import WINDOWS
-from medgan.data.loaders import Batch
-from medgan.losses import OBJECTIVES
+from medgan.core.config import WINDOWS
+from medgan.data.batches import Batch
+from medgan.networks.losses import OBJECTIVES
 from medgan.training import steps
 from medgan.training.state import TrainingState
 from medgan.training.steps import (

@@ -9,14 +9,14 @@ from types import TracebackType
 
 import numpy as np
 
+from medgan.core.errors import DataError, EnvironmentFailure
+from medgan.core.volume import Volume
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.dicom.frames import Frame, looks_like_dicom, looks_lost, read_frames
 from medgan.data.dicom.geometry import place
 from medgan.data.dicom.series import Series, check_consistent, check_wanted, group_series
 from medgan.data.dicom.voxels import read_voxels
-from medgan.data.layouts import Listed, files_below, inside, is_nifti
-from medgan.errors import DataError, EnvironmentFailure
-from medgan.volume import Volume
+from medgan.data.layouts.layouts import Listed, files_below, inside, is_nifti
 
 log = logging.getLogger(__name__)
 CONVERTED = "dicom"

@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from medgan.core.errors import DataError
 from medgan.data.dicom.frames import quiet_pydicom
-from medgan.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

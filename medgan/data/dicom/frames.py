@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan.errors import DataError
+from medgan.core.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from medgan.core.errors import DataError
 from medgan.data.dicom.frames import Frame
 from medgan.data.dicom.series import Series
-from medgan.errors import DataError
 
 MAX_SKEW = 5e-3
 """By how much direction cosines may miss unit length and right angles; headers round them."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from medgan.core.errors import DataError, EnvironmentFailure
+from medgan.core.version import __version__
 from medgan.data.dicom.frames import Frame, quiet_pydicom
 from medgan.data.dicom.geometry import TO_RAS, Placement
-from medgan.errors import DataError, EnvironmentFailure
-from medgan.version import __version__
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -385,7 +385,7 @@ def save_private(made: "Dataset", path: Path) -> None:
     """
     from io import BytesIO
 
-    from medgan.files import write_atomic
+    from medgan.core.files import write_atomic
 
     file = BytesIO()
     with quiet_pydicom():

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from medgan.core.errors import DataError
 from medgan.data.dicom.frames import Frame
-from medgan.errors import DataError
 
 ASIDE = frozenset({"E_OBJECT", "E_MODALITY", "E_LOCALIZER", "E_DERIVED"})
 """Codes of what is no fault: a study is full of files that are not scans to learn from."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int16
 
+from medgan.core.version import __version__
+from medgan.core.volume import Volume
 from medgan.data.dicom.geometry import TO_RAS
-from medgan.version import __version__
-from medgan.volume import Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,7 +35,7 @@ def write_synthetic_series(volume: Volume, folder: Path, modality: str, mark: st
 
     from pydicom.uid import generate_uid
 
-    from medgan.files import write_atomic
+    from medgan.core.files import write_atomic
 
     pixels, axes = _stored(volume)
     uids = {

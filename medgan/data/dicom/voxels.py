@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from medgan.core.errors import DataError
 from medgan.data.checks import MAX_BYTES, MAX_TRAILING
 from medgan.data.dicom.decoder import Decoder, check_syntax
 from medgan.data.dicom.frames import Frame
-from medgan.errors import DataError
 
 ALLOCATED = (8, 16, 32)
 

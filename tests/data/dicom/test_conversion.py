@@ -17,9 +17,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.volume import Volume
 from tests.dicoms import (
     AXIAL,
     MATRIX,

@@ -10,10 +10,10 @@ from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
+from medgan.core.volume import Volume
 from medgan.data.dicom.frames import quiet_pydicom
-from medgan.data.layouts import files_below
+from medgan.data.layouts.layouts import files_below
 from medgan.data.pseudonyms import write_private_key
-from medgan.volume import Volume
 from tests.data.dicom.test_conversion import (
     PSEUDONYMS,
     assert_exact,

@@ -7,6 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from medgan.core.errors import DataError
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.geometry import TO_RAS, place
 from medgan.data.dicom.objects import (
@@ -16,8 +17,7 @@ from medgan.data.dicom.objects import (
     save_private,
     summary_object,
 )
-from medgan.data.layouts import list_scans
-from medgan.errors import DataError
+from medgan.data.layouts.layouts import list_scans
 from tests.data.dicom.test_conversion import indexed
 from tests.data.dicom.test_source import PLANTED
 from tests.dicoms import make_enhanced, make_series, oblique, save

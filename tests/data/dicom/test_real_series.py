@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import medgan
+from medgan.core.volume import Volume
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.layouts import Listed
-from medgan.volume import Volume
+from medgan.data.layouts.layouts import Listed
 
 pytestmark = pytest.mark.data
 SERIES = ("chest_ct_b40f", "chest_ct_b70f", "head_mr_hfp", "head_mr_hfs")

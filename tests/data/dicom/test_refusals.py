@@ -20,9 +20,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medgan.core.errors import DataError
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.dicom.frames import DIRECTORY, read_frames
-from medgan.errors import DataError
 from tests.data.dicom.test_conversion import compress, indexed
 from tests.dicoms import make_enhanced, make_series, save
 

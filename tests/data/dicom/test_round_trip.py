@@ -7,8 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from medgan.core.volume import Volume
 from medgan.data.dicom.synthetic import write_synthetic_series
-from medgan.volume import Volume
 from tests.test_cli import inside
 
 ROOT = Path(__file__).parents[3]

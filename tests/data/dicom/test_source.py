@@ -14,14 +14,14 @@ import numpy as np
 import pydicom
 import pytest
 
+from medgan.app.pipeline import forecast_pipeline
+from medgan.app.run import series_lines
+from medgan.core.errors import DataError
+from medgan.core.volume import Volume
 from medgan.data.index import index
-from medgan.data.layouts import list_scans
+from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.errors import DataError
-from medgan.pipeline import forecast_pipeline
-from medgan.run import series_lines
-from medgan.volume import Volume
 from tests.builders import ball, write_folder
 from tests.data.dicom.test_conversion import PSEUDONYMS, indexed
 from tests.dicoms import make_series, oblique, save

@@ -5,8 +5,8 @@ import pydicom
 import pytest
 import SimpleITK
 
+from medgan.core.volume import Volume
 from medgan.data.dicom.synthetic import write_synthetic_series
-from medgan.volume import Volume
 from tests.data.dicom.test_conversion import indexed
 
 MARK = "SYNTHETIC, not a patient"

@@ -1,0 +1,1 @@
+"""Scorers, score maps, calibration, comparability, regions and alarms."""

@@ -1,0 +1,240 @@
+"""What healthy scans look like to each score map, and what a new score is worth."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from torch import Tensor
+
+from medgan.anomaly.comparability import Typical
+from medgan.anomaly.maps import top_mean
+from medgan.core.errors import ConfigError, DataError
+
+MIN_SCANS = 5
+_FLOOR = 0.25
+"""Smallest spread at a position, as a share of the map's mean spread: where healthy scans
+happen to agree, such as in air, a small difference must not become a huge score."""
+_EVEN = frozenset({"localiser"})
+"""Maps in the same unit everywhere: one spread holds for all positions."""
+
+
+Kept = Bool[Tensor, "B 1 _ _ _"] | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How maps become a score and a heat map.
+
+    Attributes:
+        scorers: whose maps are combined.
+        top: share of the highest voxels that make a map's score.
+        sign: whether only what is brighter than expected counts, or darker, or both.
+        erosion: nothing counts that is nearer to air than this, in voxels; 0 for no limit.
+        median: edge of the cubes whose median a voxel becomes; up to 1 leaves maps as they are.
+    """
+
+    scorers: tuple[str, ...]
+    top: float = 0.01
+    sign: Literal["both", "bright", "dark"] = "both"
+    erosion: float = 0.0
+    median: int = 0
+
+
+@dataclass(frozen=True)
+class MapStatistics:
+    """Healthy mean and spread of one map at every position.
+
+    Attributes:
+        mean, spread: shape (1, X, Y, Z).
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def standardise(self, score_map: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B 1 X Y Z"]:
+        """The map in healthy standard deviations above the healthy mean."""
+        return (score_map - self.mean) / self.spread
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model scores healthy scans that it was not trained on.
+
+    Attributes:
+        recipe: how maps become a score.
+        statistics: of each map, by name.
+        centres, scales: mean and spread of each map's scan scores.
+        scores: combined scores of the calibration scans, rising.
+        level: what the standardised map of every second healthy scan nowhere exceeds; above it
+            voxels make regions.
+        typical: what a scan has to be like to be compared with the calibration scans; None takes
+            any.
+    """
+
+    recipe: Recipe
+    statistics: dict[str, MapStatistics]
+    centres: dict[str, float]
+    scales: dict[str, float]
+    scores: tuple[float, ...]
+    level: float
+    typical: Typical | None = None
+
+    def score(
+        self, maps: dict[str, Tensor], kept: Kept = None
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 1 X Y Z"], dict[str, Tensor]]:
+        """Scores new scans.
+
+        Args:
+            maps: raw score maps (B, 1, X, Y, Z), by name.
+            kept: where they count; everywhere unless given.
+
+        Returns:
+            Combined scores (B,); the mean of the standardised maps, (B, 1, X, Y, Z); each
+            map's own score, (B,), in healthy standard deviations.
+        """
+        standardised = {
+            n: polished(self.statistics[n].standardise(m), self.recipe, kept)
+            for n, m in maps.items()
+        }
+        parts = {
+            name: (top_mean(m, self.recipe.top) - self.centres[name]) / self.scales[name]
+            for name, m in standardised.items()
+        }
+        combined = torch.stack(list(parts.values())).mean(dim=0)
+        return combined, mean_map(standardised.values()), parts
+
+    def p_value(self, score: float) -> float:
+        """Conformal p-value: how rare so high a score is among healthy scans.
+
+        The share of healthy scans, the new one counted among them, that score at least as high.
+        The smallest possible is 1 / (n + 1).
+        """
+        return conformal_p_value(score, self.scores)
+
+
+def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
+    """(1 + number of healthy scores at or above `score`) / (n + 1).
+
+    Valid on average over calibration sets when the new scan is exchangeable with them.
+
+    Example:
+        >>> conformal_p_value(2.5, [1.0, 2.0, 3.0])
+        0.5
+
+    Reference: Bates et al. 2023, arXiv 2104.08279, eq. 3.
+    """
+    return (1 + sum(h >= score for h in healthy)) / (len(healthy) + 1)
+
+
+def calibrate(
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], recipe: Recipe, kept: Kept = None
+) -> Calibration:
+    """Learns the healthy statistics from raw score maps of held-out healthy scans.
+
+    Each calibration scan is scored with the statistics of all the others: scored with its own
+    among them it would look too ordinary, and every new scan too strange.
+
+    Args:
+        maps: raw score maps of the same N scans, by name.
+        recipe: how they become scores.
+        kept: where they count; everywhere unless given.
+
+    Raises:
+        DataError: E_CALIBRATION with fewer than five scans.
+    """
+    count = len(next(iter(maps.values())))
+    if count < MIN_SCANS:
+        raise DataError(
+            "E_CALIBRATION", f"{count} healthy scans", f"at least {MIN_SCANS} are needed",
+            "add healthy scans or raise the calibration share in data.fractions",
+        )  # fmt: skip
+    tops: dict[str, list[Tensor]] = {name: [] for name in maps}
+    peaks = []
+    for together in left_out_maps(maps, recipe, kept):
+        for name, score_map in together.items():
+            tops[name].append(top_mean(score_map, recipe.top))
+        peaks.append(float(mean_map(together.values()).max()))
+    scores = {name: torch.cat(parts) for name, parts in tops.items()}
+    centres = {name: float(s.mean()) for name, s in scores.items()}
+    scales = {name: max(float(s.std()), 1e-6) for name, s in scores.items()}
+    parts = [(s - centres[name]) / scales[name] for name, s in scores.items()]
+    combined = torch.stack(parts).mean(dim=0)
+    return Calibration(
+        recipe, {name: statistics(m, name in _EVEN) for name, m in maps.items()},
+        centres, scales, tuple(sorted(combined.tolist())), float(np.median(peaks)),
+    )  # fmt: skip
+
+
+def polished(
+    standardised: Float[Tensor, "B 1 X Y Z"], recipe: Recipe, kept: Kept = None
+) -> Float[Tensor, "B 1 X Y Z"]:
+    """A standardised map after what the recipe does to it; one of a single voxel stays."""
+    if standardised[0].numel() == 1:
+        return standardised
+    if recipe.median > 1:
+        size = (1, 1, *(recipe.median,) * 3)
+        filtered = ndimage.median_filter(standardised.numpy(), size, mode="nearest")
+        standardised = torch.from_numpy(filtered)
+    if kept is not None:
+        standardised = torch.where(kept, standardised, standardised.clamp(max=0))
+    return standardised
+
+
+def mean_map(standardised: Iterable[Tensor]) -> Float[Tensor, "B 1 X Y Z"]:
+    """The mean of several standardised maps, those of a single voxel left out.
+
+    Raises:
+        ConfigError: E_SCORER when nothing is left.
+    """
+    maps = [m for m in standardised if m[0].numel() > 1]
+    if not maps:
+        raise ConfigError(
+            "E_SCORER", "score.scorers", "none of them says where", "add one such as density"
+        )
+    return torch.stack(maps).mean(dim=0)
+
+
+def statistics(score_map: Float[Tensor, "N 1 X Y Z"], even: bool = False) -> MapStatistics:
+    """Mean and floored spread over N scans at every position; one spread for all if `even`."""
+    return _floored(score_map.mean(dim=0), score_map.std(dim=0), even)
+
+
+def left_out_maps(
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], recipe: Recipe, kept: Kept = None
+) -> Iterator[dict[str, Float[Tensor, "1 1 X Y Z"]]]:
+    """Each scan's maps, standardised by the statistics of all the other scans.
+
+    Args:
+        maps: raw score maps of the same N scans, by name; N above 2.
+        recipe: what else is done to them.
+        kept: where they count; everywhere unless given.
+    """
+    each = zip(*(_left_out(m, name in _EVEN) for name, m in maps.items()), strict=True)
+    for number, same in enumerate(each):
+        where = None if kept is None else kept[number : number + 1]
+        yield {name: polished(m, recipe, where) for name, m in zip(maps, same, strict=True)}
+
+
+def _left_out(score_map: Tensor, even: bool) -> Iterator[Tensor]:
+    """The others' mean and variance follow from the sums over all scans, in double precision."""
+    count = len(score_map)
+    total = score_map.sum(dim=0, dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for one in score_map:
+        squares += one.double().square()
+    for one in map(Tensor.double, score_map):
+        mean = (total - one) / (count - 1)
+        variance = (squares - one.square() - (count - 1) * mean.square()) / (count - 2)
+        others = _floored(mean.float(), variance.clamp(min=0).sqrt().float(), even)
+        yield others.standardise(one[None].float())
+
+
+def _floored(mean: Tensor, spread: Tensor, even: bool) -> MapStatistics:
+    typical_spread = max(float(spread.mean()), 1e-6)
+    if even:
+        return MapStatistics(mean, torch.full_like(spread, typical_spread))
+    return MapStatistics(mean, spread.clamp(min=_FLOOR * typical_spread))

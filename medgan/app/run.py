@@ -1,0 +1,188 @@
+"""What the steps of one pipeline share: settings, results, refusals, the model, the record."""
+
+import csv
+import io
+import logging
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan.core.config import Config
+from medgan.core.errors import Exit
+from medgan.core.files import write_atomic
+from medgan.core.version import __version__
+from medgan.data.manifest import Manifest, Refusal
+from medgan.tracking.loading import load
+
+if TYPE_CHECKING:
+    from medgan.model.model import Model
+    from medgan.tracking.mlflow import MlflowRun
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+_WRITERS = ("generate", "score", "project", "interpolate", "edit")
+
+
+@dataclass
+class Run:
+    """What the steps of one pipeline share.
+
+    Attributes:
+        config: settings; a step may add what it found out.
+        results: what each step reports, for the end and for --json.
+        refusals: files that were left out.
+    """
+
+    config: Config
+    results: dict[str, Any] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    _models: dict[str, "Model"] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        """The folder that receives everything."""
+        return Path(self.config.out)
+
+    @property
+    def model_folder(self) -> Path:
+        """Where a training puts its model."""
+        return self.out / "model"
+
+    def manifest(self) -> Manifest:
+        """The manifest that the step `index` wrote."""
+        return Manifest.load(self.out / MANIFEST)
+
+    def model(self, uri: str = "") -> "Model":
+        """A model, loaded once: the one named, else the configured one, else the one trained here.
+
+        Args:
+            uri: folder, models:/name@alias or runs:/id/model.
+        """
+        from medgan.training.fit import choose_device
+
+        uri = uri or self.config.model_uri or str(self.model_folder)
+        if uri not in self._models:
+            device = choose_device(self.config.train.device)
+            self._models[uri] = load(uri, self.reading_uri(), device.type)
+        return self._models[uri]
+
+    def reading_uri(self) -> str:
+        """The tracking store that models come from; empty where there is none."""
+        from medgan.tracking.client import reading_uri
+
+        uri = self.config.tracking.uri
+        return "" if uri == "none" else uri or reading_uri(self.out)
+
+    def writing_uri(self) -> str:
+        """The tracking store that runs go to; empty when tracking is off."""
+        from medgan.tracking.client import writing_uri
+
+        uri = self.config.tracking.uri
+        return "" if uri == "none" else uri or writing_uri(self.out)
+
+    def closing_lines(self) -> list[str]:
+        """What DICOM held, what to open and what to try next."""
+        lines = series_lines(self.results.get("index", {}).get("series", []))
+        made = (("index", "manifest"), *((step, "folder") for step in _WRITERS))
+        lines += [
+            f"{step:9} {self.results[step][key]}"
+            for step, key in made
+            if key in self.results.get(step, {})
+        ]
+        if "baseline" in self.results:
+            lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
+        for study in ("compare", "evaluate", "utility", "detection"):
+            if study in self.results:
+                lines += self.results[study]["table"].splitlines()
+        for step in ("augment", "audit"):
+            lines += self.results.get(step, {}).get("lines", [])
+        lines += [
+            f"open      {result['page']}" for result in self.results.values() if "page" in result
+        ]
+        registered = self.results.get("register", {})
+        model = registered.get("uri") or self.results.get("train", {}).get("model")
+        if model:
+            store = registered.get("tracking_uri", "")
+            more = f" --set tracking.uri={store}" if store else ""
+            lines += [
+                f"try       medgan generate {model} -n 100 -o runs/synthetic{more}",
+                f"try       medgan score {model} YOUR_SCANS -o runs/score{more}",
+            ]
+            if store.startswith("sqlite:///"):
+                lines.append(f"try       make ui STORE={store.removeprefix('sqlite:///')}")
+        return lines
+
+    @property
+    def exit_status(self) -> Exit:
+        """REFUSED where scans were left out or an audit was not passed."""
+        passed = self.results.get("audit", {}).get("verdict", "passed") == "passed"
+        return Exit.DONE if passed and not self.refusals else Exit.REFUSED
+
+    def refuse(self, refusals: Sequence[Refusal]) -> None:
+        """Notes, logs and writes down what was left out."""
+        self.refusals = (*self.refusals, *refusals)
+        columns = ("case", "code", "what", "remedy")
+        _write_table(self.out / "refused.csv", [vars(r) for r in self.refusals], columns)
+        for r in refusals:
+            log.warning("refused %s %s: %s; %s", r.code, r.case, r.what, r.remedy)
+
+    def set(self, section: str, **values: Any) -> None:  # noqa: ANN401 - any setting
+        """Changes settings of one section for the steps to come."""
+        old = getattr(self.config, section)
+        self.config = self.config.model_copy(update={section: old.model_copy(update=values)})
+
+
+def git_revision() -> str:
+    """The revision of the checkout this package runs from, or an empty string."""
+    root = Path(__file__).parents[2]
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "--show-toplevel", "HEAD"], cwd=root,
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+        top, revision = answer.stdout.split("\n")[:2]
+        return revision if Path(top).resolve() == root.resolve() else ""
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+
+
+def facts() -> dict[str, str]:
+    """Versions, for cards and provenance."""
+    return {"medgan": __version__, "git_revision": git_revision() or "unknown"}
+
+
+def open_mlflow(run: Run) -> "MlflowRun | None":
+    """The MLflow run of this folder, new or continued; None when tracking is off."""
+    from medgan.tracking.mlflow import MlflowRun
+
+    uri = run.writing_uri()
+    return MlflowRun(uri, run.config.tracking.experiment, run.out) if uri else None
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of DICOM series, as text; nothing without any."""
+    if not rows:
+        return []
+    table = [("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")]
+    for row in rows:
+        reason = " ".join(filter(None, (row["code"], row["what"])))
+        reason += f"; {row['remedy']}" if row["remedy"] else ""
+        matrix = " x ".join(str(n) for n in row["matrix"])
+        spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
+        names = (row["case"], row["subject"], row["modality"])
+        table.append((*names, matrix, spacing, row["verdict"], reason))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]

@@ -1,0 +1,48 @@
+"""What a pipeline is made of: each takes a run and leaves files and figures in it."""
+
+from collections.abc import Callable
+
+from medgan.app.run import Run
+from medgan.app.steps.models import (
+    calibrate_step,
+    load_back,
+    register_step,
+    scorers_step,
+    share_step,
+    train_step,
+)
+from medgan.app.steps.reading import edit_step, project_step, report_step, score_step
+from medgan.app.steps.scans import index_step, phantoms
+from medgan.app.steps.studies import (
+    audit_step,
+    baseline_step,
+    compare_step,
+    detection_step,
+    evaluate_step,
+    utility_step,
+)
+from medgan.app.steps.synthesis import augment_step, generate_step, interpolate_step
+
+STEPS: dict[str, Callable[[Run], None]] = {
+    "phantoms": phantoms,
+    "index": index_step,
+    "train": train_step,
+    "scorers": scorers_step,
+    "calibrate": calibrate_step,
+    "share": share_step,
+    "register": register_step,
+    "load_back": load_back,
+    "generate": generate_step,
+    "baseline": baseline_step,
+    "compare": compare_step,
+    "utility": utility_step,
+    "augment": augment_step,
+    "audit": audit_step,
+    "evaluate": evaluate_step,
+    "detection": detection_step,
+    "score": score_step,
+    "project": project_step,
+    "interpolate": interpolate_step,
+    "edit": edit_step,
+    "report": report_step,
+}

@@ -1,0 +1,131 @@
+"""From a manifest to a model that is trained, calibrated and registered."""
+
+import logging
+from pathlib import Path
+
+from medgan.app.run import Run, facts, open_mlflow
+from medgan.core.errors import ConfigError
+from medgan.core.progress import counting
+
+log = logging.getLogger(__name__)
+
+
+def train_step(run: Run) -> None:
+    """Trains on the training split and writes the model folder; resumes by itself."""
+    from medgan.reporting.training import TrainingPage
+    from medgan.training.fit import train_model
+
+    run.results["train"] = train_model(
+        run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
+        TrainingPage(run.out),
+    )  # fmt: skip
+
+
+def scorers_step(run: Run) -> None:
+    """Learns from the training scans all that scores need, and saves the model again.
+
+    What is usual at each place always; planted lesions, where a localiser is wanted.
+    """
+    from medgan.core.seeding import seeded
+    from medgan.data.batches import PreparedVolumes
+    from medgan.data.lesions import FAMILIES
+    from medgan.model.folder import fresh_localiser
+    from medgan.training.localiser import train_localiser
+
+    settings, model = run.config.localiser, run.model()
+    cases = run.manifest().split("train")
+    prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
+    model.learn_densities(prepared.batches)
+    families = [name for name in FAMILIES if name not in settings.leave_out]
+    if settings.volumes:
+        seed = run.config.train.seed
+        with seeded(seed, model.device):
+            localiser = fresh_localiser(model.preprocessing, model.sizes, settings.looks_at)
+        with counting("localiser") as tick:
+            train_localiser(
+                model.tools(), model.sizes.latent, localiser,
+                [prepared.arrays(n)[0] for n in range(len(cases))],
+                families, settings, seed, run.out / "checkpoints", tick,
+            )  # fmt: skip
+        model.networks.localiser = localiser.requires_grad_(False)
+        model.facts["localiser_families"] = ", ".join(families)
+        log.info("localiser: %d families of lesions learned", len(families))
+    model.save(run.model_folder)
+    run.results["scorers"] = {"densities": len(model.densities), "volumes": settings.volumes}
+
+
+def calibrate_step(run: Run) -> None:
+    """Calibrates the scores on the calibration split and saves the model again."""
+    from medgan.anomaly.calibration import Recipe
+
+    model = run.model()
+    cases = run.manifest().split("calibration")
+    settings = run.config.score
+    recipe = Recipe(
+        settings.scorers, settings.top, settings.sign, settings.erosion, settings.median
+    )
+    with counting("calibrating") as tick:
+        model.calibrate([case.image for case in cases], recipe, tick)
+    folder = run.model_folder
+    if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
+        folder = Path(run.config.model_uri)
+    model.facts["calibration_digest"] = run.manifest().digest
+    model.save(folder)
+    run.results["calibrate"] = {"scans": len(cases), "model": str(folder)}
+    log.info("calibrated on %d healthy scans: %s", len(cases), folder)
+    if "train" in run.results and (tracker := open_mlflow(run)) is not None:
+        run.results["train"]["run"] = tracker.model(folder)
+        tracker.finish()
+
+
+def share_step(run: Run) -> None:
+    """Writes the model without its discriminator, in half precision."""
+    from medgan.model.folder import holds_discriminator
+
+    model, folder = run.model(), run.model_folder
+    if Path(run.config.model_uri).resolve() == folder.resolve():
+        raise ConfigError(
+            "E_USAGE", "-o", "the model itself lies there", "name another folder for the result"
+        )
+    if holds_discriminator(folder):
+        raise ConfigError(
+            "E_USAGE", "-o", "a model with its discriminator lies there and would be lost",
+            "name another folder for the result",
+        )  # fmt: skip
+    model.share(folder)
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    run.results["share"] = {"model": str(folder), "bytes": size}
+    log.info("to hand on, once audited: %s, %.1f MB", folder, size / 1e6)
+
+
+def register_step(run: Run) -> None:
+    """Records the model folder in MLflow and registers it under name and alias."""
+    from medgan.tracking.loading import load
+    from medgan.tracking.registry import register
+
+    tracker = open_mlflow(run)
+    if tracker is None:
+        log.info("tracking is off: the model is not registered")
+        return
+    if run.config.model_uri.startswith(("models:/", "runs:/")):
+        raise ConfigError(
+            "E_USAGE", run.config.model_uri, "is in MLflow already", "register a model folder"
+        )
+    folder = Path(run.config.model_uri) if run.config.model_uri else run.model_folder
+    model = load(str(folder))
+    settings = run.config.tracking
+    tags = {key: str(value) for key, value in model.facts.items()}
+    uri = run.writing_uri()
+    version = register(tracker.model(folder), uri, settings.name, settings.alias, tags)
+    tracker.finish()
+    address = f"models:/{settings.name}@{settings.alias}"
+    run.results["register"] = {"uri": address, "version": version, "tracking_uri": uri}
+    log.info("registered version %s as %s", version, address)
+
+
+def load_back(run: Run) -> None:
+    """From here on the pipeline uses the model as the registry gives it back."""
+    if "register" in run.results:
+        run.config = run.config.model_copy(update={"model_uri": run.results["register"]["uri"]})
+        run.model()
+        log.info("loaded back from %s", run.config.model_uri)

@@ -1,0 +1,100 @@
+"""From scans on disk to a manifest."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from medgan.app.run import MANIFEST, Run, series_lines
+from medgan.core.config import DataConfig
+from medgan.core.errors import ConfigError, DataError
+from medgan.core.progress import counting
+from medgan.data.dicom.conversion import CONVERTED
+from medgan.data.index import index
+from medgan.data.layouts.layouts import is_manifest
+from medgan.data.manifest import Manifest
+from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
+from medgan.data.splits import (
+    read_splits,
+    with_drawn_splits,
+    with_given_splits,
+    with_health,
+)
+
+log = logging.getLogger(__name__)
+
+
+def phantoms(run: Run) -> None:
+    """Makes the procedural cohort and points the data section at it."""
+    from medgan.data.phantoms.cohort import make_cohort
+
+    if run.config.data.source:
+        raise ConfigError(
+            "E_USAGE", "data.source", "this pipeline makes its own scans",
+            "train on yours with `medgan train train --data SCANS`, or `make demo DATA=SCANS`",
+        )  # fmt: skip
+    settings = run.config.phantoms
+    folder = run.out / "cohort"
+    cohort = make_cohort(folder, settings.healthy, settings.lesioned, settings.shape,
+                         settings.spacing, settings.seed)  # fmt: skip
+    run.set("data", source=str(cohort), healthy={"diagnosis": ["healthy"]})
+    run.results["phantoms"] = {"healthy": settings.healthy, "lesioned": settings.lesioned}
+    log.info("phantoms: %d healthy, %d with a lesion", settings.healthy, settings.lesioned)
+
+
+def index_step(run: Run) -> None:
+    """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
+    manifest, key = read_manifest(run.config.data, run.out / CONVERTED)
+    write_private_key(run.out / PRIVATE_KEY, key)
+    manifest.save(run.out / MANIFEST)
+    run.refuse(manifest.refusals)
+    if not manifest.cases:
+        for line in series_lines([asdict(row) for row in manifest.series]):
+            log.warning("%s", line)
+        raise DataError(
+            "E_NO_SCANS", "the data set", f"none of {len(key)} scans is usable",
+            f"see refused.csv and {PRIVATE_KEY} in {run.out}",
+        )  # fmt: skip
+    counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
+    run.results["index"] = {
+        "cases": len(manifest.cases), **counts, "refused": len(manifest.refusals),
+        "manifest": str(run.out / MANIFEST),
+    }  # fmt: skip
+    if manifest.series:
+        run.results["index"]["series"] = [asdict(row) for row in manifest.series]
+    kinds = {row.modality for row in manifest.series if row.verdict == "used"}
+    if len(kinds) > 1:
+        log.warning("MR and CT are used together: choose one with --set data.suffix=CT")
+    log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
+             len(manifest.refusals))  # fmt: skip
+
+
+def read_manifest(
+    settings: DataConfig, converted: Path
+) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    """The manifest with splits, and the key from pseudonyms to files.
+
+    Args:
+        settings: the data section.
+        converted: receives what DICOM series become.
+    """
+    if not settings.source:
+        raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
+    pseudonyms = Pseudonyms.of_site()
+    source = Path(settings.source)
+    with counting("checking scans") as tick:
+        manifest, key = index(
+            source, pseudonyms, settings.suffix, tick, converted,
+            subjects=settings.subjects, session=settings.session,
+        )  # fmt: skip
+    if settings.healthy:
+        manifest = with_health(manifest, settings.healthy)
+    if settings.splits:
+        splits = read_splits(Path(settings.splits), source)
+        manifest = with_given_splits(manifest, splits, pseudonyms)
+    elif settings.assign != "draw":
+        manifest = manifest.with_all_in(settings.assign)
+    elif is_manifest(source):
+        manifest = manifest.with_sick_tested()
+    else:
+        manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
+    return manifest, key

@@ -1,0 +1,115 @@
+"""Synthetic scans, alone and mixed with real ones."""
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgan.app.run import Run, facts
+from medgan.core.errors import ConfigError, DataError
+from medgan.core.progress import counting
+from medgan.data.conditions import count_categories, lacking
+from medgan.data.dicom.conversion import CONVERTED
+from medgan.data.index import index
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.workflows.augmented.requests import not_fixed
+
+if TYPE_CHECKING:
+    from medgan.model.outputs import Latent
+
+
+log = logging.getLogger(__name__)
+
+
+def generate_step(run: Run) -> None:
+    """Writes synthetic scans as a Decathlon data set, with provenance."""
+    from medgan.workflows.generate import write_synthetic
+
+    settings = run.config.generate
+    wanted = [settings.conditions] * settings.count
+    if settings.balance:
+        wanted = _lacking_scans(run)
+    if not wanted:
+        run.results["generate"] = {"count": 0}
+        return
+    with counting("generating") as tick:
+        folder = write_synthetic(
+            run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
+            settings.smallest_component, wanted, settings.truncation, tick, settings.dicom,
+        )  # fmt: skip
+    run.results["generate"] = {"count": len(wanted), "folder": str(folder)}
+    log.info("%d synthetic scans: %s", len(wanted), folder)
+
+
+def _lacking_scans(run: Run) -> list[dict[str, str]]:
+    """What each scan has to be for all categories to be as many as the largest.
+
+    Raises:
+        ConfigError: E_CONDITION, E_NO_DATA.
+    """
+    settings, source = run.config.generate, run.config.data.source
+    name, known = settings.balance, run.model().preprocessing.conditions
+    if name not in [c.name for c in known if c.kind == "categorical"]:
+        names = ", ".join(c.name for c in known if c.kind == "categorical") or "none"
+        raise ConfigError(
+            "E_CONDITION", name, "no categorical condition of this model", f"it has {names}"
+        )
+    not_fixed(name, settings.conditions)
+    if not source:
+        raise ConfigError("E_NO_DATA", "data.source", "no scans to balance", "give --data")
+    with counting("checking scans") as tick:
+        manifest, _ = index(
+            Path(source), Pseudonyms.of_site(), run.config.data.suffix, tick, run.out / CONVERTED
+        )
+    if manifest.refusals:
+        run.refuse(manifest.refusals)
+    counts = count_categories(manifest.cases, name)
+    log.info("%s: %s", name, ", ".join(f"{n} {value}" for value, n in counts.items()) or "unknown")
+    missing = lacking(counts)
+    if not missing:
+        log.info("nothing to balance: all categories of %s are equally many", name)
+    return [{**settings.conditions, name: value} for value, n in missing.items() for _ in range(n)]
+
+
+def augment_step(run: Run) -> None:
+    """Writes a training set of real and synthetic scans."""
+    from medgan.workflows.augmented.data_set import augment
+
+    found = augment(run.model(), run.manifest(), run.out, run.config, facts())
+    run.results["augment"] = found
+    log.info("%d synthetic scans: %s", found["kept"], run.out)
+
+
+def interpolate_step(run: Run) -> None:
+    """Writes scans on the way between two, and a picture of them."""
+    from medgan.workflows.editing import write_interpolation
+
+    settings, smallest = run.config.latent, run.config.generate.smallest_component
+    (name_a, a), (name_b, b) = (_end(run, text) for text in settings.ends)
+    folder = write_interpolation(
+        run.model(), run.out, (a, b), (name_a, name_b), settings.frames, smallest, facts(),
+    )  # fmt: skip
+    run.results["interpolate"] = {"frames": settings.frames, "folder": str(folder)}
+    log.info("%d frames: %s", settings.frames, folder / "strip.png")
+
+
+def _end(run: Run, text: str) -> "tuple[str, Latent]":
+    """An end of an interpolation and the name under which it may be published.
+
+    Raises:
+        ConfigError: E_USAGE.
+        DataError: E_NO_SCANS, or why the scan is refused.
+    """
+    drawn = re.fullmatch(r"seed:(\d+)(?:/(\d+))?", text)
+    if drawn:
+        seed, number = int(drawn[1]), int(drawn[2] or 0)
+        settings = run.config.generate
+        latent = run.model().draw(seed, number, settings.conditions, settings.truncation)
+        return f"seed {seed} number {number}", latent
+    manifest, _ = index(Path(text), Pseudonyms.of_site(), converted=run.out / CONVERTED)
+    for refusal in manifest.refusals:
+        raise DataError(refusal.code, refusal.case, refusal.what, refusal.remedy)
+    if len(manifest.cases) != 1:
+        raise ConfigError("E_USAGE", "latent.ends", "not one scan", "name a NIfTI file or seed:3")
+    case = manifest.cases[0]
+    return case.case, run.model().project(case.image, run.config.latent.steps).latent

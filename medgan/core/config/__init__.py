@@ -1,0 +1,45 @@
+"""Every knob: frozen sections, unknown keys refused with the nearest known one."""
+
+from medgan.core.config.data import Condition, DataConfig, Preprocessing
+from medgan.core.config.fields import Section, Share
+from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
+from medgan.core.config.reading import build, merge, read_yaml, without_names
+from medgan.core.config.settings import Config
+from medgan.core.config.studies import (
+    AuditConfig,
+    AugmentConfig,
+    BaselineConfig,
+    CompareConfig,
+    DetectionConfig,
+    EvaluateConfig,
+    UtilityConfig,
+)
+from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
+from medgan.core.config.windows import WINDOWS
+
+__all__ = [
+    "WINDOWS",
+    "AuditConfig",
+    "AugmentConfig",
+    "BaselineConfig",
+    "CompareConfig",
+    "Condition",
+    "Config",
+    "DataConfig",
+    "DetectionConfig",
+    "EvaluateConfig",
+    "GenerateConfig",
+    "LatentConfig",
+    "LocaliserConfig",
+    "ModelConfig",
+    "Preprocessing",
+    "ScoreConfig",
+    "Section",
+    "Share",
+    "TrainConfig",
+    "UtilityConfig",
+    "build",
+    "merge",
+    "read_yaml",
+    "without_names",
+]

@@ -1,0 +1,96 @@
+"""Settings of what a trained model does: score, generate, draw between scans."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from medgan.core.config.fields import CovariateValue, Section
+
+
+class ScoreConfig(Section):
+    """How score maps become a score."""
+
+    folder: str = Field("scores", description="subfolder of out that receives the scores")
+    scorers: tuple[str, ...] = Field(
+        (),
+        description="whose maps are combined, from calibration on; empty takes the localiser, "
+        "the density where there is none, the residuals where there is neither",
+    )
+    sign: Literal["both", "bright", "dark"] = Field(
+        "both", description="what counts beside the reconstruction, from calibration on"
+    )
+    erosion: float = Field(
+        0.0, ge=0, description="voxels from air within which nothing counts, from calibration on"
+    )
+    median: int = Field(
+        0, ge=0, description="edge of a median filter over maps, in voxels, from calibration on"
+    )
+    top: float = Field(
+        0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
+    )
+    false_alarms: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="rate of healthy scans that may be called abnormal, such as 0.05: fills the "
+        "column alarm; 0 leaves it empty",
+    )
+    smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
+    layout: Literal["medgan", "bids"] = Field(
+        "medgan", description="bids puts maps and regions into a BIDS data set, derivatives/medgan"
+    )
+    bids_labels: Literal["pseudonym", "keep"] = Field(
+        "pseudonym", description="keep takes subject and session from the names of a BIDS tree"
+    )
+
+
+class GenerateConfig(Section):
+    """How many synthetic scans, and which."""
+
+    folder: str = Field("synthetic", description="subfolder of out that receives the scans")
+    count: int = Field(8, gt=0, description="synthetic scans to write")
+    seed: int = Field(0, ge=0, description="seed of the latents")
+    smallest_component: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="parts of a label smaller than this share of its largest part are filled with "
+        "what surrounds them; 0 keeps all",
+    )
+    conditions: dict[str, CovariateValue] = Field(
+        {},
+        description="values of the model's conditions, as {age: 70, sex: F}; unknown leaves one "
+        "open, and what is not named is drawn as the training scans had it",
+    )
+    balance: str = Field(
+        "", description="condition whose rarer categories in data.source are filled up"
+    )
+    truncation: float = Field(
+        0.0,
+        ge=0,
+        description="latent coordinates beyond this are drawn again from within it: smaller is "
+        "more typical and less varied; 0 is off",
+    )
+    dicom: bool = Field(
+        False,
+        description="write each scan as a DICOM series, too: of no patient, under new UIDs, "
+        "marked as synthetic",
+    )
+
+
+class LatentConfig(Section):
+    """Projection of real scans, ways between two scans, edits along a covariate."""
+
+    steps: int = Field(100, ge=0, description="steps of a projection; 0 keeps the encoder's latent")
+    ends: tuple[str, str] = Field(
+        ("seed:0", "seed:1"),
+        description="scans to interpolate between: a NIfTI file each, or seed:3, or seed:3/5 for "
+        "number 5 of that seed",
+    )
+    frames: int = Field(8, gt=1, description="scans on the way, both ends included")
+    changes: dict[str, CovariateValue] = Field(
+        {}, description="conditions that an edit changes, as {age: 80}"
+    )
+    known: dict[str, CovariateValue] = Field(
+        {}, description="what is known of the scans to edit, over what their table says"
+    )

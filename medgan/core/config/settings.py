@@ -1,0 +1,89 @@
+"""All settings of a pipeline."""
+
+from pydantic import Field, model_validator
+
+from medgan.core.config.data import DataConfig
+from medgan.core.config.fields import Count, Positive, Section
+from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
+from medgan.core.config.studies import (
+    AuditConfig,
+    AugmentConfig,
+    BaselineConfig,
+    CompareConfig,
+    DetectionConfig,
+    EvaluateConfig,
+    UtilityConfig,
+)
+from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
+
+
+class PhantomConfig(Section):
+    """The procedural cohort."""
+
+    healthy: int = Field(72, gt=0, description="healthy subjects")
+    lesioned: int = Field(8, ge=0, description="subjects with one planted lesion")
+    shape: tuple[Count, Count, Count] = Field((48, 56, 48), description="voxels as stored")
+    spacing: Positive = Field(4.0, description="voxel size in mm")
+    seed: int = Field(0, ge=0, description="seed of the cohort")
+
+
+class TrackingConfig(Section):
+    """MLflow: where runs are recorded and models registered."""
+
+    uri: str = Field(
+        "", description="tracking URI; empty is sqlite:///mlflow.db beside the output; none is off"
+    )
+    experiment: str = Field("medgan", description="MLflow experiment")
+    name: str = Field("medgan", description="registered model")
+    alias: str = Field("challenger", description="alias set on the registered version")
+
+
+class ReportConfig(Section):
+    """The pages at the end."""
+
+    scans: int = Field(
+        100, ge=0, description="scans that get a page of their own, highest scores first"
+    )
+
+
+class Config(Section):
+    """All settings of a pipeline."""
+
+    out: str = Field("runs/latest", description="folder that receives everything")
+    model_uri: str = Field("", description="model folder, models:/name@alias or runs:/id/model")
+    data: DataConfig = DataConfig()  # pyright: ignore[reportCallIssue]
+    model: ModelConfig = ModelConfig()  # pyright: ignore[reportCallIssue]
+    train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
+    localiser: LocaliserConfig = LocaliserConfig()  # pyright: ignore[reportCallIssue]
+    score: ScoreConfig = ScoreConfig()  # pyright: ignore[reportCallIssue]
+    generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
+    baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
+    compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
+    utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
+    augment: AugmentConfig = AugmentConfig()  # pyright: ignore[reportCallIssue]
+    audit: AuditConfig = AuditConfig()  # pyright: ignore[reportCallIssue]
+    evaluate: EvaluateConfig = EvaluateConfig()  # pyright: ignore[reportCallIssue]
+    detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
+    latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
+    phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
+    tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
+    report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Config":
+        part, divisor = self.train.micro_batch, 2**self.model.halvings
+        if part and self.train.batch % part:
+            raise ValueError(f"train.micro_batch {part} does not divide train.batch")
+        if part and self.model.minibatch_std:
+            raise ValueError("model.minibatch_std needs whole batches, without train.micro_batch")
+        if self.data.shape == "auto" and divisor > 16:
+            raise ValueError(
+                f"model.widths and model.octaves halve {self.model.halvings} times: set data.shape "
+                f"to multiples of {divisor}"
+            )
+        if self.data.shape != "auto" and any(n % divisor for n in self.data.shape):
+            raise ValueError(
+                f"data.shape must be multiples of {divisor}, as model.widths and model.octaves "
+                f"halve {self.model.halvings} times"
+            )
+        return self

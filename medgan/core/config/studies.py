@@ -1,0 +1,221 @@
+"""Settings of studies: is it real, does it help, does it leak, does it find lesions."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from medgan.core.config.fields import Percentile, Positive, Section
+
+
+class BaselineConfig(Section):
+    """A generator from the literature, trained to compare with."""
+
+    name: Literal["alpha_wgan", "dcgan", "vae"] = Field("dcgan", description="which one")
+    count: int = Field(500, gt=0, description="synthetic volumes to write")
+
+
+class CompareConfig(Section):
+    """How generators are compared with real scans, and so with each other."""
+
+    models: tuple[str, ...] = Field(
+        (), description="model folders, models:/name@alias, or folders of baselines"
+    )
+    count: int = Field(500, gt=15, description="volumes that a model generates")
+    seeds: int = Field(3, gt=0, description="trainings of each network that judges or segments")
+    steps: int = Field(400, gt=1, description="steps of the network that tells fake from real")
+    pairs: int = Field(500, gt=0, description="pairs of volumes whose similarity is averaged")
+    segmentation: bool = Field(False, description="whether to train segmenters, which takes long")
+    segmentation_steps: int = Field(600, gt=1, description="steps of each segmenter")
+
+
+class UtilityConfig(Section):
+    """Whether synthetic scans help a network that learns from few real ones."""
+
+    task: Literal["segmentation", "classification"] = Field(
+        "segmentation", description="what the network learns"
+    )
+    sizes: tuple[Annotated[int, Field(ge=5)], ...] = Field(
+        (20,), min_length=1, description="numbers of real training scans, 5 or more"
+    )
+    seeds: int = Field(3, gt=0, description="draws of real scans, each with a generator of its own")
+    arms: tuple[
+        Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"], ...
+    ] = Field(
+        ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
+        description="ways of training; the others are compared with classical, in a "
+        "classification with oversampling",
+    )
+    ratios: tuple[Positive, ...] = Field(
+        (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"
+    )
+    steps: int = Field(1000, gt=1, description="steps of every network")
+    tested: tuple[Literal["calibration", "test"], ...] = Field(
+        ("test",), min_length=1, description="splits that the networks are tested on"
+    )
+    unlabelled: bool = Field(
+        False,
+        description="whether generators also learn from the images, without the label maps, of "
+        "the other training scans",
+    )
+    relabel: bool = Field(
+        False,
+        description="whether synthetic scans get the label maps of a network that learned from "
+        "the real scans of the draw, in place of their own",
+    )
+    command: str = Field(
+        "",
+        description="a training of your own in place of the U-Net: a shell command with {data} and "
+        "{result}, if it likes {seed}; see docs/how-to/utility.md",
+    )
+    target: str = Field("", description="condition that tells the groups of a classification apart")
+    rare: str = Field(
+        "above", description="the rare group: a category of the target, or above or below the cut"
+    )
+    cut: float = Field(0.0, description="value of a continuous target between the groups")
+    share: float = Field(0.1, gt=0, le=0.5, description="of the rare group in the training sets")
+
+    @model_validator(mode="after")
+    def _relabels_for_the_unet(self) -> "UtilityConfig":
+        if self.relabel and (self.task != "segmentation" or self.command):
+            raise ValueError("relabel: is for segmentations by the U-Net; leave it out")
+        return self
+
+
+class AugmentConfig(Section):
+    """A training set of real and synthetic scans, and which synthetic ones are good enough."""
+
+    ratio: float = Field(1.0, ge=0, description="synthetic scans for each real training scan")
+    balance: str = Field(
+        "",
+        description="categorical condition whose rarer categories among the training scans are "
+        "filled up first; the rest of ratio is spread evenly over its categories",
+    )
+    layout: Literal["decathlon", "bids"] = Field("decathlon", description="of the data set")
+    real: Literal["reference", "copy"] = Field(
+        "reference",
+        description="name the real files where they lie, or copy them under their pseudonyms",
+    )
+    suffix: str = Field("T1w", pattern="^[A-Za-z0-9]+$", description="of the files of a BIDS tree")
+    shard: str = Field(
+        "", pattern=r"^(\d+/\d+)?$", description="part of the synthetic scans to make, such as 1/4"
+    )
+    tries: int = Field(
+        10, gt=0, description="candidates for each synthetic scan before it is left out"
+    )
+    appearance: float = Field(
+        0.1,
+        ge=0,
+        description="share by which textures may be stranger than those of held-out training "
+        "scans; 0 is off",
+    )
+    realism: float = Field(
+        4.0,
+        ge=0,
+        description="robust standard deviations below the median candidate's logit at which the "
+        "discriminator drops a candidate; 0 is off",
+    )
+    consistency: Percentile = Field(
+        1.0,
+        description="percentile of the Dice of held-out training scans below which a segmenter "
+        "drops a candidate; 0 is off",
+    )
+    segmenter_steps: int = Field(600, gt=1, description="steps of each of the two segmenters")
+    volumes: float = Field(
+        0.25,
+        ge=0,
+        description="share by which volumes may leave those of training scans; 0 is off",
+    )
+    privacy: Percentile = Field(
+        99.0,
+        description="percentile of how alike real scans are to the training scan most like them, "
+        "above which a candidate is dropped; 0 is off",
+    )
+
+
+class AuditConfig(Section):
+    """Whether a model, or what it generates, gives away the scans it was trained on."""
+
+    model: str = Field("", description="model folder, models:/name@alias, or a baseline's folder")
+    train: str = Field("", description="scans it was trained on; empty takes data.source's splits")
+    holdout: str = Field("", description="scans of people it was not trained on")
+    of: Literal["scans", "model"] = Field(
+        "scans", description="what has to pass: the synthetic scans, or the model folder as well"
+    )
+    count: int = Field(300, gt=19, description="synthetic scans that a model generates")
+    planted: int = Field(20, gt=0, description="disguised training scans hidden among them")
+    rate: float = Field(0.05, ge=0.05, lt=0.5, description="share of fresh scans that is flagged")
+    level: float = Field(
+        0.95, gt=0.5, lt=1, description="that a verdict of a clean generator is not a failure"
+    )
+    exchanges: int = Field(400, gt=99, description="times that people are dealt anew")
+    seed: int = Field(0, ge=0, description="seed of synthetic scans, disguises and draws")
+
+
+class EvaluateConfig(Section):
+    """Whether synthetic scans are real and varied enough."""
+
+    fake: str = Field(
+        "", description="synthetic scans; or a model or folder of a baseline, which makes them"
+    )
+    count: int = Field(
+        0, ge=0, description="volumes that a model generates; 0 is as many as there are real scans"
+    )
+    splits: tuple[Literal["train", "calibration", "test"], ...] = Field(
+        (),
+        description="splits of the real scans to compare with, such as [calibration, test] where "
+        "the others were trained on; empty is all",
+    )
+    features: Literal["bands", "random", "selfsupervised", "medicalnet", "planes"] = Field(
+        "bands", description="what volumes are compared by; the last two need weights"
+    )
+    weights: str = Field(
+        "",
+        description="file of a MedicalNet network (medicalnet) or of a torchvision ResNet (planes)",
+    )
+    size: int = Field(
+        0, ge=0, description="scans in each set compared; 0 is as many as real halves have"
+    )
+    draws: int = Field(50, gt=1, description="how often sets are drawn, real halves among them")
+    pairs: int = Field(60, gt=0, description="pairs of scans a set whose similarity is measured")
+    judge: bool = Field(
+        False, description="whether networks learn to tell fake from real, which takes minutes"
+    )
+    judge_steps: int = Field(400, gt=1, description="steps of each of these networks")
+    seed: int = Field(0, ge=0, description="seed of latents' choice, draws and networks")
+
+
+class DetectionConfig(Section):
+    """Planted lesions, who looks for them, and how long each may learn."""
+
+    families: tuple[str, ...] = Field(
+        (
+            *("brighter", "darker", "noise", "blur", "fill", "push", "pull", "shift"),
+            *("reflection", "foreign", "missing", "bias", "ghost"),
+        ),
+        description="families of lesions",
+    )
+    radii: tuple[Positive, ...] = Field((3.0, 4.5, 6.0), description="radii of lesions, in voxels")
+    contrasts: tuple[str, ...] = Field(("faint", "strong"), description="strengths of lesions")
+    scorers: tuple[str, ...] = Field(
+        (
+            *("residual", "similarity", "features", "density", "discriminator", "localiser"),
+            *("ensemble", "latent", "reencoding"),
+        ),
+        description="the model's scorers that are judged, each alone",
+    )
+    each: int = Field(
+        2,
+        ge=0,
+        description="sizes and contrasts that a scan gets of each family, in turn; 0 is all",
+    )
+    combinations: dict[str, tuple[str, ...]] = Field(
+        {
+            "density + localiser": ("density", "localiser"),
+            "density + localiser + residual": ("density", "localiser", "residual"),
+        },
+        description="those also judged together, by the name of the row",
+    )
+    shown: str = Field("localiser", description="the row whose lesions are listed and drawn")
+    minutes: float = Field(10.0, ge=0, description="that each learned baseline may train")
+    baseline_volumes: int = Field(24_000, gt=0, description="the same in volumes, if minutes is 0")
+    baselines: tuple[str, ...] = Field((), description="scorers to compare with; empty is all")

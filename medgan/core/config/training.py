@@ -1,0 +1,165 @@
+"""Settings of the networks and of their training."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from medgan.core.config.fields import Count, Positive, Section, Share
+
+
+class ModelConfig(Section):
+    """The sizes of the networks."""
+
+    latent: int = Field(128, gt=0, description="length of the latent")
+    widths: tuple[Count, ...] = Field(
+        (16, 32, 64),
+        min_length=2,
+        max_length=4,
+        description="channels at 1/2, 1/4, 1/8 (and 1/16) of the resolution, or further down "
+        "where octaves says so",
+    )
+    octaves: int = Field(
+        1,
+        ge=1,
+        le=3,
+        description="1 puts the finest stage at half resolution; each more is a thin octave, "
+        "without residual blocks, above it: with 2, widths begin at 1/4",
+    )
+    thin: int = Field(
+        32,
+        gt=1,
+        description="channels at half resolution behind the generator's stages and of the first "
+        "thin octave, twice as many at each thin octave below",
+    )
+    blocks: int = Field(1, gt=0, description="residual blocks a stage")
+    patches: int = Field(
+        0, ge=0, description="stages of the discriminator, finest first, that judge every place"
+    )
+    minibatch_std: bool = Field(
+        False, description="show the discriminator how much the volumes of a batch differ"
+    )
+
+    @property
+    def halvings(self) -> int:
+        """How many times the coarsest grid is halved."""
+        return len(self.widths) + self.octaves - 1
+
+
+class TrainConfig(Section):
+    """Length, objective and book-keeping of a training."""
+
+    volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
+    minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
+    batch: int = Field(4, gt=1, description="volumes a step")
+    micro_batch: int = Field(
+        0,
+        ge=0,
+        description="volumes whose activations are in memory at a time, a divisor of batch; 0 is "
+        "all of them",
+    )
+    checkpoint_activations: bool = Field(
+        False,
+        description="compute the activations of the generator's step twice instead of keeping "
+        "them: slower, less memory",
+    )
+    learning_rate: Positive = Field(4e-4, description="Adam's, before it falls at a fifth")
+    beta2: float = Field(
+        0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
+    )
+    warmup: int = Field(
+        400,
+        ge=0,
+        description="volumes over which the learning rate rises; gamma is doubled twice as long",
+    )
+    objective: Literal["relativistic", "wgan-gp", "hinge", "non-saturating", "least-squares"] = (
+        Field("relativistic", description="adversarial objective")
+    )
+    penalty: Literal["r1+r2", "r1", "gp"] = Field(
+        "r1+r2",
+        description="gradient penalty: zero-centred on reals and fakes, on reals alone, or "
+        "one-centred between them",
+    )
+    gamma: Positive = Field(
+        50.0, description="weight of the penalty, halved in the loss; gp's lambda is its half"
+    )
+    penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
+    patch_weight: float = Field(
+        1.0, ge=0, description="weight of each patch head's objective beside the whole's"
+    )
+    patch_gamma: Positive = Field(0.5, description="as gamma, for the logits of patches")
+    encoder_every: int = Field(
+        2, gt=0, description="generator steps from one encoder step to the next"
+    )
+    augment: Share | Literal["adaptive"] = Field(
+        0.0,
+        description="probability of each change to what the discriminators see; adaptive raises "
+        "it while they judge training scans better than held-out ones",
+    )
+    begin_black: bool = Field(
+        False,
+        description="let the generator's first samples be black; for scans that are mostly air, "
+        "such as skull-stripped brains",
+    )
+    mirror: bool = Field(False, description="let augmentation exchange left and right")
+    reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
+    restore_moved: Share = Field(
+        0.8,
+        description="probability of each change (moved, turned, otherwise lit) to a scan before "
+        "encoder and generator learn to restore it, so that they do not learn scans by heart",
+    )
+    latent: float = Field(0.5, ge=0, description="weight of the latent loss")
+    condition_dropout: float = Field(
+        0.1, ge=0, le=1, description="how often each condition of a scan is made unknown"
+    )
+    ema_half_life: Positive = Field(
+        2_500.0, description="half-life of the weight average, in volumes"
+    )
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast of the networks")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
+    metric: Literal["kernel_distance", "reconstruction", "diversity", "precision", "coverage"] = (
+        Field(
+            "kernel_distance",
+            description="figure of the averaged networks by which the shipped weights are chosen "
+            "and training stops early; small is good, diversity, precision and coverage count as "
+            "distance from 1",
+        )
+    )
+    stop_at: float | None = Field(None, description="stop and finish once the metric is this small")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="stop and finish after this many pictures without a better metric, counted "
+        "in the second half, where the learning rate is low; 0 never",
+    )
+    max_gap: float = Field(
+        10.0,
+        ge=0,
+        description="alarm when the discriminator's gap between real and fake stays beyond this; "
+        "healthy ones stay below 4; 0 for objectives whose gap has no bound",
+    )
+    checkpoint_every: int = Field(800, gt=0, description="volumes from one checkpoint to the next")
+    sample_every: int = Field(1_600, gt=0, description="volumes from one picture to the next")
+    resume: Literal["auto", "never"] = Field(
+        "auto", description="auto continues from the newest good checkpoint"
+    )
+
+
+class LocaliserConfig(Section):
+    """How the localiser learns, once the GAN is trained."""
+
+    volumes: int = Field(
+        0,
+        ge=0,
+        description="scans with planted lesions to learn from, such as 24000; 0 for no localiser",
+    )
+    minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
+    batch: int = Field(8, gt=0, description="scans a step")
+    learning_rate: Positive = Field(1e-3, description="AdamW's, before the fall in the second half")
+    looks_at: tuple[Literal["density", "recon"], ...] = Field(
+        ("density", "recon"),
+        description="what it sees beside the scan: how unusual each place is, the reconstruction",
+    )
+    leave_out: tuple[str, ...] = Field(
+        (), description="families of lesions not to learn from, to test with"
+    )

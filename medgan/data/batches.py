@@ -1,0 +1,198 @@
+"""Prepared volumes on disk, and the endless stream of batches a training reads."""
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from medgan.core.config import Preprocessing
+from medgan.core.errors import DataError
+from medgan.core.files import write_atomic
+from medgan.data.codebook import channels
+from medgan.data.conditions import covariates_of, encode
+from medgan.data.labels import as_channels, soft_words, soften
+from medgan.data.manifest import Case
+from medgan.data.prepare import IMAGE, LABEL, geometry_chain, loader, quiet_monai
+
+
+class Batch(NamedTuple):
+    """What one step of training reads.
+
+    Attributes:
+        volume: images in [-1, 1].
+        labels: soft label channels in [-1, 1], -1 where a scan has no label map.
+        labelled: which scans have a label map.
+        condition: what is known of each scan, as `encode` gives it; no column without conditions.
+    """
+
+    volume: Float[Tensor, "B 1 X Y Z"]
+    labels: Float[Tensor, "B D X Y Z"]
+    labelled: Bool[Tensor, " B"]
+    condition: Float[Tensor, "B D"]
+
+    def to(self, device: torch.device) -> "Batch":
+        """On the device, images in the memory layout that 3D convolutions are fastest in."""
+        return Batch(
+            self.volume.to(device, non_blocking=True, memory_format=torch.channels_last_3d),
+            self.labels.to(device, non_blocking=True),
+            self.labelled.to(device, non_blocking=True),
+            self.condition.to(device, non_blocking=True),
+        )
+
+
+class PreparedVolumes:
+    """Scans in the model's grid, computed once and kept on disk as plain tensors.
+
+    A file's name is made from the hashes of scan and label map and from the preprocessing, so a
+    changed scan or setting is never served from an old file. Files that cannot be read are
+    computed again.
+
+    MONAI's PersistentDataset is not used: it moves files in from another disk, so a killed
+    process leaves half of one, which then stops every later training.
+
+    Args:
+        cases: from the manifest.
+        preprocessing: the model's.
+        folder: cache; made if missing.
+    """
+
+    def __init__(self, cases: Sequence[Case], preprocessing: Preprocessing, folder: Path) -> None:
+        quiet_monai()
+        self.labels = preprocessing.labels
+        self._cases, self._folder = cases, folder
+        self.conditions = preprocessing.conditions
+        self._encoded = [
+            encode(self.conditions, covariates_of(case, self.conditions)) for case in cases
+        ]
+        self._policy = preprocessing.model_dump_json(exclude={"conditions"})  # voxels have none
+        self._prepare = _Prepare(preprocessing)
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, bool]:
+        """Image (1, X, Y, Z), label channels (D, X, Y, Z), whether there is a label map."""
+        image, label = self.arrays(number)
+        tensor = torch.from_numpy(image)
+        if label is None:
+            blank = tensor.new_full((channels(self.labels), *image.shape[1:]), -1.0)
+            return tensor, blank, False
+        return tensor, soften(torch.from_numpy(label), self.labels), True
+
+    def arrays(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (1, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
+        item = self._read(self._cases[number])
+        return item[IMAGE], item.get(LABEL)
+
+    def batches(self, size: int = 8) -> Iterator[Float[Tensor, "B 1 X Y Z"]]:
+        """All images, in order."""
+        for start in range(0, len(self), size):
+            numbers = range(start, min(start + size, len(self)))
+            yield torch.stack([torch.from_numpy(self.arrays(n)[0]) for n in numbers])
+
+    def condition(self, number: int) -> np.ndarray:
+        """What is known of a scan, (D,) as `encode` gives it."""
+        return self._encoded[number]
+
+    def label_map(self, number: int) -> Tensor | None:
+        """Label values (X, Y, Z) of a scan on the model's grid, or None without a label map."""
+        _, label = self.arrays(number)
+        return None if label is None else torch.from_numpy(label)
+
+    def warm(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Computes whatever is not on disk yet."""
+        for number in range(len(self)):
+            self._read(self._cases[number])
+            progress(number + 1, len(self))
+
+    def _read(self, case: Case) -> dict[str, np.ndarray]:
+        key = json.dumps([case.sha256, case.label_sha256, self._policy])
+        path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+        with suppress(FileNotFoundError, SafetensorError):
+            return load(path.read_bytes())
+        item = self._prepare(case)
+        write_atomic(path, save(item), private=True)
+        return item
+
+
+class _Prepare:
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._labelled = bool(preprocessing.labels)
+        self._image = geometry_chain(preprocessing, (IMAGE,))
+        self._both = geometry_chain(preprocessing, (IMAGE, LABEL))
+
+    def __call__(self, case: Case) -> dict[str, np.ndarray]:
+        paths = {IMAGE: case.image}
+        if case.label and self._labelled:
+            paths[LABEL] = case.label
+        if not all(Path(path).is_file() for path in paths.values()):
+            raise DataError("E_UNREADABLE", case.case, "the file is gone", "run medgan check again")
+        chain = self._both if LABEL in paths else self._image
+        item = chain(loader(tuple(paths))(paths))
+        prepared = {IMAGE: item[IMAGE].as_tensor().float().contiguous().numpy()}
+        if LABEL in paths:
+            label = item[LABEL].as_tensor()[0].round().to(torch.int32)
+            prepared[LABEL] = label.contiguous().numpy()
+        return prepared
+
+
+@dataclass
+class BatchStream:
+    """Endless shuffled batches, read ahead by one in a thread.
+
+    The i-th volume of the stream is a function of the seed and i alone, so its position is
+    one number and a resumed training reads on as if nothing had happened.
+
+    Attributes:
+        volumes: what is streamed.
+        size: volumes a batch.
+        seed: of the order.
+        position: volumes handed out so far.
+    """
+
+    volumes: PreparedVolumes
+    size: int
+    seed: int
+    position: int = 0
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read, self.position)
+            while True:
+                images, soft, labelled, condition = ahead.result()
+                self.position += self.size
+                ahead = reader.submit(self._read, self.position)
+                yield Batch(
+                    torch.from_numpy(images),
+                    as_channels(torch.from_numpy(soft)),
+                    torch.from_numpy(labelled),
+                    torch.from_numpy(condition),
+                )
+
+    def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
+        numbers = [self.number(position + i) for i in range(self.size)]
+        items = [self.volumes.arrays(number) for number in numbers]
+        images = np.stack([image for image, _ in items])
+        blank = np.zeros(images.shape[2:], np.int32)
+        label_maps = np.stack([blank if label is None else label for _, label in items])
+        soft = soft_words(label_maps, self.volumes.labels)
+        labelled = np.array([label is not None for _, label in items])
+        condition = np.stack([self.volumes.condition(number) for number in numbers])
+        return images, soft, labelled, condition
+
+    def number(self, position: int) -> int:
+        """Which volume stands at a position: a new permutation every pass."""
+        turn, place = divmod(position, len(self.volumes))
+        return int(np.random.default_rng([self.seed, turn]).permutation(len(self.volumes))[place])

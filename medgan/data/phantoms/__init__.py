@@ -1,0 +1,1 @@
+"""Generated head phantoms: the cohort of the demo."""

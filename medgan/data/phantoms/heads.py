@@ -1,0 +1,346 @@
+"""Procedural T1-like heads.
+
+Anatomy is drawn in a template frame in mm: x from left to right, y to the front, z up, the
+origin near the anterior commissure. Every surface is a distance in mm, positive inside.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from medgan.core.errors import DataError
+
+Number = int | float
+# Relative T1 intensity (white matter 1) and label of each tissue.
+_TISSUES: dict[str, tuple[float, int]] = {
+    "air": (0.0, 0),
+    "fat": (1.2, 0),
+    "muscle": (0.5, 0),
+    "eye": (0.22, 0),
+    "bone": (0.1, 0),
+    "fluid": (0.2, 0),
+    "ventricle": (0.2, 1),
+    "cortex": (0.62, 2),
+    "nucleus": (0.72, 2),
+    "white": (1.0, 3),
+}
+_EXTENT = np.array([(-80.0, 80.0), (-96.0, 96.0), (-78.0, 84.0)])
+_MOST_BEND = 4.0
+_LEAST_VIEW = 96.0
+# Lateral ventricle: 0.75 x, y, z and radius in mm along each branch of the right side.
+_HORNS = (
+    (
+        (7, 34, 5, 3.5),
+        (8, 22, 12, 5.5),
+        (10, -8, 19, 5.0),
+        (17, -36, 9, 5.2),
+        (18, -62, 4, 2.8),
+    ),
+    ((17, -36, 9, 4.5), (25, -12, -16, 2.2)),
+)
+_CEREBELLUM = ((22, -47, -37), (30, 32, 22))
+_STEM = ((0, -16, -8, 14), (0, -25, -34, 14), (0, -32, -52, 8))
+_MIDDLE = np.array([0, 0, 8], np.float32)
+_FOLDS = 20
+_FOLD_WAVELENGTH = 36.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """Everything that is drawn about one head.
+
+    Attributes:
+        age: years.
+        size: shape (3,), factors on the template along x, y, z.
+        shift: shape (3,), mm.
+        bend: shape (3, 4, 4, 4), cosine coefficients of the deformation in mm.
+        fold_waves: shape (_FOLDS, 3), rad/mm.
+        fold_phases: shape (2, _FOLDS), rad, of the left and the right hemisphere.
+        fold_depth, sulcus, rim, cortex, scalp, skull: mm; `sulcus` is half a width.
+        ventricle: shape (2,), factors on the radius of the left and the right ventricle.
+        contrast: factor on the intensity of each tissue.
+        bias: shape (4, 4, 4), cosine coefficients, scaled to 15 percent at most.
+        gain: intensity of white matter.
+        snr: white matter over the standard deviation of the noise.
+    """
+
+    age: float
+    size: np.ndarray
+    shift: np.ndarray
+    bend: np.ndarray
+    fold_waves: np.ndarray
+    fold_phases: np.ndarray
+    fold_depth: float
+    sulcus: float
+    rim: float
+    cortex: float
+    scalp: float
+    skull: float
+    ventricle: np.ndarray
+    contrast: dict[str, float]
+    bias: np.ndarray
+    gain: float
+    snr: float
+
+
+def draw_head(rng: np.random.Generator, age: float) -> Head:
+    """One head of the given age in years: the older, the wider its ventricles and sulci."""
+    years = (age - 20) / 65
+    # The main folds are everybody's; a subject turns their phases a little, each side its own.
+    template = np.random.default_rng(20)
+    directions = template.normal(size=(_FOLDS, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    phases = template.uniform(0, 2 * np.pi, _FOLDS)
+    phases = phases + rng.normal(0, 0.45, _FOLDS) + rng.normal(0, 0.2, (2, _FOLDS))
+    atrophy = float(np.clip(years + rng.normal(0, 0.15), 0, 1.2))
+    width = (0.9 + 0.5 * years) * np.exp(rng.normal(0, 0.08))
+    return Head(
+        age=age,
+        size=rng.normal(1, 0.025) * rng.normal(1, 0.02, 3),
+        shift=rng.uniform(-4, 4, 3),
+        bend=rng.normal(0, 2.0, (3, 4, 4, 4)) * _damping(),
+        fold_waves=2 * np.pi / _FOLD_WAVELENGTH * directions,
+        fold_phases=phases,
+        fold_depth=rng.uniform(15, 19),
+        sulcus=0.4 + 1.2 * atrophy,
+        rim=1.5 + 2.0 * atrophy,
+        cortex=rng.normal(4.2, 0.15) - 0.4 * years,
+        scalp=rng.uniform(4, 7),
+        skull=rng.uniform(5.5, 7),
+        ventricle=width * np.exp(rng.normal(0, 0.03, 2)),
+        contrast={name: float(rng.normal(1, 0.03)) for name in _TISSUES},
+        bias=rng.normal(0, 1, (4, 4, 4)) * _damping(),
+        gain=float(np.exp(rng.uniform(np.log(200), np.log(2000)))),
+        snr=rng.uniform(25, 40),
+    )
+
+
+def render(
+    head: Head, shape: tuple[int, int, int], spacing: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A scan of a head, centred in the field of view, with twofold supersampling.
+
+    Args:
+        head: what to draw; made smaller where the field of view is.
+        shape: voxels along R, A, S.
+        spacing: voxel size in mm.
+        rng: draws the noise.
+
+    Returns:
+        Intensities, float32 of that shape, and values of `phantoms.LABELS`, uint8, 0 elsewhere.
+
+    Raises:
+        DataError: E_VIEW for a field of view under 96 mm.
+    """
+    view = np.array(shape) * spacing
+    if view.min() < _LEAST_VIEW:
+        what = f"a field of view of {view.min():g} mm holds no head"
+        raise DataError("E_VIEW", "phantom", what, f"make shape * spacing {_LEAST_VIEW:g} mm")
+    points, inside = _template_points(head, view, tuple(2 * n for n in shape), spacing / 2)
+    value = np.zeros(points.shape[1], np.float32)
+    share = np.zeros((4, len(value)), np.float32)
+    cavity = _paint(_outer_layers(head, points), head, spacing / 2, value, share)
+    near = cavity > -spacing
+    inner, inner_share = value[near], share[:, near]
+    layers = _brain_layers(head, cavity[near], points[:, near])
+    _paint(layers, head, spacing / 2, inner, inner_share)
+    value[near], share[:, near] = inner, inner_share
+    image, *shares = (_coarse(part, inside) for part in (value, *share[1:]))
+    label = np.stack([1 - sum(shares), *shares]).argmax(0).astype(np.uint8)
+    bias = _field(head.bias, [coordinates(n, spacing) for n in shape])
+    bias = 1 + 0.15 * bias / np.abs(bias).max()
+    signal = head.gain * bias * image
+    noise = rng.normal(0, head.gain / head.snr, (2, *shape))
+    return np.hypot(signal + noise[0], noise[1]).astype(np.float32), label
+
+
+def coordinates(count: int, step: float) -> np.ndarray:
+    """Centres of samples along an axis in mm, around 0.
+
+    Args:
+        count: number of samples.
+        step: mm from one to the next.
+    """
+    return (np.arange(count) - (count - 1) / 2) * step
+
+
+def _paint(
+    layers: Iterator[tuple[str, np.ndarray]],
+    head: Head,
+    blur: float,
+    value: np.ndarray,
+    share: np.ndarray,
+) -> np.ndarray:
+    """Paints over intensities (N,) and label shares (4, N); returns the last distance."""
+    distance = value
+    for tissue, distance in layers:
+        hit = np.flatnonzero(distance > -blur / 2)
+        membership = np.minimum(distance[hit] / np.float32(blur) + np.float32(0.5), 1)
+        intensity, label = _TISSUES[tissue]
+        intensity = np.float32(intensity * head.contrast[tissue])
+        value[hit] += membership * (intensity - value[hit])
+        if label:
+            share[:, hit] *= 1 - membership
+            share[label, hit] += membership
+    return distance
+
+
+def _outer_layers(head: Head, points: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Tissues from the skin to the cavity of the skull, with their distances in mm."""
+    at = _mirrored(points)
+    hemisphere = _ellipsoid(at, (0, 0, 8), (67, 84, np.where(at[2] > 8, 62, 37)))
+    cavity = _join(hemisphere, _ellipsoid(at, (38, -2, -24), (25, 40, 19)), 12)
+    cavity = _join(cavity, _ellipsoid(at, *_CEREBELLUM) + 3, 8)
+    cavity = _join(cavity, _capsule(at, _STEM) + 3, 8)
+    bone = cavity + head.skull
+    skin = _join(bone + head.scalp, _ellipsoid(at, (0, 0, -31), (57, 84, 42)), 12)
+    yield "fat", skin
+    yield "muscle", np.minimum(skin - head.scalp, -3 - bone)
+    yield "fat", np.minimum(_ellipsoid(at, (31, 60, -33), (17, 20, 15)), skin - 2)
+    yield "eye", _ellipsoid(at, (31, 67, -33), (12, 12, 12))
+    yield "air", np.minimum(_ellipsoid(at, (0, 60, -44), (11, 20, 18)), skin - 6)
+    yield "bone", bone
+    yield "fluid", cavity
+
+
+def _brain_layers(
+    head: Head, cavity: np.ndarray, points: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Tissues in the cavity of the skull, each painted over the last, with their distances."""
+    at = _mirrored(points)
+    cerebellum = _ellipsoid(at, *_CEREBELLUM)
+    hull = np.minimum(cavity - head.rim, -cerebellum - 2)
+    ventricles = _ventricles(head, points)
+    # Around the ventricles stays a wall that no sulcus enters.
+    pia = np.maximum(_pia(head, points, hull), np.minimum(ventricles + 5, hull))
+    yield "cortex", pia
+    yield "white", pia - head.cortex
+    leaves = 3 * np.cos(0.6 * (at[2] + 0.5 * at[1]))
+    yield "cortex", cerebellum - 0.5 * head.rim
+    yield "white", cerebellum - 11 + leaves
+    yield "white", _capsule(at, _STEM)
+    yield "nucleus", _ellipsoid(at, (11, -15, 4), (9, 15, 9))
+    yield "nucleus", _ellipsoid(at, (25, 3, 2), (6.5, 17, 10))
+    yield "nucleus", _ellipsoid(at, (17, 20, 8), (5, 11, 8))
+    yield "ventricle", ventricles
+
+
+def _pia(head: Head, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Distance to the surface of the cerebrum with its sulci; `depth` is that to its hull."""
+    x, y, z = points
+    at = _mirrored(points)
+    radial = np.sqrt((x / 67) ** 2 + (y / 84) ** 2 + ((z - 8) / 55) ** 2) + np.float32(0.05)
+    # Waves on nearly the direction alone make sulci perpendicular to the hull.
+    stretch = radial**-0.8
+    angle = head.fold_waves.astype(np.float32) @ ((at - _MIDDLE[:, None]) * stretch)
+    angle += head.fold_phases.T.astype(np.float32)[:, (x > 0).astype(int)]
+    wave = np.cos(angle, out=angle).sum(0) * np.float32(np.sqrt(2 / _FOLDS))
+    sheet = np.abs(wave) * np.float32(_FOLD_WAVELENGTH / 2 / np.pi) / stretch
+    # Sulci of the base are shallow, or they would cut the temporal lobes to pieces.
+    deep = head.fold_depth * np.clip((z + 45) / 45, 0.4, 1)
+    sulcus = np.hypot(sheet, np.maximum(depth - deep, 0)) - head.sulcus
+    # The fissure between the hemispheres ends at the callosum, the lateral one at the insula.
+    bridge = _ellipsoid(at, (0, -3, 5), (1e6, 43, 28))
+    fissure = np.hypot(x, np.maximum(bridge, 0)) - 0.8 - 0.7 * head.sulcus
+    beyond = np.maximum(np.maximum(np.abs(y - 2) - 26, 38 - at[0]), 0)
+    lateral = np.hypot(z + 3 + 0.3 * y, beyond) - 0.8 - head.sulcus
+    return np.minimum(np.minimum(depth, sulcus), np.minimum(fissure, lateral))
+
+
+def _ventricles(head: Head, points: np.ndarray) -> np.ndarray:
+    """Distance to the lateral, third and fourth ventricles."""
+    at = _mirrored(points)
+    width = np.where(points[0] > 0, head.ventricle[1], head.ventricle[0]).astype(np.float32)
+    # In cross-section broader than high; wider ones grow away from the midline.
+    outwards = np.stack([0.75 * at[0] - 3 * (width - 1), *at[1:]])
+    lateral = np.maximum(*(_capsule(outwards, branch, width) for branch in _HORNS))
+    lateral = np.minimum(lateral, at[0] - 1)
+    mean = float(head.ventricle.mean())
+    third = _ellipsoid(at, (0, -6, -1), (2.2 * mean**2, 13, 9))
+    fourth = _ellipsoid(at, (0, -37, -34), (5 * mean, 4 * mean, 7))
+    return np.maximum(lateral, np.maximum(third, fourth))
+
+
+def _template_points(
+    head: Head, view: np.ndarray, shape: tuple[int, ...], step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Template coordinates (3, N) of samples that may lie in the head, and where those are."""
+    half = np.diff(_EXTENT).ravel() / 2
+    margin = 0.03 * view + _MOST_BEND
+    fit = min(1.0, float(np.min((view / 2 - margin) / (half * head.size + np.abs(head.shift)))))
+    axes = [coordinates(n, step) / fit for n in shape]
+    points = []
+    inside = np.zeros(shape, np.float32)
+    for axis, bend in enumerate(head.bend):
+        line = (axes[axis] - head.shift[axis]) / head.size[axis] / half[axis]
+        line = line.reshape([-1 if other == axis else 1 for other in range(3)]).astype(np.float32)
+        inside += np.square(np.square(line))
+        warp = np.clip(_field(bend, axes), -_MOST_BEND, _MOST_BEND)
+        points.append(line * np.float32(half[axis]) + np.float32(_EXTENT[axis].mean()) + warp)
+    inside = inside < 2.0
+    x, y, z = (p[inside] for p in points)
+    # A skull is narrower in front than behind.
+    return np.stack([x * (1 + np.float32(0.0012) * y), y, z]), inside
+
+
+def _mirrored(points: np.ndarray) -> np.ndarray:
+    """Points (3, N) with those of the left side taken to the right."""
+    return np.stack([np.abs(points[0]), *points[1:]])
+
+
+def _field(coefficients: np.ndarray, axes: list[np.ndarray]) -> np.ndarray:
+    """A smooth field on a grid: cosines with wavelengths of 400 mm and its fractions."""
+    for positions in axes:
+        order = np.arange(coefficients.shape[0])
+        basis = np.cos(np.pi * np.outer(positions / 200 + 0.5, order)).astype(np.float32)
+        coefficients = np.tensordot(coefficients.astype(np.float32), basis, (0, 1))
+    return coefficients
+
+
+def _damping() -> np.ndarray:
+    """Weights of cosine coefficients (4, 4, 4): the finer, the weaker; none for the mean."""
+    squared = (np.indices((4, 4, 4)) ** 2).sum(0)
+    return np.where(squared == 0, 0, 1 / (1 + squared))
+
+
+def _coarse(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Mean over blocks of 2 x 2 x 2 of values given where `inside`, 0 elsewhere."""
+    fine = np.zeros(inside.shape, np.float32)
+    fine[inside] = values
+    x, y, z = (n // 2 for n in fine.shape)
+    return fine.reshape(x, 2, y, 2, z, 2).mean((1, 3, 5))
+
+
+def _ellipsoid(
+    at: np.ndarray, centre: tuple[Number, ...], radii: tuple[Number | np.ndarray, ...]
+) -> np.ndarray:
+    """Distance to an ellipsoid, exact to first order at its surface."""
+    near = far = np.float32(1e-6)
+    for position, middle, radius in zip(at, centre, radii, strict=True):
+        scaled = (position - np.float32(middle)) / np.float32(radius)
+        near = near + scaled**2
+        far = far + (scaled / np.float32(radius)) ** 2
+    near = np.sqrt(near)
+    return near * (1 - near) / np.sqrt(far)
+
+
+def _capsule(
+    at: np.ndarray, nodes: tuple[tuple[Number, ...], ...], width: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """Distance to a chain of rods through nodes of x, y, z and radius; `width` scales radii."""
+    best = np.full(at.shape[1], -np.inf, np.float32)
+    for start, end in pairwise(np.array(nodes, np.float32)):
+        along, offset = end[:3] - start[:3], at - start[:3, None]
+        part = np.clip(along @ offset / (along @ along), 0, 1)
+        offset -= part * along[:, None]
+        distance = np.sqrt((offset**2).sum(0))
+        best = np.maximum(best, width * (start[3] + part * (end[3] - start[3])) - distance)
+    return best
+
+
+def _join(a: np.ndarray, b: np.ndarray, blend: Number) -> np.ndarray:
+    """Distance to the union of two bodies, rounded where they meet over `blend` mm."""
+    gap = np.maximum(blend - np.abs(a - b), 0) / blend
+    return np.maximum(a, b) + gap**2 * np.float32(blend / 4)

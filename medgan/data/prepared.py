@@ -1,0 +1,53 @@
+"""Real scans as the studies see them: on a model's grid, rounded as synthetic ones are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgan.core.config import Preprocessing
+from medgan.data.batches import PreparedVolumes
+from medgan.data.manifest import Case
+
+
+@dataclass(frozen=True)
+class RealScans:
+    """Scans on one grid.
+
+    Attributes:
+        images: (N, 1, X, Y, Z), as `stored` leaves them.
+        labelled: (N,), which of them have a label map.
+        label_maps: (L, X, Y, Z), of those.
+    """
+
+    images: Tensor
+    labelled: Tensor
+    label_maps: Tensor
+
+
+def stored(images: Tensor) -> Tensor:
+    """Clipped to [-1, 1] and rounded to half precision, as baselines keep their samples.
+
+    Real scans and every generator's go through this before they are compared, so that neither
+    rounding nor an overshoot tells one from another.
+    """
+    return images.float().clamp(-1, 1).half().float()
+
+
+def read_scans(cases: Sequence[Case], preprocessing: Preprocessing, out: Path) -> RealScans:
+    """Scans and their label maps on a grid, by way of the cache in `out`.
+
+    Args:
+        cases: at least one.
+        preprocessing: the grid and intensities.
+        out: receives the cache.
+    """
+    prepared = PreparedVolumes(cases, preprocessing, out / "cache")
+    images = torch.stack([prepared[number][0] for number in range(len(prepared))])
+    maps = [prepared.label_map(number) for number in range(len(prepared))]
+    found = [label_map for label_map in maps if label_map is not None]
+    blank = torch.zeros(0, *images.shape[2:], dtype=torch.int32)
+    labelled = torch.tensor([label_map is not None for label_map in maps])
+    return RealScans(stored(images), labelled, torch.stack(found) if found else blank)

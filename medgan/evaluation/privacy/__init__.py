@@ -1,0 +1,1 @@
+"""Metrics of copies, membership and nearest neighbours."""

@@ -1,0 +1,76 @@
+"""What a scan must be like to pass for one of a group: measures of a scan, and their bounds."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from medgan.evaluation.probes.segmentation import dice_of_scans
+
+
+def label_volumes(
+    classes: Int[Tensor, "N X Y Z"], labels: int, voxel: float
+) -> Float[Tensor, "N K"]:
+    """Volume of each label in mm^3, shape (N, labels).
+
+    Args:
+        classes: 0 for background, 1 to `labels`.
+        labels: how many there are.
+        voxel: volume of one in mm^3.
+    """
+    counts = [(classes == label).flatten(1).sum(dim=1) for label in range(1, labels + 1)]
+    blank = torch.zeros(len(classes), 0, dtype=torch.int64)
+    return (torch.stack(counts, dim=1) if counts else blank).double() * voxel
+
+
+def foreground_volumes(
+    images: Float[Tensor, "N 1 X Y Z"], air: float, voxel: float
+) -> Float[Tensor, " N"]:
+    """Volume of what is brighter than air in mm^3.
+
+    Args:
+        images: intensities in [-1, 1].
+        air: below this is air.
+        voxel: volume of one voxel in mm^3.
+    """
+    return (images > air).flatten(1).sum(dim=1).double() * voxel
+
+
+def dice_by_volume(
+    predicted: Int[Tensor, "N X Y Z"], truth: Int[Tensor, "N X Y Z"], labels: int
+) -> Float[Tensor, " N"]:
+    """Dice of each volume, averaged over the labels that either side has.
+
+    Where neither side has any, they agree: 1.
+
+    Args:
+        predicted: classes, 0 for background.
+        truth: likewise.
+        labels: how many there are.
+    """
+    return dice_of_scans(predicted, truth, labels).nanmean(dim=1).nan_to_num(nan=1.0)
+
+
+def outlier_bounds(values: Float[Tensor, " N"], deviations: float) -> tuple[float, float]:
+    """Median minus and plus so many robust standard deviations (1.4826 median deviations).
+
+    Args:
+        values: of a group, at least one.
+        deviations: how far one may be out.
+
+    Reference: Leys et al. 2013, Detecting outliers: do not use standard deviation around the mean,
+        use absolute deviation around the median, J. Exp. Soc. Psychol. 49(4).
+    """
+    middle = values.quantile(0.5)
+    reach = deviations * 1.4826 * (values - middle).abs().quantile(0.5)
+    return float(middle - reach), float(middle + reach)
+
+
+def range_bounds(values: Float[Tensor, " N"], margin: float) -> tuple[float, float]:
+    """Smallest and largest of volumes, 1% of either end left out, widened by a share.
+
+    Args:
+        values: of a group, 0 or more.
+        margin: 0.25 lets a volume be a quarter above the largest, or a fifth below the smallest.
+    """
+    low, high = values.quantile(0.01), values.quantile(0.99)
+    return float(low / (1 + margin)), float(high * (1 + margin))

@@ -1,0 +1,1 @@
+"""Metrics of sets of scans: fidelity, diversity, similarity, distances."""

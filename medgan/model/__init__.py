@@ -1,0 +1,1 @@
+"""The model: generation, reconstruction, scores, and how it is stored."""

@@ -1,0 +1,76 @@
+"""The model card: what a model is, where it comes from, what it is not for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medgan.anomaly.calibration import Calibration
+
+SUMMARY = (
+    "A volumetric GAN of healthy anatomy. It makes synthetic scans and scores how unusual a scan "
+    "is among healthy ones."
+)
+USE = "Research use only. Not a medical device; not for diagnosis or treatment."
+LIMITS = (
+    "Scores hold for scans like the calibration scans: same scanner, protocol, population.",
+    "A low p-value says unusual, not ill; a high one does not exclude disease.",
+    "Synthetic scans can resemble training scans: treat the model as patient data until an audit "
+    "has passed (medgan audit).",
+)
+
+
+def card_facts(
+    config: dict[str, Any], calibration_scans: int, scorers: Sequence[str]
+) -> dict[str, str]:
+    """What a model folder says of its model, name to value.
+
+    Args:
+        config: what the folder's config.json holds.
+        calibration_scans: how many it is calibrated with, 0 before.
+        scorers: whose maps it combines.
+    """
+    grid = config["preprocessing"]
+    size = " x ".join(str(n) for n in grid["shape"])
+    spacing = " x ".join(f"{s:g}" for s in grid["spacing"])
+    facts = {
+        "Trained with": f"medgan {config['medgan']}",
+        "Grid": f"{size} voxels of {spacing} mm, RAS+, {grid['intensity'].upper()} intensities",
+        "Labels learned": ", ".join(str(v) for v in grid["labels"]) or "none",
+    }
+    if grid["conditions"]:
+        facts["Conditions"] = "; ".join(map(_condition_text, grid["conditions"]))
+    facts |= {
+        name.replace("_", " ").capitalize(): str(fact) for name, fact in config["facts"].items()
+    }
+    if not calibration_scans:
+        return facts | {"Calibration": "none; the model cannot score yet"}
+    smallest = f"{1 / (calibration_scans + 1):.3g}"
+    return facts | {
+        "Calibration": f"{calibration_scans} healthy scans; the smallest p-value is {smallest}",
+        "Scorers": ", ".join(scorers),
+    }
+
+
+def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
+    """Markdown for a model folder's card.
+
+    Args:
+        config: what the folder's config.json holds.
+        calibration: of the model, if it has one.
+    """
+    count, scorers = 0, ()
+    if calibration is not None:
+        count, scorers = len(calibration.scores), calibration.recipe.scorers
+    facts = [f"- {name}: {value}" for name, value in card_facts(config, count, scorers).items()]
+    limits = [f"- {limit}" for limit in LIMITS]
+    parts = ["# Model card", SUMMARY, f"**{USE}**", "\n".join(facts), "## Limits"]
+    return "\n\n".join([*parts, "\n".join(limits)]) + "\n"
+
+
+def _condition_text(condition: dict[str, Any]) -> str:
+    """A condition with the range or the categories that were trained on."""
+    if condition["kind"] == "continuous":
+        seen = "{:g} to {:g}".format(condition["quantiles"][0], condition["quantiles"][-1])
+    else:
+        shares = zip(condition["values"], condition["shares"], strict=True)
+        seen = ", ".join(f"{value} {share:.0%}" for value, share in shares)
+    return f"{condition['name']} ({seen})"

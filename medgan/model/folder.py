@@ -1,0 +1,276 @@
+"""The model folder: tensors, JSON and a card, vouched for by hashes; nothing in it is code."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from medgan.anomaly.calibration import Calibration, MapStatistics, Recipe
+from medgan.anomaly.comparability import Typical
+from medgan.anomaly.density import FeatureDensity
+from medgan.anomaly.scorers import Densities
+from medgan.core.config import ModelConfig, Preprocessing
+from medgan.core.errors import ModelError
+from medgan.core.files import write_together
+from medgan.core.version import __version__
+from medgan.data.codebook import channels
+from medgan.data.conditions import width
+from medgan.model.card import card_text
+from medgan.networks.gan import Networks
+from medgan.networks.localiser import Localiser
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
+DENSITIES = "densities.safetensors"
+CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
+_TYPICAL = ("quantiles", "mean", "extent", "latent")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All of a model that a folder holds; what each part is, `Model` says."""
+
+    networks: Networks
+    preprocessing: Preprocessing
+    sizes: ModelConfig
+    facts: dict[str, Any]
+    calibration: Calibration | None
+    label_offset: float
+    densities: Densities
+
+
+def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
+    """Writes a model folder; `config.json` comes last and holds the hashes of the rest.
+
+    Args:
+        folder: made if missing; files of an older model in it are replaced.
+        stored: what to write.
+        half: weights and maps in half precision; whoever reads them gets single precision back.
+
+    Raises:
+        EnvironmentFailure: E_DISK; an older model stays as it was.
+    """
+    weights = {
+        f"{name}.{key}": value.cpu().contiguous()
+        for name, module in stored.networks.modules().items()
+        for key, value in module.state_dict().items()
+    }
+    files = {WEIGHTS: _tensors(weights, half)}
+    if stored.densities:
+        files[DENSITIES] = _tensors(_packed(stored.densities), half)
+    if stored.calibration is not None:
+        values, maps = _calibration_to_files(stored.calibration)
+        files |= {CALIBRATION: _json(values), MAPS: _tensors(maps, half)}
+    localiser = stored.networks.localiser
+    config = {
+        "format": FORMAT,
+        "medgan": __version__,
+        "preprocessing": stored.preprocessing.model_dump(),
+        "model": stored.sizes.model_dump(),
+        "discriminator": stored.networks.discriminator is not None,
+        "localiser": None if localiser is None else list(localiser.looks_at),
+        "label_offset": stored.label_offset,
+        "facts": stored.facts,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    files[CARD] = card_text(config, stored.calibration).encode()
+    files[CONFIG] = _json(config)
+    write_together({folder / name: data for name, data in files.items()})
+    for name in {DENSITIES, CALIBRATION, MAPS} - files.keys():
+        (folder / name).unlink(missing_ok=True)  # an older model's, which nobody means to hand on
+
+
+def read_model(folder: Path) -> Stored:
+    """Reads a model folder and checks every file against its hash.
+
+    Raises:
+        ModelError: E_MODEL when it is none, is damaged or does not fit itself.
+    """
+    config = _read_config(folder)
+    try:
+        files = {name: _read(folder, name, sha) for name, sha in config["sha256"].items()}
+        preprocessing = Preprocessing.model_validate(config["preprocessing"])
+        sizes = ModelConfig.model_validate(config["model"])
+        calibration = None
+        if CALIBRATION in files:
+            calibration = _calibration_from_files(
+                json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
+            )
+        looks_at = _looks_at(config.get("localiser"))
+        judged = bool(config.get("discriminator", True))
+        weights = load_tensors(files[WEIGHTS])
+        networks = _networks(preprocessing, sizes, judged, looks_at, weights)
+        densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
+        facts, label_offset = dict(config["facts"]), float(config["label_offset"])
+    except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
+    return Stored(
+        networks, preprocessing, sizes, facts, calibration, label_offset, densities
+    )  # fmt: skip
+
+
+def fresh_localiser(
+    preprocessing: Preprocessing, sizes: ModelConfig, looks_at: tuple[str, ...]
+) -> Localiser:
+    """A localiser for a model of these sizes, weights drawn from torch's global generator.
+
+    Args:
+        preprocessing: of the model.
+        sizes: of the model.
+        looks_at: what it sees beside the volume.
+    """
+    return Localiser(
+        looks_at, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves, preprocessing.views
+    )
+
+
+def _networks(
+    preprocessing: Preprocessing,
+    sizes: ModelConfig,
+    judged: bool,
+    looks_at: tuple[str, ...] | None,
+    weights: dict[str, Tensor],
+) -> Networks:
+    networks = Networks.build(
+        preprocessing.shape,
+        channels(preprocessing.labels),
+        **sizes.model_dump(),
+        condition=width(preprocessing.conditions),
+        windows=preprocessing.views,
+    )
+    if not judged:
+        networks.discriminator = None
+    if looks_at is not None:
+        networks.localiser = fresh_localiser(preprocessing, sizes, looks_at)
+    for name, module in networks.modules().items():
+        prefix = f"{name}."
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        )
+    return networks
+
+
+def _looks_at(stored: list[str] | bool | None) -> tuple[str, ...] | None:
+    """What the localiser sees beside the volume; older models say no more than that there is one.
+
+    Theirs saw the reconstruction.
+    """
+    if isinstance(stored, list):
+        return tuple(stored)
+    return ("recon",) if stored else None
+
+
+def _packed(densities: Densities) -> dict[str, Tensor]:
+    packed = {}
+    for name, density in densities.items():
+        mean, whitening = density.packed()
+        packed |= {f"{name}.mean": mean.contiguous(), f"{name}.whitening": whitening.contiguous()}
+    return packed
+
+
+def _densities(stored: dict[str, Tensor]) -> dict[str, FeatureDensity]:
+    names = [key.removesuffix(".mean") for key in stored if key.endswith(".mean")]
+    return {
+        name: FeatureDensity.unpacked(
+            stored[f"{name}.mean"].float(), stored[f"{name}.whitening"].float()
+        )
+        for name in names
+    }
+
+
+def _calibration_to_files(
+    calibration: Calibration,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    values = {
+        "recipe": vars(calibration.recipe),
+        "scans": len(calibration.scores),
+        "centres": calibration.centres,
+        "scales": calibration.scales,
+        "scores": list(calibration.scores),
+        "level": calibration.level,
+    }
+    maps = {}
+    if calibration.typical is not None:
+        values["limits"] = dict(calibration.typical.limits)
+        values["gain"] = calibration.typical.gain
+        for name in _TYPICAL:
+            array = np.asarray(getattr(calibration.typical, name), np.float32)
+            maps[f"typical.{name}"] = torch.from_numpy(array)
+    for name, statistics in calibration.statistics.items():
+        maps[f"{name}.mean"] = statistics.mean.contiguous()
+        maps[f"{name}.spread"] = statistics.spread.contiguous()
+    return values, maps
+
+
+def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
+    if "recipe" not in values:
+        log.warning("the model's calibration is of an older medgan: run medgan calibrate")
+        return None
+    statistics = {
+        name: MapStatistics(maps[f"{name}.mean"].float(), maps[f"{name}.spread"].float())
+        for name in values["centres"]
+    }
+    known = None
+    if "limits" in values:
+        arrays = {name: maps[f"typical.{name}"].float().numpy() for name in _TYPICAL}
+        known = Typical(**arrays, limits=values["limits"], gain=values["gain"])
+    recipe = Recipe(**{**values["recipe"], "scorers": tuple(values["recipe"]["scorers"])})
+    return Calibration(
+        recipe, statistics, values["centres"], values["scales"], tuple(values["scores"]),
+        values["level"], known,
+    )  # fmt: skip
+
+
+def _tensors(values: dict[str, Tensor], half: bool) -> bytes:
+    return save_tensors({k: v.half() if half else v for k, v in values.items()})
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).is_file():
+        raise _unusable(folder, "no config.json in it")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        known = config["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _unusable(folder, "config.json is damaged") from None
+    if not known:
+        raise _unusable(folder, f"format {config['format']}, this medgan reads {FORMAT}")
+    return config
+
+
+def _read(folder: Path, name: str, sha256: str) -> bytes:
+    if Path(name).name != name:
+        raise _unusable(folder, "names a file outside itself")
+    try:
+        data = (folder / name).read_bytes()
+    except OSError:
+        raise _unusable(folder, f"{name} is missing") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _unusable(folder, f"{name} differs from its hash")
+    return data
+
+
+def holds_discriminator(folder: Path) -> bool:
+    """Whether a model that was trained, and not one to hand on, lies in a folder."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return bool(_read_config(folder).get("discriminator", True))
+
+
+def _unusable(folder: Path, what: str) -> ModelError:
+    remedy = "give the folder `model` in what training wrote"
+    return ModelError("E_MODEL", str(folder), what, remedy)
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, indent=1).encode()

@@ -1,1 +1,0 @@
-"""The three networks: generator, discriminator and encoder."""

@@ -1,0 +1,1 @@
+"""Networks and the formulas that train them; none of them sees settings."""

@@ -1,0 +1,256 @@
+"""The residual stage that all three networks are built of."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from medgan.networks.subbands import SubBands
+from medgan.networks.windows import WindowViews
+
+SLOPE = 0.2
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """The one activation of the house, slope 0.2."""
+    return F.leaky_relu(x, SLOPE)
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel: int = 3, gain: float = 1.0
+) -> nn.Conv3d:
+    """A 3D convolution that keeps the size of its input.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: odd edge length of the kernel in voxels.
+        gain: factor on weights that would otherwise keep the variance of a linear map.
+    """
+    layer = nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(in_channels * kernel**3))
+    nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+    return layer
+
+
+def run(checkpointed: bool, part: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """`part(*inputs)`; if `checkpointed`, once more in the backward pass, keeping only inputs.
+
+    Everything random must be among the inputs.
+
+    Reference: Chen et al. 2016, arXiv 1604.06174.
+    """
+    if not (checkpointed and torch.is_grad_enabled()):
+        return part(*inputs)
+    result = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
+    assert isinstance(result, Tensor)
+    return result
+
+
+def halve(volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X2 Y2 Z2"]:
+    """Means over cubes of eight voxels; unlike 3D pooling deterministic on every device."""
+    for axis in (2, 3, 4):
+        volume = volume.unflatten(axis, (-1, 2)).mean(axis + 1)
+    return volume
+
+
+class ResidualBlock(nn.Module):
+    """`x + conv(act(conv(x)))`, the second convolution starting at zero.
+
+    Without normalisation layers a deep stack starts as the identity, which is what keeps a
+    network without them trainable (Zhang et al. 2019, arXiv 1901.09321).
+
+    Args:
+        channels: channels in and out.
+        depth: residual blocks in the whole network; scales the first convolution.
+    """
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+        gain = math.sqrt(2 / (1 + SLOPE**2)) * depth**-0.25
+        self.first = convolution(channels, channels, gain=gain)
+        self.second = convolution(channels, channels, gain=0.0)
+
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
+        """Same shape in and out."""
+        if x.shape[2] == 2 and x.device.type == "cpu":
+            # torch 2.13's bf16 weight gradient reads memory that nobody wrote at 2 voxels along X.
+            with torch.autocast("cpu", enabled=False):
+                return self._added(x.float())
+        return self._added(x)
+
+    def _added(self, x: Tensor) -> Tensor:
+        return x + self.second(leaky_relu(self.first(x)))
+
+
+class Halving(nn.Module):
+    """A convolution of stride 2 whose windows of 4 voxels count every voxel equally often.
+
+    Windows of 3 count every second voxel twice along each axis. So does the gradient that a
+    discriminator sends back, and what it trained had stripes of one voxel.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        gain: factor on weights that would otherwise keep the variance of a linear map.
+
+    Reference: Odena et al. 2016, Deconvolution and checkerboard artifacts, Distill,
+        doi 10.23915/distill.00003.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.layer = nn.Conv3d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+        nn.init.normal_(self.layer.weight, std=gain / math.sqrt(in_channels * 4**3))
+        nn.init.zeros_(self.layer.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
+        """(B, C, 2X, 2Y, 2Z) to (B, D, X, Y, Z)."""
+        if x.shape[3] == 2 and x.device.type == "cpu":
+            # torch 2.13's bf16 weight gradient is wrong, or crashes, at 2 voxels along Y.
+            with torch.autocast("cpu", enabled=False):
+                return self.layer(x.float())
+        return self.layer(x)
+
+
+class Upsample(nn.Module):
+    """Channel mixing at the coarse size, then trilinear doubling of every axis."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.mix = convolution(in_channels, out_channels, kernel=1)
+
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B D X2 Y2 Z2"]:
+        """(B, C, X, Y, Z) to (B, D, 2X, 2Y, 2Z)."""
+        return F.interpolate(self.mix(x), scale_factor=2, mode="trilinear", align_corners=False)
+
+
+class SubPixel(nn.Module):
+    """Doubles every axis by laying eight channels of the coarse grid side by side.
+
+    It brings detail of the finest octave, which trilinear doubling cannot, at the price of the
+    coarse grid.
+
+    The eight start equal, as a doubling that repeats voxels: unequal ones leave a checkerboard
+    that was still there after 350 steps.
+
+    Reference: Shi et al. 2016, arXiv 1609.05158, eq. 4, carried to 3D; the start, Aitken et al.
+        2017, arXiv 1707.02937, section 3.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.mix = convolution(in_channels, 8 * out_channels, kernel=1)
+        with torch.no_grad():
+            self.mix.weight.copy_(self.mix.weight[::8].repeat_interleave(8, dim=0))
+
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B D X2 Y2 Z2"]:
+        """(B, C, X, Y, Z) to (B, D, 2X, 2Y, 2Z)."""
+        x = self.mix(x).unflatten(1, (-1, 2, 2, 2))
+        b, c, _, _, _, i, j, k = x.shape
+        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
+        return x.reshape(b, c, 2 * i, 2 * j, 2 * k).contiguous(memory_format=torch.channels_last_3d)
+
+
+class _Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):  # noqa: ANN001, ANN205
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205
+        (x,), (gradient,) = ctx.saved_tensors, gradients
+        return gradient * ((x.abs() <= 1) | (x * gradient > 0))
+
+
+def clip(x: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
+    """Clipped to [-1, 1]; outside it, gradients pass where descending them leads back in."""
+    clipped = _Clip.apply(x)
+    assert isinstance(clipped, Tensor)
+    return clipped
+
+
+class SubBandConvolution(nn.Module):
+    """A convolution that reads a volume as Haar sub-bands, and so at half its size."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.subbands = SubBands()
+        self.layer = convolution(8 * in_channels, out_channels)
+
+    def forward(self, x: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
+        """(B, C, 2X, 2Y, 2Z) to (B, D, X, Y, Z)."""
+        return self.layer(self.subbands.split(x))
+
+
+class Trunk(nn.Module):
+    """Volume to coarse features: nothing at full resolution, wide where the grid is small.
+
+    The last octave of a volume holds eight times the voxels of the one below and would take
+    nearly all the time, so the first convolution reads Haar sub-bands of half the size.
+
+    Args:
+        in_channels: channels of the volume.
+        widths: channels of the stages, finest first.
+        thin: channels of the first thin octave, doubled at each below; 0 averages the volume
+            down instead.
+        blocks: residual blocks a stage.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        windows: of CT, (low, high) in HU, through which the first channel is seen; none as it is.
+
+    Attributes:
+        checkpointed: whether each octave is computed again in the backward pass.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+        octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        super().__init__()
+        self.checkpointed = False
+        self.views = WindowViews(windows) if windows else nn.Identity()
+        in_channels += max(0, len(windows) - 1)
+        self.halvings = 0 if thin else octaves - 1
+        gain = math.sqrt(2 / (1 + SLOPE**2))
+        thins = [thin << number for number in range(octaves - 1) if thin]
+        first, *others = [*thins, *widths]
+        downs = [
+            SubBandConvolution(in_channels, first),
+            *(
+                Halving(a, b, gain if number < len(thins) else 1.0)
+                for number, (a, b) in enumerate(pairwise([first, *others]))
+            ),
+        ]
+        self.thin_downs = nn.ModuleList(downs[: len(thins)])
+        self.downs = nn.ModuleList(downs[len(thins) :])
+        depth = blocks * len(widths)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
+        )
+
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
+        """Features of every stage, finest first; each is half the size of the one before."""
+        x = self.views(x)
+        for _ in range(self.halvings):
+            x = halve(x)
+        for octave in self.thin_downs:
+            x = leaky_relu(run(self.checkpointed, octave, x))
+        features = []
+        for number in range(len(self.stages)):
+            x = run(self.checkpointed, self._stage, number, x)
+            features.append(x)
+        return features
+
+    def _stage(self, number: int, x: Tensor) -> Tensor:
+        return self.stages[number](self.downs[number](x))

@@ -1,0 +1,51 @@
+"""The encoder: volume to latent."""
+
+from collections.abc import Sequence
+
+import torch.nn as nn
+from jaxtyping import Float
+from torch import Tensor
+
+from medgan.networks.blocks import Trunk, convolution
+
+
+class Encoder(nn.Module):
+    """Finds the latent from which the generator rebuilds a volume.
+
+    The closing layer looks at every position of the coarse grid: a latent has to hold where
+    things are, which a global average would lose.
+
+    Args:
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
+        in_channels: image channels.
+        latent: length of the latent.
+        widths: channels of the stages, finest first.
+        thin: channels of the first thin octave.
+        blocks: residual blocks a stage.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
+    """
+
+    CLOSING_CHANNELS = 32
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        in_channels: int,
+        latent: int,
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+        octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        super().__init__()
+        base = [size // 2 ** (len(widths) + octaves - 1) for size in shape]
+        positions = base[0] * base[1] * base[2]
+        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves, windows)
+        self.close = convolution(widths[-1], self.CLOSING_CHANNELS, kernel=1)
+        self.latent = nn.Linear(self.CLOSING_CHANNELS * positions, latent)
+
+    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B L"]:
+        """Volumes (B, C, X, Y, Z) to latents (B, L)."""
+        return self.latent(self.close(self.trunk(volume)[-1]).flatten(1))

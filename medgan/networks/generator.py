@@ -1,0 +1,206 @@
+"""The generator: latent to volume and label channels."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan.networks.blocks import (
+    SLOPE,
+    ResidualBlock,
+    SubPixel,
+    Upsample,
+    clip,
+    convolution,
+    leaky_relu,
+    run,
+)
+from medgan.networks.condition import EMBEDDED, ConditionEmbedding
+from medgan.networks.subbands import SubBands
+
+Box = tuple[slice, slice, slice]
+GAIN = (2 / (1 + SLOPE**2)) ** 0.5
+"""Keeps the variance behind the activation."""
+
+
+_BLACK = -1.2
+"""Where the means of the image begin, in units of [-1, 1]."""
+
+
+class ThinOctave(nn.Module):
+    """One more octave without residual blocks, between the stages and half resolution.
+
+    Half of its channels are up-sampled; the others come from a sub-pixel convolution, which
+    brings detail that trilinear doubling cannot.
+
+    Args:
+        in_channels: channels of the grid of half the size.
+        channels: channels of this octave.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.up = Upsample(in_channels, channels - channels // 2)
+        self.detail = SubPixel(in_channels, channels // 2)
+        self.conv = convolution(channels, channels, gain=GAIN)
+
+    def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B D X2 Y2 Z2"]:
+        """Features at twice the resolution."""
+        return self.conv(leaky_relu(torch.cat([self.up(x), self.detail(x)], dim=1)))
+
+
+class Generator(nn.Module):
+    """Maps a latent to a volume and, where labels are learned, to soft label channels.
+
+    The latent makes the coarsest grid and scales every stage. Nothing is computed at full
+    resolution: two convolutions at half of it draw the Haar sub-bands of the volume, which are
+    put together and clipped to [-1, 1], as real scans and label channels are: what is -1 all
+    through the background of real scans could otherwise never be matched.
+
+    There is no noise but the latent: drawn at every stage, noise made the anatomy, which the latent
+    then did not hold; drawn in the finest alone, it stood in for edges and came out as grain.
+
+    Everything above the stages sees a few voxels around only, so it can also be computed tile by
+    tile.
+
+    Args:
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
+        out_channels: image channels, then label channels.
+        latent: length of the latent.
+        widths: channels of the stages, finest first.
+        thin: channels at half resolution behind the stages, doubled at each thin octave below.
+        blocks: residual blocks a stage.
+        condition: length of an encoded condition; 0 makes a generator without any.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+
+    Attributes:
+        checkpointed: whether each octave is computed again in the backward pass.
+
+    Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (no normalisation), carried to 3D;
+        Radford et al. 2016, arXiv 1511.06434, section 3 (the coarsest grid by a linear layer).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        out_channels: int,
+        latent: int,
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+        condition: int = 0,
+        octaves: int = 1,
+    ) -> None:
+        super().__init__()
+        self.checkpointed = False
+        coarse_first = widths[::-1]
+        self.base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
+        self.latent = latent
+        self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
+        latent += EMBEDDED if condition else 0
+        self.start = nn.Linear(latent, coarse_first[0] * math.prod(self.base))
+        nn.init.normal_(self.start.weight, std=latent**-0.5)
+        nn.init.normal_(self.start.bias)
+        self.scales = nn.ModuleList(nn.Linear(latent, w) for w in coarse_first)
+        for scale in self.scales:
+            nn.init.normal_(scale.weight, std=0.25 * latent**-0.5)  # pyright: ignore
+            nn.init.zeros_(scale.bias)  # pyright: ignore
+        depth = blocks * len(widths)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in coarse_first
+        )
+        self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
+        thins = [thin << number for number in reversed(range(octaves - 1))]
+        self.octaves = nn.ModuleList(ThinOctave(a, b) for a, b in pairwise([widths[0], *thins]))
+        self.thin = convolution([widths[0], *thins][-1], thin, gain=GAIN)
+        self.out = convolution(thin, 8 * out_channels, gain=GAIN)
+        self.subbands = SubBands()
+
+    def begin_black(self) -> None:
+        """Moves the image that fresh weights draw below -1, where most of it is clipped.
+
+        Air is then black from the first step on. Brought down from grey, it kept a faint texture,
+        by which a discriminator told every sample from a scan that is mostly air.
+        """
+        assert self.out.bias is not None
+        with torch.no_grad():
+            self.out.bias[0] = _BLACK
+
+    def forward(
+        self,
+        latent: Float[Tensor, "B L"],
+        condition: Float[Tensor, "B D"] | None = None,
+        tile: int = 0,
+    ) -> Float[Tensor, "B C X Y Z"]:
+        """Latents (B, L) and conditions (B, D) to image and label channels (B, C, X, Y, Z).
+
+        Args:
+            latent: standard normal.
+            condition: encoded; without one every condition is unknown, which is what zeros say.
+            tile: edge length in voxels of the cubes in which everything above the stages is
+                computed, one after the other; 0 computes it at once. The volume is the same.
+        """
+        if self.embed is not None:
+            if condition is None:
+                condition = latent.new_zeros(len(latent), self.embed.condition)
+            latent = torch.cat([latent, self.embed(condition)], dim=1)
+        x = self.start(latent).unflatten(1, (-1, *self.base))
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        for number, scale in enumerate(self.scales):
+            if number:
+                x = self.ups[number - 1](x)
+            x = x * (1 + scale(latent))[:, :, None, None, None]
+            x = run(self.checkpointed, self.stages[number], x)
+        times = len(self.octaves)
+        if not tile:
+            return self._above_the_stages(x)
+        channels, size = self.out.out_channels // 8, [n << times + 1 for n in x.shape[2:]]
+        whole = torch.empty(len(x), channels, *size, device=x.device)
+        for box in _boxes(x.shape[2:], max(1, tile >> times + 1)):
+            around, inner = _with_halo(box, x.shape[2:], times)
+            part = self._above_the_stages(x[(..., *around)])
+            whole[(..., *_scaled(box, times + 1))] = part[(..., *inner)]
+        return whole
+
+    def _above_the_stages(self, x: Tensor) -> Tensor:
+        """From the features of the finest stage to full resolution."""
+        for octave in self.octaves:
+            x = leaky_relu(run(self.checkpointed, octave, x))
+        return clip(self.subbands.join(run(self.checkpointed, self._bands, x)))
+
+    def _bands(self, x: Tensor) -> Tensor:
+        return self.out(leaky_relu(self.thin(x)))
+
+
+def _boxes(shape: torch.Size, edge: int) -> Iterator[Box]:
+    """Cubes that fill a grid, smaller at its far ends."""
+    starts = itertools.product(*(range(0, n, edge) for n in shape))
+    for start in starts:
+        x, y, z = (slice(a, min(a + edge, n)) for a, n in zip(start, shape, strict=True))
+        yield x, y, z
+
+
+def _with_halo(box: Box, shape: torch.Size, octaves: int) -> tuple[Box, Box]:
+    """A box with what is around it, up to the border, and where it lies in the volume made of it.
+
+    At half resolution two convolutions look at two voxels around. Each thin octave looks at one
+    more of its own (a convolution) and at one of the grid below (doubling), where those around it
+    are half as many: a halo of two, and of one more for each thin octave, holds it all.
+    """
+    halo = 2 + octaves
+    around = [
+        slice(max(0, s.start - halo), min(n, s.stop + halo))
+        for s, n in zip(box, shape, strict=True)
+    ]
+    inner = [slice(s.start - a.start, s.stop - a.start) for s, a in zip(box, around, strict=True)]
+    return tuple(around), _scaled(tuple(inner), octaves + 1)  # pyright: ignore
+
+
+def _scaled(box: Box, octaves: int) -> Box:
+    """The box on a grid that is doubled so many times."""
+    x, y, z = (slice(s.start << octaves, s.stop << octaves) for s in box)
+    return x, y, z

@@ -1,0 +1,64 @@
+"""The localiser: a decoder on a discriminator's trunk, with a logit for every voxel."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan.networks.blocks import ResidualBlock, Trunk, Upsample, convolution, leaky_relu
+from medgan.networks.subbands import SubBands
+
+
+class Localiser(nn.Module):
+    """Says of every voxel of a volume whether it belongs there.
+
+    Beside the volume it sees what `looks_at` names, such as how unusual each place is. The
+    decoder adds what each stage of the trunk saw at its size; logits are drawn as Haar sub-bands,
+    as the generator draws volumes.
+
+    Args:
+        looks_at: names of what comes beside the volume, one channel each.
+        widths: channels of the stages, finest first.
+        thin: channels of the first thin octave; 0 averages the volume down instead.
+        blocks: residual blocks a stage.
+        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it,
+            and logits are that much coarser.
+        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
+
+    Reference: Schönfeld et al. 2020, arXiv 2002.12655, section 3.1 (a discriminator that is a
+        U-Net), carried to 3D.
+    """
+
+    def __init__(
+        self,
+        looks_at: tuple[str, ...],
+        widths: tuple[int, ...],
+        thin: int,
+        blocks: int,
+        octaves: int = 1,
+        windows: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        super().__init__()
+        self.looks_at = looks_at
+        self.trunk = Trunk(1 + len(looks_at), widths, thin, blocks, octaves, windows)
+        depth = 2 * blocks * len(widths)
+        coarse_first = widths[::-1]
+        self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks)))
+            for w in coarse_first[1:]
+        )
+        self.out = convolution(widths[0], 8, gain=0.1)
+        self.subbands = SubBands()
+
+    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X2 Y2 Z2"]:
+        """Volumes (B, C, X, Y, Z) to logits; higher is stranger."""
+        *finer, x = self.trunk(volume)
+        for up, stage, seen in zip(self.ups, self.stages, reversed(finer), strict=True):
+            x = stage(up(x) + seen)
+        logits = self.subbands.join(self.out(leaky_relu(x)))
+        if logits.shape[2:] == volume.shape[2:]:
+            return logits
+        return torch.nn.functional.interpolate(logits, size=volume.shape[2:], mode="trilinear")

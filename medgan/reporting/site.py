@@ -1,0 +1,130 @@
+"""The folder `report/` of a run: pages that work from the disk, without any network."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from medgan.anomaly.alarms import threshold
+from medgan.core.errors import ConfigError, DataError
+from medgan.core.files import write_atomic
+from medgan.core.volume import Volume
+from medgan.data.manifest import Case, Manifest
+from medgan.reporting.cohort import cohort_page, thumbnail_of
+from medgan.reporting.scan import Maps, Neighbours, scan_page
+from medgan.reporting.training import TRAINING, write_training_page
+
+FOLDER, COHORT = "report", "index.html"
+USUAL_RATE = 0.05
+"""Of false alarms, by which scans are marked where none was asked for."""
+
+Row = dict[str, Any]
+
+
+def write_report(
+    folder: Path,
+    scans: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Writes `report/`: the training, the cohort of scores, a page a scan; what is absent is not.
+
+    Args:
+        folder: of a training, of scores, or of both.
+        scans: how many scans get a page of their own, highest scores first.
+        progress: told how many of how many such pages are written.
+
+    Returns:
+        The page to open.
+
+    Raises:
+        ConfigError: E_MISSING.
+    """
+    scored = next((p for p in (folder, folder / "scores") if (p / "scores.json").is_file()), None)
+    trained = write_training_page(folder)
+    if scored is None and not trained:
+        raise ConfigError(
+            "E_MISSING", str(folder), "holds neither a training nor scores", "give a run's folder"
+        )
+    report = folder / FOLDER
+    if scored is None:
+        return report / TRAINING
+    scores = json.loads((scored / "scores.json").read_text(encoding="utf-8"))
+    calibration, rows = _judged(scores)
+    regions = _read_csv(scored / "regions.csv")
+    for row in rows:
+        row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
+        row |= {"page": "", "picture": {}}
+    _write_scans(folder, scored, rows[:scans], calibration, progress)
+    refused = _read_csv(folder / "refused.csv")
+    page = cohort_page(scores, rows, calibration, refused, bool(trained))
+    write_atomic(report / COHORT, page)
+    return report / COHORT
+
+
+def _judged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
+    """The calibration with the rate and the limit of flags, and the rows, flagged first."""
+    rate = scores["false_alarms"] or USUAL_RATE
+    calibration = scores["calibration"] | {"rate": rate, "limit": None}
+    calibration["windows"] = scores.get("windows", [])
+    with suppress(DataError):  # too few calibration scans for any p-value as low
+        limit = threshold(calibration["scores"], rate)
+        calibration["limit"] = limit if math.isfinite(limit) else None
+    rows = [
+        row | {"flagged": row["p_value"] is not None and row["p_value"] <= rate}
+        for row in scores["scans"]
+    ]
+    return calibration, rows
+
+
+def _write_scans(
+    folder: Path,
+    scored: Path,
+    rows: list[Row],
+    calibration: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> None:
+    """The pages of scans, what they share, and in each row its page and its picture."""
+    report = folder / FOLDER
+    for old in (report / "scans").glob("*.html"):
+        old.unlink()
+    if not rows:
+        return
+    shipped = files("medgan.reporting") / "niivue"
+    for name in ("niivue.umd.js", "LICENSE.txt"):
+        write_atomic(report / "niivue" / name, (shipped / name).read_bytes())
+    cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
+    names = ["", *(f"{row['case']}.html" for row in rows), ""]
+    for number, row in enumerate(rows, start=1):
+        maps = _read_maps(cases[row["case"]], scored, row)
+        beside = Neighbours(names[number - 1], names[number + 1])
+        page = scan_page(row, row["regions_found"], maps, calibration, beside)
+        row["page"] = f"scans/{names[number]}"
+        row["picture"] = thumbnail_of(maps, calibration["level"])
+        write_atomic(report / row["page"], page)
+        progress(number, len(rows))
+
+
+def _read_maps(case: Case, scored: Path, row: Row) -> Maps:
+    scan = Volume.load(case.image)
+    recon, heat, regions = (Volume.load(scored / row[k]) for k in ("recon", "map", "regions"))
+    return Maps(scan, recon, heat, regions, _lesion(case, scan))
+
+
+def _lesion(case: Case, scan: Volume) -> Volume | None:
+    """The known lesion of a test case, from a column lesion_mask of its table."""
+    path = Path(case.covariates.get("lesion_mask", ""))
+    if not path.is_file():
+        return None
+    mask = Volume.load(path)
+    return mask if mask.data.shape == scan.data.shape else None
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,40 @@
+"""How pages are made: jinja templates beside this file, everything escaped, nothing loaded."""
+
+import base64
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever a template asks for
+    """A page as text.
+
+    Args:
+        template: name of a file in this folder.
+        values: what it asks for; text in them is escaped.
+    """
+    return _pages().get_template(template).render(values)
+
+
+def picture(png: bytes) -> str:
+    """A PNG as the source of an image, so that it is part of the page."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+@cache
+def _pages() -> Environment:
+    loader = PackageLoader("medgan.reporting", ".")
+    pages = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters["figure"] = _figure
+    pages.globals["file"] = lambda name: Markup(loader.get_source(pages, name)[0])
+    return pages
+
+
+def _figure(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,0 +1,211 @@
+"""The page of a training: how it went, what it saw, what came out."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from medgan.core.config import build
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.files import write_atomic
+from medgan.data.manifest import SPLITS, Manifest
+from medgan.model.card import LIMITS, SUMMARY, USE, card_facts
+from medgan.reporting.plot import Plot, curve
+from medgan.reporting.template import render
+from medgan.tracking.tracker import read_metrics
+
+log = logging.getLogger(__name__)
+TRAINING = "training.html"
+MOST_LOOKS = 12
+"""Sample grids shown, evenly over the training."""
+_GROUPS = (
+    ("samples", "Samples", "how the averaged networks do, at each look"),
+    ("generator", "Generator and encoder", "losses"),
+    ("critic", "Discriminator of images", "losses and penalties"),
+    ("pair", "Discriminator of images with labels", "losses and penalties"),
+    ("train", "Course", "what the training changed by itself"),
+    ("time", "Speed", "and the share of time spent waiting for scans"),
+)
+_SHOWN = ("data", "model", "train", "localiser", "score")
+_PRIVATE = ("data.source", "data.splits", "score.folder")
+"""Settings that hold paths."""
+
+
+class Look(NamedTuple):
+    """A sample grid: its file beside the page, and how many volumes had been seen."""
+
+    file: str
+    volumes: int
+
+
+class TrainingPage:
+    """A tracker that keeps the page of a training up to date, from look to look.
+
+    Args:
+        folder: of the training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
+        """Figures are read from metrics.jsonl."""
+
+    def picture(self, path: Path) -> None:
+        """Writes the page anew; a training does not end because its page cannot be written."""
+        try:
+            write_training_page(self._folder)
+        except EnvironmentFailure as error:
+            log.warning("%s", error)
+
+    def rewind(self, volumes_seen: int) -> None:
+        """The next look writes the page anew."""
+
+
+def write_training_page(folder: Path) -> bool:
+    """Writes report/training.html, with sample grids beside it.
+
+    Args:
+        folder: of a training, finished or under way.
+
+    Returns:
+        Whether there is a training to write of.
+    """
+    metrics = read_metrics(folder / "metrics.jsonl")
+    model = _read_json(folder / "model" / "config.json")
+    if not metrics and not model:
+        return False
+    settings = _settings(folder / "config.yaml")
+    manifest = folder / "manifest.json"
+    values = {
+        "seen": metrics[-1]["volumes_seen"] if metrics else 0,
+        "groups": _groups(metrics),
+        "looks": _copy_looks(folder),
+        "settings": settings,
+        "data": _data_card(Manifest.load(manifest), settings) if manifest.is_file() else {},
+        "model": _model_card(folder, model) if model else {},
+        "summary": SUMMARY,
+        "use": USE,
+        "limits": LIMITS,
+        "scored": any((p / "scores.json").is_file() for p in (folder, folder / "scores")),
+    }
+    write_atomic(folder / "report" / TRAINING, render("training.html.j2", **values))
+    return True
+
+
+def _groups(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Curves of every figure, those that belong together together."""
+    names = dict.fromkeys(name for row in metrics for name in row if name != "volumes_seen")
+    groups = []
+    for prefix, title, about in _GROUPS:
+        plots: list[Plot] = []
+        for name in (name for name in names if name.startswith(f"{prefix}/")):
+            told = [row for row in metrics if name in row]
+            words = name.split("/", 1)[1].replace("_", " ")
+            seen = [row["volumes_seen"] for row in told]
+            plots.append(curve(words, seen, [row[name] for row in told], "volumes seen"))
+        if plots:
+            groups.append({"title": title, "about": about, "plots": plots})
+    return groups
+
+
+def _copy_looks(folder: Path) -> list[Look]:
+    """Puts sample grids beside the page, and takes away those that a rollback undid."""
+    found = sorted((folder / "samples").glob("*.png"))
+    if len(found) > MOST_LOOKS:
+        chosen = np.linspace(0, len(found) - 1, MOST_LOOKS).round().astype(int)
+        found = [found[n] for n in chosen]
+    beside = folder / "report" / "samples"
+    names = {path.name for path in found}
+    for old in beside.glob("*.png"):
+        if old.name not in names:
+            old.unlink()
+    for path in found:
+        if not (beside / path.name).is_file():
+            write_atomic(beside / path.name, path.read_bytes())
+    return [Look(f"samples/{path.name}", int(path.stem)) for path in found]
+
+
+def _settings(path: Path) -> dict[str, dict[str, Any]]:
+    """Section to setting to its text and whether it differs from the default; no paths."""
+    if not path.is_file():
+        return {}
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    usual = build({}).model_dump(mode="json")
+    return {
+        section: {
+            key: {"text": _setting_text(value), "changed": value != usual[section].get(key)}
+            for key, value in values[section].items()
+            if f"{section}.{key}" not in _PRIVATE
+        }
+        for section in _SHOWN
+        if section in values
+    }
+
+
+def _setting_text(value: Any) -> str:  # noqa: ANN401 - any setting
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
+    """What was learned from, in numbers; only covariates that the settings name."""
+    cases = manifest.cases
+    people = {case.subject for case in cases}
+    card = {"scans": f"{len(cases)} of {len(people)} subjects"}
+    for split in SPLITS:
+        part = manifest.split(split)
+        card[split] = f"{len(part)} scans of {len({case.subject for case in part})} subjects"
+    card["healthy"] = f"{sum(case.healthy for case in cases)} scans"
+    if cases:
+        card["voxels"] = _ranges([case.shape for case in cases], "")
+        card["spacing"] = _ranges([case.spacing for case in cases], " mm")
+    labels = sorted({label for case in cases for label in case.labels})
+    if labels:
+        labelled = sum(bool(case.label) for case in cases)
+        card["labels"] = f"{', '.join(map(str, labels))}, in {labelled} scans"
+    conditions = json.loads(settings.get("data", {}).get("conditions", {"text": "{}"})["text"])
+    for name, kind in conditions.items():
+        card[name] = _covariate([case.covariates.get(name, "") for case in cases], kind)
+    codes = Counter(refusal.code for refusal in manifest.refusals)
+    if codes:
+        which = ", ".join(f"{code} {count}" for code, count in sorted(codes.items()))
+        card["refused"] = f"{codes.total()} files: {which}"
+    if manifest.licence:
+        card["licence"] = manifest.licence
+    return card | {"digest": manifest.digest}
+
+
+def _ranges(rows: Sequence[tuple[int | float, ...]], unit: str) -> str:
+    """Three axes as they are stored, each with its range."""
+    values = np.array(rows)
+    axes = (
+        f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        for low, high in zip(values.min(axis=0), values.max(axis=0), strict=True)
+    )
+    return " x ".join(axes) + unit
+
+
+def _covariate(texts: list[str], kind: str) -> str:
+    if kind == "categorical":
+        counts = Counter(text for text in texts if text)
+        return ", ".join(f"{value} {count}" for value, count in sorted(counts.items()))
+    numbers = [float(text) for text in texts if text.replace(".", "", 1).lstrip("-").isdigit()]
+    if not numbers:
+        return "unknown"
+    low, middle, high = np.quantile(numbers, (0, 0.5, 1))
+    return f"{low:g} to {high:g}, median {middle:g}; known for {len(numbers)} scans"
+
+
+def _model_card(folder: Path, model: dict[str, Any]) -> dict[str, str]:
+    calibration = _read_json(folder / "model" / "calibration.json")
+    scorers = calibration["recipe"]["scorers"] if calibration else []
+    return card_facts(model, len(calibration.get("scores", [])), scorers)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,1 +1,0 @@
-"""Score maps, and what turns them into a calibrated score."""

@@ -1,0 +1,204 @@
+"""Generators on their way to a comparison: models, and baselines trained and kept as samples."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from medgan.core.config import Config, Preprocessing
+from medgan.core.errors import DataError, ModelError, TrainingDiverged
+from medgan.core.files import write_together
+from medgan.core.progress import counting
+from medgan.data.batches import PreparedVolumes
+from medgan.data.labels import harden, largest_components
+from medgan.data.manifest import Manifest
+from medgan.data.plan import plan
+from medgan.data.prepared import stored
+from medgan.model.folder import WEIGHTS
+from medgan.model.model import Model
+from medgan.studies.baselines.alpha_wgan import AlphaWgan
+from medgan.studies.baselines.dcgan import Dcgan
+from medgan.studies.baselines.training import Baseline, train_baseline
+from medgan.studies.baselines.vae import Vae
+from medgan.training.fit import choose_device
+
+log = logging.getLogger(__name__)
+SAMPLES, RECORD = "samples.safetensors", "baseline.json"
+BASELINES: dict[str, type[AlphaWgan] | type[Dcgan] | type[Vae]] = {
+    "alpha_wgan": AlphaWgan,
+    "dcgan": Dcgan,
+    "vae": Vae,
+}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What one generator made, and what it learned from.
+
+    Attributes:
+        name: of its row.
+        images: (N, 1, X, Y, Z) in [-1, 1], as `stored` leaves them.
+        label_maps: (N, X, Y, Z) label values; None where it makes no labels.
+        preprocessing: the grid and intensities.
+        data_digest: of the manifest it was trained on.
+        effort: how it was trained, for the record.
+        has_model: whether there is a model behind the samples.
+        training_scans: how many it learned from; None where that is not written down.
+        training_digest: of these alone; empty where that is not written down.
+    """
+
+    name: str
+    images: Tensor
+    label_maps: Tensor | None
+    preprocessing: Preprocessing
+    data_digest: str
+    effort: dict[str, Any]
+    has_model: bool = False
+    training_scans: int | None = None
+    training_digest: str = ""
+
+
+def make_baseline(
+    config: Config, manifest: Manifest, out: Path, facts: dict[str, str]
+) -> dict[str, Any]:
+    """Trains a baseline on the training split; writes its samples and how it was trained.
+
+    Args:
+        config: data, train (minutes, volumes, seed, device) and baseline sections.
+        manifest: with splits.
+        out: receives cache, samples.safetensors and baseline.json.
+        facts: versions, for the record.
+
+    Returns:
+        The figures of baseline.json.
+
+    Raises:
+        DataError: E_SPLIT when there is nothing to train on.
+        TrainingDiverged: E_NAN.
+    """
+    cases = manifest.split("train")
+    if len(cases) < 2:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} training scans", "at least 2 are needed",
+            "add healthy scans or set data.fractions",
+        )  # fmt: skip
+    preprocessing = plan(config.data, cases)
+    prepared = PreparedVolumes(cases, preprocessing, out / "cache")
+    with counting("preparing scans") as tick:
+        prepared.warm(tick)
+    volumes = torch.stack([prepared[number][0] for number in range(len(prepared))])
+    seed, device = config.train.seed, choose_device(config.train.device)
+    baseline: Baseline = BASELINES[config.baseline.name](preprocessing.shape, seed, device)
+    try:
+        with counting("training") as tick:
+            effort = train_baseline(
+                baseline, volumes, config.train.minutes, config.train.volumes, seed, tick
+            )
+    except FloatingPointError:
+        raise TrainingDiverged(
+            "E_NAN", config.baseline.name, "numbers are no longer finite",
+            "train with another train.seed or for fewer minutes",
+        ) from None  # fmt: skip
+    steps = effort.volumes_seen // baseline.batch
+    parameters = sum(p.numel() for n in baseline.networks() for p in n.parameters())
+    figures: dict[str, Any] = {
+        "name": config.baseline.name,
+        "volumes_seen": effort.volumes_seen,
+        "seconds": round(effort.seconds, 1),
+        "batch": baseline.batch,
+        "ms_per_step": round(1000 * effort.seconds / max(steps, 1), 1),
+        "parameters": parameters,
+        "seed": seed,
+        "training_scans": len(cases),
+        "data_digest": manifest.digest,
+        "training_digest": manifest.training_digest,
+        **facts,
+    }
+    record = figures | {"preprocessing": preprocessing.model_dump(mode="json")}
+    log.info("drawing %d volumes", config.baseline.count)
+    drawn = baseline.sample(config.baseline.count, torch.Generator().manual_seed(seed + 1))
+    samples = {"images": drawn.half()}
+    files = {out / SAMPLES: save(samples), out / RECORD: json.dumps(record, indent=1)}
+    write_together(files)
+    return figures | {"folder": str(out)}
+
+
+def read_contestant(
+    uri: str, load_model: Callable[[str], Model], count: int, seed: int = 0
+) -> Contestant:
+    """What a model generates, or what a baseline has left.
+
+    Args:
+        uri: model folder, models:/name@alias, runs:/id/model, or a folder with baseline.json.
+        load_model: loads a model by its URI.
+        count: volumes that a model generates; a baseline gives at most as many.
+        seed: of what a model generates.
+
+    Raises:
+        ModelError: E_MODEL.
+    """
+    folder = Path(uri)
+    if (folder / RECORD).is_file():
+        return _read_baseline(folder, count)
+    model = load_model(uri)
+    drawn = []
+    with counting("generating") as tick:
+        for channels in model.iter_channels(count, seed):
+            drawn.append(channels)
+            tick(len(drawn), count)
+    labels = model.preprocessing.labels
+    maps = [
+        largest_components(harden(channels[1:], labels, model.label_offset).numpy(), labels)
+        for channels in drawn
+        if labels
+    ]
+    name = uri if ":/" in uri else folder.parent.name if folder.name == "model" else folder.name
+    return Contestant(
+        name,
+        stored(torch.stack([channels[:1] for channels in drawn])),
+        torch.from_numpy(np.stack(maps)) if labels else None,
+        model.preprocessing,
+        str(model.facts.get("data_digest", "")),
+        {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},
+        True,
+        _count(model.facts),
+        str(model.facts.get("training_digest", "")),
+    )
+
+
+def makes_volumes(uri: str) -> bool:
+    """Whether `read_contestant` reads this: a model or a baseline's folder, and not scans."""
+    folder = Path(uri)
+    return uri.startswith(("models:/", "runs:/")) or any(
+        (folder / name).is_file() for name in (RECORD, WEIGHTS)
+    )
+
+
+def _count(facts: Mapping[str, Any]) -> int | None:
+    found = facts.get("training_scans")
+    return found if isinstance(found, int) else None
+
+
+def _read_baseline(folder: Path, count: int) -> Contestant:
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        images = load((folder / SAMPLES).read_bytes())["images"][:count]
+        preprocessing = Preprocessing.model_validate(record["preprocessing"])
+        effort = {key: record[key] for key in ("volumes_seen", "seconds", "parameters", "batch")}
+        return Contestant(
+            record["name"], stored(images), None, preprocessing, record["data_digest"], effort,
+            training_scans=_count(record), training_digest=record.get("training_digest", ""),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        raise ModelError(
+            "E_MODEL", str(folder), "baseline.json or samples.safetensors is damaged",
+            "run medgan baseline again",
+        ) from None  # fmt: skip

@@ -1,0 +1,211 @@
+"""From a manifest to a trained model folder: data, state, loop, and the record of it all."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from medgan.anomaly.calibration import MIN_SCANS
+from medgan.core.config import Config, Preprocessing, TrainConfig, without_names
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure, Interrupted
+from medgan.core.files import write_atomic
+from medgan.core.progress import counting
+from medgan.data.batches import BatchStream, PreparedVolumes
+from medgan.data.manifest import Case, Manifest
+from medgan.data.plan import plan
+from medgan.model.model import Model
+from medgan.tracking.mlflow import RUN_FILE, MlflowRun
+from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
+from medgan.training.checkpoint import restore_best, restore_newest
+from medgan.training.loop import train
+from medgan.training.memory import refuse_what_cannot_fit
+from medgan.training.samples import forget_pictures, make_reference
+from medgan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+METRICS = "metrics.jsonl"
+HELD_OUT = 40
+
+
+def train_model(
+    config: Config,
+    manifest: Manifest,
+    out: Path,
+    model_folder: Path,
+    facts: dict[str, str],
+    open_mlflow: Callable[[], MlflowRun | None],
+    page: Tracker | None = None,
+) -> dict[str, Any]:
+    """Trains, or goes on training, and writes the model folder.
+
+    Args:
+        config: all settings.
+        manifest: with splits.
+        out: receives cache, checkpoints, samples and metrics.jsonl.
+        model_folder: receives the model, without calibration.
+        facts: versions, for the card.
+        open_mlflow: opens the mirror, or gives None.
+        page: told of every look once its figures and its picture are on the disk.
+
+    Returns:
+        Figures of the shipped weights, by name.
+
+    Raises:
+        DataError: E_SPLIT when there is nothing to train or to look at.
+        EnvironmentFailure: E_MEMORY when a step would not fit.
+        Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
+    """
+    cases, held_out_cases = manifest.split("train"), manifest.split("calibration")
+    if len(cases) < 2 or len(held_out_cases) < MIN_SCANS:
+        raise DataError(
+            "E_SPLIT", f"{len(cases)} training and {len(held_out_cases)} calibration scans",
+            f"at least 2 and {MIN_SCANS} are needed", "add healthy scans or set data.fractions",
+        )  # fmt: skip
+    preprocessing = plan(config.data, cases)
+    _say_plan(preprocessing)
+    device = choose_device(config.train.device)
+    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    if config.train.resume == "never":
+        for name in ("checkpoints", "samples"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / RUN_FILE).unlink(missing_ok=True)
+    _same_training(out / "checkpoints", cases, preprocessing, config)
+    if restore_newest(state, out / "checkpoints"):
+        log.info("resumed at %d volumes", state.volumes_seen)
+    refuse_what_cannot_fit(state, preprocessing, config.train)
+    forget_pictures(out, state.volumes_seen)  # of a run that was killed further on
+    volumes = PreparedVolumes(cases, preprocessing, out / "cache")
+    held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")
+    with counting("preparing scans") as tick:
+        volumes.warm(tick)
+        held_out.warm()
+    reference = make_reference(state, held_out, volumes, config.train.seed)
+    stream = BatchStream(volumes, config.train.batch, config.train.seed)
+    jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
+    mlflow = open_mlflow()
+    status = "FAILED"
+    try:
+        if mlflow is not None:
+            _describe(mlflow, config, preprocessing, manifest, facts, out)
+        tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
+        train(state, stream, reference, config.train, tracker, out)
+        status = "FINISHED"
+    except Interrupted:
+        status = "KILLED"
+        raise
+    finally:
+        if mlflow is not None:
+            mlflow.finish(status)
+    course = _choose_weights(state, config.train, out / "checkpoints")
+    figures = _figures(out / METRICS, course.get("best_at", state.volumes_seen))
+    learned = {
+        "training_scans": len(cases),
+        "volumes_seen": state.volumes_seen,
+        **course,
+        "data_digest": manifest.digest,
+        "training_digest": manifest.training_digest,
+        **({"data_licence": manifest.licence} if manifest.licence else {}),
+        **facts,
+        **{name.removeprefix("samples/"): value for name, value in figures.items()},
+    }
+    model = Model(state.average, preprocessing, config.model, learned)
+    model.label_offset = reference.label_offset
+    model.save(model_folder)
+    log.info("model: %s", model_folder)
+    return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **course, **figures}
+
+
+def _same_training(
+    checkpoints: Path, cases: list[Case], preprocessing: Preprocessing, config: Config
+) -> None:
+    """Refuses to go on with checkpoints of other scans, another grid or other networks."""
+    hashes = sorted((case.sha256, case.label_sha256 or "") for case in cases)
+    text = json.dumps([hashes, preprocessing.model_dump(), config.model.model_dump()])
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    path = checkpoints / "trained_on.txt"
+    begun = path.is_file() and any(checkpoints.glob("*.json"))
+    if begun and path.read_text().strip() != identity:
+        raise ConfigError(
+            "E_RESUME", str(checkpoints), "belongs to other scans, another grid or other networks",
+            "choose another output folder or --set train.resume=never",
+        )  # fmt: skip
+    write_atomic(path, identity)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes the GPU where there is one.
+
+    Raises:
+        EnvironmentFailure: E_DEVICE when CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure(
+            "E_DEVICE", "train.device", "no CUDA device here", "use --set train.device=cpu"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _say_plan(preprocessing: Preprocessing) -> None:
+    log.info(
+        "grid: %s voxels of %s mm; labels: %s; conditions: %s",
+        " x ".join(map(str, preprocessing.shape)),
+        " x ".join(f"{s:g}" for s in preprocessing.spacing),
+        ", ".join(map(str, preprocessing.labels)) or "none",
+        ", ".join(condition.name for condition in preprocessing.conditions) or "none",
+    )
+
+
+def _describe(
+    mlflow: MlflowRun,
+    config: Config,
+    preprocessing: Preprocessing,
+    manifest: Manifest,
+    facts: dict[str, str],
+    out: Path,
+) -> None:
+    """Records settings without the paths of anybody's scans."""
+    public = without_names(config)
+    public["data"] |= preprocessing.model_dump(mode="json", exclude={"conditions"})
+    path = out / "resolved.yaml"
+    write_atomic(path, yaml.safe_dump(public))
+    flat = {
+        f"{section}.{key}": value
+        for section, values in public.items()
+        if section in ("data", "model", "train", "score")
+        for key, value in values.items()
+        if (section, key) != ("train", "resume")
+    }
+    counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
+    mlflow.describe(flat, {**facts, "manifest_sha256": manifest.digest}, path)
+    mlflow.dataset(manifest.digest, counts)
+
+
+def _choose_weights(state: TrainingState, config: TrainConfig, checkpoints: Path) -> dict[str, Any]:
+    """Puts the best weights into the average where they beat the last; says what happened."""
+    watch, course = state.watch, {}
+    if watch.rollbacks:
+        course["rollbacks"] = watch.rollbacks
+    if reason := watch.enough(config):
+        course["stopped_early"] = reason
+        log.info("stopped early at %d volumes: %s", state.volumes_seen, reason)
+    if watch.metric == config.metric and restore_best(state, checkpoints):
+        course |= {"best_at": watch.best_at, "best_by": watch.metric}
+        log.info("best %s at %d volumes", watch.metric, watch.best_at)
+    return course
+
+
+def _figures(path: Path, volumes_seen: int) -> dict[str, float]:
+    """The figures of the last look up to a point of the training."""
+    found: dict[str, float] = {}
+    for row in read_metrics(path):
+        if row["volumes_seen"] <= volumes_seen:
+            found |= {k: round(value, 5) for k, value in row.items() if k.startswith("samples/")}
+    return found

@@ -1,0 +1,252 @@
+"""Teaching the localiser what does not belong, once generator and encoder are done."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from medgan.anomaly.scorers import Scene, Tools, localiser_input
+from medgan.core.config import LocaliserConfig
+from medgan.core.files import write_atomic
+from medgan.core.volume import depth
+from medgan.data.lesions import plant_some
+from medgan.networks.localiser import Localiser
+from medgan.networks.losses import localisation_loss
+
+log = logging.getLogger(__name__)
+CHECKPOINT = "localiser.safetensors"
+_CHECKPOINT_SECONDS = 120.0
+_WARMUP = 400
+_GENERATED = 0.5
+"""Share of scans whose foreign tissue is generated instead of another scan's."""
+_BRIGHTNESS, _OFFSET, _GAMMA = 0.05, 0.05, 0.15
+"""Spreads of changes to whole scans that are no lesion, in every second one."""
+_MOVED = 0.7
+_TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
+"""Share of scans that are moved; spreads of angles (radians), logarithms of sizes and voxels."""
+
+
+@dataclass
+class Lesson:
+    """The moving parts of the training of a localiser.
+
+    Attributes:
+        localiser: learns.
+        optimizer: AdamW.
+        volumes_seen: scans shown, with lesions or without.
+        seconds: trained so far, over all interruptions.
+    """
+
+    localiser: Localiser
+    optimizer: torch.optim.AdamW
+    volumes_seen: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def fresh(cls, localiser: Localiser, config: LocaliserConfig, device: torch.device) -> "Lesson":
+        """At the very start."""
+        localiser.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+        return cls(
+            localiser,
+            torch.optim.AdamW(localiser.parameters(), config.learning_rate, betas=(0.9, 0.99)),
+        )
+
+    def progress(self, config: LocaliserConfig) -> float:
+        """Share that is done, by volumes or by minutes, whichever is further."""
+        by_time = self.seconds / (60 * config.minutes) if config.minutes else 0.0
+        return min(1.0, max(self.volumes_seen / config.volumes, by_time))
+
+
+def train_localiser(
+    tools: Tools,
+    latent: int,
+    localiser: Localiser,
+    volumes: Sequence[Float[np.ndarray, "1 X Y Z"]],
+    families: Sequence[str],
+    config: LocaliserConfig,
+    seed: int,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Localiser:
+    """Trains on healthy scans with planted lesions, and on what the generator makes of them.
+
+    What step n shows is a function of the seed and n alone, so that a training that was stopped
+    goes on from its last checkpoint as if it never had.
+
+    Args:
+        tools: of the trained model, whose own localiser is not used.
+        latent: length of its latents.
+        localiser: with fresh weights; changed in place.
+        volumes: healthy training scans, (1, X, Y, Z) in [-1, 1].
+        families: lesions to plant.
+        config: length, batch and learning rate.
+        seed: of the lesions.
+        folder: receives the checkpoint.
+        progress: told how many of how many volumes, or seconds, are done.
+
+    Returns:
+        The localiser.
+    """
+    device = next(localiser.parameters()).device
+    tools = replace(
+        tools, encode=_in_bf16(tools.encode, device), generate=_in_bf16(tools.generate, device),
+        localise=None, looks_at=localiser.looks_at,
+    )  # fmt: skip
+    lesson = Lesson.fresh(localiser, config, device)
+    look = _fingerprint(tools, volumes[0], device)
+    identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), look])
+    checkpoint = folder / CHECKPOINT
+    _restore(lesson, checkpoint, identity)
+    depths: dict[int, np.ndarray] = {}
+    saved = time.monotonic()
+    while lesson.progress(config) < 1:
+        started = time.monotonic()
+        rng = np.random.default_rng([seed, lesson.volumes_seen])
+        donor = _generated(tools, latent, rng, device)
+        made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(config.batch)]
+        spoiled, truth = (
+            torch.from_numpy(np.stack(part))[:, None].to(device) for part in zip(*made, strict=True)
+        )
+        with torch.no_grad():
+            shown = localiser_input(Scene(spoiled, tools))
+        for group in lesson.optimizer.param_groups:
+            group["lr"] = config.learning_rate * _share_of_rate(lesson, config)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = lesson.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
+        loss = localisation_loss(logits.float(), truth)
+        lesson.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(lesson.localiser.parameters(), 1.0)
+        lesson.optimizer.step()
+        lesson.volumes_seen += config.batch
+        lesson.seconds += time.monotonic() - started
+        done = lesson.seconds if config.minutes else lesson.volumes_seen
+        progress(int(done), int(60 * config.minutes) or config.volumes)
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            _save(lesson, checkpoint, identity)
+            saved = time.monotonic()
+    _save(lesson, checkpoint, identity)
+    return lesson.localiser
+
+
+def _fingerprint(tools: Tools, volume: np.ndarray, device: torch.device) -> str:
+    """What a localiser sees of a volume, in a number: another model shows something else."""
+    with torch.no_grad():
+        shown = localiser_input(Scene(torch.from_numpy(volume)[None].to(device), tools))
+    return f"{float(shown.double().square().mean()):.3g}"
+
+
+def _generated(
+    tools: Tools, latent: int, rng: np.random.Generator, device: torch.device
+) -> Float[np.ndarray, "X Y Z"]:
+    """Foreign tissue from the generator."""
+    latents = torch.from_numpy(rng.standard_normal((1, latent))).float().to(device)
+    with torch.no_grad():
+        return tools.generate(latents)[0, 0].float().cpu().numpy()
+
+
+def _in_bf16(
+    function: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return function(
+                x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
+            )
+
+    return run
+
+
+def _lesioned(
+    volumes: Sequence[np.ndarray],
+    depths: dict[int, np.ndarray],
+    generated: np.ndarray,
+    families: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "X Y Z"]]:
+    """A scan, perhaps moved and otherwise lit, with lesions; and where it is not healthy.
+
+    A hundred scans shown as they are would soon be known by heart, and whatever they are not
+    would be taken for a lesion.
+    """
+    chosen, other = (int(n) for n in rng.integers(len(volumes), size=2))
+    volume = volumes[chosen][0]
+    if chosen not in depths:
+        depths[chosen] = depth(volume).astype(np.float32)
+    if rng.random() < _MOVED:
+        volume = _moved(volume, rng)
+    if rng.random() < 0.5:
+        volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
+    donor = generated if rng.random() < _GENERATED else volumes[other][0]
+    volume = volume.astype(np.float32)
+    spoiled, truth = plant_some(volume, donor, families, rng, depths[chosen])
+    if rng.random() < 0.5:
+        gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
+        spoiled = (spoiled * gain + offset).clip(-1, 1)
+    return spoiled.astype(np.float32), truth.astype(np.float32)
+
+
+def _moved(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turned by some degrees, stretched along each axis, shifted by a voxel or two."""
+    turn = Rotation.from_rotvec(rng.normal(0, _TURN, 3)).as_matrix()
+    matrix = turn * np.exp(rng.normal(0, _STRETCH, 3))
+    centre = (np.array(volume.shape) - 1) / 2
+    offset = centre - matrix @ centre + rng.normal(0, _SHIFT, 3)
+    return ndimage.affine_transform(volume, matrix, offset, order=1, mode="nearest")
+
+
+def _share_of_rate(lesson: Lesson, config: LocaliserConfig) -> float:
+    """Rises over the warm-up, stays for half, falls linearly to 2%."""
+    rise = min(1.0, (lesson.volumes_seen + config.batch) / _WARMUP)
+    return rise * max(0.02, min(1.0, 2 * (1 - lesson.progress(config))))
+
+
+def _save(lesson: Lesson, path: Path, identity: str) -> None:
+    flat = {f"weights.{k}": v for k, v in lesson.localiser.state_dict().items()}
+    for number, moments in lesson.optimizer.state_dict()["state"].items():
+        flat |= {f"moments.{number}.{key}": value for key, value in moments.items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
+    facts = {
+        "volumes_seen": str(lesson.volumes_seen),
+        "seconds": str(lesson.seconds),
+        "identity": hashlib.sha256(identity.encode()).hexdigest(),
+    }
+    tensors["facts"] = torch.frombuffer(
+        bytearray(json.dumps(facts).encode()), dtype=torch.uint8
+    ).clone()
+    write_atomic(path, save(tensors))
+
+
+def _restore(lesson: Lesson, path: Path, identity: str) -> None:
+    """Goes on from a checkpoint of the same lesson; any other is left alone and written over."""
+    with suppress(OSError, SafetensorError, KeyError, ValueError):
+        tensors = load(path.read_bytes())
+        facts = json.loads(tensors.pop("facts").numpy().tobytes())
+        if facts["identity"] != hashlib.sha256(identity.encode()).hexdigest():
+            return
+        weights = {
+            k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")
+        }
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("moments."):
+                _, number, name = key.split(".")
+                moments.setdefault(int(number), {})[name] = value
+        lesson.localiser.load_state_dict(weights)
+        state = lesson.optimizer.state_dict()
+        lesson.optimizer.load_state_dict({**state, "state": moments})
+        lesson.volumes_seen, lesson.seconds = int(facts["volumes_seen"]), float(facts["seconds"])
+        log.info("localiser: resumed at %d volumes", lesson.volumes_seen)

@@ -1,0 +1,1 @@
+"""Work on many scans: scores, synthetic scans, augmented data sets, exports."""

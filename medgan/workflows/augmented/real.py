@@ -1,0 +1,81 @@
+"""Copies of real scans under their pseudonyms, without what their headers say in words."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medgan.core.volume import Volume
+from medgan.data.checks import check_image, check_label
+from medgan.data.manifest import Case
+
+
+def save_image(case: Case, path: Path) -> Case:
+    """Writes the image again; voxels and geometry stay, texts and extensions of the header do not.
+
+    Returns:
+        The case with the copy as its image.
+    """
+    _save(case.image, path, None)
+    return replace(case, image=str(path.resolve()), sha256=check_image(path, case.case).sha256)
+
+
+def save_label(case: Case, path: Path) -> Case:
+    """Writes the label map again, as whole numbers and with the geometry of the image.
+
+    The two may differ by rounding, which medgan forgives and nnU-Net warns of.
+
+    Returns:
+        The case with the copy as its label.
+    """
+    assert case.label is not None
+    kind = np.uint8 if max(case.labels, default=0) < 256 else np.uint16
+    _save(case.label, path, kind, affine_of(case.image))
+    checked = check_label(path, case.case, check_image(Path(case.image), case.case))
+    return replace(case, label=str(path.resolve()), label_sha256=checked.sha256)
+
+
+def affine_of(path: str) -> np.ndarray:
+    """Voxel to mm, by the header alone."""
+    import nibabel
+
+    return nibabel.load(path).affine  # pyright: ignore
+
+
+def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
+    """Removes copies that an earlier run has left and no case names any longer.
+
+    Args:
+        folder: of the data set.
+        pattern: of the names of copies in it.
+        cases: of the data set as it is now.
+    """
+    wanted = {path for case in cases for path in (case.image, case.label)}
+    for path in folder.resolve().glob(pattern):
+        if str(path) not in wanted:
+            path.unlink()
+            with suppress(OSError):  # a subject's folders, where each has its own
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
+
+
+def _save(source: str, path: Path, kind: type | None, affine: np.ndarray | None = None) -> None:
+    import nibabel
+
+    volume = Volume.load(source)
+    header = nibabel.load(source).header  # pyright: ignore[reportPrivateImportUsage]
+    stored = np.dtype(header.get_data_dtype())  # pyright: ignore
+    whole = stored.kind in "iu" and not (volume.data % 1).any()
+    data = volume.data.astype(kind or (_whole_kind(volume.data) if whole else np.float32))
+    Volume(data, volume.affine if affine is None else affine).save(path, header)  # pyright: ignore[reportArgumentType]
+
+
+def _whole_kind(data: np.ndarray) -> type:
+    """The smallest type of whole numbers that NIfTI readers agree on."""
+    for kind in (np.uint8, np.int16):
+        limits = np.iinfo(kind)
+        if limits.min <= data.min() and data.max() <= limits.max:
+            return kind
+    return np.int32 if np.abs(data).max() < 2**24 else np.float32

@@ -1,0 +1,290 @@
+"""Projections, interpolations and edits on disk, with a picture of each."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgan.core.errors import DataError
+from medgan.core.files import write_atomic
+from medgan.core.volume import Volume
+from medgan.data.conditions import Value, check, covariates_of, understood
+from medgan.data.manifest import Case, Refusal
+from medgan.model.model import Model
+from medgan.model.outputs import Edit, Latent, Projection, Synthetic
+from medgan.reporting.pictures import DIFFERENCE, Column, side_by_side
+from medgan.workflows.generate import MARK, save_synthetic
+from medgan.workflows.score import save_like
+
+Row = dict[str, Any]
+Tick = Callable[[int, int], None]
+RECON_TEXT = "SYNTHETIC (medgan), reconstruction of a scan"
+EDIT_TEXT = "SYNTHETIC (medgan), edited scan"
+DIFFERENCE_TEXT = "SYNTHETIC (medgan), edited scan less the scan"
+GENERATED_TEXT = "SYNTHETIC (medgan), drawing of a scan with other covariates"
+_SHOWN = 10
+"""Most frames in one picture."""
+
+
+def write_projections(
+    model: Model,
+    cases: Sequence[Case],
+    folder: Path,
+    steps: int,
+    facts: dict[str, str],
+    progress: Tick = lambda done, total: None,
+) -> tuple[list[Row], list[Refusal]]:
+    """Writes `recons/`, `pictures/`, `latents.csv` and `latents.json`.
+
+    What the cases' table says of the model's conditions is told to the generator. A scan that
+    cannot be used is refused and the rest goes on.
+
+    Args:
+        model: what projects.
+        cases: from a manifest.
+        folder: receives everything, under pseudonyms.
+        steps: of each projection.
+        facts: versions, for the provenance.
+        progress: told how many of how many are done.
+
+    Returns:
+        The rows of the table and the refusals.
+    """
+
+    def work(case: Case) -> tuple[Row, Row]:
+        known = _known(model, case)
+        found = model.project(case.image, steps, known)
+        recon = folder / "recons" / f"{case.case}.nii.gz"
+        save_like(found.recon, recon, Path(case.image), RECON_TEXT)
+        _draw_projection(folder / "pictures" / f"{case.case}.png", case, found)
+        row = {**_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
+        more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}
+        return row, row | more
+
+    given = {"steps": steps, "model": model.facts, "made_with": facts}
+    return _over_cases(cases, folder, "latents", given, work, progress)
+
+
+def write_edits(
+    model: Model,
+    cases: Sequence[Case],
+    folder: Path,
+    changes: Mapping[str, Value],
+    known: Mapping[str, Value],
+    steps: int,
+    facts: dict[str, str],
+    progress: Tick = lambda done, total: None,
+) -> tuple[list[Row], list[Refusal]]:
+    """Writes `before/`, `after/`, `difference/`, `generated/`, `pictures/` and `edits.*`.
+
+    Args:
+        model: with conditions.
+        cases: from a manifest.
+        folder: receives everything, under pseudonyms.
+        changes: values by the names of conditions.
+        known: what is known of the scans, over what their table says.
+        steps: of each projection.
+        facts: versions, for the provenance.
+        progress: told how many of how many are done.
+
+    Returns:
+        The rows of the table and the refusals.
+
+    Raises:
+        ConfigError: E_CONDITION for what the model does not know.
+    """
+
+    def work(case: Case) -> tuple[Row, Row]:
+        own = {**_known(model, case), **known}
+        edit = model.edit(case.image, changes, own, steps)
+        scan = Volume.load(case.image)
+        for kind, volume, text in (
+            ("before", scan, ""),
+            ("after", edit.edited, EDIT_TEXT),
+            ("difference", edit.difference, DIFFERENCE_TEXT),
+            ("generated", edit.generated, GENERATED_TEXT),
+        ):
+            save_like(volume, folder / kind / f"{case.case}.nii.gz", Path(case.image), text)
+        _draw_edit(folder / "pictures" / f"{case.case}.png", scan, edit, changes)
+        low, high = float(scan.data.min()), float(scan.data.max())
+        mean = float(np.abs(edit.difference.data).mean()) / (high - low)
+        row = {**_row(case, edit.projection), "mean_change": round(mean, 6)}
+        row["after"] = f"after/{case.case}.nii.gz"
+        own = edit.projection.latent.covariates
+        return row, row | {"covariates": own, "changed": edit.covariates}
+
+    given = {
+        "changes": dict(changes), "known": dict(known), "steps": steps,
+        "remarks": check(model.preprocessing.conditions, changes),
+        "model": model.facts, "made_with": facts,
+    }  # fmt: skip
+    return _over_cases(cases, folder, "edits", given, work, progress)
+
+
+def write_interpolation(
+    model: Model,
+    folder: Path,
+    ends: tuple[Latent, Latent],
+    names: tuple[str, str],
+    count: int,
+    smallest_component: float,
+    facts: dict[str, str],
+) -> Path:
+    """Writes `images/`, `labels/`, `strip.png` and `provenance.json`.
+
+    Args:
+        model: what generates.
+        folder: receives everything.
+        ends: where the way begins and ends.
+        names: of the ends, as they may be published.
+        count: scans on the way, both ends included.
+        smallest_component: share of a label's largest part below which a part is a speck.
+        facts: versions, for the provenance.
+
+    Returns:
+        The folder.
+    """
+    frames = model.interpolate(*ends, count, smallest_component)
+    for frame in frames:
+        name = f"frame-{frame.number:03d}.nii.gz"
+        save_synthetic(frame, folder / "images" / name, folder / "labels" / name)
+    _draw_strip(folder / "strip.png", frames, names)
+    provenance = {
+        "synthetic": True,
+        "ends": names,
+        "smallest_component": smallest_component,
+        "frames": [frame.covariates for frame in frames],
+        "model": model.facts,
+        "made_with": facts,
+    }
+    write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
+    return folder
+
+
+def _over_cases(
+    cases: Sequence[Case],
+    folder: Path,
+    name: str,
+    given: Row,
+    work: Callable[[Case], tuple[Row, Row]],
+    progress: Tick,
+) -> tuple[list[Row], list[Refusal]]:
+    """Does the work; what is done is written down even when something stops the rest."""
+    rows: list[Row] = []
+    records: list[Row] = []
+    refusals: list[Refusal] = []
+    try:
+        for number, case in enumerate(cases, start=1):
+            try:
+                row, record = work(case)
+                rows.append(row)
+                records.append(record)
+            except DataError as error:
+                refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
+            progress(number, len(cases))
+    finally:
+        summary = {"synthetic": True, "description": MARK, **given, "scans": records}
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomic(folder / f"{name}.csv", text.getvalue())
+        write_atomic(folder / f"{name}.json", json.dumps(summary, indent=1))
+    return rows, refusals
+
+
+def _known(model: Model, case: Case) -> dict[str, Value]:
+    """What the table says of a case; a category that the model never saw is unknown to it."""
+    conditions = model.preprocessing.conditions
+    return understood(conditions, covariates_of(case, conditions))
+
+
+def _row(case: Case, found: Projection) -> Row:
+    length = float(np.linalg.norm(found.latent.values)) / math.sqrt(len(found.latent.values))
+    return {
+        "case": case.case,
+        "subject": case.subject,
+        "error_before": round(found.error_before, 5),
+        "error_after": round(found.error_after, 5),
+        "latent_length": round(length, 4),
+    }
+
+
+def _draw_projection(path: Path, case: Case, found: Projection) -> None:
+    scan = Volume.load(case.image).canonical()
+    start, recon = (volume.canonical().data for volume in (found.start, found.recon))
+    low, high = _grey(scan)
+    residual = np.abs(scan.data - recon)
+    shares = [f"mean error {e / 2:.1%}" for e in (found.error_before, found.error_after)]
+    columns = [
+        Column("scan\n", scan.data, low, high),
+        Column(f"encoder\n{shares[0]}", start, low, high),
+        Column(f"projection\n{shares[1]}", recon, low, high),
+        Column("residual\nup to 30% of the greys", residual, 0.0, 0.3 * (high - low), "inferno"),
+    ]
+    side_by_side(path, columns, scan.spacing, "SYNTHETIC reconstructions of one scan")
+
+
+def _draw_edit(path: Path, scan: Volume, edit: Edit, changes: Mapping[str, Value]) -> None:
+    before = scan.canonical()
+    after, difference, generated = (
+        volume.canonical().data for volume in (edit.edited, edit.difference, edit.generated)
+    )
+    low, high = _grey(before)
+    largest = float(np.percentile(np.abs(difference), 99.9)) / (high - low)
+    limit = max(0.05, math.ceil(largest / 0.05) * 0.05)
+    asked = ", ".join(f"{name} {value}" for name, value in changes.items())
+    own = edit.projection.latent.covariates
+    was = ", ".join(f"{n} {'unknown' if own[n] is None else _short(own[n])}" for n in changes)
+    columns = [
+        Column(f"scan\n{was}", before.data, low, high),
+        Column(f"edited\n{asked}", after, low, high),
+        Column(
+            f"blue darker, red brighter\nby up to {limit:.0%} of the greys", difference,
+            -limit * (high - low), limit * (high - low), DIFFERENCE,
+        ),
+        Column(f"generated alone\n{asked}", generated, low, high),
+    ]  # fmt: skip
+    at = _where_most_changes(difference)
+    side_by_side(path, columns, before.spacing, "SYNTHETIC edit of one scan", at)
+
+
+def _draw_strip(path: Path, frames: Sequence[Synthetic], names: tuple[str, str]) -> None:
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN)).round().astype(int)
+    low = min(float(frame.image.data.min()) for frame in frames)
+    high = max(_grey(frame.image)[1] for frame in frames)
+    columns = []
+    for frame in (frames[i] for i in chosen):
+        label = frame.label.data if frame.label else None
+        name = _frame_name(frame, len(frames))
+        columns.append(Column(name, frame.image.data, low, high, label=label))
+    title = f"SYNTHETIC, from {names[0]} to {names[1]}"
+    side_by_side(path, columns, frames[0].image.spacing, title)
+
+
+def _frame_name(frame: Synthetic, count: int) -> str:
+    known = [f"{n} {_short(v)}" for n, v in frame.covariates.items() if v is not None]
+    return f"{frame.number + 1} of {count}\n{', '.join(known[:2])}"
+
+
+def _short(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _grey(scan: Volume) -> tuple[float, float]:
+    """The one grey scale of a picture: from the darkest voxel to nearly the brightest."""
+    return float(scan.data.min()), float(np.percentile(scan.data, 99.8))
+
+
+def _where_most_changes(difference: np.ndarray) -> tuple[int, int, int]:
+    """The slice along each axis with the largest mean change; the middle one without any."""
+    size = np.abs(difference)
+    profiles = [size.mean(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    x, y, z = (int(p.argmax()) if p.any() else len(p) // 2 for p in profiles)
+    return x, y, z

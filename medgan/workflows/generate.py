@@ -1,0 +1,129 @@
+"""Synthetic scans on disk: a Decathlon data set that a segmentation framework reads as is."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgan.core.files import write_atomic
+from medgan.core.volume import Volume
+from medgan.data.conditions import Value, check
+from medgan.data.dicom.synthetic import write_synthetic_series
+from medgan.data.labels import SMALLEST_COMPONENT
+from medgan.model.model import Model
+from medgan.model.outputs import Synthetic
+
+MARK = "SYNTHETIC (medgan), not a patient"
+
+
+def write_synthetic(
+    model: Model,
+    folder: Path,
+    count: int,
+    seed: int,
+    facts: dict[str, str],
+    smallest_component: float = SMALLEST_COMPONENT,
+    conditions: Sequence[Mapping[str, Value]] = (),
+    truncation: float = 0.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    dicom: bool = False,
+) -> Path:
+    """Writes images, labels, `dataset.json`, `provenance.json` and, by conditions, a table.
+
+    `covariates.csv` lists files and covariates and can itself be read as a data set.
+
+    Args:
+        model: what generates.
+        folder: receives `imagesTr/`, `labelsTr/`, the two JSON files and the table.
+        count: how many scans.
+        seed: of the latents; scan i is the same whatever the count.
+        facts: versions, for the provenance.
+        smallest_component: share of a label's largest part below which a part is a speck.
+        conditions: what each scan is asked for, in turn; empty asks for nothing.
+        truncation: of the latents; 0 is off.
+        progress: told how many of how many are done.
+        dicom: whether each image is written as a DICOM series, too, into `dicom/`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: E_CONDITION for what the model does not know.
+    """
+    conditions = conditions or [{}] * count
+    groups = [(wanted, len(list(alike))) for wanted, alike in groupby(conditions)]
+    remarks = [check(model.preprocessing.conditions, wanted) for wanted, _ in groups]
+    modality = "CT" if model.preprocessing.intensity == "ct" else "MR"
+    entries: list[dict[str, str]] = []
+    rows: list[dict[str, str]] = []
+    for wanted, number in groups:
+        for scan in model.iter_generate(
+            number, seed, len(entries), smallest_component, wanted, truncation
+        ):
+            entries.append(_write_scan(scan, folder))
+            if dicom:
+                name = Path(entries[-1]["image"]).name.removesuffix(".nii.gz")
+                write_synthetic_series(scan.image, folder / "dicom" / name, modality, MARK)
+            rows.append(_row(entries[-1], scan.covariates))
+            progress(len(entries), count)
+    labels = model.preprocessing.labels
+    dataset: dict[str, Any] = {
+        "name": "Synthetic scans",
+        "description": MARK,
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT" if model.preprocessing.intensity == "ct" else "MRI"},
+        "labels": {"0": "background", **{str(value): f"label {value}" for value in labels}},
+        "numTraining": count,
+        "numTest": 0,
+        "training": entries,
+        "test": [],
+    }
+    provenance = {
+        "synthetic": True,
+        "seed": seed,
+        "count": count,
+        "smallest_component": smallest_component,
+        "truncation": truncation,
+        "requests": [
+            {"count": number, "conditions": dict(wanted), "remarks": remark}
+            for (wanted, number), remark in zip(groups, remarks, strict=True)
+        ],
+        "model": model.facts,
+        "generated_with": facts,
+    }
+    write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
+    write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
+    if model.preprocessing.conditions:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(folder / "covariates.csv", text.getvalue())
+    return folder
+
+
+def _row(entry: Mapping[str, str], covariates: Mapping[str, Value]) -> dict[str, str]:
+    """One line of the table: files, then covariates, unknown ones as n/a."""
+    files = {kind: path.removeprefix("./") for kind, path in entry.items()}
+    return files | {k: "n/a" if v is None else f"{v}" for k, v in covariates.items()}
+
+
+def _write_scan(scan: Synthetic, folder: Path) -> dict[str, str]:
+    name = f"synthetic-s{scan.seed}-{scan.number:05d}.nii.gz"
+    save_synthetic(scan, folder / "imagesTr" / name, folder / "labelsTr" / name)
+    entry = {"image": f"./imagesTr/{name}"}
+    return entry if scan.label is None else entry | {"label": f"./labelsTr/{name}"}
+
+
+def save_synthetic(scan: Synthetic, image: Path, label: Path) -> None:
+    """Writes an image and, where there is one, its label map, marked as synthetic."""
+    scan.image.save(image, description=MARK)
+    if scan.label is not None:
+        kind = np.uint8 if scan.label.data.max() < 256 else np.uint16
+        values = Volume(scan.label.data.astype(kind), scan.label.affine)
+        values.save(label, description=MARK)

@@ -1,0 +1,174 @@
+"""Scores of many scans on disk: tables, JSON, and maps in each scan's own grid."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgan.anomaly.alarms import false_discovery, threshold
+from medgan.anomaly.regions import Region
+from medgan.core.config import ScoreConfig
+from medgan.core.errors import DataError
+from medgan.core.files import write_atomic
+from medgan.core.volume import Volume
+from medgan.data.manifest import Case, Refusal
+from medgan.model.model import Model
+from medgan.workflows.bids import MAP, REGIONS, places, write_derivative
+
+Row = dict[str, Any]
+MAP_TEXT = "medgan score map, healthy standard deviations"
+RECON_TEXT = "medgan reconstruction"
+REGIONS_TEXT = "medgan regions above the healthy level"
+
+
+def score_cases(
+    model: Model,
+    cases: Sequence[Case],
+    folder: Path,
+    settings: ScoreConfig | None = None,
+    health_is_known: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Row], list[Refusal]]:
+    """Scores every case and writes it.
+
+    `scores.csv` and `scores.json` hold a row a scan, `regions.csv` a row a region; `maps/`,
+    `recons/` and `regions/` lie in each scan's own grid. With `score.layout=bids`, maps and regions
+    lie in `derivatives/medgan/`. `report.site` makes pages of them.
+
+    A scan that cannot be scored is refused and the rest goes on; what was scored is written even
+    when something stops the rest. A scan that is not comparable with the calibration scans is
+    written without p-value.
+
+    Args:
+        model: calibrated.
+        cases: from a manifest.
+        folder: receives everything, under pseudonyms.
+        settings: the score section.
+        health_is_known: whether the cases say who is healthy; the column stays empty otherwise.
+        progress: told how many of how many are done.
+
+    Returns:
+        The rows of the table, highest score first and what is not comparable last, and the
+        refusals.
+
+    Raises:
+        DataError: E_CALIBRATION when the calibration scans are too few for the false-alarm rate.
+    """
+    settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
+    limit = None
+    if settings.false_alarms and model.calibration is not None:
+        limit = threshold(model.calibration.scores, settings.false_alarms)
+    bids = places(cases, settings.bids_labels) if settings.layout == "bids" else {}
+    rows: list[Row] = []
+    regions: list[Row] = []
+    refusals: list[Refusal] = []
+    try:
+        for number, case in enumerate(cases, start=1):
+            try:
+                row, found = _score_case(
+                    model, case, folder, settings, health_is_known, bids.get(case.case, "")
+                )
+                rows.append(row)
+                regions += found
+            except DataError as error:
+                refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
+            progress(number, len(cases))
+    finally:
+        _judge(rows, limit)
+        rows.sort(key=lambda row: (row["p_value"] is None, -row["score"]))
+        _write_rows(model, rows, regions, settings, folder)
+        if bids:
+            write_derivative(folder, bids, cases, rows, regions)
+    return rows, refusals
+
+
+def _score_case(
+    model: Model, case: Case, folder: Path, settings: ScoreConfig, health_is_known: bool, bids: str
+) -> tuple[Row, list[Row]]:
+    label_map = Volume.load(case.label) if case.label else None
+    result = model.score(case.image, label_map, settings.smallest_mm3)
+    files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
+    if bids:
+        files |= {"maps": f"{bids}_{MAP}.nii.gz", "regions": f"{bids}_{REGIONS}.nii.gz"}
+    assert result.region_map is not None
+    for kind, volume, text in (
+        ("maps", result.score_map, MAP_TEXT),
+        ("recons", result.recon, RECON_TEXT),
+        ("regions", result.region_map, REGIONS_TEXT),
+    ):
+        save_like(volume, folder / files[kind], Path(case.image), text)
+    row = {
+        "case": case.case,
+        "subject": case.subject,
+        "healthy": case.healthy if health_is_known else None,
+        "score": round(result.score, 5),
+        "p_value": None if result.p_value is None else round(result.p_value, 5),
+        "q_value": None,
+        "alarm": None,
+        "comparable": not result.reasons,
+        "explanation": result.explanation,
+        **{name: round(value, 5) for name, value in result.parts.items()},
+        "map": files["maps"],
+        "recon": files["recons"],
+        "regions": files["regions"],
+    }
+    return row, [_region_row(case.case, region) for region in result.regions]
+
+
+def _region_row(case: str, region: Region) -> Row:
+    row: Row = {"case": case, "region": region.number, "volume_mm3": round(region.volume_mm3, 2)}
+    row |= {"peak": round(region.peak, 3), "mean": round(region.mean, 3)}
+    for name, place in (("peak", region.peak_mm), ("centre", region.centre_mm)):
+        row |= {f"{name}_{axis}_mm": round(v, 2) for axis, v in zip("ras", place, strict=True)}
+    return {**row, "label": region.name}
+
+
+def _judge(rows: list[Row], limit: float | None) -> None:
+    """Fills in what only the whole cohort says, and who is above the threshold."""
+    comparable = [row for row in rows if row["comparable"]]
+    found = false_discovery([row["p_value"] for row in comparable])
+    for row, rate in zip(comparable, found, strict=True):
+        row["q_value"] = round(rate, 5)
+        row["alarm"] = None if limit is None else row["score"] >= round(limit, 5)
+
+
+def _write_rows(
+    model: Model, rows: list[Row], regions: list[Row], settings: ScoreConfig, folder: Path
+) -> None:
+    grid = model.preprocessing
+    calibration = {"scores": [], "level": 0.0}
+    if model.calibration is not None:
+        healthy = [round(float(score), 5) for score in model.calibration.scores]
+        calibration = {"scores": healthy, "level": model.calibration.level}
+    summary = {
+        "model": model.facts,
+        "calibration": calibration,
+        "windows": [list(window) for window in grid.window] if grid.intensity == "ct" else [],
+        "false_alarms": settings.false_alarms,
+        "scans": rows,
+    }
+    write_atomic(folder / "scores.csv", _table(rows))
+    write_atomic(folder / "regions.csv", _table(regions))
+    write_atomic(folder / "scores.json", json.dumps(summary, indent=1))
+
+
+def _table(rows: list[Row]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def save_like(volume: Volume, path: Path, source: Path, text: str) -> None:
+    """Writes a map with the shape, affine and orientation codes of the file it was made for."""
+    import nibabel
+
+    header = nibabel.load(source).header  # pyright: ignore[reportPrivateImportUsage]
+    data = volume.data.astype(np.float32).reshape(header.get_data_shape())  # pyright: ignore
+    Volume(data, volume.affine).save(path, header, text)  # pyright: ignore[reportArgumentType]

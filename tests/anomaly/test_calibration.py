@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import torch
+
+from medgan.anomaly import calibration as room
+from medgan.anomaly.calibration import Recipe, calibrate, conformal_p_value, statistics
+from medgan.anomaly.maps import top_mean
+from medgan.core.errors import ConfigError, DataError
+
+SHAPE = (6, 5, 4)
+TOP = 0.05
+RECIPE = Recipe(("residual", "features"), TOP)
+
+
+def healthy(count, generator):
+    """Two maps a scan, with a level of its own for every scan and voxel noise that varies."""
+    spread = torch.linspace(0.5, 2.0, 120).view(SHAPE)
+    level = 0.5 * torch.randn(count, 1, 1, 1, 1, generator=generator)
+    noise = torch.randn(2, count, 1, *SHAPE, generator=generator) * spread
+    return {"residual": (noise[0] + level).abs(), "features": (noise[1] + level).square()}
+
+
+def false_alarms(count, alphas, repeats=120, fresh=20):
+    """Share of fresh healthy scans with p <= alpha, a calibration set: (repeats, alphas)."""
+    shares = []
+    for seed in range(repeats):
+        generator = torch.Generator().manual_seed(seed)
+        calibration = calibrate(healthy(count, generator), RECIPE)
+        scores, _, _ = calibration.score(healthy(fresh, generator))
+        p = np.array([calibration.p_value(float(s)) for s in scores])
+        shares.append([(p <= alpha).mean() for alpha in alphas])
+    return np.array(shares)
+
+
+def test_p_values_of_fresh_healthy_scans_are_uniform_and_not_too_small():
+    alphas = np.array([0.1, 0.2, 0.5, 0.8])
+    shares = false_alarms(19, alphas)
+    noise = 3 * shares.std(axis=0) / len(shares) ** 0.5
+    assert (noise < 0.08).all()
+    assert (shares.mean(axis=0) <= alphas + noise).all()
+    assert (shares.mean(axis=0) >= 0.6 * alphas - noise).all()
+
+
+def test_p_values_would_be_too_small_without_leaving_the_scored_scan_out(monkeypatch):
+    def with_itself(score_map, even):
+        yield from statistics(score_map, even).standardise(score_map).split(1)
+
+    monkeypatch.setattr(room, "_left_out", with_itself)
+    alphas = np.array([0.1, 0.2])
+    shares = false_alarms(19, alphas, repeats=60)
+    noise = 3 * shares.std(axis=0) / len(shares) ** 0.5
+    assert (shares.mean(axis=0) > alphas + noise).all()
+
+
+def test_conformal_p_values_of_exchangeable_scores_have_their_exact_distribution(rng):
+    scores = rng.normal(size=(20_000, 10))
+    p = [conformal_p_value(row[0], row[1:].tolist()) for row in scores]
+    values, counts = np.unique(p, return_counts=True)
+    assert np.allclose(values, np.arange(1, 11) / 10)
+    assert np.allclose(counts, 2000, atol=4 * (20_000 * 0.09) ** 0.5)
+
+
+def test_conformal_p_values_fall_as_the_score_rises_and_count_ties_against_it():
+    scores = [1.0, 2.0, 2.0, 3.0]
+    p = [conformal_p_value(s, scores) for s in (0.0, 1.0, 2.0, 2.5, 3.0, 9.0)]
+    assert p == pytest.approx([1.0, 1.0, 0.8, 0.4, 0.4, 0.2])
+
+
+def test_fewer_than_five_healthy_scans_are_refused(generator):
+    with pytest.raises(DataError, match="4 healthy scans") as caught:
+        calibrate(healthy(4, generator), RECIPE)
+    assert caught.value.code == "E_CALIBRATION"
+    assert len(calibrate(healthy(5, generator), RECIPE).scores) == 5
+
+
+def test_statistics_are_mean_and_spread_at_every_position(generator):
+    maps = torch.rand(6, 1, *SHAPE, generator=generator) + 1
+    found = statistics(maps)
+    assert found.mean.shape == found.spread.shape == (1, *SHAPE)
+    assert np.allclose(found.mean, maps.numpy().mean(axis=0), atol=1e-6)
+    spread = maps.numpy().std(axis=0, ddof=1)
+    free = spread > 0.3 * spread.mean()
+    assert np.allclose(found.spread.numpy()[free], spread[free], atol=1e-6)
+    standard = found.standardise(maps)
+    assert torch.allclose(standard.mean(dim=0), torch.zeros(()), atol=1e-5)
+
+
+def test_the_spread_has_a_floor_where_healthy_scans_agree(generator):
+    maps = torch.rand(8, 1, *SHAPE, generator=generator)
+    maps[:, :, :2] = 0.125
+    found = statistics(maps)
+    raw = maps.std(dim=0)
+    assert torch.allclose(found.spread[:, :2], 0.25 * raw.mean())
+    assert torch.equal(found.spread[:, 2:], raw[:, 2:].clamp(min=0.25 * float(raw.mean())))
+    assert torch.isfinite(found.standardise(maps + 1)).all()
+
+
+def test_identical_healthy_scans_still_give_finite_scores():
+    calibration = calibrate({"residual": torch.zeros(5, 1, *SHAPE)}, RECIPE)
+    score, _, _ = calibration.score({"residual": torch.full((1, 1, *SHAPE), 0.01)})
+    assert torch.isfinite(score).all()
+    assert score.item() > 0
+
+
+def test_calibration_scores_are_sorted_and_centred(generator):
+    calibration = calibrate(healthy(9, generator), RECIPE)
+    assert list(calibration.scores) == sorted(calibration.scores)
+    assert np.mean(calibration.scores) == pytest.approx(0, abs=1e-5)
+    assert calibration.p_value(1e9) == pytest.approx(1 / 10)
+    assert calibration.p_value(-1e9) == 1
+
+
+def test_a_calibration_scan_is_scored_by_the_statistics_of_the_others(generator):
+    maps = healthy(6, generator)["residual"]
+    left_out = [
+        top_mean(statistics(torch.cat([maps[:i], maps[i + 1 :]])).standardise(maps[i : i + 1]), TOP)
+        for i in range(6)
+    ]
+    calibration = calibrate({"residual": maps}, RECIPE)
+    scores = torch.cat(left_out)
+    assert calibration.centres["residual"] == pytest.approx(scores.mean().item(), rel=1e-5)
+    assert calibration.scales["residual"] == pytest.approx(scores.std().item(), rel=1e-5)
+    expected = (scores - scores.mean()) / scores.std()
+    assert np.allclose(calibration.scores, expected.sort().values, atol=1e-5)
+
+
+def test_the_combined_score_and_map_are_means_over_maps(generator):
+    calibration = calibrate(healthy(8, generator), RECIPE)
+    fresh = healthy(3, generator)
+    combined, score_map, parts = calibration.score(fresh)
+    assert combined.shape == (3,)
+    assert score_map.shape == (3, 1, *SHAPE)
+    assert torch.allclose(combined, (parts["residual"] + parts["features"]) / 2)
+    standard = [calibration.statistics[n].standardise(m) for n, m in fresh.items()]
+    assert torch.allclose(score_map, sum(standard) / 2, atol=1e-6)
+    alone = [calibration.score({n: m[i : i + 1] for n, m in fresh.items()})[0] for i in range(3)]
+    assert torch.allclose(combined, torch.cat(alone), atol=1e-5)
+
+
+def test_a_planted_bump_raises_the_score_with_its_height_and_the_map_peaks_there(generator):
+    calibration = calibrate(healthy(12, generator), RECIPE)
+    scan = healthy(1, generator)
+    scores, heights = [], (0.0, 10.0, 20.0, 40.0, 80.0)
+    for height in heights:
+        bumped = {name: score_map.clone() for name, score_map in scan.items()}
+        for score_map in bumped.values():
+            score_map[0, 0, 4, 1, 2] += height
+        score, combined_map, _ = calibration.score(bumped)
+        scores.append(score.item())
+    assert scores == sorted(scores)
+    assert len(set(scores)) == len(heights)
+    peak = torch.unravel_index(combined_map[0, 0].argmax(), SHAPE)
+    assert tuple(int(i) for i in peak) == (4, 1, 2)
+    assert calibration.p_value(scores[-1]) == pytest.approx(1 / 13)
+
+
+def test_an_even_map_has_one_spread_and_keeps_its_own_mean_at_each_position(generator):
+    maps = torch.rand(8, 1, *SHAPE, generator=generator)
+    even, uneven = statistics(maps, even=True), statistics(maps)
+    assert torch.equal(even.mean, uneven.mean)
+    assert len(even.spread.unique()) == 1
+    assert even.spread.max() == pytest.approx(float(maps.std(dim=0).mean()))
+    calibration = calibrate({"localiser": maps}, Recipe(("localiser",), TOP))
+    assert len(calibration.statistics["localiser"].spread.unique()) == 1
+
+
+def test_a_verdict_on_the_whole_scan_counts_in_the_score_and_not_in_the_map(generator):
+    maps = healthy(9, generator) | {"latent": torch.rand(9, 1, 1, 1, 1, generator=generator)}
+    calibration = calibrate(maps, Recipe(tuple(maps), TOP))
+    fresh = healthy(2, generator)
+    usual = fresh | {"latent": torch.full((2, 1, 1, 1, 1), 0.5)}
+    far = fresh | {"latent": torch.full((2, 1, 1, 1, 1), 9.0)}
+    (low, some, _), (high, same, _) = calibration.score(usual), calibration.score(far)
+    assert (high > low + 1).all()
+    assert torch.equal(some, same)
+    alone = {"latent": maps["latent"]}
+    with pytest.raises(ConfigError, match="where") as caught:
+        calibrate(alone, Recipe(("latent",), TOP))
+    assert caught.value.code == "E_SCORER"
+
+
+def test_nothing_counts_where_a_map_is_not_kept(generator):
+    maps, fresh = healthy(9, generator), healthy(1, generator)
+    kept = torch.ones(9, 1, *SHAPE, dtype=torch.bool)
+    kept[..., :2] = False
+    calibration = calibrate(maps, RECIPE, kept)
+    before, _, _ = calibration.score(fresh, kept[:1])
+    for score_map in fresh.values():
+        score_map[..., 0] += 100
+    after, heat, _ = calibration.score(fresh, kept[:1])
+    assert torch.equal(before, after)
+    assert heat[..., :2].max() <= 0
+    elsewhere, _, _ = calibration.score(fresh)
+    assert elsewhere > after
+
+
+def test_a_median_takes_a_lonely_voxel_away_and_leaves_a_lesion(generator):
+    maps = healthy(9, generator)
+    recipe = Recipe(tuple(maps), TOP, median=3)
+    calibration = calibrate(maps, recipe)
+    fresh = healthy(1, generator)
+    for score_map in fresh.values():
+        score_map[0, 0, 1, 1, 1] += 1000
+        score_map[0, 0, 3:, 2:, 1:] += 100
+    _, heat, _ = calibration.score(fresh)
+    assert heat[0, 0, 1, 1, 1] < 10 < heat[0, 0, 4, 3, 2]

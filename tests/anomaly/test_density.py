@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from medgan.anomaly.density import FeatureDensity
+
+
+def healthy(count=60, channels=3, shape=(4, 5, 6), seed=0):
+    """Correlated features whose mean varies over positions."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(channels, channels, generator=torch.Generator().manual_seed(9))
+    mixing = torch.eye(channels) + 0.3 * mixing
+    noise = torch.randn(count, channels, *shape, generator=generator)
+    mean = torch.randn(1, channels, *shape, generator=torch.Generator().manual_seed(8))
+    return mean + torch.einsum("ab,nbxyz->naxyz", mixing, noise)
+
+
+def test_healthy_scans_lie_about_one_away_and_strange_ones_further():
+    density = FeatureDensity.fit(healthy(400).split(7))
+    new = density.distance(healthy(50, seed=1))
+    assert new.shape == (50, 1, 4, 5, 6)
+    assert new.square().mean().item() == pytest.approx(1, rel=0.1)
+    strange = healthy(50, seed=1)
+    strange[:, :, 2, 2, 2] += 20
+    far = density.distance(strange)
+    assert far[..., 2, 2, 2].min() > 3 * new.max()
+    far[..., 2, 2, 2] = new[..., 2, 2, 2]
+    assert torch.allclose(far, new)
+
+
+def test_with_one_covariance_for_all_positions_it_is_the_textbook_distance():
+    x = healthy(300)
+    density = FeatureDensity.fit([x], radius=9, shrinkage=0.0)
+    deviation = x - x.mean(dim=0)
+    rows = deviation.movedim(1, -1).reshape(-1, 3).double()
+    precision = torch.linalg.inv(rows.T @ rows / len(rows) * 300 / 299)
+    expected = torch.einsum("na,ab,nb->n", rows, precision, rows).div(3).sqrt()
+    found = density.distance(x)[:, 0].reshape(-1)
+    assert torch.allclose(found.double(), expected, rtol=0.02)
+
+
+def test_a_direction_in_which_healthy_scans_never_vary_counts_most():
+    x = healthy(200, channels=2)
+    x[:, 1] = x[:, 0]  # the second follows the first
+    density = FeatureDensity.fit([x], shrinkage=0.01)
+    along, across = x[:1].clone(), x[:1].clone()
+    along += 1
+    across[:, 0] += 1
+    assert density.distance(across).mean() > 3 * density.distance(along).mean()
+
+
+def test_batches_do_not_matter_and_fewer_scans_than_channels_are_enough():
+    x = healthy(5, channels=8)
+    one, many = FeatureDensity.fit([x]), FeatureDensity.fit(x.split(2))
+    assert torch.allclose(one.distance(x), many.distance(x), rtol=1e-2, atol=1e-3)
+    assert torch.isfinite(one.distance(healthy(3, channels=8, seed=4))).all()

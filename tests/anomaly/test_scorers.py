@@ -1,0 +1,148 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medgan.anomaly.calibration import Recipe
+from medgan.anomaly.features import smoothed
+from medgan.anomaly.maps import feature_map, residual_map, similarity_map
+from medgan.anomaly.scorers import (
+    SCORERS,
+    Scene,
+    Tools,
+    available,
+    chosen,
+    learn_densities,
+    localiser_input,
+    make_maps,
+    where_kept,
+)
+from medgan.core.errors import ConfigError
+from medgan.networks.gan import Networks
+from medgan.networks.localiser import Localiser
+
+SHAPE = (16, 16, 16)
+NO_MAP = {"latent", "reencoding"}
+
+
+def healthy(count: int, seed: int = 0) -> torch.Tensor:
+    own = torch.randn(count, 1, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    return smoothed(own, 1.5).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def tools() -> Tools:
+    torch.manual_seed(0)
+    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
+    networks.requires_grad(False)
+    made = Tools(networks.encoder, networks.generator, networks.discriminator.features, {})
+    localiser = Localiser(("density", "recon"), (8, 8), 4, 1).requires_grad_(False)
+    learned = learn_densities(lambda: healthy(24).split(5), made)
+    return replace(made, densities=learned, localise=localiser, looks_at=localiser.looks_at)
+
+
+def test_every_scorer_maps_each_volume_by_itself(tools):
+    volumes = healthy(3, seed=1)
+    together = make_maps(Scene(volumes, tools), tuple(SCORERS))
+    alone = make_maps(Scene(volumes[1:2], tools), tuple(SCORERS))
+    assert list(together) == list(SCORERS)
+    for name, score_map in together.items():
+        size = (1, 1, 1) if name in NO_MAP else SHAPE
+        assert score_map.shape == (3, 1, *size), name
+        assert torch.isfinite(score_map).all()
+        assert torch.allclose(score_map[1:2], alone[name], rtol=2e-2, atol=2e-3), name
+        assert not torch.allclose(score_map[0], score_map[1], rtol=1e-4), name
+
+
+def test_residuals_are_those_of_the_encoders_reconstruction(tools):
+    volumes = healthy(2, seed=1)
+    recon = tools.generate(tools.encode(volumes))
+    maps = make_maps(Scene(volumes, tools), ("residual", "similarity", "features"))
+    assert torch.allclose(maps["residual"], residual_map(volumes, recon))
+    assert torch.allclose(maps["similarity"], similarity_map(volumes, recon))
+    seen, drawn = tools.features(volumes), tools.features(recon)
+    assert torch.allclose(maps["features"], feature_map(seen, drawn, SHAPE))
+
+
+@pytest.mark.parametrize("name", ["density", "discriminator"])
+def test_what_training_scans_never_had_is_far_from_usual_there_and_not_elsewhere(tools, name):
+    volume = healthy(1, seed=2)
+    spoiled = volume.clone()
+    spoiled[..., 2:6, 2:6, 2:6] = 1.0
+    before, after = (make_maps(Scene(v, tools), (name,))[name] for v in (volume, spoiled))
+    change = (after - before)[0, 0]
+    assert change[3:5, 3:5, 3:5].min() > 0.5
+    assert change[11:, 11:, 11:].abs().max() < 0.25 * change[3:5, 3:5, 3:5].mean()
+
+
+def test_a_better_latent_leaves_less(tools):
+    volumes = healthy(2, seed=3)
+    maps = make_maps(Scene(volumes, tools), ("residual", "refined"))
+    assert (maps["refined"].mean(dim=(1, 2, 3, 4)) < maps["residual"].mean(dim=(1, 2, 3, 4))).all()
+
+
+def test_a_latent_far_from_those_of_training_scans_stands_out(tools):
+    usual, strange = healthy(4, seed=4), -3 * torch.ones(1, 1, *SHAPE)
+    found = [make_maps(Scene(v, tools), ("latent",))["latent"] for v in (usual, strange)]
+    assert found[1].min() > 2 * found[0].max()
+
+
+def test_the_ensemble_says_less_where_reconstructions_differ(tools):
+    def wavering(latent: torch.Tensor) -> torch.Tensor:
+        drawn = torch.zeros(len(latent), 1, *SHAPE)
+        drawn[..., :8] = latent[:, :1, None, None, None]
+        return drawn
+
+    scene = Scene(torch.ones(1, 1, *SHAPE), replace(tools, generate=wavering))
+    found = make_maps(scene, ("ensemble",))["ensemble"]
+    assert found[..., 8:].min() > 2 * found[..., :8].max()
+
+
+def test_the_localiser_sees_the_volume_and_what_it_looks_at(tools):
+    scene = Scene(healthy(2, seed=5), tools)
+    shown = localiser_input(scene)
+    assert torch.equal(shown[:, :1], scene.volume)
+    assert torch.equal(shown[:, 1:2], scene.distance - 1)
+    assert torch.equal(shown[:, 2:], scene.recon)
+    assert tools.localise is not None
+    assert torch.equal(make_maps(scene, ("localiser",))["localiser"], tools.localise(shown))
+
+
+def test_a_model_is_asked_for_no_more_than_it_has(tools):
+    bare = replace(tools, densities={}, localise=None)
+    assert set(SCORERS) - set(available(bare)) == {
+        "density", "discriminator", "latent", "localiser",
+    }  # fmt: skip
+    assert chosen(bare, ()) == ("residual", "similarity", "features")
+    assert chosen(tools, ()) == ("localiser",)
+    assert chosen(replace(tools, localise=None), ()) == ("density",)
+    assert chosen(tools, ("latent", "residual")) == ("latent", "residual")
+    for asked in (("localiser",), ("nonsense",)):
+        with pytest.raises(ConfigError, match=asked[0]) as caught:
+            chosen(bare, asked)
+        assert caught.value.code == "E_SCORER"
+
+
+def test_sign_and_erosion_say_where_maps_count(tools):
+    volume = torch.full((1, 1, *SHAPE), -1.0)
+    volume[..., 2:14, 2:14, 2:14] = 0.0
+    volume[..., 4:8, 4:8, 4:8] = 0.8
+    half = replace(tools, generate=lambda latent: torch.zeros(len(latent), 1, *SHAPE))
+    scene = Scene(volume, half)
+    assert where_kept(scene, Recipe(())) is None
+    recipes = (Recipe((), sign="bright"), Recipe((), sign="dark"), Recipe((), erosion=2.5))
+    bright, dark, deep = (where_kept(scene, r) for r in recipes)
+    assert bright is not None
+    assert dark is not None
+    assert deep is not None
+    middle, shell, air = (0, 0, 5, 5, 5), (0, 0, 3, 8, 8), (0, 0, 0, 0, 0)
+    assert [bool(bright[p]) for p in (middle, shell, air)] == [True, False, False]
+    assert [bool(dark[p]) for p in (middle, air)] == [False, True]
+    assert [bool(deep[p]) for p in (middle, shell, air)] == [True, False, False]
+
+
+def test_a_density_comes_back_from_its_packed_form(tools):
+    for density in tools.densities.values():
+        again = type(density).unpacked(*density.packed())
+        assert torch.equal(again.whitening, density.whitening)
+        assert density.whitening.triu(1).abs().max() == 0

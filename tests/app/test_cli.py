@@ -1,0 +1,319 @@
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from medgan.app.cli import app
+from tests.builders import TINY, write_folder
+from tests.test_latent import make_model
+
+MEDGAN = [sys.executable, "-m", "medgan"]
+
+
+def medgan(*arguments, **kwargs):
+    return subprocess.run(
+        [*MEDGAN, *map(str, arguments)], capture_output=True, text=True, timeout=240, **kwargs
+    )
+
+
+def inside(*arguments):
+    """The same in this process, which has imported everything: seconds a command saved."""
+    done = CliRunner().invoke(app, [str(a) for a in arguments], prog_name="medgan")
+    return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
+
+
+def best_of(count, command):
+    """Processor time: other tests run beside this one."""
+    times = []
+    for _ in range(count):
+        started = sum(os.times()[2:4])
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(sum(os.times()[2:4]) - started)
+    return min(times)
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A folder of scans and a pipeline that trains on them in seconds."""
+    folder = tmp_path_factory.mktemp("cli")
+    source = write_folder(folder / "scans", 16, labels=False)
+    pipeline = folder / "tiny.yaml"
+    pipeline.write_text(yaml.safe_dump({"steps": ["index", "train", "calibrate"], "config": TINY}))
+    return folder, pipeline, source
+
+
+def test_import_and_help_are_fast():
+    empty = best_of(3, [sys.executable, "-c", ""])
+    assert best_of(3, [sys.executable, "-c", "import medgan"]) - empty < 0.1
+    assert best_of(3, [*MEDGAN, "--help"]) < 0.4
+
+
+def test_import_loads_nothing_heavy():
+    heavy = "('torch', 'monai', 'mlflow', 'numpy')"
+    code = f"import sys, medgan; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def verbs(command=None, path=()):
+    """Every verb with its command, nested ones too."""
+    command = command or typer.main.get_command(app)
+    for name, nested in getattr(command, "commands", {}).items():
+        if hasattr(nested, "commands"):
+            yield from verbs(nested, (*path, name))
+        else:
+            yield (*path, name), nested
+
+
+@pytest.mark.parametrize(("path", "command"), list(verbs()), ids=["-".join(v) for v, _ in verbs()])
+def test_every_verb_has_help_with_an_example_of_its_own(path, command):
+    done = inside(*path, "--help")
+    assert done.returncode == 0
+    assert "--json" in done.stdout
+    example = re.search(r"Example: medgan (.+)", " ".join(command.help.split()))
+    assert example, path
+    words = shlex.split(example[1])
+    assert tuple(words[: len(path)]) == path
+    command.make_context(path[-1], words[len(path) :])  # options and arguments are ones it takes
+
+
+def complete(words, shell="bash"):
+    """What the shell is offered for the last of some words."""
+    line = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    variables = {**os.environ, "_MEDGAN_COMPLETE": f"complete_{shell}", **line}
+    done = subprocess.run(MEDGAN, env=variables, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def test_the_shell_completes_verbs_and_presets():
+    assert complete("medgan ge") == ["generate"]
+    assert {"check", "doctor", "train", "bench"} <= set(complete("medgan "))
+    assert complete("medgan bench sp") == ["speed"]
+    assert set(complete("medgan train ixi")) == {"ixi_brain", "ixi_brain_2mm"}
+    assert complete("medgan evaluate --config msd_") == ["msd_hippocampus"]
+
+
+def test_completion_is_shown_and_installed_without_a_network(tmp_path):
+    home = {**os.environ, "HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:9"}
+    home["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # whoever calls may be no such shell
+    shown = medgan("--show-completion", "bash", env=home)
+    assert shown.returncode == 0, shown.stderr
+    assert "_MEDGAN_COMPLETE=complete_bash" in shown.stdout
+    installed = medgan("--install-completion", "bash", env=home)
+    assert installed.returncode == 0, installed.stderr
+    script = next(tmp_path.rglob("*.sh"))
+    assert "_MEDGAN_COMPLETE=complete_bash" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+
+def test_tracebacks_are_for_debug_alone(tmp_path, monkeypatch):
+    def fault(*args):
+        raise ZeroDivisionError("DOE_JANE")
+
+    monkeypatch.setattr("medgan.app.pipeline.run_pipeline", fault)
+    done = CliRunner().invoke(app, ["check", str(tmp_path), "--json"])
+    assert done.exit_code == 70
+    assert "E_INTERNAL" in done.stderr
+    assert "Traceback" not in done.output
+    assert "DOE_JANE" not in done.output
+    assert json.loads(done.stdout)["error"]["code"] == "E_INTERNAL"
+    monkeypatch.setitem(sys.modules["medgan.app.cli"]._STATE, "debug", False)
+    done = CliRunner().invoke(app, ["--debug", "check", str(tmp_path)])
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_train_then_score_gives_json_and_status_0(training, tmp_path):
+    folder, pipeline, source = training
+    out = folder / "out-json"
+    done = medgan("train", pipeline, "--data", source, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["train"]["volumes_seen"] == 16
+    used = yaml.safe_load((out / "config.yaml").read_text())
+    assert used["data"]["spacing"] == TINY["data"]["spacing"]
+    scan = source / "person-03.nii.gz"
+    done = medgan("score", out / "model", scan, "-o", tmp_path / "s", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["score"]["scans"] == 1
+    assert (tmp_path / "s" / "scores.csv").read_text().count("\n") == 2
+
+
+def test_the_latent_verbs_say_where_their_results_are(tmp_path):
+    make_model().save(tmp_path / "model")
+    scan = write_folder(tmp_path / "scans", 1, labels=False) / "person-00.nii.gz"
+    steps = ["--set", "latent.steps=1", "--json"]
+    for verb, more in (
+        ("project", [scan]),
+        ("interpolate", ["seed:1", scan, "-n", 2, "--set", "sex=F"]),
+        ("edit", [scan, "--known", "age=55", "--set", "age=70"]),
+    ):
+        out = tmp_path / verb
+        done = inside(verb, tmp_path / "model", *more, "-o", out, *steps)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)[verb]["folder"] == str(out)
+        assert list(out.rglob("*.png"))
+    assert json.loads((tmp_path / "edit" / "edits.json").read_text())["known"] == {"age": "55"}
+    done = inside("edit", tmp_path / "model", scan, "--set", "weight=70", "-o", tmp_path / "no")
+    assert done.returncode == 2
+    assert "E_CONDITION weight" in done.stderr
+
+
+def test_a_shared_model_is_half_the_size_and_never_takes_the_models_place(tmp_path):
+    make_model().save(tmp_path / "run" / "model")
+    done = inside("share", tmp_path / "run" / "model", "-o", tmp_path / "out", "--json")
+    result = json.loads(done.stdout)["share"]
+    whole = sum(file.stat().st_size for file in (tmp_path / "run" / "model").iterdir())
+    assert result["bytes"] < 0.6 * whole
+    done = inside("share", tmp_path / "run" / "model", "-o", tmp_path / "run")
+    assert done.returncode == 2
+    assert "E_USAGE" in done.stderr
+
+
+def test_sharing_replaces_a_shared_model_with_all_its_files_and_no_other(tmp_path):
+    def share(model, out):
+        done = CliRunner().invoke(app, ["share", str(model), "-o", str(tmp_path / out)])
+        return done.exit_code, done.output
+
+    make_model().save(tmp_path / "run" / "model")
+    make_model().save(tmp_path / "older" / "model")
+    assert share(tmp_path / "run" / "model", "out")[0] == 0
+    stale = tmp_path / "out" / "model" / "calibration.json"
+    stale.write_text("{}")
+    assert share(tmp_path / "run" / "model", "out")[0] == 0
+    assert not stale.exists()
+    before = (tmp_path / "older" / "model" / "config.json").read_bytes()
+    status, told = share(tmp_path / "run" / "model", "older")
+    assert status == 2
+    assert "E_USAGE -o: a model with its discriminator lies there" in told
+    assert (tmp_path / "older" / "model" / "config.json").read_bytes() == before
+    assert share(tmp_path / "out" / "model", "again")[0] == 0
+
+
+def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(training, tmp_path):
+    _, pipeline, source = training
+    out = tmp_path / "none"
+    dry = ["train", pipeline, "--dry-run", "-o", out]
+    done = inside(*dry, "--data", source, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["preprocessing"]["shape"] == TINY["data"]["shape"]
+    assert answer["fits"]
+    assert answer["memory"]["peak"] > 1.2 * answer["memory"]["resident"]
+    assert answer["seconds"] > 0
+    plain = inside(*dry)
+    assert plain.returncode == 0
+    assert "memory" in plain.stdout
+    assert not out.exists()
+    nothing = inside("train", "train", "--dry-run", "-o", out)
+    assert nothing.returncode == 2
+    assert "E_NO_DATA" in nothing.stderr
+
+
+def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path):
+    _, _, source = training
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("person-00.nii.gz", "person-01.nii.gz"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    (folder / "MUSTERMANN_MAX.nii.gz").write_bytes((folder / "person-00.nii.gz").read_bytes()[:900])
+    done = medgan("check", folder, "-o", tmp_path / "out")
+    assert done.returncode == 3
+    lines = [line for line in done.stderr.splitlines() if "E_TRUNCATED" in line]
+    assert len(lines) == 1
+    assert "MUSTERMANN" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["train", "nonsense"], 2, "E_MISSING"),
+        (["run", "check", "--set", "train.gama=2"], 2, "train.gamma"),
+        (["run", "check"], 2, "E_NO_DATA"),
+        (["score", "no/such/model", "."], 3, "E_NO_SCANS"),
+        (["generate", "no/such/model"], 4, "E_MODEL"),
+        (["baseline", "nonsense", "--data", "."], 2, "E_VALUE"),
+        (["compare", "a", "--data", ".", "--config", "nonsense"], 2, "E_MISSING"),
+        (["evaluate", "no/such/scans", "no/such/model"], 3, "E_NO_SCANS"),
+        (["bogus"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_line_with_code_and_status(arguments, status, text, tmp_path):
+    done = medgan(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    if text.startswith("E_"):
+        assert len([line for line in done.stderr.splitlines() if line.startswith("medgan:")]) == 1
+
+
+def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
+    folder, pipeline, source = training
+    command = ["train", pipeline, "--data", source, "--set", "train.volumes=60"]
+    whole, stopped = folder / "whole", folder / "stopped"
+    assert medgan(*command, "-o", whole).returncode == 0
+    process = subprocess.Popen(
+        [*MEDGAN, *map(str, command), "-o", str(stopped)], stderr=subprocess.PIPE, text=True
+    )
+    wait_for_checkpoint(stopped, process)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=120)
+    assert process.returncode == 75, text
+    assert "E_STOPPED" in text
+    assert medgan(*command, "-o", stopped).returncode == 0
+    assert weights(whole) == weights(stopped)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_end_with_the_same_weights(training):
+    import random
+
+    folder, pipeline, source = training
+    command = ["train", pipeline, "--data", source, "--set", "train.volumes=400"]
+    whole, killed = folder / "whole-400", folder / "killed"
+    assert medgan(*command, "-o", whole).returncode == 0
+    random.seed(0)
+    for _ in range(20):
+        process = subprocess.Popen(
+            [*MEDGAN, *map(str, command), "-o", str(killed)], stderr=subprocess.DEVNULL
+        )
+        wait_for_checkpoint(killed, process, newer_than=newest(killed))
+        time.sleep(random.uniform(0, 0.6))
+        process.kill()
+        process.wait()
+    assert medgan(*command, "-o", killed).returncode == 0
+    assert weights(whole) == weights(killed)
+
+
+def wait_for_checkpoint(out, process, newer_than=""):
+    """Until a checkpoint is newer than the one named, or the process has ended."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if newest(out) > newer_than:
+            return
+        time.sleep(0.02)
+
+
+def newest(out):
+    return max((p.name for p in (out / "checkpoints").glob("*.json")), default="")
+
+
+def weights(out):
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_an_output_that_cannot_be_written_gives_status_4(tmp_path):
+    tmp_path.chmod(0o500)
+    done = medgan("check", tmp_path, "-o", tmp_path / "out")
+    tmp_path.chmod(0o700)
+    assert done.returncode == 4
+    assert "E_DISK" in done.stderr

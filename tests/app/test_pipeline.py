@@ -1,0 +1,347 @@
+import csv
+import json
+import logging
+import stat
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+import medgan
+from medgan.anomaly.calibration import Recipe
+from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
+from medgan.core.config import build
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
+from medgan.core.files import locked
+from tests.builders import TINY, write_folder
+
+ALL = [
+    *("index", "train", "scorers", "calibrate", "register", "load_back"),
+    *("generate", "score", "report"),
+]
+
+
+def write_pipeline(folder, steps=ALL, **config):
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"steps": steps, "config": {**TINY, **config}}))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One whole run, from scans to page, with MLflow; several tests look at it."""
+    folder = tmp_path_factory.mktemp("whole") / "in a folder"
+    folder.mkdir()
+    source = write_folder(folder / "DOE_JANE scans", 22)
+    (source / "broken.nii.gz").write_bytes(b"not a scan")
+    home = pytest.MonkeyPatch()
+    home.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    pipeline = write_pipeline(folder, tracking={"uri": store, "name": "tiny"})
+    out = folder / "out"
+    done = run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])
+    yield done, out, store, source
+    home.undo()
+
+
+@pytest.fixture
+def same_site(finished, monkeypatch):
+    """The site's secret that the whole run was made with."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(finished[1].parent / "home"))
+
+
+def test_the_scorers_of_a_run_come_back_with_its_model(finished):
+    _, out, _, source = finished
+    model = medgan.load(out / "model")
+    assert set(model.densities) == {"local", "latent", "stage 0", "stage 1"}
+    assert model.networks.localiser is not None
+    assert model.networks.localiser.looks_at == ("density", "recon")
+    assert model.calibration is not None
+    assert model.calibration.recipe.scorers == ("localiser",)
+    assert "- Scorers: localiser" in (out / "model" / "card.md").read_text()
+    assert set(model.score(source / "person-00.nii.gz").parts) == {"localiser"}
+
+
+@pytest.mark.usefixtures("same_site")
+def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path):
+    _, out, _, source = finished
+    pipeline = write_pipeline(tmp_path, ["index", "calibrate"])
+    settings = [
+        f"out={tmp_path / 'o'}", f"data.source={source}", f"model_uri={out / 'model'}",
+        "data.assign=calibration",
+    ]  # fmt: skip
+    before = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
+    asked = ["score.scorers=[residual, latent]", "score.sign=bright", "score.median=3"]
+    try:
+        run_pipeline(pipeline, [*settings, *asked])
+        model = medgan.load(out / "model")
+        assert model.calibration is not None
+        assert model.calibration.recipe == Recipe(("residual", "latent"), 0.01, "bright", 0.0, 3)
+        assert set(model.score(source / "person-00.nii.gz").parts) == {"residual", "latent"}
+        with pytest.raises(ConfigError, match="E_SCORER"):
+            run_pipeline(pipeline, [*settings, "score.scorers=[magic]"])
+    finally:
+        for name, data in before.items():
+            (out / "model" / name).write_bytes(data)
+
+
+def test_every_artefact_of_a_whole_run_is_there(finished):
+    done, out, _, _ = finished
+    for name in (
+        *("manifest.json", "refused.csv", "private_key.csv", "metrics.jsonl", "config.yaml"),
+        *("model/model.safetensors", "model/config.json", "model/card.md"),
+        *("report/index.html", "report/training.html"),
+        *("scores/scores.csv", "scores/scores.json", "synthetic/dataset.json"),
+        "synthetic/provenance.json",
+    ):
+        assert (out / name).is_file(), name
+    assert list((out / "samples").glob("*.png"))
+    assert set(done.results) == {*ALL} - {"load_back"}
+
+
+def test_scores_and_maps_lie_in_the_grid_of_their_scan(finished):
+    _, out, _, _ = finished
+    cases = {c["case"]: c for c in json.loads((out / "manifest.json").read_text())["cases"]}
+    with (out / "scores" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(c["split"] == "test" for c in cases.values())
+    for row in rows:
+        scan = nibabel.load(cases[row["case"]]["image"])
+        score_map = nibabel.load(out / "scores" / row["map"])
+        assert score_map.shape == scan.shape
+        assert np.array_equal(score_map.affine, scan.affine)
+        assert 0 < float(row["p_value"]) <= 1
+
+
+def test_the_registered_model_scores_as_the_folder_does(finished):
+    _, out, store, source = finished
+    registered = medgan.load("models:/tiny@challenger", store)
+    folder = medgan.load(str(out / "model"))
+    scan = source / "person-00.nii.gz"
+    a, b = registered.score(scan), folder.score(scan)
+    assert (a.score, a.p_value) == (b.score, b.p_value)
+    assert np.array_equal(a.score_map.data, b.score_map.data)
+    by_number = medgan.load("models:/tiny/1", store)
+    assert by_number.score(scan).score == a.score
+
+
+def test_a_registered_version_never_changes(finished, same_site):
+    _, out, store, source = finished
+    scan = source / "person-00.nii.gz"
+    before = medgan.load("models:/tiny/1", store).score(scan)
+    steps = ["index", "calibrate", "register"]
+    pipeline = write_pipeline(out.parent, steps, tracking={"uri": store, "name": "tiny"})
+    again = run_pipeline(pipeline, [f"out={out}", f"data.source={source}", "score.top=0.2"])
+    assert again.results["register"]["version"] == "2"
+    after = medgan.load("models:/tiny/1", store).score(scan)
+    assert (before.score, before.p_value) == (after.score, after.p_value)
+    assert medgan.load("models:/tiny/2", store).score(scan).score != before.score
+    undo = [f"out={out}", f"data.source={source}"]
+    run_pipeline(write_pipeline(out.parent, steps[:2], tracking={"uri": "none"}), undo)
+
+
+def test_a_changed_setting_goes_on_with_the_mirror_and_ends_it_well(finished, caplog, same_site):
+    from mlflow import MlflowClient
+
+    _, out, store, source = finished
+    pipeline = write_pipeline(out.parent, ["index", "train", "calibrate"], tracking={"uri": store})
+    more = [f"out={out}", f"data.source={source}", "train.volumes=20", "train.gamma=60"]
+    run_pipeline(pipeline, more)
+    assert "E_TRACKING" not in caplog.text
+    run = MlflowClient(store).get_run((out / "mlflow_run.txt").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["resumed.train.gamma"] == "60.0"
+    assert run.data.params["train.gamma"] == "50.0"
+
+
+def test_reading_a_model_makes_no_store_where_there_is_none(tmp_path):
+    with pytest.raises(EnvironmentFailure, match="no tracking store"):
+        medgan.load("models:/tiny@challenger", f"sqlite:///{tmp_path / 'none.db'}")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_scan_that_vanishes_is_refused_and_the_rest_scored(finished, tmp_path):
+    _, out, _, _ = finished
+    source = write_folder(tmp_path / "new", 3, labels=False, seed=9)
+    settings = [f"out={tmp_path / 'o'}", f"data.source={source}", f"model_uri={out / 'model'}"]
+    run_pipeline("check", settings)
+    manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
+    (source / "person-01.nii.gz").unlink()
+    for case in manifest["cases"]:
+        case["split"] = "test"
+    (tmp_path / "o" / "manifest.json").write_text(json.dumps(manifest))
+    done = run_pipeline(write_pipeline(tmp_path, ["score"]), settings)
+    assert [r.code for r in done.refusals] == ["E_UNREADABLE"]
+    assert done.results["score"]["scans"] == 2
+
+
+def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):
+    write_folder(tmp_path, 4, labels=False)
+    rows = ["image,group", *(f"person-0{n}.nii.gz,{n % 2}" for n in range(4))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    settings = [f"out={tmp_path / 'o'}", f"data.source={tmp_path / 't.csv'}"]
+    done = run_pipeline(
+        "check", [*settings, "data.healthy={group: [0]}", "data.assign=calibration"]
+    )
+    assert done.results["index"]["calibration"] == done.results["index"]["test"] == 2
+
+
+def test_mlflow_holds_figures_pictures_configuration_and_the_data_digest(finished):
+    from mlflow import MlflowClient
+
+    _, out, store, _ = finished
+    client = MlflowClient(store)
+    run = client.get_run((out / "mlflow_run.txt").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.batch"] == "2"
+    assert {"samples/kernel_distance", "critic/loss"} <= set(run.data.metrics)
+    assert (
+        run.inputs.dataset_inputs[0].dataset.digest
+        == (json.loads((out / "model" / "config.json").read_text())["facts"]["data_digest"][:32])
+    )
+    names = {a.path for a in client.list_artifacts(run.info.run_id)}
+    assert {"samples", "model", "resolved.yaml"} <= names
+    version = client.get_model_version_by_alias("tiny", "challenger")
+    assert version.tags["git_revision"]
+    assert version.tags["data_digest"]
+
+
+def test_no_name_of_a_person_or_file_leaves_through_outputs_or_mlflow(finished):
+    _, out, _, _ = finished
+    private = {"manifest.json", "private_key.csv", "config.yaml"}
+    for root in (out, out.parent / "mlartifacts"):
+        for path in root.rglob("*"):
+            assert "person" not in path.name
+            if path.is_file() and path.name not in private and "cache" not in path.parts:
+                data = path.read_bytes()
+                assert b"person-0" not in data, path
+                assert b"DOE_JANE" not in data, path
+    database = (out.parent / "mlflow.db").read_bytes()
+    assert b"person-0" not in database
+    assert b"DOE_JANE" not in database
+    for name in ("manifest.json", "private_key.csv"):
+        assert stat.S_IMODE((out / name).stat().st_mode) == 0o600
+
+
+def test_a_bad_file_is_refused_by_pseudonym_and_the_rest_goes_on(finished, caplog):
+    done, out, _, _ = finished
+    assert [r.code for r in done.refusals] == ["E_MAGIC"]
+    assert done.results["index"] == {
+        "cases": 22, "train": 11, "calibration": 9, "test": 2, "refused": 1,
+        "manifest": str(out / "manifest.json"),
+    }  # fmt: skip
+    assert "E_MAGIC" in (out / "refused.csv").read_text()
+    key = (out / "private_key.csv").read_text()
+    assert "broken.nii.gz" in key
+    assert done.refusals[0].case in key
+
+
+def test_synthetic_scans_are_marked_and_readable_as_a_decathlon_set(finished):
+    _, out, _, _ = finished
+    folder = out / "synthetic"
+    dataset = json.loads((folder / "dataset.json").read_text())
+    assert dataset["numTraining"] == len(dataset["training"]) == 2
+    for entry in dataset["training"]:
+        image, label = (nibabel.load(folder / entry[key]) for key in ("image", "label"))
+        assert image.shape == label.shape == (16, 16, 16)
+        assert b"SYNTHETIC" in bytes(image.header["descrip"].tobytes())
+        assert set(np.unique(label.get_fdata())) <= {0, 1}
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["synthetic"] is True
+    assert provenance["smallest_component"] == 0.05
+
+
+def test_running_it_again_changes_no_weight_and_trains_nothing(finished, same_site):
+    _, out, store, source = finished
+    before = (out / "model" / "model.safetensors").read_bytes()
+    rows = (out / "metrics.jsonl").read_text()
+    pipeline = write_pipeline(
+        out.parent, ["index", "train", "calibrate"], tracking={"uri": store, "name": "tiny"}
+    )
+    run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])
+    assert (out / "model" / "model.safetensors").read_bytes() == before
+    assert (out / "metrics.jsonl").read_text() == rows
+
+
+def test_a_folder_with_a_training_on_other_scans_is_not_continued(finished, tmp_path):
+    _, out, _, _ = finished
+    other = write_folder(tmp_path / "other", 20, seed=5)
+    pipeline = write_pipeline(tmp_path, ["index", "train"])
+    with pytest.raises(ConfigError, match="E_RESUME"):
+        run_pipeline(pipeline, [f"out={out}", f"data.source={other}"])
+
+
+def test_scans_without_labels_and_partly_labelled_ones_train(tmp_path):
+    for name, labelled in (("none", 0), ("some", 6)):
+        source = write_folder(tmp_path / name, 20)
+        for path in sorted(source.glob("*_label.nii.gz"))[labelled:]:
+            path.unlink()
+        out = tmp_path / f"out-{name}"
+        pipeline = write_pipeline(tmp_path, ["index", "train", "generate"])
+        run_pipeline(pipeline, [f"out={out}", f"data.source={source}", "train.volumes=4"])
+        assert (out / "synthetic" / "labelsTr").is_dir() == bool(labelled)
+
+
+def test_without_a_single_usable_scan_it_says_so(tmp_path):
+    (tmp_path / "scans").mkdir()
+    pipeline = write_pipeline(tmp_path, ["index"])
+    with pytest.raises(DataError, match="E_NO_SCANS"):
+        run_pipeline(pipeline, [f"out={tmp_path / 'o'}", f"data.source={tmp_path / 'scans'}"])
+    (tmp_path / "scans" / "a.nii.gz").write_bytes(b"")
+    with pytest.raises(DataError, match="E_NO_SCANS"):
+        run_pipeline(pipeline, [f"out={tmp_path / 'o'}", f"data.source={tmp_path / 'scans'}"])
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    out = tmp_path / "out"
+    with locked(out), pytest.raises(EnvironmentFailure, match="E_BUSY"):
+        run_pipeline("check", [f"out={out}", f"data.source={tmp_path}"])
+
+
+def test_a_dead_server_stops_before_training_with_a_clear_error(tmp_path):
+    source = write_folder(tmp_path / "scans", 12, labels=False)
+    pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": "http://127.0.0.1:9"})
+    with pytest.raises(EnvironmentFailure, match="E_TRACKING"):
+        run_pipeline(pipeline, [f"out={tmp_path / 'o'}", f"data.source={source}"])
+
+
+def test_a_server_that_dies_during_training_costs_only_the_mirror(tmp_path, monkeypatch, caplog):
+    from mlflow import MlflowClient
+
+    def dead(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("gone")
+
+    source = write_folder(tmp_path / "scans", 12, labels=False)
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": store})
+    for name in ("log_batch", "log_artifact", "set_terminated"):
+        monkeypatch.setattr(MlflowClient, name, dead)
+    out = tmp_path / "out"
+    with caplog.at_level(logging.WARNING):
+        run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])
+    assert caplog.text.count("E_TRACKING") == 1
+    assert len((out / "metrics.jsonl").read_text().splitlines()) >= 8
+    assert (out / "model" / "model.safetensors").is_file()
+
+
+def test_every_shipped_pipeline_is_valid_and_opens_with_its_command():
+    folder = find_pipeline("demo").parent
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    assert {"demo", "train", "generate", "score", "register", "ixi_brain_2mm"} <= set(names)
+    for name in names:
+        steps, values = read_pipeline(name)
+        assert set(steps) <= set(STEPS)
+        build(values)
+        first = find_pipeline(name).read_text().splitlines()[0]
+        assert first.startswith(("# make ", "# medgan ")), name
+
+
+def test_unknown_pipelines_keys_and_steps_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="E_MISSING"):
+        read_pipeline("nonsense")
+    for text in ("steps: [index, fly]", "stages: [index]", "- a"):
+        path = tmp_path / "p.yaml"
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            read_pipeline(str(path))

@@ -1,0 +1,100 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.files import locked, write_atomic
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_bytes_and_text_are_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a"
+    for data in ("Zoë", b"\x00\xff", ""):
+        write_atomic(path, data)
+        assert path.read_bytes() == (data.encode() if isinstance(data, str) else data)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        write_atomic(tmp_path / "private", "x", private=True)
+        write_atomic(tmp_path / "public", "x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "public").stat().st_mode & 0o777 == 0o666
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace", "open"])
+def test_an_older_file_survives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    path = tmp_path / "a"
+    write_atomic(path, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, broken, full)
+        with pytest.raises(EnvironmentFailure, match=r"E_DISK a: not written \(no space left"):
+            write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomic(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen, fsync = tmp_path / "a", [], os.fsync
+
+    def watched(handle: int) -> None:
+        seen.append(path.exists())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_atomic(path, "x")
+    assert seen == [False, True]  # the file, then its folder
+
+
+def test_a_folder_that_is_a_file_is_an_error_with_a_code(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFailure, match="E_DISK"):
+        write_atomic(tmp_path / "file" / "a", "x")
+    with (
+        pytest.raises(EnvironmentFailure, match="E_DISK"),
+        locked(tmp_path / "file" / "folder"),
+    ):
+        pass
+
+
+def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from medgan.core.files import locked\n"
+        "from medgan.core.errors import EnvironmentFailure\n"
+        "try:\n    with locked(Path(sys.argv[1])): print('held')\n"
+        "except EnvironmentFailure as error: print(error.code)"
+    )
+
+    def other_process() -> str:
+        command = [sys.executable, "-c", code, str(tmp_path / "run")]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with locked(tmp_path / "run"):
+        assert other_process() == "E_BUSY"
+        with pytest.raises(EnvironmentFailure, match="E_BUSY"), locked(tmp_path / "run"):
+            pass
+    assert other_process() == "held"
+
+
+def test_an_error_inside_lets_go_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path):
+        raise KeyError
+    with locked(tmp_path):
+        pass

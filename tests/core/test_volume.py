@@ -1,0 +1,105 @@
+import errno
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.volume import Volume
+
+TILTED = np.array([[1.6, -0.6, 0, -5], [1.2, 0.8, 0, 7], [0, 0, -3, 9], [0, 0, 0, 1]])
+GEOMETRY = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+
+
+def noise(shape: tuple[int, ...] = (4, 5, 6)) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_what_is_saved_is_loaded(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "new" / f"a.{ending}"
+    Volume(noise(), TILTED).save(path)
+    loaded = Volume.load(path)
+    np.testing.assert_array_equal(loaded.data, noise())
+    np.testing.assert_allclose(loaded.affine, TILTED, rtol=1e-6)
+    np.testing.assert_allclose(loaded.spacing, (2, 1, 3))
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_both_forms_of_a_saved_affine_agree(tmp_path: Path) -> None:
+    Volume(noise(), TILTED).save(tmp_path / "a.nii")
+    header = nibabel.load(tmp_path / "a.nii").header
+    np.testing.assert_allclose(header.get_sform(), TILTED, atol=1e-5)
+    np.testing.assert_allclose(header.get_qform(), TILTED, atol=1e-5)
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(1, 0), (0, 2), (1, 1), (2, 4), (0, 0)])
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_like_keeps_geometry_to_the_bit_and_drops_all_text(
+    tmp_path: Path, qform: int, sform: int, endian: str
+) -> None:
+    header = nibabel.Nifti1Header(endianness=endian)
+    scan = nibabel.Nifti1Image(noise().astype(np.int16), None, header)
+    if qform:
+        scan.set_qform(TILTED, qform)
+    if sform:
+        moved = TILTED.copy()
+        moved[:3, 3] += 0.123456
+        scan.set_sform(moved, sform)
+    for field in ("descrip", "db_name", "aux_file", "intent_name"):
+        scan.header[field] = b"DOE^JANE"
+    scan.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"DOE^JANE"))
+    scan.header.set_xyzt_units("mm", "sec")
+    scan.header.set_slope_inter(2, 5)
+    nibabel.save(scan, tmp_path / "scan.nii")
+    scan = nibabel.load(tmp_path / "scan.nii")
+    assert b"DOE^JANE" in (tmp_path / "scan.nii").read_bytes()
+
+    Volume(noise(), scan.affine).save(tmp_path / "map.nii", scan.header, "a map")
+    written = nibabel.load(tmp_path / "map.nii")
+    for field in GEOMETRY:
+        np.testing.assert_array_equal(written.header[field], scan.header[field], err_msg=field)
+    np.testing.assert_array_equal(written.affine, scan.affine)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), noise())
+    assert b"DOE" not in (tmp_path / "map.nii").read_bytes()
+    assert written.header["descrip"] == b"a map"
+
+
+def test_a_long_description_is_cut_and_a_foreign_letter_replaced(tmp_path: Path) -> None:
+    Volume(noise(), TILTED).save(tmp_path / "a.nii", description="é" + "x" * 200)
+    assert nibabel.load(tmp_path / "a.nii").header["descrip"] == b"?" + b"x" * 78
+
+
+def test_single_trailing_axes_are_dropped_and_others_kept(tmp_path: Path) -> None:
+    for shape, wanted in [((4, 5, 6, 1), (4, 5, 6)), ((4, 5, 6, 2), (4, 5, 6, 2))]:
+        nibabel.save(nibabel.Nifti1Image(noise(shape), TILTED), tmp_path / "a.nii")
+        assert Volume.load(tmp_path / "a.nii").data.shape == wanted
+
+
+def test_an_older_file_survives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.nii.gz"
+    Volume(noise(), TILTED).save(path)
+    before = path.read_bytes()
+
+    def full(image: object, name: Path) -> None:
+        Path(name).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nibabel, "save", full)
+    with pytest.raises(EnvironmentFailure, match="E_DISK"):
+        Volume(2 * noise(), TILTED).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_a_file_is_an_error_with_a_code(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFailure, match="E_DISK"):
+        Volume(noise(), TILTED).save(tmp_path / "file" / "a.nii")

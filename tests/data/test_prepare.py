@@ -1,0 +1,330 @@
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from scipy.ndimage import center_of_mass
+
+from medgan.core.config import Preprocessing
+from medgan.core.volume import Volume
+from medgan.data.prepare import Preparation, _say_that_it_looks_like_ct, intensity_scale
+
+ORIENTATIONS = [
+    np.array([(axis, flip) for axis, flip in zip(order, flips, strict=True)])
+    for order, flips in product(permutations(range(3)), product((1, -1), repeat=3))
+]
+few = settings(deadline=None, max_examples=25)
+
+spacings = st.tuples(*[st.sampled_from([0.8, 0.9375, 1.0, 1.3, 2.0, 3.3])] * 3)
+shapes = st.tuples(*[st.integers(5, 24)] * 3)
+seeds = st.integers(0, 999)
+
+
+def setup(spacing=(1.0, 1.0, 1.0), shape=(16, 16, 16), **options) -> Preprocessing:
+    return Preprocessing(spacing=spacing, shape=shape, **options)
+
+
+def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
+    turn = np.eye(4)
+    for axis, angle in enumerate(np.radians(degrees)):
+        one = np.eye(4)
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        one[i, i] = one[j, j] = np.cos(angle)
+        one[i, j], one[j, i] = -np.sin(angle), np.sin(angle)
+        turn = turn @ one
+    return turn
+
+
+@st.composite
+def worlds(draw) -> np.ndarray:
+    """Affines in RAS+ order: a spacing, a translation, a rotation under 20 degrees an axis."""
+    affine = np.diag([*draw(spacings), 1.0])
+    tilt = draw(st.tuples(*[st.floats(-20, 20)] * 3) | st.just((0.0, 0.0, 0.0)))
+    move = np.eye(4)
+    move[:3, 3] = draw(st.tuples(*[st.floats(-200, 200)] * 3))
+    return move @ rotation(tilt) @ affine
+
+
+def noise(shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 1000, shape).astype(np.float32)
+
+
+def stored(volume: Volume, orientation: np.ndarray) -> Volume:
+    """The same scan with its array axes permuted and flipped."""
+    data = np.ascontiguousarray(apply_orientation(volume.data, orientation))
+    return Volume(data, volume.affine @ inv_ornt_aff(orientation, volume.data.shape))
+
+
+def test_there_are_48_orientations() -> None:
+    assert len(ORIENTATIONS) == 48
+    codes = {
+        nibabel.aff2axcodes(stored(Volume(noise((4, 5, 6), 0), np.eye(4)), o).affine)
+        for o in ORIENTATIONS
+    }
+    assert len(codes) == 48
+
+
+@pytest.mark.parametrize("tilt", [(0.0, 0.0, 0.0), (12.0, -7.0, 19.0)])
+def test_all_48_orientations_give_the_same_bits(tilt: tuple[float, float, float]) -> None:
+    affine = rotation(tilt) @ np.diag([0.9, 1.3, 3.0, 1])
+    affine[:3, 3] = (-17, 5.5, 80)
+    scan = Volume(noise((13, 17, 9), 0), affine)
+    prepare = Preparation(setup((1.5, 1.5, 2.0)))
+    wanted = np.asarray(prepare(scan))
+    for orientation in ORIENTATIONS:
+        np.testing.assert_array_equal(np.asarray(prepare(stored(scan, orientation))), wanted)
+
+
+@few
+@given(worlds(), shapes, spacings, st.sampled_from(ORIENTATIONS), seeds)
+def test_any_storage_of_a_scan_gives_the_same_bits_and_maps_of_its_shape(
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    orientation: np.ndarray,
+    seed: int,
+) -> None:
+    scan = Volume(noise(shape, seed), affine)
+    other = stored(scan, orientation)
+    prepare = Preparation(setup(spacing))
+    one, two = prepare(scan), prepare(other)
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+    value = noise((16, 16, 16), seed)
+    back = prepare.back(value, one), prepare.back(value, two)
+    assert back[0].shape == scan.data.shape
+    assert back[1].shape == other.data.shape
+    np.testing.assert_array_equal(apply_orientation(back[0], orientation), back[1])
+
+
+@few
+@given(worlds(), shapes, seeds)
+def test_where_a_head_lies_in_the_world_does_not_matter(
+    affine: np.ndarray, shape: tuple[int, int, int], seed: int
+) -> None:
+    prepare, data = Preparation(setup((1.5, 1.2, 2.0))), noise(shape, seed)
+    bare = np.diag([*np.linalg.norm(affine[:3, :3], axis=0), 1.0])
+    one, other = prepare(Volume(data, affine)), prepare(Volume(data, bare))
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@few
+@given(worlds(), shapes, st.sampled_from(ORIENTATIONS), seeds)
+def test_at_its_own_spacing_every_voxel_of_a_map_returns_to_its_place(
+    affine: np.ndarray, shape: tuple[int, int, int], orientation: np.ndarray, seed: int
+) -> None:
+    spacing = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0).round(5))
+    scan = stored(Volume(noise(shape, seed), affine), orientation)
+    prepare = Preparation(setup(spacing, (32, 32, 32), intensity="ct", window=((0.0, 1000.0),)))
+    prepared = prepare(scan)
+    back = prepare.back(np.asarray(prepared)[0], prepared, outside=-1.0)
+    np.testing.assert_allclose(back, 2 * scan.data / 1000 - 1, atol=1e-5)
+
+
+@few
+@given(worlds(), st.sampled_from(ORIENTATIONS), seeds)
+def test_a_marked_voxel_of_the_model_is_marked_at_its_place_in_the_world(
+    affine: np.ndarray, orientation: np.ndarray, seed: int
+) -> None:
+    shape = np.array([10, 14, 12])
+    spacing = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0).round(5))
+    scan = stored(Volume(noise(tuple(shape.tolist()), seed), affine), orientation)
+    prepare = Preparation(setup(spacing, (16, 16, 16)))
+    place = np.random.default_rng(seed).integers(0, shape)
+    # A grid of 16 about the middle of the scan: the pad before is half of the missing.
+    value = np.zeros((16, 16, 16), np.float32)
+    value[tuple(place + (16 - shape) // 2)] = 1
+    back = prepare.back(value, prepare(scan))
+    (found,) = np.argwhere(back > 0.5)
+    np.testing.assert_allclose(
+        scan.affine @ [*found, 1], affine @ [*place, 1], atol=1e-3 * min(spacing)
+    )
+
+
+@few
+@given(worlds(), spacings, st.sampled_from(ORIENTATIONS), st.tuples(*[st.floats(-0.15, 0.15)] * 3))
+def test_a_resampled_blob_comes_back_to_its_place(
+    affine: np.ndarray,
+    spacing: tuple[float, float, float],
+    orientation: np.ndarray,
+    offset: tuple[float, float, float],
+) -> None:
+    own = np.linalg.norm(affine[:3, :3], axis=0)
+    shape = np.ceil(60 / own).astype(int)
+    middle = affine[:3, :3] @ (((np.array(offset) + 0.5) * shape) - 0.5) + affine[:3, 3]
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    world = grid @ affine[:3, :3].T + affine[:3, 3]
+    blob = 1000 * np.exp(-((world - middle) ** 2).sum(-1) / (2 * 6.0**2))
+    scan = stored(Volume(blob.astype(np.float32), affine), orientation)
+    size = tuple(int(16 * np.ceil(66 / s / 16)) for s in spacing)
+    prepare = Preparation(setup(spacing, size, intensity="ct", window=((0.0, 1000.0),)))
+    prepared = prepare(scan)
+    back = prepare.back(np.asarray(prepared)[0] + 1, prepared)
+    found = scan.affine @ [*center_of_mass(back), 1]
+    assert np.linalg.norm(found[:3] - middle) < 0.5 * min(*own, *spacing)
+
+
+@pytest.mark.parametrize("outside", [0.0, -3.0, 7.0])
+def test_beyond_the_model_a_map_is_what_was_asked_for(outside: float) -> None:
+    scan = Volume(noise((40, 10, 10), 0), np.eye(4))
+    prepare = Preparation(setup())
+    back = prepare.back(np.ones((16, 16, 16), np.float32), prepare(scan), outside)
+    assert (back[12:28] == 1).all()
+    assert (back[:12] == outside).all()
+    assert (back[28:] == outside).all()
+
+
+def test_maps_go_back_as_often_as_one_likes() -> None:
+    scan = stored(Volume(noise((11, 12, 13), 0), np.diag([2.0, 1, 1.5, 1])), ORIENTATIONS[29])
+    prepare = Preparation(setup((1.5, 1.5, 1.5)))
+    prepared, value = prepare(scan), noise((16, 16, 16), 1)
+    kept = value.copy()
+    first, second = prepare.back(value, prepared), prepare.back(value, prepared)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(value, kept)
+    np.testing.assert_allclose(prepare.back(2 * value, prepared), 2 * first, rtol=1e-4, atol=1e-2)
+
+
+def test_a_preparation_keeps_nothing_of_the_scan_before() -> None:
+    prepare = Preparation(setup())
+    one, other = Volume(noise((9, 20, 16), 0), np.eye(4)), Volume(noise((20, 9, 7), 1), np.eye(4))
+    first = prepare(one)
+    prepare(other)
+    assert prepare.back(np.zeros((16, 16, 16), np.float32), first).shape == (9, 20, 16)
+    np.testing.assert_array_equal(np.asarray(prepare(one)), np.asarray(first))
+
+
+def test_voxel_1_of_the_model_grid_is_on_the_right_front_and_top() -> None:
+    data = np.zeros((16, 16, 16), np.float32)
+    data[2, 3, 4] = 1000
+    affine = np.diag([-1.0, -1, 1, 1])  # array axes to the left, back and top
+    prepared = np.asarray(Preparation(setup(intensity="ct"))(Volume(data, affine)))
+    assert np.argwhere(prepared[0] == 1).tolist() == [[13, 12, 4]]
+
+
+# Intensities
+
+
+def test_ct_that_is_scaled_as_mri_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    _say_that_it_looks_like_ct.cache_clear()
+    chest = np.linspace(-1024, 1500, 16**3, dtype=np.float32).reshape(16, 16, 16)
+    for _ in range(2):
+        intensity_scale(chest, setup(intensity="ct"))
+        intensity_scale(chest + 1024, setup())
+    assert not caplog.records
+    for _ in range(2):
+        intensity_scale(chest, setup())
+    assert caplog.text.count("data.intensity=ct") == 1
+
+
+def test_a_window_in_hu_is_exact() -> None:
+    data = np.linspace(-1000, 1000, 16**3, dtype=np.float32).reshape(16, 16, 16)
+    prepared = np.asarray(Preparation(setup(intensity="ct"))(Volume(data, np.eye(4))))[0]
+    np.testing.assert_allclose(prepared, np.clip((data + 160) / 200 - 1, -1, 1), atol=1e-6)
+
+
+def test_padding_is_the_darkest_there_is() -> None:
+    for intensity in ("mri", "ct"):
+        scan = Volume(noise((8, 16, 16), 0) + 500, np.eye(4))
+        prepared = np.asarray(Preparation(setup(intensity=intensity))(scan))[0]
+        assert (prepared[:4] == -1).all()
+        assert (prepared[12:] == -1).all()
+
+
+def test_empty_air_does_not_shift_percentiles() -> None:
+    scan = noise((16, 16, 16), 0) / 10 + 500
+    padded = np.pad(scan, 12)
+    assert intensity_scale(padded, setup()) == intensity_scale(
+        np.concatenate([scan.ravel(), np.zeros(1000)]), setup()
+    )
+    low, high = intensity_scale(padded, setup()).intensities
+    np.testing.assert_allclose((low, high), np.percentile(scan, (0.5, 99.5)), rtol=1e-6)
+
+
+@given(st.floats(1e-12, 1e12), seeds)
+def test_the_unit_of_intensities_does_not_matter(factor: float, seed: int) -> None:
+    data = noise((8, 8, 8), seed).astype(np.float64) ** 2
+    low, high = intensity_scale(data, setup()).intensities
+    np.testing.assert_allclose(
+        intensity_scale(factor * data, setup()).intensities,
+        (factor * low, factor * high),
+        rtol=1e-6,
+    )
+
+
+@few
+@given(st.floats(1e-9, 1e9))
+def test_a_scan_in_another_unit_is_prepared_alike(factor: float) -> None:
+    data, prepare = noise((12, 12, 12), 0), Preparation(setup((1.1, 1.0, 1.0)))
+    wanted = np.asarray(prepare(Volume(data, np.eye(4))))
+    assert wanted.std() > 0.3
+    other = prepare(Volume((data * np.float64(factor)).astype(np.float32), np.eye(4)))
+    np.testing.assert_allclose(np.asarray(other), wanted, atol=1e-4)
+
+
+def test_a_scan_of_two_values_is_prepared_without_division_by_zero() -> None:
+    data = np.zeros((16, 16, 16), np.float32)
+    data[5:9] = 300
+    prepared = np.asarray(Preparation(setup())(Volume(data, np.eye(4))))
+    assert np.isfinite(prepared).all()
+    assert np.abs(prepared).max() <= 1
+
+
+def test_coarsening_does_not_alias() -> None:
+    checkers = (np.indices((48, 48, 48)).sum(0) % 2 * 1000).astype(np.float32)
+    prepare = Preparation(setup((3.0, 3.0, 3.0), intensity="ct", window=((0.0, 1000.0),)))
+    inner = np.asarray(prepare(Volume(checkers, np.eye(4))))[0, 2:-2, 2:-2, 2:-2]
+    assert np.abs(inner).max() < 0.05
+
+
+def test_refining_does_not_blur() -> None:
+    data = noise((16, 16, 16), 0)
+    prepare = Preparation(setup(intensity="ct", window=((0.0, 1000.0),)))
+    np.testing.assert_allclose(
+        np.asarray(prepare(Volume(data, np.eye(4))))[0], data / 500 - 1, atol=1e-5
+    )
+
+
+# Files
+
+
+def test_a_path_and_a_volume_give_the_same_bits(tmp_path: Path) -> None:
+    affine = rotation((5.0, 3.0, 0.0)) @ np.diag([1.5, 1, 2, 1])
+    prepare = Preparation(setup((1.4, 1.4, 1.4)))
+    for number, orientation in enumerate(ORIENTATIONS[::7]):
+        path = tmp_path / f"{number}.nii.gz"
+        stored(Volume(noise((12, 14, 9), 0), affine), orientation).save(path)
+        one, two = prepare(path), prepare(Volume.load(path))
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+        value = noise((16, 16, 16), 1)
+        np.testing.assert_array_equal(prepare.back(value, one), prepare.back(value, two))
+
+
+def test_header_scaling_is_applied(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).integers(-1000, 1000, (16, 16, 16)).astype(np.int16)
+    image = nibabel.Nifti1Image(raw, np.eye(4))
+    image.header.set_slope_inter(0.5, 20)
+    # nibabel divides by the slope while it saves, so what is given is what is read.
+    image = nibabel.Nifti1Image(raw * 0.5 + 20, np.eye(4), image.header)
+    image.header.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert nibabel.load(tmp_path / "a.nii").dataobj.slope != 1
+    prepare = Preparation(setup(intensity="ct"))
+    wanted = np.clip((raw * 0.5 + 20 + 160) / 200 - 1, -1, 1)
+    for scan in (tmp_path / "a.nii", Volume.load(tmp_path / "a.nii")):
+        np.testing.assert_allclose(np.asarray(prepare(scan))[0], wanted, atol=1e-3)
+
+
+def test_a_single_fourth_axis_changes_nothing(tmp_path: Path) -> None:
+    data = noise((16, 12, 14), 0)
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "three.nii")
+    nibabel.save(nibabel.Nifti1Image(data[..., None], np.eye(4)), tmp_path / "four.nii")
+    prepare = Preparation(setup())
+    wanted = np.asarray(prepare(tmp_path / "three.nii"))
+    for scan in (tmp_path / "four.nii", Volume.load(tmp_path / "four.nii")):
+        prepared = prepare(scan)
+        np.testing.assert_array_equal(np.asarray(prepared), wanted)
+        assert prepare.back(wanted[0], prepared).shape == (16, 12, 14)

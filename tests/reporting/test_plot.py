@@ -1,0 +1,61 @@
+import math
+
+import numpy as np
+import pytest
+
+from medgan.reporting.plot import MOST_POINTS, Score, curve, distribution
+
+
+def inside(plot, x, y):
+    left, top, right, bottom = plot.box
+    return left - 0.1 <= x <= right + 0.1 and top - 0.1 <= y <= bottom + 0.1
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.003, 1.0, 7.5, 4e6])
+def test_a_curve_lies_between_its_ticks_and_they_are_round_and_apart(scale):
+    y = scale * np.array([0.3, 1.7, 0.9, 1.1])
+    plot = curve("loss", [4, 8, 12, 16], list(y), "volumes seen")
+    assert all(inside(plot, *point) for point in plot.points)
+    heights = [up for _, up in plot.points]
+    assert np.argmin(heights) == 1  # the highest figure is nearest to the top
+    assert np.argmax(heights) == 0
+    texts = [tick.text for tick in plot.ys]
+    assert 3 <= len(set(texts)) == len(texts) <= 7
+    low, high = (float(t.replace(",", "")) for t in (texts[0], texts[-1]))
+    assert low <= y.min()
+    assert high >= y.max()
+
+
+def test_figures_that_are_not_finite_are_left_out_and_none_at_all_is_said():
+    plot = curve("loss", [1, 2, 3], [1.0, math.nan, 2.0], "volumes")
+    assert len(plot.points) == 2
+    assert "no figures" in curve("loss", [1], [math.inf], "volumes").text
+    assert len(curve("loss", [5], [3.0], "volumes").points) == 1
+
+
+def test_a_long_curve_is_thinned_but_keeps_its_course():
+    plot = curve("loss", list(range(30_000)), [1.0] * 15_000 + [3.0] * 15_000, "volumes")
+    assert len(plot.points) == MOST_POINTS
+    heights = {round(up) for _, up in plot.points}
+    assert len(heights) == 2
+
+
+def test_every_score_is_a_dot_and_every_healthy_scan_is_counted():
+    rng = np.random.default_rng(0)
+    healthy = list(rng.normal(size=200))
+    scores = [Score(f"c-{n}", float(s), "plain") for n, s in enumerate(rng.normal(2, 3, 50))]
+    plot = distribution(healthy, scores, 1.6)
+    assert len(plot.dots) == 50
+    assert all(inside(plot, dot.x, dot.y) for dot in plot.dots)
+    floor = plot.box[3]
+    unit = (plot.ys[0].at - plot.ys[-1].at) / float(plot.ys[-1].text)
+    assert sum((floor - bar.y) / unit for bar in plot.bars) == pytest.approx(200)
+    assert all(bar.y + bar.height == pytest.approx(floor) for bar in plot.bars)
+    right = [dot for dot, score in zip(plot.dots, scores, strict=True) if score.value > 1.6]
+    assert plot.limit is not None
+    assert all(dot.x > plot.limit for dot in right)
+
+
+def test_a_distribution_without_scans_or_without_calibration_can_be_drawn():
+    assert distribution([0.0, 1.0], [], None).dots == []
+    assert distribution([], [Score("c", 3.0, "odd")], None).bars == []

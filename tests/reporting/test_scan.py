@@ -1,0 +1,176 @@
+import base64
+import gzip
+import json
+import re
+
+import numpy as np
+import pytest
+
+from medgan.core.config import WINDOWS
+from medgan.core.volume import Volume
+from medgan.reporting.scan import MOST_VOXELS, Maps, Neighbours, scan_page
+
+AFFINE = np.array([[0, 0, 2.0, -20], [-2.0, 0, 0, 30], [0, 3.0, 0, 5], [0, 0, 0, 1.0]])
+SHAPE = (12, 14, 16)
+CALIBRATION = {"scores": [0.0, 1.0, 2.0], "level": 4.0, "rate": 0.05, "limit": 2.2}
+
+
+def maps(data=None, lesion=None):
+    heat, regions = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+    heat[3:5, 4:6, 2:4], regions[3:5, 4:6, 2:4] = 8.0, 1
+    heat[3, 4, 2] = 9.0
+    heat[9, 9, 12], regions[9, 9, 12] = 5.0, 2
+    scan = np.linspace(0, 100, np.prod(SHAPE)).reshape(SHAPE) if data is None else data
+    volumes = [Volume(v.astype(np.float32), AFFINE) for v in (scan, scan / 2, heat, regions)]
+    return Maps(*volumes, lesion=None if lesion is None else Volume(lesion, AFFINE))
+
+
+def row(**changes):
+    return {
+        "case": "sub-1", "score": 2.5, "p_value": 0.025, "flagged": True,
+        "explanation": "The features map drove the score.", **changes,
+    }  # fmt: skip
+
+
+def regions(*places, label=""):
+    for number, place in enumerate(places, start=1):
+        mm = AFFINE @ [*place, 1.0]
+        yield {
+            "region": str(number), "volume_mm3": "96.0", "peak": "9.0", "mean": "8.1",
+            **{f"peak_{axis}_mm": f"{v:.2f}" for axis, v in zip("ras", mm[:3], strict=True)},
+            "label": label,
+        }  # fmt: skip
+
+
+def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, windows=(), **more):
+    return scan_page(
+        scored or row(), list(regions(*found, **more)), shown or maps(),
+        CALIBRATION | {"windows": windows}, Neighbours("before.html", ""),
+    )  # fmt: skip
+
+
+def payload(text):
+    found = re.search(r'id="volumes">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def voxels(held, name):
+    """A layer as the page's script reads it: X first, low plus steps."""
+    layer = held["layers"][name]
+    kind = np.uint16 if layer["bits"] == 16 else np.uint8
+    whole = np.frombuffer(gzip.decompress(base64.b64decode(layer["data"])), kind)
+    return whole.reshape(held["shape"], order="F") * layer["step"] + layer["low"]
+
+
+def test_a_page_says_score_p_value_and_why_and_lists_the_regions():
+    text = page()
+    assert "<strong>2.50</strong>" in text
+    assert "<strong>0.025</strong>" in text
+    assert '<strong class="low">flagged</strong>' in text
+    assert "The features map drove the score." in text
+    assert text.count("data-region=") == 2
+    assert ">96<" in text
+    assert 'href="before.html"' in text
+
+
+def test_a_scan_that_is_not_comparable_gets_no_p_value():
+    text = page(row(p_value=None, flagged=False, explanation="its anatomy lies elsewhere"))
+    assert "Not comparable." in text
+    assert "its anatomy lies elsewhere" in text
+    assert "p-value <strong>" not in text
+
+
+def test_the_voxels_of_a_page_are_those_of_the_files_turned_to_the_patient():
+    given, held = maps(), payload(page())
+    for name, volume in (("scan", given.scan), ("recon", given.recon), ("heat", given.heat)):
+        wanted, layer = volume.canonical(), held["layers"][name]
+        assert held["shape"] == list(wanted.data.shape)
+        np.testing.assert_allclose(held["affine"], wanted.affine)
+        inside = wanted.data <= layer["low"] + 255 * layer["step"]  # the brightest are cut off
+        assert inside.mean() > 0.99
+        error = np.abs(voxels(held, name) - wanted.data)[inside]
+        assert error.max() <= layer["step"] / 2 + 1e-4
+    np.testing.assert_array_equal(voxels(held, "regions"), given.regions.canonical().data)
+
+
+def test_the_place_of_a_region_is_its_peak_on_the_page():
+    held = payload(page())
+    heat, numbers = voxels(held, "heat"), voxels(held, "regions")
+    for number, place in enumerate(held["places"], start=1):
+        assert numbers[tuple(place)] == number
+    assert held["places"][0] == held["peak"]
+    assert heat[tuple(held["places"][0])] == heat.max()
+
+
+def test_planes_open_at_the_highest_heat_or_in_the_middle_where_there_is_none():
+    hot = payload(page())
+    assert hot["peak"] == hot["places"][0]
+    cold = payload(page(shown=maps()._replace(heat=Volume(np.zeros(SHAPE, np.float32), AFFINE))))
+    assert cold["peak"] == [size // 2 for size in cold["shape"]]
+
+
+def test_ct_is_kept_in_steps_of_one_hounsfield_unit_and_offers_windows():
+    data = np.linspace(-1100, 3000, np.prod(SHAPE)).reshape(SHAPE).round()
+    text = page(shown=maps(data))
+    wanted = np.clip(Volume(data, AFFINE).canonical().data, -1024, None)
+    np.testing.assert_array_equal(voxels(payload(text), "scan"), wanted)
+    assert 'value="-600,1500"' in text
+    assert "HU</option>" not in page()
+
+
+def test_a_score_of_next_to_nothing_has_no_sign():
+    assert "<strong>0.00</strong>" in page(row(score=-0.001))
+
+
+def test_ct_opens_in_the_window_that_the_model_sees():
+    masked = np.linspace(0, 80, np.prod(SHAPE)).reshape(SHAPE)  # without air it looks like MRI
+    text = page(shown=maps(masked), windows=[[-20.0, 100.0]])
+    assert payload(text)["opens"] == [-20.0, 100.0]
+    assert payload(text)["unit"] == " HU"
+    assert '<option value="40,120">the model&#39;s 40/120 HU</option>' in text
+    assert "the model sees \N{MINUS SIGN}20 to 100 HU" in text
+    named = page(shown=maps(masked), windows=[WINDOWS["lung"], WINDOWS["bone"]])
+    assert "the model&#39;s" not in named
+    both = "-1350 to 150 and -500 to 1300 HU".replace("-", "\N{MINUS SIGN}")
+    assert f"the model sees {both}" in named
+    for low, high in WINDOWS.values():
+        assert f'value="{(low + high) / 2:g},{high - low:g}"' in named
+    plain = payload(page())
+    assert plain["opens"] == plain["window"]
+    assert plain["unit"] == ""
+
+
+def test_a_known_lesion_can_be_outlined():
+    lesion = np.zeros(SHAPE, np.float32)
+    lesion[3:5, 4:6, 2:4] = 1
+    text = page(shown=maps(lesion=lesion))
+    assert voxels(payload(text), "lesion").sum() == lesion.sum()
+    assert 'id="lesion"' in text
+    assert 'id="lesion"' not in page()
+
+
+def test_a_scan_too_large_for_a_page_is_shown_coarser_and_where_it_was(monkeypatch):
+    assert MOST_VOXELS >= 256**3
+    monkeypatch.setattr("medgan.reporting.scan.MOST_VOXELS", 500)
+    held, whole = payload(page()), payload_before()
+    assert np.prod(held["shape"]) <= 500
+    assert voxels(held, "heat").max() == pytest.approx(9.0, abs=0.05)
+    fine, coarse = (np.array(h["affine"]) @ [*h["peak"], 1.0] for h in (whole, held))
+    assert np.abs(fine - coarse).max() <= np.array(held["spacing"]).max()
+    assert "coarser than the scan" in page()
+
+
+def payload_before():
+    """As if nothing was too large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medgan.reporting.scan.MOST_VOXELS", 10**6)
+        return payload(page())
+
+
+def test_names_in_a_page_are_text_and_never_script():
+    evil = "</script><script>alert(1)</script>"
+    text = page(row(case=evil, explanation=evil), label=evil)
+    assert "alert(1)" in text
+    assert evil not in text
+    assert "<script>alert" not in text

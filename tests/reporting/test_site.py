@@ -1,0 +1,139 @@
+import csv
+import re
+from html import unescape
+from itertools import pairwise
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from medgan.core.config import ScoreConfig
+from medgan.core.errors import ConfigError, DataError
+from medgan.core.volume import Volume
+from medgan.data.manifest import Manifest
+from medgan.reporting.site import write_report
+from medgan.workflows.score import score_cases
+from tests.builders import ball
+from tests.report.conftest import AFFINE, EVIL, WITHOUT_PAGE
+from tests.test_model import make_model
+
+
+def pages(scored):
+    found = {path.name: path.read_text() for path in scored.page.parent.rglob("*.html")}
+    assert len(found) == 1 + len(scored.rows) - WITHOUT_PAGE
+    return found
+
+
+def test_links_lead_to_files_of_the_report_and_nothing_comes_from_elsewhere(scored):
+    for path in scored.page.parent.rglob("*.html"):
+        text = path.read_text()
+        links = re.findall(r"""href=["']([^"']+)""", text)
+        assert links
+        for link in links:
+            assert (path.parent / unquote(unescape(link))).is_file(), link
+        assert not re.findall(r"""src=["'](?!data:)""", text)
+        assert "http" not in re.sub(r'base64,[A-Za-z0-9+/=]+|"data": *"[^"]+"|http-equiv', "", text)
+
+
+def test_niivue_lies_beside_the_pages_with_its_licence(scored):
+    beside = scored.page.parent / "niivue"
+    assert "BSD 2-Clause" in (beside / "LICENSE.txt").read_text()
+    assert (beside / "niivue.umd.js").stat().st_size > 1_000_000
+
+
+def test_the_cohort_shows_every_score_flagged_first_and_who_was_left_out_and_why(scored):
+    text = scored.page.read_text()
+    order = re.findall(r'<tr class="(\w+)"', text)
+    assert len(order) == len(scored.rows)
+    assert order == sorted(order, key=["flagged", "plain", "odd"].index)
+    assert {"flagged", "odd"} <= set(order)
+    odd = [row for row in scored.rows if row["p_value"] is None]
+    assert text.count(odd[0]["explanation"]) == 2  # in the table, and among those left out
+    assert "E_READ" in text
+    assert "area under the ROC curve" in text
+    assert "Research use only" in text
+    assert text.count('<circle class="dot') == len(scored.rows)
+
+
+def test_names_are_text_wherever_they_come_from(scored):
+    for text in pages(scored).values():
+        assert "<img src=x" not in text
+        assert "<b>bold" not in text
+        assert "<i>read" not in text
+    assert "c-&lt;b&gt;bold" in scored.page.read_text()
+    assert (scored.page.parent / "scans" / f"{EVIL}.html").is_file()
+
+
+def test_every_picture_has_a_text_for_those_who_cannot_see_it(scored):
+    for text in pages(scored).values():
+        for picture in re.findall(r"<(?:img|svg|canvas) [^>]*>", text):
+            words = re.search(r'(?:alt|aria-label|aria-roledescription)="([^"]{10,})"', picture)
+            assert words or "aria-hidden" in picture, picture
+        headings = [int(level) for level in re.findall(r"<h(\d)", text)]
+        assert headings[0] == 1
+        assert all(b - a <= 1 for a, b in pairwise(headings))
+        assert '<html lang="en">' in text
+        fields = re.findall(r'<(?:input|select) [^>]*id="([^"]+)"[^>]*>', text)
+        for name in fields:
+            field = re.search(rf'<[^>]*id="{name}"[^>]*>', text)
+            assert field
+            labelled = f'for="{name}"' in text or "aria-label" in field[0]
+            assert labelled or re.search(rf'<label><input[^>]*id="{name}"', text), name
+
+
+def test_the_pages_name_no_person_and_no_file(scored):
+    for text in pages(scored).values():
+        for secret in ("person-", "sick", "inverted", "mustermann", "lesion_mask", "/tmp"):
+            assert secret not in text
+
+
+def test_fewer_pages_take_the_old_ones_away_and_none_leaves_the_table(scored, tmp_path):
+    for name in ("manifest.json", "refused.csv"):
+        (tmp_path / name).write_bytes((scored.folder / name).read_bytes())
+    (tmp_path / "scores").symlink_to(scored.folder / "scores")
+    write_report(tmp_path, 2)
+    assert len(list((tmp_path / "report" / "scans").glob("*.html"))) == 2
+    text = write_report(tmp_path, 0).read_text()
+    assert not list((tmp_path / "report" / "scans").glob("*.html"))
+    assert text.count("<tr class=") == len(scored.rows)
+    assert "href=" not in text
+
+
+def test_rows_come_highest_score_first_and_are_the_csv(scored):
+    comparable = [row["score"] for row in scored.rows if row["comparable"]]
+    assert comparable == sorted(comparable, reverse=True)
+    with (scored.folder / "scores" / "scores.csv").open() as file:
+        assert [row["case"] for row in csv.DictReader(file)] == [r["case"] for r in scored.rows]
+
+
+def test_tables_hold_what_the_maps_show(scored):
+    with (scored.folder / "scores" / "regions.csv").open() as file:
+        regions = list(csv.DictReader(file))
+    for row in scored.rows:
+        numbers = Volume.load(scored.folder / "scores" / row["regions"]).data
+        mine = [r for r in regions if r["case"] == row["case"]]
+        assert [int(r["region"]) for r in mine] == list(range(1, len(mine) + 1))
+        assert numbers.max() == len(mine)
+        sizes = [float(r["volume_mm3"]) for r in mine]
+        assert sizes == pytest.approx([8.0 * (numbers == n + 1).sum() for n in range(len(mine))])
+    assert regions
+
+
+def test_q_values_are_no_smaller_than_p_values_and_alarms_come_at_the_asked_rate(scored, tmp_path):
+    comparable = [row for row in scored.rows if row["comparable"]]
+    assert all(row["q_value"] >= row["p_value"] for row in comparable)
+    assert all(row["alarm"] is None for row in scored.rows)
+    manifest, model = Manifest.load(scored.folder / "manifest.json"), make_model()
+    rng = np.random.default_rng(1)
+    model.calibrate([Volume(ball(rng).astype(np.float32), AFFINE) for _ in range(8)])
+    settings = ScoreConfig.model_validate({"false_alarms": 0.25})
+    again, _ = score_cases(model, manifest.cases[:3], tmp_path, settings)
+    assert all(row["alarm"] == (row["p_value"] <= 0.25) for row in again if row["comparable"])
+    few = ScoreConfig.model_validate({"false_alarms": 0.05})
+    with pytest.raises(DataError, match="needs 19"):
+        score_cases(model, manifest.cases, tmp_path, few)
+
+
+def test_a_folder_with_nothing_in_it_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="E_MISSING"):
+        write_report(tmp_path, 3)

@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medgan.anomaly.density import FeatureDensity
+from medgan.anomaly.features import coarse_features
+from medgan.anomaly.scorers import LOCAL, Scene, Tools, localiser_input
+from medgan.core.config import LocaliserConfig
+from medgan.data.lesions import plant
+from medgan.networks.gan import Networks
+from medgan.networks.localiser import Localiser
+from medgan.training.localiser import CHECKPOINT, train_localiser
+
+SHAPE = (16, 16, 16)
+CONFIG = LocaliserConfig(volumes=640, batch=8, learning_rate=4e-3)
+
+
+def scan(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.standard_normal((1, *SHAPE))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tools():
+    torch.manual_seed(0)
+    made = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
+    made.requires_grad(False)
+    scans = torch.from_numpy(np.stack([scan(seed) for seed in range(12)]))
+    usual = FeatureDensity.fit([coarse_features(scans)])
+    return Tools(made.encoder, made.generator, made.discriminator.features, {LOCAL: usual})
+
+
+def fresh() -> Localiser:
+    torch.manual_seed(1)
+    return Localiser(("density", "recon"), (8, 8), 4, 1)
+
+
+def lesson(tools, folder, config=CONFIG, **more):
+    scans = [scan(seed) for seed in range(12)]
+    return train_localiser(tools, 8, fresh(), scans, ["brighter"], config, 0, folder, **more)
+
+
+def test_it_learns_to_point_at_what_was_planted(tools, tmp_path):
+    localiser = lesson(tools, tmp_path)
+    found = []
+    for seed in range(100, 106):
+        healthy = scan(seed)[0]
+        planted = plant(healthy, healthy, "brighter", 3.0, 1.0, np.random.default_rng(seed))
+        volume = torch.from_numpy(planted.volume)[None, None]
+        with torch.inference_mode():
+            seen = replace(tools, looks_at=localiser.looks_at)
+            logits = localiser(localiser_input(Scene(volume, seen)))[0, 0].numpy()
+        found.append(logits[planted.truth].mean() - logits[~planted.truth].mean())
+    assert min(found) > 1.0
+
+
+def test_a_stopped_lesson_goes_on_to_the_same_weights(tools, tmp_path, monkeypatch):
+    config = LocaliserConfig(volumes=64, batch=8)
+    whole = lesson(tools, tmp_path / "whole", config)
+    monkeypatch.setattr("medgan.training.localiser._CHECKPOINT_SECONDS", 0.0)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        assert total == 64
+        if done == 40:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        lesson(tools, tmp_path / "parts", config, progress=stop)
+    assert (tmp_path / "parts" / CHECKPOINT).is_file()
+    resumed = lesson(tools, tmp_path / "parts", config)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(tools, tmp_path):
+    config = LocaliserConfig(volumes=16, batch=8)
+    lesson(tools, tmp_path, config)
+    shown = []
+    longer = LocaliserConfig(volumes=24, batch=8)
+    lesson(tools, tmp_path, longer, progress=lambda done, total: shown.append(done))
+    assert shown == [8, 16, 24]
+    shown.clear()
+    other = replace(tools, generate=lambda latent: 0.5 + 0 * tools.generate(latent))
+    lesson(other, tmp_path, longer, progress=lambda done, total: shown.append(done))
+    assert shown == [8, 16, 24]
+    (tmp_path / CHECKPOINT).write_bytes(b"damaged")
+    lesson(tools, tmp_path, config)

@@ -1,0 +1,176 @@
+"""Planted bad candidates among real ones: what filters must drop and what they must keep."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medgan.core.config import ModelConfig, Preprocessing, build
+from medgan.core.volume import Volume
+from medgan.data.index import index
+from medgan.data.prepared import RealScans, read_scans
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.model.model import Model
+from medgan.model.outputs import Synthetic
+from medgan.networks.gan import Networks
+from medgan.workflows.augmented.filters import calibrate_filters
+from tests.builders import TINY, write_folder
+
+GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
+SETTINGS = build({}, ["augment.segmenter_steps=50"]).augment
+
+
+def some(scans, numbers):
+    return RealScans(
+        scans.images[numbers], scans.labelled[numbers], scans.label_maps[numbers]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    sizes = ModelConfig.model_validate(TINY["model"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks = Networks.build(GRID.shape, 1, **sizes.model_dump())
+    return Model(networks, GRID, sizes)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder: Path = tmp_path_factory.mktemp("balls")
+    manifest, _ = index(write_folder(folder / "scans", 60), Pseudonyms(b"salt"))
+    return read_scans(manifest.cases, GRID, folder)
+
+
+def synthetic(image, label=None):
+    units = np.round((image.numpy().reshape(16, 16, 16) + 1) / 2 * 1000).astype(np.int16)
+    label = None if label is None else Volume(label.numpy().astype(np.uint16), np.eye(4))
+    return Synthetic(Volume(units, np.eye(4)), label, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def filters(model, scans):
+    train, held_out = some(scans, slice(0, 30)), some(scans, slice(30, 45))
+    first = [synthetic(image) for image in scans.images[:40]]
+    names = [f"s-{n}" for n in range(30)]
+    return calibrate_filters(model, train, held_out, names, SETTINGS, lambda: first, 0)
+
+
+def verdict(filters, image, label):
+    return filters.judge(synthetic(image, label)).by
+
+
+def test_most_real_scans_that_nobody_has_seen_pass(filters, scans):
+    found = [verdict(filters, scans.images[n], scans.label_maps[n]) for n in range(45, 60)]
+    assert found.count("") >= 12, found
+
+
+def test_noise_does_not_look_like_a_scan(filters, scans, generator):
+    noise = torch.rand(1, 16, 16, 16, generator=generator) * 2 - 1
+    alone = filters.judge_volume(noise[None], None)
+    assert alone.by in ("volumes", "appearance")
+    assert filters._looks(noise[None], None)["appearance"] > filters.limits["appearance"].high
+
+
+def test_a_label_that_is_elsewhere_is_inconsistent(filters, scans):
+    for number in range(45, 50):
+        label = scans.label_maps[number].roll((5, 0, 0), (0, 1, 2))
+        assert verdict(filters, scans.images[number], label) == "consistency"
+
+
+def test_a_label_that_is_missing_or_far_too_large_is_implausible(filters, scans):
+    image, label = scans.images[50], scans.label_maps[50]
+    assert verdict(filters, image, torch.zeros_like(label)) == "volumes"
+    assert verdict(filters, image, torch.ones_like(label)) == "volumes"
+
+
+def test_a_training_scan_is_too_alike_to_a_training_scan_even_shifted(filters, scans):
+    copies = [*range(10)]
+    for shift in ((0, 0, 0), (1, 0, 0)):
+        found = [
+            filters._nearest(scans.images[n].roll(shift, (1, 2, 3))[None], None)["similarity"]
+            for n in copies
+        ]
+        assert min(found) > filters.limits["similarity"].high
+    passed = [verdict(filters, scans.images[n], scans.label_maps[n]) for n in copies]
+    assert set(passed) <= {"privacy", "consistency", "appearance"}
+    assert "privacy" in passed
+
+
+def test_a_logit_far_from_those_of_the_first_candidates_is_an_outlier(model, scans):
+    settings = build(
+        {}, [f"augment.{k}=0" for k in ("appearance", "consistency", "volumes", "privacy")]
+    ).augment
+    first = [synthetic(image) for image in scans.images[:40]]
+    names = ["s"] * 60
+    filters = calibrate_filters(model, scans, None, names, settings, lambda: first, 0)
+    assert list(filters.limits) == ["realism"]
+    low, _ = filters.limits["realism"]
+    with torch.inference_mode():
+        logits = [float(model.networks.discriminator(i[None])) for i in scans.images[:40]]
+    assert sum(v < low for v in logits) <= 4
+    bias, far = model.networks.discriminator.logit.bias, 2 * (max(logits) - low)
+    try:
+        bias.data -= far
+        assert filters.judge(first[0]).by == "realism"
+        bias.data += 2 * far
+        assert filters.judge(first[0]).by == ""  # more real than candidates are is no fault
+    finally:
+        bias.data -= far
+
+
+def test_without_a_discriminator_candidates_are_not_judged_by_it(model, scans, caplog):
+    settings = build(
+        {}, [f"augment.{k}=0" for k in ("appearance", "consistency", "volumes", "privacy")]
+    ).augment
+    without = replace(model, networks=replace(model.networks, discriminator=None))
+    first = [synthetic(image) for image in scans.images[:4]]
+    filters = calibrate_filters(without, scans, None, ["s"] * 60, settings, lambda: first, 0)
+    assert filters.limits == {}
+    assert "no discriminator" in caplog.text
+
+
+def test_candidates_that_are_all_too_strange_are_a_warning_and_only_outliers_are_dropped(
+    model, scans, generator, caplog
+):
+    off = [f"augment.{k}=0" for k in ("realism", "consistency", "volumes", "privacy")]
+    settings = build({}, off).augment
+    blurred = torch.nn.functional.avg_pool3d(scans.images[:40], 7, 1, 3)
+    first = [synthetic(image) for image in blurred]
+    names = ["s"] * 60
+    with caplog.at_level(logging.WARNING):
+        filters = calibrate_filters(model, scans, None, names, settings, lambda: first, 0)
+    assert "most candidates have stranger textures" in caplog.text
+    assert sum(filters.judge(scan).by == "" for scan in first) >= 36
+    noise = torch.rand(1, 1, 16, 16, 16, generator=generator) * 2 - 1
+    assert filters.judge_volume(noise, None).by == "appearance"
+
+
+def test_filters_that_are_off_measure_and_drop_nothing(model, scans, generator):
+    names = ("appearance", "realism", "consistency", "volumes", "privacy")
+    settings = build({}, [f"augment.{name}=0" for name in names]).augment
+    filters = calibrate_filters(model, scans, None, ["s"] * 60, settings, list, 0)
+    noise = torch.rand(1, 16, 16, 16, generator=generator) * 2 - 1
+    assert filters.judge_volume(noise[None], None).by == ""
+    assert filters.limits == {}
+
+
+def test_without_held_out_scans_training_scans_are_compared_but_nobody_with_themselves(
+    model, scans
+):
+    off = [f"augment.{k}=0" for k in ("appearance", "realism", "consistency", "volumes")]
+    settings = build({}, off).augment
+    train = some(scans, slice(0, 20))
+    doubled = RealScans(train.images.repeat(2, 1, 1, 1, 1), train.labelled, train.label_maps)
+    names = [f"s-{n}" for n in range(20)]
+    alone = calibrate_filters(model, train, None, names, settings, list, 0)
+    twice = calibrate_filters(model, doubled, None, names * 2, settings, list, 0)
+    other = calibrate_filters(model, doubled, None, list(map(str, range(40))), settings, list, 0)
+    assert alone.limits["similarity"].high < 0.999
+    assert twice.limits["similarity"].high == pytest.approx(
+        alone.limits["similarity"].high, abs=0.02
+    )
+    assert other.limits["similarity"].high == pytest.approx(1, abs=1e-4)

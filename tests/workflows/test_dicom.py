@@ -1,0 +1,150 @@
+"""Scores of DICOM become objects in a folder of their own, and only there."""
+
+import hashlib
+import json
+import stat
+import sys
+
+import numpy as np
+import pydicom
+import pytest
+
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
+from medgan.core.volume import Volume
+from medgan.data.index import index
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.workflows.dicom import export_dicom
+from tests.dicoms import make_series, oblique, save
+from tests.test_cli import inside
+
+LEVEL = 3.0
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Two scored series, the second not comparable, and the folder they came from."""
+    source = tmp_path / "in"
+    for number in range(2):
+        save(make_series("CT", seed=number, cosines=oblique()), source / str(number))
+    manifest, _ = index(source, Pseudonyms.of_site(), converted=tmp_path / "run" / "dicom")
+    rows = []
+    for case, comparable in zip(manifest.cases, (True, False), strict=True):
+        heat = np.random.default_rng(0).normal(0, 1, case.shape).astype(np.float32)
+        heat[8:12, 20:26, 3:5] = 7.5
+        affine = Volume.load(case.image).affine
+        for kind, data in (("maps", heat), ("regions", (heat > 7).astype(np.float32))):
+            Volume(data, affine).save(tmp_path / "run" / kind / f"{case.case}.nii.gz")
+        rows.append({
+            "case": case.case, "subject": case.subject, "score": 4.2, "alarm": None,
+            "p_value": 0.02 if comparable else None, "comparable": comparable,
+            "explanation": "Said so.", "map": f"maps/{case.case}.nii.gz",
+            "regions": f"regions/{case.case}.nii.gz",
+        })  # fmt: skip
+    write_scores(tmp_path / "run", rows)
+    return tmp_path / "run", source, rows
+
+
+def write_scores(folder, rows):
+    summary = {"model": {"medgan": "1"}, "calibration": {"level": LEVEL}, "scans": rows}
+    (folder / "scores.json").write_text(json.dumps(summary))
+
+
+def content(folder):
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_each_comparable_scan_gives_map_regions_and_summary_and_others_the_summary(
+    scored, tmp_path
+):
+    run, source, rows = scored
+    before = content(run)
+    done, refusals = export_dicom(run, source, tmp_path / "out")
+    assert (done, refusals) == (2, [])
+    assert content(run) == before
+    first, second = (tmp_path / "out" / row["case"] for row in rows)
+    assert sorted(path.name for path in first.iterdir()) == [
+        "map.dcm", "regions.dcm", "summary.dcm",
+    ]  # fmt: skip
+    assert [path.name for path in second.iterdir()] == ["summary.dcm"]
+    found = pydicom.dcmread(first / "map.dcm")
+    peaks = [(frame > 7).sum() for frame in found.pixel_array]
+    assert sum(peaks) == 4 * 6 * 2
+    assert found.PatientID == "4711"
+    summary = pydicom.dcmread(first / "summary.dcm").pixel_array
+    plain = pydicom.dcmread(second / "summary.dcm").pixel_array
+    colour = np.ptp(summary[100:740].astype(int), axis=-1) > 60
+    assert colour.any()  # the heat
+    assert not (np.ptp(plain[100:740].astype(int), axis=-1) > 60).any()
+
+
+def test_only_the_owner_can_read_what_is_written(scored, tmp_path):
+    run, source, _ = scored
+    (tmp_path / "out").mkdir(mode=0o755)
+    export_dicom(run, source, tmp_path / "out")
+    for path in (tmp_path / "out", *(tmp_path / "out").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+
+
+def test_objects_of_an_earlier_scoring_do_not_stay(scored, tmp_path):
+    run, source, rows = scored
+    export_dicom(run, source, tmp_path / "out")
+    write_scores(run, [{**row, "comparable": False} for row in rows])
+    export_dicom(run, source, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").rglob("*.dcm")} == {"summary.dcm"}
+
+
+def test_scores_are_no_place_for_patient_data(scored):
+    run, source, _ = scored
+    for out in (run, run / "pacs", run.parent):
+        with pytest.raises(ConfigError, match="E_USAGE"):
+            export_dicom(run, source, out)
+    assert not list(run.rglob("*.dcm"))
+
+
+def test_a_source_that_was_not_scored_is_refused(scored, tmp_path):
+    run, _, _ = scored
+    save(make_series("CT"), tmp_path / "other")
+    with pytest.raises(DataError, match="E_NO_SERIES"):
+        export_dicom(run, tmp_path / "other", tmp_path / "out")
+    with pytest.raises(ConfigError, match="E_MISSING"):
+        export_dicom(tmp_path / "other", tmp_path / "other", tmp_path / "out")
+
+
+def test_a_scan_without_its_series_or_on_another_grid_is_left_out(scored, tmp_path):
+    run, source, rows = scored
+    path = run / rows[0]["map"]
+    moved = Volume.load(path)
+    affine = moved.affine.copy()
+    affine[0, 3] += 0.01
+    Volume(moved.data, affine).save(path)
+    write_scores(run, [*rows, {**rows[0], "case": "c-0123456789"}])
+    done, refusals = export_dicom(run, source, tmp_path / "out")
+    assert done == 1
+    assert [(r.case, r.code) for r in refusals] == [
+        (rows[0]["case"], "E_NO_SERIES"),
+        ("c-0123456789", "E_NO_SERIES"),
+    ]
+    assert "another grid" in refusals[0].what
+
+
+def test_without_highdicom_one_error_says_what_to_install(scored, tmp_path, monkeypatch):
+    run, source, _ = scored
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(EnvironmentFailure, match=r"E_EXTRA.*pip install 'medgan\[dicom\]'"):
+        export_dicom(run, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_verb_says_what_it_wrote_and_never_whose(scored, tmp_path):
+    run, source, _ = scored
+    done = inside("export-dicom", run, "--source", source, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "names of patients" in done.stdout
+    assert "MUSTERMANN" not in done.stdout + done.stderr
+    done = inside("export-dicom", run, "--source", source, "-o", run / "pacs", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "E_USAGE"
