@@ -20,7 +20,7 @@ from nibabel.nifti1 import Nifti1Extension
 
 from medgan.app.doctor import store
 from tests.builders import TINY, ball
-from tests.test_cli import inside
+from tests.app.test_cli import inside
 
 PLANTED = {
     place: f"qz{number:02d}{place}"

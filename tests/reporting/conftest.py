@@ -21,7 +21,7 @@ from medgan.reporting.pictures import sample_grid
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
 from tests.builders import SIZE, ball, tiny_config, write_folder
-from tests.test_model import make_model
+from tests.model.test_model import make_model
 
 EVIL = 'c-"><img src=x onerror=alert(1)>'
 """A pseudonym that would run if it was not escaped."""

@@ -18,8 +18,8 @@ from medgan.data.splits import in_both
 from medgan.evaluation.privacy.distortions import disguise
 from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
-from tests.evaluation.test_privacy import people
-from tests.test_cli import inside
+from tests.evaluation.privacy.test_copies import people
+from tests.app.test_cli import inside
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
 QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "audit.count=40")

@@ -17,7 +17,7 @@ from medgan.model.model import Model
 from medgan.workflows.bids import places, subject_of
 from medgan.workflows.score import score_cases
 from tests.builders import CONFIG, GRID, ball, fresh_state
-from tests.test_cli import inside
+from tests.app.test_cli import inside
 
 
 @pytest.fixture(scope="module")

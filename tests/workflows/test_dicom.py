@@ -15,7 +15,7 @@ from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.workflows.dicom import export_dicom
 from tests.dicoms import make_series, oblique, save
-from tests.test_cli import inside
+from tests.app.test_cli import inside
 
 LEVEL = 3.0
 

@@ -16,7 +16,7 @@ from medgan.core.config import build
 from medgan.core.errors import ConfigError
 from medgan.workflows.generate import write_synthetic
 from tests.builders import TINY, write_folder
-from tests.test_model import make_model
+from tests.model.test_model import make_model
 
 CONDITIONS = {"sex": "categorical", "age": "continuous", "label_1_mm3": "continuous"}
 

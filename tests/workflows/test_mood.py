@@ -12,7 +12,7 @@ from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
 from medgan.workflows.mood import healthy_share, score_mood, squashed
 from tests.builders import ball
-from tests.test_model import AFFINE, make_model, scans
+from tests.model.test_model import AFFINE, make_model, scans
 
 ROOT = Path(medgan.__file__).parents[1]
 TURNED = np.array([[0, -2.0, 0, 9], [0, 0, 2.0, -4], [2.0, 0, 0, 1], [0, 0, 0, 1]])

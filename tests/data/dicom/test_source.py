@@ -25,8 +25,8 @@ from medgan.data.pseudonyms import Pseudonyms
 from tests.builders import ball, write_folder
 from tests.data.dicom.test_conversion import PSEUDONYMS, indexed
 from tests.dicoms import make_series, oblique, save
-from tests.test_cli import inside
-from tests.test_model import make_model
+from tests.app.test_cli import inside
+from tests.model.test_model import make_model
 
 PLANTED = {
     "PatientID": "ZQ4711ID",

@@ -15,7 +15,7 @@ from medgan.evaluation.privacy.membership import (
 )
 from medgan.evaluation.probes.two_sample import auroc
 from medgan.networks.metrics import band_features
-from tests.evaluation.test_privacy import people
+from tests.evaluation.privacy.test_copies import people
 
 
 def test_the_interval_of_an_auroc_covers_the_truth_about_95_times_in_100():
