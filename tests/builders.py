@@ -15,7 +15,7 @@ from medgan.training.steps import average_step, discriminator_step, generator_st
 SIZE = (16, 16, 16)
 TINY = {
     "data": {"spacing": [2, 2, 2], "shape": list(SIZE), "fractions": [0.5, 0.4, 0.1]},
-    "model": {"latent": 8, "widths": [16, 16], "thin": 16, "blocks": 1},
+    "model": {"latent": 8, "widths": [16, 16], "stem_channels": 16, "blocks": 1},
     "train": {
         "volumes": 16, "batch": 2, "warmup": 4, "checkpoint_every": 4, "sample_every": 8,
     },

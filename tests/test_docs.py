@@ -32,7 +32,7 @@ def test_every_command_in_the_docs_exists(command):
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in targets
     elif words[0] == "medgan":
-        source = (ROOT / "medgan" / "cli.py").read_text()
+        source = (ROOT / "medgan" / "app" / "cli.py").read_text()
         verbs = re.findall(r"@(\w+)\.command\(\)\ndef (\w+)", source)
         assert ("app", words[1].replace("-", "_")) in verbs or (words[1], words[2]) in verbs
     else:

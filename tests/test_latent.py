@@ -21,7 +21,7 @@ from medgan.model.outputs import Latent
 from medgan.networks.gan import Networks
 from tests.builders import ball, write_folder
 
-SIZES = ModelConfig(latent=8, widths=(16, 16), thin=16, blocks=1)
+SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
 AGE = Condition(
     name="age", kind="continuous", mean=50.0, spread=20.0, quantiles=tuple(np.linspace(20, 80, 21))
 )
@@ -51,7 +51,7 @@ def ageing_model() -> Model:
         embed.second.weight[0, 0] = 1.0
         generator.start.weight[:, SIZES.latent] = 0.02
         generator.ups[0].mix.weight.fill_(1.0 / 16)
-        generator.thin.weight[0, 0, 1, 1, 1] = 1.0
+        generator.stem.weight[0, 0, 1, 1, 1] = 1.0
         generator.out.weight[0, 0, 1, 1, 1] = 1.0
     return model
 

@@ -16,7 +16,12 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SETTINGS = [
     *("phantoms.healthy=20", "phantoms.lesioned=2", "phantoms.shape=[24,28,24]"),
     *("phantoms.spacing=8", "data.spacing=[8,8,8]", "data.shape=[32,32,32]", "model.latent=8"),
-    *("data.fractions=[0.5,0.4,0.1]", "model.widths=[16,16]", "model.thin=16", "model.blocks=1"),
+    *(
+        "data.fractions=[0.5,0.4,0.1]",
+        "model.widths=[16,16]",
+        "model.stem_channels=16",
+        "model.blocks=1",
+    ),
     *("train.volumes=8", "train.batch=2", "train.warmup=4", "localiser.volumes=8"),
 ]
 AUGMENT = [

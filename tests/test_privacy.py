@@ -19,8 +19,8 @@ import yaml
 from nibabel.nifti1 import Nifti1Extension
 
 from medgan.app.doctor import store
-from tests.builders import TINY, ball
 from tests.app.test_cli import inside
+from tests.builders import TINY, ball
 
 PLANTED = {
     place: f"qz{number:02d}{place}"

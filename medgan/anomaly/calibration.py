@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.anomaly.comparability import Typical
+from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.maps import top_mean
 from medgan.core.errors import ConfigError, DataError
 
@@ -22,23 +22,23 @@ _EVEN = frozenset({"localiser"})
 """Maps in the same unit everywhere: one spread holds for all positions."""
 
 
-Kept = Bool[Tensor, "B 1 _ _ _"] | None
+Mask = Bool[Tensor, "B 1 _ _ _"] | None
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ScoringConfig:
     """How maps become a score and a heat map.
 
     Attributes:
         scorers: whose maps are combined.
-        top: share of the highest voxels that make a map's score.
+        top_fraction: share of the highest voxels that make a map's score.
         sign: whether only what is brighter than expected counts, or darker, or both.
         erosion: nothing counts that is nearer to air than this, in voxels; 0 for no limit.
         median: edge of the cubes whose median a voxel becomes; up to 1 leaves maps as they are.
     """
 
     scorers: tuple[str, ...]
-    top: float = 0.01
+    top_fraction: float = 0.01
     sign: Literal["both", "bright", "dark"] = "both"
     erosion: float = 0.0
     median: int = 0
@@ -65,43 +65,44 @@ class Calibration:
     """How a model scores healthy scans that it was not trained on.
 
     Attributes:
-        recipe: how maps become a score.
+        scoring_config: how maps become a score.
         statistics: of each map, by name.
         centres, scales: mean and spread of each map's scan scores.
         scores: combined scores of the calibration scans, rising.
         level: what the standardised map of every second healthy scan nowhere exceeds; above it
             voxels make regions.
-        typical: what a scan has to be like to be compared with the calibration scans; None takes
+        reference: what a scan has to be like to be compared with the calibration scans; None takes
             any.
     """
 
-    recipe: Recipe
+    scoring_config: ScoringConfig
     statistics: dict[str, MapStatistics]
     centres: dict[str, float]
     scales: dict[str, float]
     scores: tuple[float, ...]
     level: float
-    typical: Typical | None = None
+    reference: ReferenceStatistics | None = None
 
     def score(
-        self, maps: dict[str, Tensor], kept: Kept = None
+        self, maps: dict[str, Tensor], mask: Mask = None
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 1 X Y Z"], dict[str, Tensor]]:
         """Scores new scans.
 
         Args:
             maps: raw score maps (B, 1, X, Y, Z), by name.
-            kept: where they count; everywhere unless given.
+            mask: where they count; everywhere unless given.
 
         Returns:
             Combined scores (B,); the mean of the standardised maps, (B, 1, X, Y, Z); each
             map's own score, (B,), in healthy standard deviations.
         """
         standardised = {
-            n: polished(self.statistics[n].standardise(m), self.recipe, kept)
+            n: polished(self.statistics[n].standardise(m), self.scoring_config, mask)
             for n, m in maps.items()
         }
         parts = {
-            name: (top_mean(m, self.recipe.top) - self.centres[name]) / self.scales[name]
+            name: (top_mean(m, self.scoring_config.top_fraction) - self.centres[name])
+            / self.scales[name]
             for name, m in standardised.items()
         }
         combined = torch.stack(list(parts.values())).mean(dim=0)
@@ -131,7 +132,7 @@ def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
 
 
 def calibrate(
-    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], recipe: Recipe, kept: Kept = None
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig, mask: Mask = None
 ) -> Calibration:
     """Learns the healthy statistics from raw score maps of held-out healthy scans.
 
@@ -140,8 +141,8 @@ def calibrate(
 
     Args:
         maps: raw score maps of the same N scans, by name.
-        recipe: how they become scores.
-        kept: where they count; everywhere unless given.
+        scoring_config: how they become scores.
+        mask: where they count; everywhere unless given.
 
     Raises:
         DataError: E_CALIBRATION with fewer than five scans.
@@ -154,9 +155,9 @@ def calibrate(
         )  # fmt: skip
     tops: dict[str, list[Tensor]] = {name: [] for name in maps}
     peaks = []
-    for together in left_out_maps(maps, recipe, kept):
+    for together in left_out_maps(maps, scoring_config, mask):
         for name, score_map in together.items():
-            tops[name].append(top_mean(score_map, recipe.top))
+            tops[name].append(top_mean(score_map, scoring_config.top_fraction))
         peaks.append(float(mean_map(together.values()).max()))
     scores = {name: torch.cat(parts) for name, parts in tops.items()}
     centres = {name: float(s.mean()) for name, s in scores.items()}
@@ -164,23 +165,23 @@ def calibrate(
     parts = [(s - centres[name]) / scales[name] for name, s in scores.items()]
     combined = torch.stack(parts).mean(dim=0)
     return Calibration(
-        recipe, {name: statistics(m, name in _EVEN) for name, m in maps.items()},
+        scoring_config, {name: statistics(m, name in _EVEN) for name, m in maps.items()},
         centres, scales, tuple(sorted(combined.tolist())), float(np.median(peaks)),
     )  # fmt: skip
 
 
 def polished(
-    standardised: Float[Tensor, "B 1 X Y Z"], recipe: Recipe, kept: Kept = None
+    standardised: Float[Tensor, "B 1 X Y Z"], scoring_config: ScoringConfig, mask: Mask = None
 ) -> Float[Tensor, "B 1 X Y Z"]:
-    """A standardised map after what the recipe does to it; one of a single voxel stays."""
+    """A standardised map after what the scoring_config does to it; one of a single voxel stays."""
     if standardised[0].numel() == 1:
         return standardised
-    if recipe.median > 1:
-        size = (1, 1, *(recipe.median,) * 3)
+    if scoring_config.median > 1:
+        size = (1, 1, *(scoring_config.median,) * 3)
         filtered = ndimage.median_filter(standardised.numpy(), size, mode="nearest")
         standardised = torch.from_numpy(filtered)
-    if kept is not None:
-        standardised = torch.where(kept, standardised, standardised.clamp(max=0))
+    if mask is not None:
+        standardised = torch.where(mask, standardised, standardised.clamp(max=0))
     return standardised
 
 
@@ -204,19 +205,19 @@ def statistics(score_map: Float[Tensor, "N 1 X Y Z"], even: bool = False) -> Map
 
 
 def left_out_maps(
-    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], recipe: Recipe, kept: Kept = None
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig, mask: Mask = None
 ) -> Iterator[dict[str, Float[Tensor, "1 1 X Y Z"]]]:
     """Each scan's maps, standardised by the statistics of all the other scans.
 
     Args:
         maps: raw score maps of the same N scans, by name; N above 2.
-        recipe: what else is done to them.
-        kept: where they count; everywhere unless given.
+        scoring_config: what else is done to them.
+        mask: where they count; everywhere unless given.
     """
     each = zip(*(_left_out(m, name in _EVEN) for name, m in maps.items()), strict=True)
     for number, same in enumerate(each):
-        where = None if kept is None else kept[number : number + 1]
-        yield {name: polished(m, recipe, where) for name, m in zip(maps, same, strict=True)}
+        where = None if mask is None else mask[number : number + 1]
+        yield {name: polished(m, scoring_config, where) for name, m in zip(maps, same, strict=True)}
 
 
 def _left_out(score_map: Tensor, even: bool) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ QUANTILES = 33
 _MARGIN = {
     "intensities": 0.75,
     "anatomy": 0.75,
-    "extent": 0.75,
+    "field_of_view": 0.75,
     "latent": 3.0,
     "reconstruction": 3.0,
 }
@@ -28,14 +28,14 @@ show, which are to be scored and not turned away."""
 REASONS = {
     "intensities": "its intensities are distributed unlike those of the healthy scans",
     "anatomy": "its anatomy does not lie where that of the healthy scans does",
-    "extent": "its field of view differs from that of the healthy scans",
+    "field_of_view": "its field of view differs from that of the healthy scans",
     "latent": "the model cannot place it among the healthy scans",
     "reconstruction": "the model cannot draw anything like it",
 }
 _LEAST = {
     "intensities": 0.1,
     "anatomy": 0.05,
-    "extent": 0.5,
+    "field_of_view": 0.5,
     "latent": 1.5,
     "reconstruction": 0.1,
 }
@@ -52,18 +52,18 @@ unless its intensities lie away from theirs altogether; and what no lesion expla
 
 
 @dataclass(frozen=True)
-class Look:
+class ScanStatistics:
     """What is measured of a scan.
 
     Attributes:
         volume: (X, Y, Z) on the model's grid, in [-1, 1].
-        extent: (3,) of its own grid, in mm along R, A and S.
+        field_of_view: (3,) of its own grid, in mm along R, A and S.
         latent: (L,), the encoder's.
         error: mean absolute difference from its reconstruction.
     """
 
     volume: Map
-    extent: Float[np.ndarray, "3"]
+    field_of_view: Float[np.ndarray, "3"]
     latent: Float[np.ndarray, " L"]
     error: float
 
@@ -74,13 +74,13 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Typical:
-    """What the calibration scans look like.
+class ReferenceStatistics:
+    """What the calibration scans statistics like.
 
     Attributes:
         quantiles: (Q,) mean quantiles of their intensities.
         mean: (X, Y, Z), their mean.
-        extent: (3,) geometric mean of their extents, in mm.
+        field_of_view: (3,) geometric mean of their extents, in mm.
         latent: (L,) mean of their latents.
         limits: of each measure, by name, the value beyond which a scan is not comparable.
         gain: the largest that a calibration scan would need to have typical intensities.
@@ -88,7 +88,7 @@ class Typical:
 
     quantiles: Float[np.ndarray, " Q"]
     mean: Map
-    extent: Float[np.ndarray, "3"]
+    field_of_view: Float[np.ndarray, "3"]
     latent: Float[np.ndarray, " L"]
     limits: Mapping[str, float]
     gain: float = np.inf
@@ -112,32 +112,34 @@ class Typical:
         squeezed = gain > (1 if away else _GAIN_MARGIN * self.gain)
         return (gain, offset) if squeezed and gain < _MOST_GAIN else None
 
-    def reasons(self, look: Look) -> tuple[str, ...]:
+    def reasons(self, statistics: ScanStatistics) -> tuple[str, ...]:
         """Names of the measures that lie beyond their limit; none when comparable."""
-        found = measure(self, look)
+        found = measure(self, statistics)
         return tuple(name for name, limit in self.limits.items() if found[name] > limit)
 
 
-def typical(looks: Sequence[Look]) -> Typical:
+def reference_statistics(scans: Sequence[ScanStatistics]) -> ReferenceStatistics:
     """Learns from calibration scans; each is measured against the others."""
-    total = np.stack([look.volume for look in looks]).sum(axis=0, dtype=np.float64)
+    total = np.stack([scan.volume for scan in scans]).sum(axis=0, dtype=np.float64)
     measured = [
-        measure(_typical([*looks[:n], *looks[n + 1 :]], total - look.volume, {}), look)
-        for n, look in enumerate(looks)
+        measure(_of_scans([*scans[:n], *scans[n + 1 :]], total - scan.volume, {}), scan)
+        for n, scan in enumerate(scans)
     ]
     limits = {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in REASONS}
-    known = _typical(looks, total, limits)
-    gains = [_linear(look.quantiles, known.quantiles)[0] for look in looks]
+    known = _of_scans(scans, total, limits)
+    gains = [_linear(scan.quantiles, known.quantiles)[0] for scan in scans]
     return replace(known, gain=float(max(gains)))
 
 
-def _typical(looks: Sequence[Look], total: np.ndarray, limits: Mapping[str, float]) -> Typical:
+def _of_scans(
+    scans: Sequence[ScanStatistics], total: np.ndarray, limits: Mapping[str, float]
+) -> ReferenceStatistics:
     """Of some scans, whose volumes add up to `total`."""
-    return Typical(
-        np.mean([look.quantiles for look in looks], axis=0),
-        (total / len(looks)).astype(np.float32),
-        np.exp2(np.mean([np.log2(look.extent) for look in looks], axis=0)),
-        np.mean([look.latent for look in looks], axis=0),
+    return ReferenceStatistics(
+        np.mean([scan.quantiles for scan in scans], axis=0),
+        (total / len(scans)).astype(np.float32),
+        np.exp2(np.mean([np.log2(scan.field_of_view) for scan in scans], axis=0)),
+        np.mean([scan.latent for scan in scans], axis=0),
         limits,
     )
 
@@ -165,7 +167,7 @@ def _linear(
     return float(found[0]), float(found[1])
 
 
-def measure(known: Typical, look: Look) -> dict[str, float]:
+def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str, float]:
     """How far a scan is from typical ones.
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
@@ -173,14 +175,16 @@ def measure(known: Typical, look: Look) -> dict[str, float]:
     Latent: root mean square of its deviation; latents drawn for synthetic scans have 1.
     Reconstruction: mean absolute difference.
     """
-    a, b = look.volume - look.volume.mean(), known.mean - known.mean.mean()
+    a, b = statistics.volume - statistics.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return {
-        "intensities": float(np.abs(look.quantiles - known.quantiles).mean()),
+        "intensities": float(np.abs(statistics.quantiles - known.quantiles).mean()),
         "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,
-        "extent": float(np.abs(np.log2(look.extent / known.extent)).max()),
-        "latent": float(np.sqrt(((look.latent - known.latent) ** 2).mean())),
-        "reconstruction": look.error,
+        "field_of_view": float(
+            np.abs(np.log2(statistics.field_of_view / known.field_of_view)).max()
+        ),
+        "latent": float(np.sqrt(((statistics.latent - known.latent) ** 2).mean())),
+        "reconstruction": statistics.error,
     }
 
 

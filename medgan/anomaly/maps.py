@@ -63,13 +63,13 @@ def similarity_map(
     return F.pad(1 - similarity, (window // 2,) * 6, mode="replicate")
 
 
-def top_mean(standardised: Float[Tensor, "B 1 X Y Z"], top: float) -> Float[Tensor, " B"]:
+def top_mean(standardised: Float[Tensor, "B 1 X Y Z"], top_fraction: float) -> Float[Tensor, " B"]:
     """Mean of the highest voxels of each map.
 
     Args:
         standardised: score maps in healthy standard deviations.
-        top: share of the voxels, in (0, 1].
+        top_fraction: share of the voxels, in (0, 1].
     """
     flat = standardised.flatten(1)
-    count = max(1, round(top * flat.shape[1]))
+    count = max(1, round(top_fraction * flat.shape[1]))
     return flat.topk(count, dim=1).values.mean(dim=1)

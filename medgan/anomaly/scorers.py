@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.anomaly.calibration import Kept, Recipe
+from medgan.anomaly.calibration import Mask, ScoringConfig
 from medgan.anomaly.density import SHRINKAGE, FeatureDensity
 from medgan.anomaly.features import MOST_POSITIONS, coarse_features, smoothed
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
@@ -37,7 +37,7 @@ _STEADY = 0.05
 
 
 @dataclass(frozen=True)
-class Tools:
+class ScoringNetworks:
     """What scorers ask of a model.
 
     Attributes:
@@ -47,7 +47,7 @@ class Tools:
         densities: of healthy training scans: `LOCAL` features, those of the discriminator's stages
             ("stage 0" is the finest that there is room for) and the `LATENT`.
         localise: its input (B, C, X, Y, Z) to a logit for every voxel; None without a localiser.
-        looks_at: what the localiser sees beside the volume, of `BESIDE`.
+        inputs: what the localiser sees beside the volume, of `LOCALISER_INPUTS`.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -55,30 +55,30 @@ class Tools:
     features: Callable[[Tensor], list[Tensor]] | None
     densities: Densities
     localise: Callable[[Tensor], Tensor] | None = None
-    looks_at: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Scene:
+class ScoringContext:
     """Volumes, and what the model makes of them, made once when first asked for.
 
     Attributes:
         volume: (B, 1, X, Y, Z) in [-1, 1].
-        tools: the model's.
+        networks: the model's.
     """
 
     volume: Float[Tensor, "B 1 X Y Z"]
-    tools: Tools
+    networks: ScoringNetworks
 
     @cached_property
     def latent(self) -> Float[Tensor, "B L"]:
         """Where the encoder places them."""
-        return self.tools.encode(self.volume).float()
+        return self.networks.encode(self.volume).float()
 
     @cached_property
     def recon(self) -> Float[Tensor, "B 1 X Y Z"]:
         """What the generator draws from there."""
-        return self.tools.generate(self.latent).float()
+        return self.networks.generate(self.latent).float()
 
     @cached_property
     def features(self) -> list[Tensor]:
@@ -87,13 +87,13 @@ class Scene:
 
     def seen(self, volume: Tensor) -> list[Tensor]:
         """The discriminator's features of volumes."""
-        assert self.tools.features is not None
-        return self.tools.features(volume)
+        assert self.networks.features is not None
+        return self.networks.features(volume)
 
     @cached_property
     def distance(self) -> Float[Tensor, "B 1 X Y Z"]:
         """How unusual their local features are at their place."""
-        found = self.tools.densities[LOCAL].distance(coarse_features(self.volume))
+        found = self.networks.densities[LOCAL].distance(coarse_features(self.volume))
         return self.enlarged(found)
 
     def enlarged(self, coarse: Float[Tensor, "B C x y z"]) -> Float[Tensor, "B C X Y Z"]:
@@ -101,54 +101,56 @@ class Scene:
         return F.interpolate(coarse.float(), size=self.volume.shape[2:], mode="trilinear")
 
 
-BESIDE: dict[str, Callable[[Scene], Tensor]] = {
-    "density": lambda scene: scene.distance - 1,
-    "recon": lambda scene: scene.recon,
+LOCALISER_INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
+    "density": lambda context: context.distance - 1,
+    "recon": lambda context: context.recon,
 }
 """What a localiser can see beside the volume itself."""
 
 
-def localiser_input(scene: Scene) -> Float[Tensor, "B C X Y Z"]:
+def localiser_input(context: ScoringContext) -> Float[Tensor, "B C X Y Z"]:
     """Volumes and what comes beside them, one channel each."""
-    beside = [BESIDE[name](scene).to(scene.volume.dtype) for name in scene.tools.looks_at]
-    return torch.cat([scene.volume, *beside], dim=1)
+    beside = [
+        LOCALISER_INPUTS[name](context).to(context.volume.dtype) for name in context.networks.inputs
+    ]
+    return torch.cat([context.volume, *beside], dim=1)
 
 
-def residual(scene: Scene) -> Tensor:
+def residual(context: ScoringContext) -> Tensor:
     """Difference from the reconstruction."""
-    return residual_map(scene.volume, scene.recon)
+    return residual_map(context.volume, context.recon)
 
 
-def similarity(scene: Scene) -> Tensor:
+def similarity(context: ScoringContext) -> Tensor:
     """Lack of structural similarity to the reconstruction."""
-    return similarity_map(scene.volume, scene.recon)
+    return similarity_map(context.volume, context.recon)
 
 
-def features(scene: Scene) -> Tensor:
+def features(context: ScoringContext) -> Tensor:
     """Difference from the reconstruction in the discriminator's features."""
-    x, y, z = scene.volume.shape[2:]
-    return feature_map(scene.features, scene.seen(scene.recon), (x, y, z))
+    x, y, z = context.volume.shape[2:]
+    return feature_map(context.features, context.seen(context.recon), (x, y, z))
 
 
-def density(scene: Scene) -> Tensor:
+def density(context: ScoringContext) -> Tensor:
     """How unusual hand-made local features are at their place."""
-    return scene.distance
+    return context.distance
 
 
-def discriminator(scene: Scene) -> Tensor:
+def discriminator(context: ScoringContext) -> Tensor:
     """How unusual the discriminator's features are at their place, the mean over its stages."""
-    known = scene.tools.densities
-    maps = [known[stage(n)].distance(found) for n, found in enumerate(_stages(scene.features))]
-    return torch.stack([scene.enlarged(one) for one in maps]).mean(dim=0)
+    known = context.networks.densities
+    maps = [known[stage(n)].distance(found) for n, found in enumerate(_stages(context.features))]
+    return torch.stack([context.enlarged(one) for one in maps]).mean(dim=0)
 
 
-def localiser(scene: Scene) -> Tensor:
+def localiser(context: ScoringContext) -> Tensor:
     """The localiser's logits."""
-    assert scene.tools.localise is not None
-    return scene.tools.localise(localiser_input(scene))
+    assert context.networks.localise is not None
+    return context.networks.localise(localiser_input(context))
 
 
-def ensemble(scene: Scene) -> Tensor:
+def ensemble(context: ScoringContext) -> Tensor:
     """Difference from the mean of several reconstructions, in units of their spread.
 
     Their latents lie about the encoder's. Where reconstructions differ from each other, a
@@ -158,38 +160,38 @@ def ensemble(scene: Scene) -> Tensor:
         a spread for each voxel in place of a covariance.
     """
     random = torch.Generator().manual_seed(0)
-    recons = [scene.recon]
+    recons = [context.recon]
     for _ in range(_DRAWS):
-        step = torch.randn(scene.latent.shape[1], generator=random).to(scene.latent)
-        recons.append(scene.tools.generate(scene.latent + _JITTER * step).float())
+        step = torch.randn(context.latent.shape[1], generator=random).to(context.latent)
+        recons.append(context.networks.generate(context.latent + _JITTER * step).float())
     several = torch.stack(recons)
-    return (scene.volume - several.mean(dim=0)).abs() / (several.std(dim=0) + _STEADY)
+    return (context.volume - several.mean(dim=0)).abs() / (several.std(dim=0) + _STEADY)
 
 
-def refined(scene: Scene) -> Tensor:
+def refined(context: ScoringContext) -> Tensor:
     """Difference from the reconstruction after a few steps by which its latent is bettered."""
     recons = []
-    for volume, start in zip(scene.volume.split(1), scene.latent.split(1), strict=True):
-        found = fit(scene.tools.generate, volume, start, REFINEMENT)
-        recons.append(scene.tools.generate(found.latent))
-    return residual_map(scene.volume, torch.cat(recons).float())
+    for volume, start in zip(context.volume.split(1), context.latent.split(1), strict=True):
+        found = fit(context.networks.generate, volume, start, REFINEMENT)
+        recons.append(context.networks.generate(found.latent))
+    return residual_map(context.volume, torch.cat(recons).float())
 
 
-def latent(scene: Scene) -> Tensor:
+def latent(context: ScoringContext) -> Tensor:
     """How unusual the latent is among those of training scans: one voxel a scan."""
-    return scene.tools.densities[LATENT].distance(scene.latent[:, :, None, None, None])
+    return context.networks.densities[LATENT].distance(context.latent[:, :, None, None, None])
 
 
-def reencoding(scene: Scene) -> Tensor:
+def reencoding(context: ScoringContext) -> Tensor:
     """Distance from the latent to that of the reconstruction: one voxel a scan.
 
     Reference: Akcay et al. 2018, GANomaly, arXiv 1805.06725, eq. 5.
     """
-    again = scene.tools.encode(scene.recon).float()
-    return (scene.latent - again).square().mean(dim=1).sqrt()[:, None, None, None, None]
+    again = context.networks.encode(context.recon).float()
+    return (context.latent - again).square().mean(dim=1).sqrt()[:, None, None, None, None]
 
 
-SCORERS: dict[str, Callable[[Scene], Tensor]] = {
+SCORERS: dict[str, Callable[[ScoringContext], Tensor]] = {
     scorer.__name__: scorer
     for scorer in (
         *(residual, similarity, features, density, discriminator, localiser),
@@ -203,18 +205,20 @@ def stage(number: int) -> str:
     return f"stage {number}"
 
 
-def available(tools: Tools) -> list[str]:
+def available(networks: ScoringNetworks) -> list[str]:
     """The scorers that a model has all for."""
     needs = {"density": LOCAL, "discriminator": stage(0), "latent": LATENT}
-    missing = {name for name, density in needs.items() if density not in tools.densities}
-    if tools.localise is None or ("density" in tools.looks_at and LOCAL not in tools.densities):
+    missing = {name for name, density in needs.items() if density not in networks.densities}
+    if networks.localise is None or (
+        "density" in networks.inputs and LOCAL not in networks.densities
+    ):
         missing.add("localiser")
-    if tools.features is None:
+    if networks.features is None:
         missing |= {"features", "discriminator"}
     return [name for name in SCORERS if name not in missing]
 
 
-def chosen(tools: Tools, asked: tuple[str, ...]) -> tuple[str, ...]:
+def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]:
     """The scorers asked for, or the best that a model has.
 
     The localiser sees density and reconstruction already: beside it, on calibration scans with
@@ -223,7 +227,7 @@ def chosen(tools: Tools, asked: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         ConfigError: E_SCORER for one that there is not, or that the model cannot have.
     """
-    possible = available(tools)
+    possible = available(networks)
     for name in asked:
         if name not in possible:
             raise ConfigError(
@@ -236,34 +240,36 @@ def chosen(tools: Tools, asked: tuple[str, ...]) -> tuple[str, ...]:
     return next(names for names in best if set(names) <= set(possible))
 
 
-def where_kept(scene: Scene, recipe: Recipe) -> Kept:
-    """Where maps of a recipe count; None where they do everywhere.
+def foreground_mask(context: ScoringContext, scoring_config: ScoringConfig) -> Mask:
+    """Where maps of a scoring_config count; None where they do everywhere.
 
     Brighter and darker is meant beside the reconstruction, both smoothed.
     """
-    if recipe.sign == "both" and not recipe.erosion:
+    if scoring_config.sign == "both" and not scoring_config.erosion:
         return None
-    kept = torch.ones_like(scene.volume, dtype=torch.bool)
-    if recipe.erosion:
-        depths = [depth(volume.cpu().numpy()) for volume in scene.volume[:, 0]]
-        kept = torch.from_numpy(np.stack(depths)[:, None]) > recipe.erosion
-    if recipe.sign != "both":
-        difference = smoothed(scene.volume.float() - scene.recon, 1.0)
-        kept = kept & ((difference > 0) == (recipe.sign == "bright")).cpu()
-    return kept.cpu()
+    mask = torch.ones_like(context.volume, dtype=torch.bool)
+    if scoring_config.erosion:
+        depths = [depth(volume.cpu().numpy()) for volume in context.volume[:, 0]]
+        mask = torch.from_numpy(np.stack(depths)[:, None]) > scoring_config.erosion
+    if scoring_config.sign != "both":
+        difference = smoothed(context.volume.float() - context.recon, 1.0)
+        mask = mask & ((difference > 0) == (scoring_config.sign == "bright")).cpu()
+    return mask.cpu()
 
 
-def make_maps(scene: Scene, names: tuple[str, ...]) -> dict[str, Tensor]:
+def make_maps(context: ScoringContext, names: tuple[str, ...]) -> dict[str, Tensor]:
     """Score maps by name, (B, 1, X, Y, Z) or one voxel a scan, on the CPU; higher is stranger."""
-    return {name: SCORERS[name](scene).float().cpu() for name in names}
+    return {name: SCORERS[name](context).float().cpu() for name in names}
 
 
-def learn_densities(batches: Callable[[], Iterable[Tensor]], tools: Tools) -> Densities:
+def learn_densities(
+    batches: Callable[[], Iterable[Tensor]], networks: ScoringNetworks
+) -> Densities:
     """What is usual in healthy training scans.
 
     Args:
         batches: gives batches of them, (B, 1, X, Y, Z), from the first on at each call.
-        tools: the model's; its densities are not used.
+        networks: the model's; its densities are not used.
     """
 
     def learned(look: Callable[[Tensor], Tensor], shrinkage: float = SHRINKAGE) -> FeatureDensity:
@@ -271,8 +277,8 @@ def learn_densities(batches: Callable[[], Iterable[Tensor]], tools: Tools) -> De
 
     found = {LOCAL: learned(coarse_features)}
     # Without covariances: of a hundred scans they would know each scan again.
-    found[LATENT] = learned(lambda batch: tools.encode(batch)[:, :, None, None, None], 1.0)
-    if (seen := tools.features) is not None:
+    found[LATENT] = learned(lambda batch: networks.encode(batch)[:, :, None, None, None], 1.0)
+    if (seen := networks.features) is not None:
         for number in range(len(_stages(seen(next(iter(batches()))[:1])))):
             found[stage(number)] = learned(lambda batch, n=number: _stages(seen(batch))[n])
     return found

@@ -21,7 +21,7 @@ from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.data.codebook import channels
 from medgan.data.conditions import covariates_of, encode
-from medgan.data.labels import as_channels, soft_words, soften
+from medgan.data.labels import as_channels, encode_labels, soft_codes
 from medgan.data.manifest import Case
 from medgan.data.prepare import IMAGE, LABEL, geometry_chain, loader, quiet_monai
 
@@ -88,7 +88,7 @@ class PreparedVolumes:
         if label is None:
             blank = tensor.new_full((channels(self.labels), *image.shape[1:]), -1.0)
             return tensor, blank, False
-        return tensor, soften(torch.from_numpy(label), self.labels), True
+        return tensor, encode_labels(torch.from_numpy(label), self.labels), True
 
     def arrays(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Image (1, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
@@ -187,7 +187,7 @@ class BatchStream:
         images = np.stack([image for image, _ in items])
         blank = np.zeros(images.shape[2:], np.int32)
         label_maps = np.stack([blank if label is None else label for _, label in items])
-        soft = soft_words(label_maps, self.volumes.labels)
+        soft = soft_codes(label_maps, self.volumes.labels)
         labelled = np.array([label is not None for _, label in items])
         condition = np.stack([self.volumes.condition(number) for number in numbers])
         return images, soft, labelled, condition

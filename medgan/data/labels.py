@@ -19,7 +19,7 @@ SMALLEST_COMPONENT = 0.05
 had 0.2% of its largest component."""
 
 
-def soften(
+def encode_labels(
     label_map: Int[Tensor, "*B X Y Z"], values: tuple[int, ...]
 ) -> Float[Tensor, "*B D X Y Z"]:
     """Label map to soft channels in [-1, 1], -1 all through the background.
@@ -31,18 +31,18 @@ def soften(
         label_map: label values, one map or a batch; values that are not learned are background.
         values: label values that are learned.
     """
-    return as_channels(torch.from_numpy(soft_words(label_map.numpy(), values)))
+    return as_channels(torch.from_numpy(soft_codes(label_map.numpy(), values)))
 
 
 def as_channels(soft: UInt8[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-    """What `soft_words` gives, as channels in [-1, 1]."""
+    """What `soft_codes` gives, as channels in [-1, 1]."""
     return soft.float() / 32 - 1
 
 
-def soft_words(
+def soft_codes(
     label_map: Int[np.ndarray, "*B X Y Z"], values: tuple[int, ...]
 ) -> UInt8[np.ndarray, "*B D X Y Z"]:
-    """As `soften`, in 64ths from 0 to 64: exact, a quarter of the memory, and without torch.
+    """As `encode_labels`, in 64ths from 0 to 64: exact, a quarter of the memory, and without torch.
 
     Args:
         label_map: label values.
@@ -61,7 +61,7 @@ def soft_words(
     return np.ascontiguousarray(soft)
 
 
-def harden(
+def decode_labels(
     channels: Float[Tensor, "D X Y Z"], values: tuple[int, ...], offset: float = 0.0
 ) -> Int[Tensor, "X Y Z"]:
     """Soft label channels back to a label map: the nearest word, background among them.
@@ -87,7 +87,9 @@ def volume_keeping_offset(label_maps: Sequence[Tensor], values: tuple[int, ...])
         label_maps: real ones, (X, Y, Z) each, on the model's grid.
         values: label values that are learned.
     """
-    shares = [_strongest(soften(label_map, values), len(values))[1:] for label_map in label_maps]
+    shares = [
+        _strongest(encode_labels(label_map, values), len(values))[1:] for label_map in label_maps
+    ]
     wanted = sum(int(torch.isin(m, torch.tensor(values)).sum()) for m in label_maps)
 
     def missing(offset: float) -> int:

@@ -59,7 +59,7 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
     """
     count, scorers = 0, ()
     if calibration is not None:
-        count, scorers = len(calibration.scores), calibration.recipe.scorers
+        count, scorers = len(calibration.scores), calibration.scoring_config.scorers
     facts = [f"- {name}: {value}" for name, value in card_facts(config, count, scorers).items()]
     limits = [f"- {limit}" for limit in LIMITS]
     parts = ["# Model card", SUMMARY, f"**{USE}**", "\n".join(facts), "## Limits"]

@@ -14,8 +14,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from medgan.anomaly.calibration import Calibration, MapStatistics, Recipe
-from medgan.anomaly.comparability import Typical
+from medgan.anomaly.calibration import Calibration, MapStatistics, ScoringConfig
+from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.scorers import Densities
 from medgan.core.config import ModelConfig, Preprocessing
@@ -29,11 +29,11 @@ from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 DENSITIES = "densities.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
-_TYPICAL = ("quantiles", "mean", "extent", "latent")
+_REFERENCE = ("quantiles", "mean", "field_of_view", "latent")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "preprocessing": stored.preprocessing.model_dump(),
         "model": stored.sizes.model_dump(),
         "discriminator": stored.networks.discriminator is not None,
-        "localiser": None if localiser is None else list(localiser.looks_at),
+        "localiser": None if localiser is None else list(localiser.inputs),
         "label_offset": stored.label_offset,
         "facts": stored.facts,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -106,10 +106,10 @@ def read_model(folder: Path) -> Stored:
             calibration = _calibration_from_files(
                 json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
             )
-        looks_at = _looks_at(config.get("localiser"))
+        inputs = _inputs(config.get("localiser"))
         judged = bool(config.get("discriminator", True))
         weights = load_tensors(files[WEIGHTS])
-        networks = _networks(preprocessing, sizes, judged, looks_at, weights)
+        networks = _networks(preprocessing, sizes, judged, inputs, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
@@ -120,17 +120,22 @@ def read_model(folder: Path) -> Stored:
 
 
 def fresh_localiser(
-    preprocessing: Preprocessing, sizes: ModelConfig, looks_at: tuple[str, ...]
+    preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
 ) -> Localiser:
     """A localiser for a model of these sizes, weights drawn from torch's global generator.
 
     Args:
         preprocessing: of the model.
         sizes: of the model.
-        looks_at: what it sees beside the volume.
+        inputs: what it sees beside the volume.
     """
     return Localiser(
-        looks_at, sizes.widths, sizes.thin, sizes.blocks, sizes.octaves, preprocessing.views
+        inputs,
+        sizes.widths,
+        sizes.stem_channels,
+        sizes.blocks,
+        sizes.stem_stages,
+        preprocessing.views,
     )
 
 
@@ -138,7 +143,7 @@ def _networks(
     preprocessing: Preprocessing,
     sizes: ModelConfig,
     judged: bool,
-    looks_at: tuple[str, ...] | None,
+    inputs: tuple[str, ...] | None,
     weights: dict[str, Tensor],
 ) -> Networks:
     networks = Networks.build(
@@ -150,8 +155,8 @@ def _networks(
     )
     if not judged:
         networks.discriminator = None
-    if looks_at is not None:
-        networks.localiser = fresh_localiser(preprocessing, sizes, looks_at)
+    if inputs is not None:
+        networks.localiser = fresh_localiser(preprocessing, sizes, inputs)
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(
@@ -160,7 +165,7 @@ def _networks(
     return networks
 
 
-def _looks_at(stored: list[str] | bool | None) -> tuple[str, ...] | None:
+def _inputs(stored: list[str] | bool | None) -> tuple[str, ...] | None:
     """What the localiser sees beside the volume; older models say no more than that there is one.
 
     Theirs saw the reconstruction.
@@ -192,7 +197,7 @@ def _calibration_to_files(
     calibration: Calibration,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     values = {
-        "recipe": vars(calibration.recipe),
+        "scoring_config": vars(calibration.scoring_config),
         "scans": len(calibration.scores),
         "centres": calibration.centres,
         "scales": calibration.scales,
@@ -200,12 +205,12 @@ def _calibration_to_files(
         "level": calibration.level,
     }
     maps = {}
-    if calibration.typical is not None:
-        values["limits"] = dict(calibration.typical.limits)
-        values["gain"] = calibration.typical.gain
-        for name in _TYPICAL:
-            array = np.asarray(getattr(calibration.typical, name), np.float32)
-            maps[f"typical.{name}"] = torch.from_numpy(array)
+    if calibration.reference is not None:
+        values["limits"] = dict(calibration.reference.limits)
+        values["gain"] = calibration.reference.gain
+        for name in _REFERENCE:
+            array = np.asarray(getattr(calibration.reference, name), np.float32)
+            maps[f"reference.{name}"] = torch.from_numpy(array)
     for name, statistics in calibration.statistics.items():
         maps[f"{name}.mean"] = statistics.mean.contiguous()
         maps[f"{name}.spread"] = statistics.spread.contiguous()
@@ -213,7 +218,7 @@ def _calibration_to_files(
 
 
 def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
-    if "recipe" not in values:
+    if "scoring_config" not in values:
         log.warning("the model's calibration is of an older medgan: run medgan calibrate")
         return None
     statistics = {
@@ -222,11 +227,13 @@ def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> 
     }
     known = None
     if "limits" in values:
-        arrays = {name: maps[f"typical.{name}"].float().numpy() for name in _TYPICAL}
-        known = Typical(**arrays, limits=values["limits"], gain=values["gain"])
-    recipe = Recipe(**{**values["recipe"], "scorers": tuple(values["recipe"]["scorers"])})
+        arrays = {name: maps[f"reference.{name}"].float().numpy() for name in _REFERENCE}
+        known = ReferenceStatistics(**arrays, limits=values["limits"], gain=values["gain"])
+    scoring_config = ScoringConfig(
+        **{**values["scoring_config"], "scorers": tuple(values["scoring_config"]["scorers"])}
+    )
     return Calibration(
-        recipe, statistics, values["centres"], values["scales"], tuple(values["scores"]),
+        scoring_config, statistics, values["centres"], values["scales"], tuple(values["scores"]),
         values["level"], known,
     )  # fmt: skip
 

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.calibration import Calibration, Kept, Recipe, calibrate
-from medgan.anomaly.comparability import REASONS, Look, typical
+from medgan.anomaly.calibration import Calibration, Mask, ScoringConfig, calibrate
+from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import (
     SHARED,
     Densities,
-    Scene,
-    Tools,
+    ScoringContext,
+    ScoringNetworks,
     chosen,
+    foreground_mask,
     learn_densities,
     make_maps,
-    where_kept,
 )
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.errors import ConfigError, DataError, ModelError
@@ -31,7 +31,7 @@ from medgan.core.tables import table_of
 from medgan.core.volume import Volume
 from medgan.data.checks import check_image, check_volume
 from medgan.data.conditions import Value, between, check, draw, encode, understood
-from medgan.data.labels import SMALLEST_COMPONENT, harden, largest_components
+from medgan.data.labels import SMALLEST_COMPONENT, decode_labels, largest_components
 from medgan.data.prepare import Preparation, synthetic_scale
 from medgan.model.folder import Stored, read_model, write_model
 from medgan.model.outputs import Edit, Latent, Projection, ScanScore, Synthetic
@@ -120,7 +120,7 @@ class Model:
             conditions: such as `{"age": 70, "sex": "F"}`; `unknown` leaves one open, and what
                 is not given is drawn as the training scans had it.
             truncation: latent coordinates beyond this are drawn again from within it; smaller is
-                more typical and less varied, 0 is off.
+                more reference_statistics and less varied, 0 is off.
 
         Raises:
             ConfigError: E_CONDITION for what the model does not know.
@@ -344,11 +344,13 @@ class Model:
                 "run medgan calibrate MODEL HEALTHY",
             )  # fmt: skip
         prepared, gain = self._rescaled(self._prepare(scan))
-        scene = Scene(self._batch(prepared), self.tools())
-        scores, score_map, parts = self.calibration.score(*_read(scene, self.calibration.recipe))
+        context = ScoringContext(self._batch(prepared), self.scoring_networks())
+        scores, score_map, parts = self.calibration.score(
+            *_read(context, self.calibration.scoring_config)
+        )
         score, reasons = float(scores[0]), ()
-        if self.calibration.typical is not None:
-            reasons = self.calibration.typical.reasons(_look(scan, prepared, scene))
+        if self.calibration.reference is not None:
+            reasons = self.calibration.reference.reasons(_statistics(scan, prepared, context))
         affine = _affine_of(scan, prepared)
         native = Volume(self._preparation.back(score_map[0, 0].numpy(), prepared), affine)
         if label_map is not None and label_map.data.shape != native.data.shape:
@@ -365,7 +367,7 @@ class Model:
             None if reasons else self.calibration.p_value(score),
             {name: float(value[0]) for name, value in parts.items()},
             native,
-            self._to_scan(scene.recon.cpu(), prepared, scan),
+            self._to_scan(context.recon.cpu(), prepared, scan),
             tuple(regions),
             Volume(numbers, affine),
             tuple(REASONS[name] for name in reasons),
@@ -375,42 +377,47 @@ class Model:
     def calibrate(
         self,
         scans: Sequence[str | Path | Volume],
-        recipe: Recipe | None = None,
+        scoring_config: ScoringConfig | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Learns what healthy scans score; sets `calibration`.
 
         Args:
             scans: healthy scans that were not trained on, at least five.
-            recipe: which scorers are combined and how; without scorers, or without any recipe,
-                the best that the model has.
+            scoring_config: which scorers are combined and how; without any scorer, the best that
+                the model has.
             progress: told how many of how many scans are done.
 
         Raises:
             ConfigError: E_SCORER for one that the model does not have.
             DataError: E_CALIBRATION with too few scans.
         """
-        recipe, tools = recipe or Recipe(()), self.tools()
-        recipe = replace(recipe, scorers=chosen(tools, recipe.scorers))
+        scoring_config, scoring_networks = (
+            scoring_config or ScoringConfig(()),
+            self.scoring_networks(),
+        )
+        scoring_config = replace(
+            scoring_config, scorers=chosen(scoring_networks, scoring_config.scorers)
+        )
         collected: dict[str, list[Tensor]] = {}
         masks: list[Tensor] = []
-        looks: list[Look] = []
+        statistics: list[ScanStatistics] = []
         with torch.inference_mode():
             for number, scan in enumerate(scans):
                 prepared = self._prepare(scan)
-                scene = Scene(self._batch(prepared), tools)
-                looks.append(_look(scan, prepared, scene))
-                maps, kept = _read(scene, recipe)
+                context = ScoringContext(self._batch(prepared), scoring_networks)
+                statistics.append(_statistics(scan, prepared, context))
+                maps, kept = _read(context, scoring_config)
                 masks += [] if kept is None else [kept]
                 for name, score_map in maps.items():
                     collected.setdefault(name, []).append(score_map)
                 progress(number + 1, len(scans))
             maps = {name: torch.cat(parts) for name, parts in collected.items()}
             found = calibrate(
-                maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, recipe,
+                maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, scoring_config,
                 torch.cat(masks) if masks else None,
             )  # fmt: skip
-        self.calibration = replace(found, typical=typical(looks))
+        self.calibration = replace(found, reference=reference_statistics(statistics))
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Learns what is usual in healthy training scans; sets `densities`.
@@ -423,21 +430,21 @@ class Model:
         """
         with torch.inference_mode():
             self.densities = learn_densities(
-                lambda: (b.to(self.device) for b in batches()), self.tools()
+                lambda: (b.to(self.device) for b in batches()), self.scoring_networks()
             )
         self.calibration = None
 
-    def tools(self) -> Tools:
+    def scoring_networks(self) -> ScoringNetworks:
         """What scorers ask of this model."""
         networks, told = self.networks, self._encoded({})
         localiser = networks.localiser
-        return Tools(
+        return ScoringNetworks(
             networks.encoder,
             lambda latent: self._draw_channels(latent, told)[:, :1],
             None if networks.discriminator is None else networks.discriminator.features,
             self.densities,
             localiser,
-            localiser.looks_at if localiser is not None else (),
+            localiser.inputs if localiser is not None else (),
         )
 
     def save(self, folder: str | Path, half: bool = False) -> None:
@@ -473,7 +480,7 @@ class Model:
         densities = {name: self.densities[name] for name in SHARED if name in self.densities}
         model = replace(self, networks=networks, densities=densities)
         if self.calibration is not None:
-            chosen(model.tools(), self.calibration.recipe.scorers)
+            chosen(model.scoring_networks(), self.calibration.scoring_config.scorers)
         model.save(folder, half=True)
 
     @classmethod
@@ -504,7 +511,7 @@ class Model:
         """
         if self.calibration is None or self.preprocessing.intensity == "ct":
             return prepared, 1.0
-        known = self.calibration.typical
+        known = self.calibration.reference
         change = known.rescaling(prepared.as_tensor()[0].numpy()) if known is not None else None
         if change is None:
             return prepared, 1.0
@@ -556,7 +563,7 @@ class Model:
         affine, labels = self._synthetic_affine(), self.preprocessing.labels
         label = None
         if labels:
-            values = harden(drawn[0, 1:], labels, self.label_offset).numpy()
+            values = decode_labels(drawn[0, 1:], labels, self.label_offset).numpy()
             values = largest_components(values, labels, smallest_component)
             label = Volume(values.astype(np.uint16), affine)
         image = np.round(synthetic_scale(self.preprocessing).back(drawn[0, 0].numpy()))
@@ -609,22 +616,24 @@ def _state(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _read(scene: Scene, recipe: Recipe) -> tuple[dict[str, Tensor], Kept]:
-    """The maps of a recipe, and where they count."""
-    return make_maps(scene, recipe.scorers), where_kept(scene, recipe)
+def _read(context: ScoringContext, scoring_config: ScoringConfig) -> tuple[dict[str, Tensor], Mask]:
+    """The maps of a scoring_config, and where they count."""
+    return make_maps(context, scoring_config.scorers), foreground_mask(context, scoring_config)
 
 
-def _look(scan: str | Path | Volume, prepared: "MetaTensor", scene: Scene) -> Look:
+def _statistics(
+    scan: str | Path | Volume, prepared: "MetaTensor", context: ScoringContext
+) -> ScanStatistics:
     """What is measured of a scan before it is compared with others."""
     from nibabel.orientations import io_orientation
 
     affine = _affine_of(scan, prepared)
     shape = scan.data.shape if isinstance(scan, Volume) else prepared.meta["spatial_shape"]
     sizes = np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape)[:3]
-    extent = sizes[np.argsort(io_orientation(affine)[:, 0])]  # along R, A, S, not as stored
-    volume, recon = (v[0, 0].float().cpu().numpy() for v in (scene.volume, scene.recon))
+    field_of_view = sizes[np.argsort(io_orientation(affine)[:, 0])]  # along R, A, S, not as stored
+    volume, recon = (v[0, 0].float().cpu().numpy() for v in (context.volume, context.recon))
     error = float(np.abs(volume - recon).mean())
-    return Look(volume, extent, scene.latent[0].cpu().numpy(), error)
+    return ScanStatistics(volume, field_of_view, context.latent[0].cpu().numpy(), error)
 
 
 def _affine_of(scan: str | Path | Volume, prepared: "MetaTensor") -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Corruption:
-    """Boxes to be spoiled in a batch of volumes.
+    """Boxes to be corrupted in a batch of volumes.
 
     Attributes:
         centre, radius: (B, N, 3), in fractions of the axis lengths.
@@ -31,7 +31,7 @@ class Corruption:
 def draw_corruption(
     volume: Float[Tensor, "B C X Y Z"], generator: torch.Generator, boxes: int = 2
 ) -> Corruption:
-    """Draws where and how `volume` will be spoiled; only its shape and device matter.
+    """Draws where and how `volume` will be corrupted; only its shape and device matter.
 
     Args:
         volume: shape (B, C, X, Y, Z).
@@ -76,7 +76,7 @@ def corrupt(
 
 def _spoiled(volume: Tensor, corruption: Corruption, number: int) -> Float[Tensor, "C X Y Z"]:
     """One volume of the batch; one after the other, as a large one and its fillings are large."""
-    spoiled, size = volume[number], volume.shape[2:]
+    corrupted, size = volume[number], volume.shape[2:]
     for box in range(corruption.kind.shape[1]):
         squares = torch.zeros((), device=volume.device)
         for axis, length in enumerate(size):
@@ -86,8 +86,8 @@ def _spoiled(volume: Tensor, corruption: Corruption, number: int) -> Float[Tenso
             squares = squares + ((place - centre) / radius).square().reshape(shape)
         weight = (4 * (1 - squares.sqrt())).clamp(0, 1)
         filling = _filling(volume, corruption, number, box)
-        spoiled = torch.lerp(spoiled, filling.expand_as(spoiled), weight.expand_as(spoiled))
-    return spoiled
+        corrupted = torch.lerp(corrupted, filling.expand_as(corrupted), weight.expand_as(corrupted))
+    return corrupted
 
 
 def _filling(volume: Tensor, corruption: Corruption, number: int, box: int) -> Tensor:

@@ -198,42 +198,42 @@ class Trunk(nn.Module):
     Args:
         in_channels: channels of the volume.
         widths: channels of the stages, finest first.
-        thin: channels of the first thin octave, doubled at each below; 0 averages the volume
-            down instead.
+        stem_channels: channels of the first stem stage, doubled at each below; 0 averages the
+            volume down instead.
         blocks: residual blocks a stage.
-        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
         windows: of CT, (low, high) in HU, through which the first channel is seen; none as it is.
 
     Attributes:
-        checkpointed: whether each octave is computed again in the backward pass.
+        checkpointed: whether each stage is computed again in the backward pass.
     """
 
     def __init__(
         self,
         in_channels: int,
         widths: tuple[int, ...],
-        thin: int,
+        stem_channels: int,
         blocks: int,
-        octaves: int = 1,
+        stem_stages: int = 1,
         windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         self.checkpointed = False
         self.views = WindowViews(windows) if windows else nn.Identity()
         in_channels += max(0, len(windows) - 1)
-        self.halvings = 0 if thin else octaves - 1
+        self.downsamplings = 0 if stem_channels else stem_stages - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
-        thins = [thin << number for number in range(octaves - 1) if thin]
-        first, *others = [*thins, *widths]
+        stem = [stem_channels << number for number in range(stem_stages - 1) if stem_channels]
+        first, *others = [*stem, *widths]
         downs = [
             SubBandConvolution(in_channels, first),
             *(
-                Halving(a, b, gain if number < len(thins) else 1.0)
+                Halving(a, b, gain if number < len(stem) else 1.0)
                 for number, (a, b) in enumerate(pairwise([first, *others]))
             ),
         ]
-        self.thin_downs = nn.ModuleList(downs[: len(thins)])
-        self.downs = nn.ModuleList(downs[len(thins) :])
+        self.stem_downs = nn.ModuleList(downs[: len(stem)])
+        self.downs = nn.ModuleList(downs[len(stem) :])
         depth = blocks * len(widths)
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
@@ -242,10 +242,10 @@ class Trunk(nn.Module):
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
         """Features of every stage, finest first; each is half the size of the one before."""
         x = self.views(x)
-        for _ in range(self.halvings):
+        for _ in range(self.downsamplings):
             x = halve(x)
-        for octave in self.thin_downs:
-            x = leaky_relu(run(self.checkpointed, octave, x))
+        for stage in self.stem_downs:
+            x = leaky_relu(run(self.checkpointed, stage, x))
         features = []
         for number in range(len(self.stages)):
             x = run(self.checkpointed, self._stage, number, x)

@@ -22,15 +22,15 @@ class Discriminator(nn.Module):
     everywhere, so thousands of verdicts on patches teach it sooner than one on the whole.
 
     Args:
-        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings.
         in_channels: image channels, plus label channels for the discriminator of pairs.
         widths: channels of the stages, finest first.
-        thin: channels of the first thin octave; 0 averages the volume down instead.
+        stem_channels: channels of the first stem stage; 0 averages the volume down instead.
         blocks: residual blocks a stage.
         patches: stages that also give a logit for every position, finest first.
         minibatch_std: whether the closing layer sees how much the volumes of a batch differ.
         condition: length of an encoded condition; 0 makes a discriminator without any.
-        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
         windows: of CT, (low, high) in HU, through which the image is seen; none as it is.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (closed by a global depthwise
@@ -44,19 +44,19 @@ class Discriminator(nn.Module):
         shape: tuple[int, int, int],
         in_channels: int,
         widths: tuple[int, ...],
-        thin: int,
+        stem_channels: int,
         blocks: int,
         patches: int = 0,
         minibatch_std: bool = False,
         condition: int = 0,
-        octaves: int = 1,
+        stem_stages: int = 1,
         windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
-        base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
+        base = tuple(size // 2 ** (len(widths) + stem_stages - 1) for size in shape)
         last = widths[-1] + int(minibatch_std)
         self.minibatch_std = minibatch_std
-        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves, windows)
+        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
         self.pool = nn.Conv3d(last, last, base, groups=last)
         self.logit = nn.Linear(last, 1)
         nn.init.normal_(self.pool.weight, std=(base[0] * base[1] * base[2]) ** -0.5)

@@ -16,13 +16,13 @@ class Encoder(nn.Module):
     things are, which a global average would lose.
 
     Args:
-        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings.
         in_channels: image channels.
         latent: length of the latent.
         widths: channels of the stages, finest first.
-        thin: channels of the first thin octave.
+        stem_channels: channels of the first stem stage.
         blocks: residual blocks a stage.
-        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
         windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
     """
 
@@ -34,15 +34,15 @@ class Encoder(nn.Module):
         in_channels: int,
         latent: int,
         widths: tuple[int, ...],
-        thin: int,
+        stem_channels: int,
         blocks: int,
-        octaves: int = 1,
+        stem_stages: int = 1,
         windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
-        base = [size // 2 ** (len(widths) + octaves - 1) for size in shape]
+        base = [size // 2 ** (len(widths) + stem_stages - 1) for size in shape]
         positions = base[0] * base[1] * base[2]
-        self.trunk = Trunk(in_channels, widths, thin, blocks, octaves, windows)
+        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
         self.close = convolution(widths[-1], self.CLOSING_CHANNELS, kernel=1)
         self.latent = nn.Linear(self.CLOSING_CHANNELS * positions, latent)
 

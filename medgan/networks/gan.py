@@ -34,45 +34,49 @@ class Networks:
         labels: int,
         latent: int,
         widths: tuple[int, ...],
-        thin: int,
+        stem_channels: int,
         blocks: int,
         patches: int,
         minibatch_std: bool,
         condition: int = 0,
-        octaves: int = 1,
+        stem_stages: int = 1,
         windows: Sequence[tuple[float, float]] = (),
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
         Args:
-            shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings: one for
-                each width and each octave but one.
+            shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings: one for
+                each width and each stage but one.
             labels: label channels that the generator emits beside the image.
             latent: length of the latent.
             widths: channels of the stages, finest first.
-            thin: channels at half resolution behind the generator's stages, and of the first thin
-                octave of the other networks.
+            stem_channels: channels at half resolution behind the generator's stages, and of the
+                first stem stage of the other networks.
             blocks: residual blocks a stage; the encoder has half as many.
             patches: stages of the discriminator that also judge every place.
             minibatch_std: whether the discriminator sees how much a batch varies.
             condition: length of an encoded condition, 0 for none; the encoder is told none.
-            octaves: 1 puts the finest stage at half resolution; each more is a thin octave above.
+            stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
             windows: of CT, (low, high) in HU, through which encoder and discriminator see the
                 volume; none as it is.
         """
         return cls(
-            Generator(shape, 1 + labels, latent, widths, thin, blocks, condition, octaves),
-            Encoder(shape, 1, latent, widths, thin, max(1, blocks // 2), octaves, windows),
+            Generator(
+                shape, 1 + labels, latent, widths, stem_channels, blocks, condition, stem_stages
+            ),
+            Encoder(
+                shape, 1, latent, widths, stem_channels, max(1, blocks // 2), stem_stages, windows
+            ),
             Discriminator(
                 shape,
                 1,
                 widths,
-                thin,
+                stem_channels,
                 blocks,
                 patches,
                 minibatch_std,
                 condition,
-                octaves,
+                stem_stages,
                 windows,
             ),
         )

@@ -31,15 +31,15 @@ _BLACK = -1.2
 """Where the means of the image begin, in units of [-1, 1]."""
 
 
-class ThinOctave(nn.Module):
-    """One more octave without residual blocks, between the stages and half resolution.
+class StemStage(nn.Module):
+    """A stage without residual blocks, between the stages and half resolution.
 
     Half of its channels are up-sampled; the others come from a sub-pixel convolution, which
     brings detail that trilinear doubling cannot.
 
     Args:
         in_channels: channels of the grid of half the size.
-        channels: channels of this octave.
+        channels: channels of this stage.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -68,17 +68,17 @@ class Generator(nn.Module):
     tile.
 
     Args:
-        shape: (X, Y, Z) of the volume, divisible by 2 to the number of halvings.
+        shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings.
         out_channels: image channels, then label channels.
         latent: length of the latent.
         widths: channels of the stages, finest first.
-        thin: channels at half resolution behind the stages, doubled at each thin octave below.
+        stem_channels: channels at half resolution behind the stages, doubled at each below.
         blocks: residual blocks a stage.
         condition: length of an encoded condition; 0 makes a generator without any.
-        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it.
+        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
 
     Attributes:
-        checkpointed: whether each octave is computed again in the backward pass.
+        checkpointed: whether each stage is computed again in the backward pass.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (no normalisation), carried to 3D;
         Radford et al. 2016, arXiv 1511.06434, section 3 (the coarsest grid by a linear layer).
@@ -90,15 +90,15 @@ class Generator(nn.Module):
         out_channels: int,
         latent: int,
         widths: tuple[int, ...],
-        thin: int,
+        stem_channels: int,
         blocks: int,
         condition: int = 0,
-        octaves: int = 1,
+        stem_stages: int = 1,
     ) -> None:
         super().__init__()
         self.checkpointed = False
         coarse_first = widths[::-1]
-        self.base = tuple(size // 2 ** (len(widths) + octaves - 1) for size in shape)
+        self.base = tuple(size // 2 ** (len(widths) + stem_stages - 1) for size in shape)
         self.latent = latent
         self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
         latent += EMBEDDED if condition else 0
@@ -114,13 +114,13 @@ class Generator(nn.Module):
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in coarse_first
         )
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
-        thins = [thin << number for number in reversed(range(octaves - 1))]
-        self.octaves = nn.ModuleList(ThinOctave(a, b) for a, b in pairwise([widths[0], *thins]))
-        self.thin = convolution([widths[0], *thins][-1], thin, gain=GAIN)
-        self.out = convolution(thin, 8 * out_channels, gain=GAIN)
+        stem = [stem_channels << number for number in reversed(range(stem_stages - 1))]
+        self.stem_stages = nn.ModuleList(StemStage(a, b) for a, b in pairwise([widths[0], *stem]))
+        self.stem = convolution([widths[0], *stem][-1], stem_channels, gain=GAIN)
+        self.out = convolution(stem_channels, 8 * out_channels, gain=GAIN)
         self.subbands = SubBands()
 
-    def begin_black(self) -> None:
+    def init_background(self) -> None:
         """Moves the image that fresh weights draw below -1, where most of it is clipped.
 
         Air is then black from the first step on. Brought down from grey, it kept a faint texture,
@@ -155,7 +155,7 @@ class Generator(nn.Module):
                 x = self.ups[number - 1](x)
             x = x * (1 + scale(latent))[:, :, None, None, None]
             x = run(self.checkpointed, self.stages[number], x)
-        times = len(self.octaves)
+        times = len(self.stem_stages)
         if not tile:
             return self._above_the_stages(x)
         channels, size = self.out.out_channels // 8, [n << times + 1 for n in x.shape[2:]]
@@ -168,12 +168,12 @@ class Generator(nn.Module):
 
     def _above_the_stages(self, x: Tensor) -> Tensor:
         """From the features of the finest stage to full resolution."""
-        for octave in self.octaves:
-            x = leaky_relu(run(self.checkpointed, octave, x))
+        for stage in self.stem_stages:
+            x = leaky_relu(run(self.checkpointed, stage, x))
         return clip(self.subbands.join(run(self.checkpointed, self._bands, x)))
 
     def _bands(self, x: Tensor) -> Tensor:
-        return self.out(leaky_relu(self.thin(x)))
+        return self.out(leaky_relu(self.stem(x)))
 
 
 def _boxes(shape: torch.Size, edge: int) -> Iterator[Box]:
@@ -184,23 +184,23 @@ def _boxes(shape: torch.Size, edge: int) -> Iterator[Box]:
         yield x, y, z
 
 
-def _with_halo(box: Box, shape: torch.Size, octaves: int) -> tuple[Box, Box]:
+def _with_halo(box: Box, shape: torch.Size, stem_stages: int) -> tuple[Box, Box]:
     """A box with what is around it, up to the border, and where it lies in the volume made of it.
 
-    At half resolution two convolutions look at two voxels around. Each thin octave looks at one
+    At half resolution two convolutions look at two voxels around. Each stem stage looks at one
     more of its own (a convolution) and at one of the grid below (doubling), where those around it
-    are half as many: a halo of two, and of one more for each thin octave, holds it all.
+    are half as many: a halo of two, and of one more for each stem stage, holds it all.
     """
-    halo = 2 + octaves
+    halo = 2 + stem_stages
     around = [
         slice(max(0, s.start - halo), min(n, s.stop + halo))
         for s, n in zip(box, shape, strict=True)
     ]
     inner = [slice(s.start - a.start, s.stop - a.start) for s, a in zip(box, around, strict=True)]
-    return tuple(around), _scaled(tuple(inner), octaves + 1)  # pyright: ignore
+    return tuple(around), _scaled(tuple(inner), stem_stages + 1)  # pyright: ignore
 
 
-def _scaled(box: Box, octaves: int) -> Box:
+def _scaled(box: Box, stem_stages: int) -> Box:
     """The box on a grid that is doubled so many times."""
-    x, y, z = (slice(s.start << octaves, s.stop << octaves) for s in box)
+    x, y, z = (slice(s.start << stem_stages, s.stop << stem_stages) for s in box)
     return x, y, z

@@ -14,16 +14,16 @@ from medgan.networks.subbands import SubBands
 class Localiser(nn.Module):
     """Says of every voxel of a volume whether it belongs there.
 
-    Beside the volume it sees what `looks_at` names, such as how unusual each place is. The
+    Beside the volume it sees what `inputs` names, such as how unusual each place is. The
     decoder adds what each stage of the trunk saw at its size; logits are drawn as Haar sub-bands,
     as the generator draws volumes.
 
     Args:
-        looks_at: names of what comes beside the volume, one channel each.
+        inputs: names of what comes beside the volume, one channel each.
         widths: channels of the stages, finest first.
-        thin: channels of the first thin octave; 0 averages the volume down instead.
+        stem_channels: channels of the first stem stage; 0 averages the volume down instead.
         blocks: residual blocks a stage.
-        octaves: 1 puts the finest stage at half resolution; each more is a thin octave above it,
+        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
             and logits are that much coarser.
         windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
 
@@ -33,16 +33,16 @@ class Localiser(nn.Module):
 
     def __init__(
         self,
-        looks_at: tuple[str, ...],
+        inputs: tuple[str, ...],
         widths: tuple[int, ...],
-        thin: int,
+        stem_channels: int,
         blocks: int,
-        octaves: int = 1,
+        stem_stages: int = 1,
         windows: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
-        self.looks_at = looks_at
-        self.trunk = Trunk(1 + len(looks_at), widths, thin, blocks, octaves, windows)
+        self.inputs = inputs
+        self.trunk = Trunk(1 + len(inputs), widths, stem_channels, blocks, stem_stages, windows)
         depth = 2 * blocks * len(widths)
         coarse_first = widths[::-1]
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))

@@ -21,7 +21,7 @@ def band_features(volume: Float[Tensor, "B C X Y Z"], bands: int = 3) -> Float[T
 
     Args:
         volume: shape (B, C, X, Y, Z), intensities in [-1, 1].
-        bands: octaves, finest first.
+        bands: stem_stages, finest first.
 
     Returns:
         Shape (B, (bands + 1) * C * 64).

@@ -203,7 +203,7 @@ def _covariate(texts: list[str], kind: str) -> str:
 
 def _model_card(folder: Path, model: dict[str, Any]) -> dict[str, str]:
     calibration = _read_json(folder / "model" / "calibration.json")
-    scorers = calibration["recipe"]["scorers"] if calibration else []
+    scorers = calibration["scoring_config"]["scorers"] if calibration else []
     return card_facts(model, len(calibration.get("scores", [])), scorers)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medgan.core.config import Config, Preprocessing, UtilityConfig
 from medgan.data.conditions import Value
-from medgan.data.labels import harden, largest_components
+from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import stored
 from medgan.model.model import Model
@@ -181,6 +181,6 @@ def _generated(
         channels = next(model.iter_channels(1, seed, number, conditions))
         images.append(channels[:1])
         if labels:
-            hard = harden(channels[1:], labels, model.label_offset)
+            hard = decode_labels(channels[1:], labels, model.label_offset)
             maps.append(torch.from_numpy(largest_components(hard.numpy(), labels)))
     return stored(torch.stack(images)), torch.stack(maps) if labels else None

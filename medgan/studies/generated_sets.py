@@ -18,7 +18,7 @@ from medgan.core.errors import DataError, ModelError, TrainingDiverged
 from medgan.core.files import write_together
 from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
-from medgan.data.labels import harden, largest_components
+from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.data.prepared import stored
@@ -156,7 +156,7 @@ def read_contestant(
             tick(len(drawn), count)
     labels = model.preprocessing.labels
     maps = [
-        largest_components(harden(channels[1:], labels, model.label_offset).numpy(), labels)
+        largest_components(decode_labels(channels[1:], labels, model.label_offset).numpy(), labels)
         for channels in drawn
         if labels
     ]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.anomaly.scorers import Scene, available, make_maps
+from medgan.anomaly.scorers import ScoringContext, available, make_maps
 from medgan.model.model import Model
 
 SCORERS = ("residual", "density", "discriminator", "latent", "localiser")
@@ -32,8 +32,8 @@ def inside_scores(
 
     Reference: Hayes et al. 2019, arXiv 1705.07663 (the discriminator's logit).
     """
-    tools = model.tools()
-    names = tuple(name for name in SCORERS if name in available(tools))
+    scoring_networks = model.scoring_networks()
+    names = tuple(name for name in SCORERS if name in available(scoring_networks))
     judged = () if model.networks.discriminator is None else ("logit", "flatness")
     found: dict[str, list[Tensor]] = {name: [] for name in (*judged, *names)}
     for part in volumes.split(BATCH):
@@ -43,7 +43,7 @@ def inside_scores(
             found["logit"].append(logit)
             found["flatness"].append(-slope)
         with torch.inference_mode():
-            for name, score_map in make_maps(Scene(part, tools), names).items():
+            for name, score_map in make_maps(ScoringContext(part, scoring_networks), names).items():
                 found[name].append(-score_map.flatten(1).mean(dim=1))
         progress(sum(map(len, found["residual"])), len(volumes))
     return {name: torch.cat(parts) for name, parts in found.items()}

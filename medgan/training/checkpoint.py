@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medgan.core.errors import ModelError
 from medgan.core.files import write_atomic
-from medgan.training.monitor import Watch
+from medgan.training.monitor import Monitor
 from medgan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -102,16 +102,16 @@ def roll_back(state: TrainingState, folder: Path) -> None:
     Raises:
         ModelError: E_CHECKPOINT when all are damaged.
     """
-    seconds, random, rollbacks = state.seconds, state.random.get_state(), state.watch.rollbacks
+    seconds, random, rollbacks = state.seconds, state.random.get_state(), state.monitor.rollbacks
     marks = sorted(folder.glob("*.json"), reverse=True)
     for mark in marks[:-1]:
-        watch = _watch_of(mark)
-        if not watch.uneasy and watch.rollbacks == rollbacks:
+        monitor = _watch_of(mark)
+        if not monitor.alarm_pending and monitor.rollbacks == rollbacks:
             break
         _remove(mark)
     restore_newest(state, folder)
-    state.seconds, state.watch.rollbacks = seconds, rollbacks + 1
-    state.watch.strikes = state.watch.low_looks = 0
+    state.seconds, state.monitor.rollbacks = seconds, rollbacks + 1
+    state.monitor.absurd_steps = state.monitor.low_diversity_evaluations = 0
     state.random.set_state(random)
 
 
@@ -123,8 +123,8 @@ def save_best(state: TrainingState, folder: Path) -> None:
     """
     weights = {key: value.cpu().contiguous() for key, value in _average(state).items()}
     data = save(weights)
-    write_atomic(_best(folder, state.watch.best_at), data)
-    state.watch.best_sha256 = hashlib.sha256(data).hexdigest()
+    write_atomic(_best(folder, state.monitor.best_at), data)
+    state.monitor.best_sha256 = hashlib.sha256(data).hexdigest()
 
 
 def restore_best(state: TrainingState, folder: Path) -> bool:
@@ -133,13 +133,13 @@ def restore_best(state: TrainingState, folder: Path) -> bool:
     Returns:
         Whether it was done.
     """
-    if state.watch.best is None:
+    if state.monitor.best is None:
         return False
     try:
-        data = _best(folder, state.watch.best_at).read_bytes()
+        data = _best(folder, state.monitor.best_at).read_bytes()
     except OSError:
         data = b""
-    if hashlib.sha256(data).hexdigest() != state.watch.best_sha256:
+    if hashlib.sha256(data).hexdigest() != state.monitor.best_sha256:
         log.warning("the best weights are missing or damaged; the last ones are taken")
         return False
     for key, value in load(data).items():
@@ -157,12 +157,12 @@ def _best(folder: Path, volumes_seen: int) -> Path:
     return folder / f"{_BEST}{volumes_seen:09d}.safetensors"
 
 
-def _watch_of(mark: Path) -> Watch:
+def _watch_of(mark: Path) -> Monitor:
     """What a checkpoint remembers; of one that cannot be read, nothing."""
     try:
-        return Watch(**json.loads(json.loads(mark.read_text())["state"])["watch"])
+        return Monitor(**json.loads(json.loads(mark.read_text())["state"])["monitor"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Watch()
+        return Monitor()
 
 
 def _remove(mark: Path) -> None:

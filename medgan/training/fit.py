@@ -190,15 +190,15 @@ def _describe(
 
 def _choose_weights(state: TrainingState, config: TrainConfig, checkpoints: Path) -> dict[str, Any]:
     """Puts the best weights into the average where they beat the last; says what happened."""
-    watch, course = state.watch, {}
-    if watch.rollbacks:
-        course["rollbacks"] = watch.rollbacks
-    if reason := watch.enough(config):
+    monitor, course = state.monitor, {}
+    if monitor.rollbacks:
+        course["rollbacks"] = monitor.rollbacks
+    if reason := monitor.stop_reason(config):
         course["stopped_early"] = reason
         log.info("stopped early at %d volumes: %s", state.volumes_seen, reason)
-    if watch.metric == config.metric and restore_best(state, checkpoints):
-        course |= {"best_at": watch.best_at, "best_by": watch.metric}
-        log.info("best %s at %d volumes", watch.metric, watch.best_at)
+    if monitor.metric == config.metric and restore_best(state, checkpoints):
+        course |= {"best_at": monitor.best_at, "best_by": monitor.metric}
+        log.info("best %s at %d volumes", monitor.metric, monitor.best_at)
     return course
 
 

@@ -160,14 +160,14 @@ class _Pace(NamedTuple):
 
 def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
     """Times steps at sizes that double up to the full one, as long as that takes no minutes."""
-    divisor, halvings = 2**config.model.halvings, 0
+    divisor, downsamplings = 2**config.model.downsamplings, 0
     while all(
-        n % (divisor << (halvings + 1)) == 0 and n >> (halvings + 1) >= _SMALLEST
+        n % (divisor << (downsamplings + 1)) == 0 and n >> (downsamplings + 1) >= _SMALLEST
         for n in preprocessing.shape
     ):
-        halvings += 1
+        downsamplings += 1
     pace = None
-    for times in range(halvings, -1, -1):
+    for times in range(downsamplings, -1, -1):
         if pace is not None and sum(pace[:4]) > _LONG:
             pace = pace.of_twice_the_size()
             continue

@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from medgan.anomaly.scorers import Scene, Tools, localiser_input
+from medgan.anomaly.scorers import ScoringContext, ScoringNetworks, localiser_input
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.core.volume import depth
@@ -40,7 +40,7 @@ _TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
 
 
 @dataclass
-class Lesson:
+class LocaliserState:
     """The moving parts of the training of a localiser.
 
     Attributes:
@@ -56,7 +56,9 @@ class Lesson:
     seconds: float = 0.0
 
     @classmethod
-    def fresh(cls, localiser: Localiser, config: LocaliserConfig, device: torch.device) -> "Lesson":
+    def fresh(
+        cls, localiser: Localiser, config: LocaliserConfig, device: torch.device
+    ) -> "LocaliserState":
         """At the very start."""
         localiser.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         return cls(
@@ -71,7 +73,7 @@ class Lesson:
 
 
 def train_localiser(
-    tools: Tools,
+    scoring_networks: ScoringNetworks,
     latent: int,
     localiser: Localiser,
     volumes: Sequence[Float[np.ndarray, "1 X Y Z"]],
@@ -87,7 +89,7 @@ def train_localiser(
     goes on from its last checkpoint as if it never had.
 
     Args:
-        tools: of the trained model, whose own localiser is not used.
+        scoring_networks: of the trained model, whose own localiser is not used.
         latent: length of its latents.
         localiser: with fresh weights; changed in place.
         volumes: healthy training scans, (1, X, Y, Z) in [-1, 1].
@@ -101,61 +103,66 @@ def train_localiser(
         The localiser.
     """
     device = next(localiser.parameters()).device
-    tools = replace(
-        tools, encode=_in_bf16(tools.encode, device), generate=_in_bf16(tools.generate, device),
-        localise=None, looks_at=localiser.looks_at,
+    scoring_networks = replace(
+        scoring_networks, encode=_in_bf16(scoring_networks.encode, device),
+        generate=_in_bf16(scoring_networks.generate, device),
+        localise=None, inputs=localiser.inputs,
     )  # fmt: skip
-    lesson = Lesson.fresh(localiser, config, device)
-    look = _fingerprint(tools, volumes[0], device)
+    state = LocaliserState.fresh(localiser, config, device)
+    look = _fingerprint(scoring_networks, volumes[0], device)
     identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), look])
     checkpoint = folder / CHECKPOINT
-    _restore(lesson, checkpoint, identity)
+    _restore(state, checkpoint, identity)
     depths: dict[int, np.ndarray] = {}
     saved = time.monotonic()
-    while lesson.progress(config) < 1:
+    while state.progress(config) < 1:
         started = time.monotonic()
-        rng = np.random.default_rng([seed, lesson.volumes_seen])
-        donor = _generated(tools, latent, rng, device)
+        rng = np.random.default_rng([seed, state.volumes_seen])
+        donor = _generated(scoring_networks, latent, rng, device)
         made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(config.batch)]
-        spoiled, truth = (
+        corrupted, truth = (
             torch.from_numpy(np.stack(part))[:, None].to(device) for part in zip(*made, strict=True)
         )
         with torch.no_grad():
-            shown = localiser_input(Scene(spoiled, tools))
-        for group in lesson.optimizer.param_groups:
-            group["lr"] = config.learning_rate * _share_of_rate(lesson, config)
+            shown = localiser_input(ScoringContext(corrupted, scoring_networks))
+        for group in state.optimizer.param_groups:
+            group["lr"] = config.learning_rate * _share_of_rate(state, config)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = lesson.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
+            logits = state.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
         loss = localisation_loss(logits.float(), truth)
-        lesson.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(lesson.localiser.parameters(), 1.0)
-        lesson.optimizer.step()
-        lesson.volumes_seen += config.batch
-        lesson.seconds += time.monotonic() - started
-        done = lesson.seconds if config.minutes else lesson.volumes_seen
+        torch.nn.utils.clip_grad_norm_(state.localiser.parameters(), 1.0)
+        state.optimizer.step()
+        state.volumes_seen += config.batch
+        state.seconds += time.monotonic() - started
+        done = state.seconds if config.minutes else state.volumes_seen
         progress(int(done), int(60 * config.minutes) or config.volumes)
         if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            _save(lesson, checkpoint, identity)
+            _save(state, checkpoint, identity)
             saved = time.monotonic()
-    _save(lesson, checkpoint, identity)
-    return lesson.localiser
+    _save(state, checkpoint, identity)
+    return state.localiser
 
 
-def _fingerprint(tools: Tools, volume: np.ndarray, device: torch.device) -> str:
+def _fingerprint(
+    scoring_networks: ScoringNetworks, volume: np.ndarray, device: torch.device
+) -> str:
     """What a localiser sees of a volume, in a number: another model shows something else."""
     with torch.no_grad():
-        shown = localiser_input(Scene(torch.from_numpy(volume)[None].to(device), tools))
+        shown = localiser_input(
+            ScoringContext(torch.from_numpy(volume)[None].to(device), scoring_networks)
+        )
     return f"{float(shown.double().square().mean()):.3g}"
 
 
 def _generated(
-    tools: Tools, latent: int, rng: np.random.Generator, device: torch.device
+    scoring_networks: ScoringNetworks, latent: int, rng: np.random.Generator, device: torch.device
 ) -> Float[np.ndarray, "X Y Z"]:
     """Foreign tissue from the generator."""
     latents = torch.from_numpy(rng.standard_normal((1, latent))).float().to(device)
     with torch.no_grad():
-        return tools.generate(latents)[0, 0].float().cpu().numpy()
+        return scoring_networks.generate(latents)[0, 0].float().cpu().numpy()
 
 
 def _in_bf16(
@@ -192,11 +199,11 @@ def _lesioned(
         volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
     donor = generated if rng.random() < _GENERATED else volumes[other][0]
     volume = volume.astype(np.float32)
-    spoiled, truth = plant_some(volume, donor, families, rng, depths[chosen])
+    corrupted, truth = plant_some(volume, donor, families, rng, depths[chosen])
     if rng.random() < 0.5:
         gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
-        spoiled = (spoiled * gain + offset).clip(-1, 1)
-    return spoiled.astype(np.float32), truth.astype(np.float32)
+        corrupted = (corrupted * gain + offset).clip(-1, 1)
+    return corrupted.astype(np.float32), truth.astype(np.float32)
 
 
 def _moved(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -208,20 +215,20 @@ def _moved(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return ndimage.affine_transform(volume, matrix, offset, order=1, mode="nearest")
 
 
-def _share_of_rate(lesson: Lesson, config: LocaliserConfig) -> float:
+def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:
     """Rises over the warm-up, stays for half, falls linearly to 2%."""
-    rise = min(1.0, (lesson.volumes_seen + config.batch) / _WARMUP)
-    return rise * max(0.02, min(1.0, 2 * (1 - lesson.progress(config))))
+    rise = min(1.0, (state.volumes_seen + config.batch) / _WARMUP)
+    return rise * max(0.02, min(1.0, 2 * (1 - state.progress(config))))
 
 
-def _save(lesson: Lesson, path: Path, identity: str) -> None:
-    flat = {f"weights.{k}": v for k, v in lesson.localiser.state_dict().items()}
-    for number, moments in lesson.optimizer.state_dict()["state"].items():
+def _save(state: LocaliserState, path: Path, identity: str) -> None:
+    flat = {f"weights.{k}": v for k, v in state.localiser.state_dict().items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
         flat |= {f"moments.{number}.{key}": value for key, value in moments.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
     facts = {
-        "volumes_seen": str(lesson.volumes_seen),
-        "seconds": str(lesson.seconds),
+        "volumes_seen": str(state.volumes_seen),
+        "seconds": str(state.seconds),
         "identity": hashlib.sha256(identity.encode()).hexdigest(),
     }
     tensors["facts"] = torch.frombuffer(
@@ -230,8 +237,8 @@ def _save(lesson: Lesson, path: Path, identity: str) -> None:
     write_atomic(path, save(tensors))
 
 
-def _restore(lesson: Lesson, path: Path, identity: str) -> None:
-    """Goes on from a checkpoint of the same lesson; any other is left alone and written over."""
+def _restore(state: LocaliserState, path: Path, identity: str) -> None:
+    """Goes on from a checkpoint of the same state; any other is left alone and written over."""
     with suppress(OSError, SafetensorError, KeyError, ValueError):
         tensors = load(path.read_bytes())
         facts = json.loads(tensors.pop("facts").numpy().tobytes())
@@ -245,8 +252,8 @@ def _restore(lesson: Lesson, path: Path, identity: str) -> None:
             if key.startswith("moments."):
                 _, number, name = key.split(".")
                 moments.setdefault(int(number), {})[name] = value
-        lesson.localiser.load_state_dict(weights)
-        state = lesson.optimizer.state_dict()
-        lesson.optimizer.load_state_dict({**state, "state": moments})
-        lesson.volumes_seen, lesson.seconds = int(facts["volumes_seen"]), float(facts["seconds"])
-        log.info("localiser: resumed at %d volumes", lesson.volumes_seen)
+        state.localiser.load_state_dict(weights)
+        fresh = state.optimizer.state_dict()
+        state.optimizer.load_state_dict({**fresh, "state": moments})
+        state.volumes_seen, state.seconds = int(facts["volumes_seen"]), float(facts["seconds"])
+        log.info("localiser: resumed at %d volumes", state.volumes_seen)

@@ -69,7 +69,7 @@ def train(
     bar = TrainingProgress(config.volumes, 60 * config.minutes)
     clock = time.monotonic()
     with closing(iter(stream)) as batches, _stop_requests() as stop, bar:
-        while progress(state, config) < 1 and not state.watch.enough(config):
+        while progress(state, config) < 1 and not state.monitor.stop_reason(config):
             started = time.monotonic()
             critic_batch, waited = _next(batches, state.device)
             generator_batch, waited_more = _next(batches, state.device)
@@ -79,9 +79,9 @@ def train(
                 average_step(state, config)
                 state.volumes_drawn = stream.position
                 figures = {name: float(value) for name, value in scalars.items()}
-                state.watch.step(figures, config)
+                state.monitor.step(figures, config)
                 now = time.monotonic()
-                figures["train/rollbacks"] = state.watch.rollbacks
+                figures["train/rollbacks"] = state.monitor.rollbacks
                 figures["time/volumes_per_second"] = config.batch / (now - started)
                 figures["time/loading_share"] = (waited + waited_more) / (now - started)
                 state.seconds, clock = state.seconds + now - clock, now
@@ -92,10 +92,10 @@ def train(
                     _check(state)
                     samples = look(state, reference, config, tracker, folder)
                     late = progress(state, config) > 0.5
-                    if state.watch.look(samples, state.volumes_seen, late, config):
+                    if state.monitor.look(samples, state.volumes_seen, late, config):
                         save_best(state, checkpoints)
-                    done = done or bool(state.watch.enough(config))
-                calm = not state.watch.uneasy
+                    done = done or bool(state.monitor.stop_reason(config))
+                calm = not state.monitor.alarm_pending
                 if stop or done or (calm and _due(state, config.checkpoint_every, config)):
                     _check(state)
                     save_checkpoint(state, checkpoints)
@@ -136,7 +136,7 @@ def _go_back(
 ) -> None:
     """Rolls back, or gives up after the last rollback or when no time is left for another try."""
     alarm = trouble if isinstance(trouble, Alarm) else Alarm.not_finite()
-    at, used = f"at {state.volumes_seen} volumes", state.watch.rollbacks
+    at, used = f"at {state.volumes_seen} volumes", state.monitor.rollbacks
     checkpoints = folder / "checkpoints"
     if used < MOST_ROLLBACKS:
         roll_back(state, checkpoints)

@@ -156,6 +156,6 @@ def refuse(needed: StepMemory, free: int | None) -> None:
     if free is not None and needed.peak > free:
         raise EnvironmentFailure(
             "E_MEMORY", "train", f"a step takes {gigabytes(needed.peak)} of {gigabytes(free)} free",
-            "set train.micro_batch=1 or train.checkpoint_activations=true, model.octaves=2, fewer "
-            "model.thin or model.blocks, or a smaller train.batch or data.shape",
+            "set train.micro_batch=1 or train.checkpoint_activations=true, model.stem_stages=2, "
+            "fewer model.stem_channels or model.blocks, or a smaller train.batch or data.shape",
         )  # fmt: skip

@@ -14,8 +14,8 @@ MOST_CLIPPED = 0.9
 the voxels that real scans leave inside, this share is clipped. A random one clips a fifth."""
 ABSURD = 1e6
 """No loss, penalty or gap of a healthy training comes near."""
-STRIKES = 10
-LOW_LOOKS = 2
+MOST_ABSURD_STEPS = 10
+MOST_LOW_DIVERSITY = 2
 MOST_ROLLBACKS = 2
 
 METRICS: dict[str, Callable[[float], float]] = {
@@ -51,34 +51,34 @@ class Alarm(Exception):
 
 
 @dataclass
-class Watch:
+class Monitor:
     """The memory of a training's course; it goes into every checkpoint.
 
     Attributes:
         rollbacks: how often the training went back; each halves the learning rate.
-        strikes: absurd steps less calm ones, never below 0.
-        low_looks: looks in a row at samples that are all alike.
+        absurd_steps: absurd steps less calm ones, never below 0.
+        low_diversity_evaluations: looks in a row at samples that are all alike.
         metric: by which `best` was found.
         best: smallest value of the metric (of shares: distance from 1); None before the
             first look.
         best_at: volumes seen then.
         best_sha256: of the file with the averaged weights of that moment.
-        looks_since_best: those of the second half of the training alone.
+        evaluations_since_best: those of the second half of the training alone.
     """
 
     rollbacks: int = 0
-    strikes: int = 0
-    low_looks: int = 0
+    absurd_steps: int = 0
+    low_diversity_evaluations: int = 0
     metric: str = ""
     best: float | None = None
     best_at: int = 0
     best_sha256: str = ""
-    looks_since_best: int = 0
+    evaluations_since_best: int = 0
 
     @property
-    def uneasy(self) -> bool:
+    def alarm_pending(self) -> bool:
         """Whether an alarm is pending: what is saved now may be damaged already."""
-        return self.strikes > 0 or self.low_looks > 0
+        return self.absurd_steps > 0 or self.low_diversity_evaluations > 0
 
     def step(self, figures: dict[str, float], config: TrainConfig) -> None:
         """Takes in the figures of a step; one noisy step is no alarm, ten in a row are.
@@ -91,8 +91,8 @@ class Watch:
             Alarm: E_GAP, E_EXPLODED.
         """
         alarm = _absurd(figures, config)
-        self.strikes = self.strikes + 1 if alarm else max(0, self.strikes - 1)
-        if alarm and self.strikes >= STRIKES:
+        self.absurd_steps = self.absurd_steps + 1 if alarm else max(0, self.absurd_steps - 1)
+        if alarm and self.absurd_steps >= MOST_ABSURD_STEPS:
             raise alarm
 
     def look(self, figures: dict[str, float], at: int, late: bool, config: TrainConfig) -> bool:
@@ -115,29 +115,35 @@ class Watch:
         if not figures["samples/clipped"] <= MOST_CLIPPED:
             raise _exploded("samples/clipped", figures["samples/clipped"])
         share = figures["samples/diversity"]
-        self.low_looks = 0 if share >= LOW_DIVERSITY else self.low_looks + 1
-        if self.low_looks >= LOW_LOOKS:
+        self.low_diversity_evaluations = (
+            0 if share >= LOW_DIVERSITY else self.low_diversity_evaluations + 1
+        )
+        if self.low_diversity_evaluations >= MOST_LOW_DIVERSITY:
             raise Alarm(
                 "E_COLLAPSE", f"samples vary {share:.0%} as much as real scans",
                 "use more data, raise train.gamma or lower train.learning_rate",
             )  # fmt: skip
         if self.metric != config.metric:
-            self.metric, self.best, self.looks_since_best = config.metric, None, 0
+            self.metric, self.best, self.evaluations_since_best = config.metric, None, 0
         value = METRICS[config.metric](figures[f"samples/{config.metric}"])
-        if not self.uneasy and math.isfinite(value) and (self.best is None or value < self.best):
-            self.best, self.best_at, self.looks_since_best = value, at, 0
+        if (
+            not self.alarm_pending
+            and math.isfinite(value)
+            and (self.best is None or value < self.best)
+        ):
+            self.best, self.best_at, self.evaluations_since_best = value, at, 0
             return True
-        self.looks_since_best += late
+        self.evaluations_since_best += late
         return False
 
-    def enough(self, config: TrainConfig) -> str:
+    def stop_reason(self, config: TrainConfig) -> str:
         """Why the training can stop early; empty while it should go on."""
         if self.metric != config.metric or self.best is None:
             return ""
         if config.stop_at is not None and self.best <= config.stop_at:
             return f"{self.metric} {self.best:.4g} reached train.stop_at"
-        if config.patience and self.looks_since_best >= config.patience:
-            return f"no better {self.metric} in {self.looks_since_best} looks"
+        if config.patience and self.evaluations_since_best >= config.patience:
+            return f"no better {self.metric} in {self.evaluations_since_best} looks"
         return ""
 
 

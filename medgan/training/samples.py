@@ -11,7 +11,7 @@ from torch import Tensor
 from medgan.core.config import TrainConfig
 from medgan.data.batches import PreparedVolumes
 from medgan.data.conditions import draw, encode
-from medgan.data.labels import harden, volume_keeping_offset
+from medgan.data.labels import decode_labels, volume_keeping_offset
 from medgan.networks.metrics import (
     band_features,
     clipped_share,
@@ -129,7 +129,7 @@ def look(
         )
     images, seen = fakes[:, :1], seen.cpu()
     maps = [
-        harden(channels, reference.labels, reference.label_offset)
+        decode_labels(channels, reference.labels, reference.label_offset)
         for channels in fakes[:, 1:]
         if reference.labels
     ]

@@ -13,7 +13,7 @@ from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
-from medgan.training.monitor import Watch
+from medgan.training.monitor import Monitor
 
 
 @dataclass
@@ -31,7 +31,7 @@ class TrainingState:
         volumes_seen: real volumes shown to the discriminators so far.
         volumes_drawn: position of the stream of real volumes.
         seconds: time trained so far, over all interruptions.
-        watch: how the training went so far.
+        monitor: how the training went so far.
         augment: probability of each augmentation, where it is adapted.
     """
 
@@ -46,7 +46,7 @@ class TrainingState:
     volumes_seen: int = 0
     volumes_drawn: int = 0
     seconds: float = 0.0
-    watch: Watch = field(default_factory=Watch)
+    monitor: Monitor = field(default_factory=Monitor)
     augment: float = 0.0
 
     @classmethod
@@ -67,18 +67,18 @@ class TrainingState:
             condition=condition,
             windows=preprocessing.views,
         )
-        if config.begin_black:
-            networks.generator.begin_black()
+        if config.init_background:
+            networks.generator.init_background()
         pair = None
         if preprocessing.labels:
             pair = Discriminator(
                 preprocessing.shape,
                 1 + channels(preprocessing.labels),
                 tuple(max(8, w // 2) for w in model.widths),
-                thin=0,
+                stem_channels=0,
                 blocks=1,
                 condition=condition,
-                octaves=model.octaves,
+                stem_stages=model.stem_stages,
                 windows=preprocessing.views,
             ).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         networks.to(device)
@@ -123,13 +123,13 @@ class TrainingState:
         return {key: value.detach().cpu().contiguous() for key, value in flat.items()}
 
     def scalars(self) -> str:
-        """The counters and the watch, as JSON."""
+        """The counters and the monitor, as JSON."""
         return json.dumps(
             {
                 "volumes_seen": self.volumes_seen,
                 "volumes_drawn": self.volumes_drawn,
                 "seconds": self.seconds,
-                "watch": asdict(self.watch),
+                "monitor": asdict(self.monitor),
                 "augment": self.augment,
             }
         )
@@ -156,7 +156,7 @@ class TrainingState:
             optimizer.load_state_dict(values)
         self.random.set_state(tensors["random"])
         values = json.loads(scalars)
-        self.watch = Watch(**values.pop("watch", {}))
+        self.monitor = Monitor(**values.pop("monitor", {}))
         for key, value in values.items():
             setattr(self, key, value)
 

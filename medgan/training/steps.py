@@ -66,11 +66,11 @@ def generator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> S
             _descend(_realism_loss(state, part, latent, whole, encode, config, scalars))
     if encode:  # apart, so that its activations and those of the fakes never meet in memory
         volume = _moved(batch.volume, state, config)
-        spoiled = corrupt(volume, draw_corruption(volume, state.random))
+        corrupted = corrupt(volume, draw_corruption(volume, state.random))
         known = whole._replace(volume=volume, condition=_half_known(whole.condition))
-        for part, spoilt in _parts(known, spoiled, config):
-            share = len(spoilt) / len(spoiled)
-            _descend(_restoration_loss(state, part, spoilt, share, config, scalars))
+        for part, corrupted_part in _parts(known, corrupted, config):
+            share = len(corrupted_part) / len(corrupted)
+            _descend(_restoration_loss(state, part, corrupted_part, share, config, scalars))
     _move(state.generator_optimizer, learning_rate(state, config))
     return scalars
 
@@ -101,7 +101,7 @@ def learning_rate(state: TrainingState, config: TrainConfig) -> float:
     """
     rise = min(1.0, (state.volumes_seen + config.batch) / max(config.warmup, 1))
     fall = min(1.0, 1.25 * (1 - progress(state, config)))
-    return config.learning_rate * 0.5**state.watch.rollbacks * rise * max(0.05, fall)
+    return config.learning_rate * 0.5**state.monitor.rollbacks * rise * max(0.05, fall)
 
 
 def gamma(state: TrainingState, config: TrainConfig) -> float:
@@ -203,15 +203,15 @@ def _realism_loss(
 def _restoration_loss(
     state: TrainingState,
     part: Batch,
-    spoiled: Tensor,
+    corrupted: Tensor,
     share: float,
     config: TrainConfig,
     scalars: Scalars,
 ) -> Tensor:
-    """The reconstruction loss of some volumes, restored from what was spoiled of them."""
+    """The reconstruction loss of some volumes, restored from what was corrupted of them."""
     networks = state.networks
     with autocast(state, config):
-        recon = networks.generator(networks.encoder(spoiled), part.condition)[:, :1]
+        recon = networks.generator(networks.encoder(corrupted), part.condition)[:, :1]
         restored = share * reconstruction_loss(part.volume, recon.float())
     _add(scalars, "generator/reconstruction", restored)
     return config.reconstruction * restored
@@ -294,9 +294,9 @@ def _judgements(
 
 def _moved(volume: Tensor, state: TrainingState, config: TrainConfig) -> Tensor:
     """What is to be restored: another view of each scan, upright and without noise."""
-    if not config.restore_moved:
+    if not config.reconstruction_augmentation:
         return volume
-    drawn = draw_augmentation(volume, config.restore_moved, state.random, flip=False)
+    drawn = draw_augmentation(volume, config.reconstruction_augmentation, state.random, flip=False)
     return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)
 
 

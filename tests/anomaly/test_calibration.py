@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from medgan.anomaly import calibration as room
-from medgan.anomaly.calibration import Recipe, calibrate, conformal_p_value, statistics
+from medgan.anomaly.calibration import ScoringConfig, calibrate, conformal_p_value, statistics
 from medgan.anomaly.maps import top_mean
 from medgan.core.errors import ConfigError, DataError
 
 SHAPE = (6, 5, 4)
 TOP = 0.05
-RECIPE = Recipe(("residual", "features"), TOP)
+RECIPE = ScoringConfig(("residual", "features"), TOP)
 
 
 def healthy(count, generator):
@@ -160,13 +160,13 @@ def test_an_even_map_has_one_spread_and_keeps_its_own_mean_at_each_position(gene
     assert torch.equal(even.mean, uneven.mean)
     assert len(even.spread.unique()) == 1
     assert even.spread.max() == pytest.approx(float(maps.std(dim=0).mean()))
-    calibration = calibrate({"localiser": maps}, Recipe(("localiser",), TOP))
+    calibration = calibrate({"localiser": maps}, ScoringConfig(("localiser",), TOP))
     assert len(calibration.statistics["localiser"].spread.unique()) == 1
 
 
 def test_a_verdict_on_the_whole_scan_counts_in_the_score_and_not_in_the_map(generator):
     maps = healthy(9, generator) | {"latent": torch.rand(9, 1, 1, 1, 1, generator=generator)}
-    calibration = calibrate(maps, Recipe(tuple(maps), TOP))
+    calibration = calibrate(maps, ScoringConfig(tuple(maps), TOP))
     fresh = healthy(2, generator)
     usual = fresh | {"latent": torch.full((2, 1, 1, 1, 1), 0.5)}
     far = fresh | {"latent": torch.full((2, 1, 1, 1, 1), 9.0)}
@@ -175,19 +175,19 @@ def test_a_verdict_on_the_whole_scan_counts_in_the_score_and_not_in_the_map(gene
     assert torch.equal(some, same)
     alone = {"latent": maps["latent"]}
     with pytest.raises(ConfigError, match="where") as caught:
-        calibrate(alone, Recipe(("latent",), TOP))
+        calibrate(alone, ScoringConfig(("latent",), TOP))
     assert caught.value.code == "E_SCORER"
 
 
 def test_nothing_counts_where_a_map_is_not_kept(generator):
     maps, fresh = healthy(9, generator), healthy(1, generator)
-    kept = torch.ones(9, 1, *SHAPE, dtype=torch.bool)
-    kept[..., :2] = False
-    calibration = calibrate(maps, RECIPE, kept)
-    before, _, _ = calibration.score(fresh, kept[:1])
+    mask = torch.ones(9, 1, *SHAPE, dtype=torch.bool)
+    mask[..., :2] = False
+    calibration = calibrate(maps, RECIPE, mask)
+    before, _, _ = calibration.score(fresh, mask[:1])
     for score_map in fresh.values():
         score_map[..., 0] += 100
-    after, heat, _ = calibration.score(fresh, kept[:1])
+    after, heat, _ = calibration.score(fresh, mask[:1])
     assert torch.equal(before, after)
     assert heat[..., :2].max() <= 0
     elsewhere, _, _ = calibration.score(fresh)
@@ -196,8 +196,8 @@ def test_nothing_counts_where_a_map_is_not_kept(generator):
 
 def test_a_median_takes_a_lonely_voxel_away_and_leaves_a_lesion(generator):
     maps = healthy(9, generator)
-    recipe = Recipe(tuple(maps), TOP, median=3)
-    calibration = calibrate(maps, recipe)
+    scoring_config = ScoringConfig(tuple(maps), TOP, median=3)
+    calibration = calibrate(maps, scoring_config)
     fresh = healthy(1, generator)
     for score_map in fresh.values():
         score_map[0, 0, 1, 1, 1] += 1000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medgan.anomaly.comparability import QUANTILES, Look, limit, typical
+from medgan.anomaly.comparability import QUANTILES, ScanStatistics, limit, reference_statistics
 
 
 def scan(seed: int) -> np.ndarray:
@@ -20,19 +20,21 @@ def scan(seed: int) -> np.ndarray:
     return volume.clip(-1, 1).astype(np.float32)
 
 
-def look(volume, seed=0, **changes):
+def statistics(volume, seed=0, **changes):
     rng = np.random.default_rng([seed, 1])
-    usual = Look(volume, 60 + rng.normal(size=3), rng.normal(size=16), 0.1 + 0.01 * rng.random())
+    usual = ScanStatistics(
+        volume, 60 + rng.normal(size=3), rng.normal(size=16), 0.1 + 0.01 * rng.random()
+    )
     return replace(usual, **changes)
 
 
 @pytest.fixture(scope="module")
 def known():
-    return typical([look(scan(seed), seed) for seed in range(40)])
+    return reference_statistics([statistics(scan(seed), seed) for seed in range(40)])
 
 
 def reasons(known, volume, seed=100):
-    return list(known.reasons(look(volume, seed)))
+    return list(known.reasons(statistics(volume, seed)))
 
 
 def test_nearly_all_healthy_scans_that_were_never_seen_are_comparable(known):
@@ -56,13 +58,13 @@ def test_an_empty_scan_is_not_comparable(known):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"extent": np.array([60.0, 60.0, 130.0])}, "extent"),
+        ({"field_of_view": np.array([60.0, 60.0, 130.0])}, "field_of_view"),
         ({"latent": np.full(16, 4.0)}, "latent"),
         ({"error": 0.3}, "reconstruction"),
     ],
 )
 def test_what_the_scanner_and_the_model_say_of_it_counts_too(known, change, reason):
-    assert known.reasons(look(scan(100), 100, **change)) == (reason,)
+    assert known.reasons(statistics(scan(100), 100, **change)) == (reason,)
 
 
 def test_a_limit_lies_beyond_the_strangest_by_most_of_its_distance_from_the_median():
@@ -72,7 +74,7 @@ def test_a_limit_lies_beyond_the_strangest_by_most_of_its_distance_from_the_medi
 
 
 def test_quantiles_run_from_the_darkest_to_the_brightest():
-    values = look(scan(0)).quantiles
+    values = statistics(scan(0)).quantiles
     assert len(values) == QUANTILES
     assert values[0] == scan(0).min()
     assert values[-1] == scan(0).max()

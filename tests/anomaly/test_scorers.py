@@ -3,19 +3,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medgan.anomaly.calibration import Recipe
+from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.features import smoothed
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
 from medgan.anomaly.scorers import (
     SCORERS,
-    Scene,
-    Tools,
+    ScoringContext,
+    ScoringNetworks,
     available,
     chosen,
+    foreground_mask,
     learn_densities,
     localiser_input,
     make_maps,
-    where_kept,
 )
 from medgan.core.errors import ConfigError
 from medgan.networks.gan import Networks
@@ -31,20 +31,22 @@ def healthy(count: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def tools() -> Tools:
+def scoring_networks() -> ScoringNetworks:
     torch.manual_seed(0)
     networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
     networks.requires_grad(False)
-    made = Tools(networks.encoder, networks.generator, networks.discriminator.features, {})
+    made = ScoringNetworks(
+        networks.encoder, networks.generator, networks.discriminator.features, {}
+    )
     localiser = Localiser(("density", "recon"), (8, 8), 4, 1).requires_grad_(False)
     learned = learn_densities(lambda: healthy(24).split(5), made)
-    return replace(made, densities=learned, localise=localiser, looks_at=localiser.looks_at)
+    return replace(made, densities=learned, localise=localiser, inputs=localiser.inputs)
 
 
-def test_every_scorer_maps_each_volume_by_itself(tools):
+def test_every_scorer_maps_each_volume_by_itself(scoring_networks):
     volumes = healthy(3, seed=1)
-    together = make_maps(Scene(volumes, tools), tuple(SCORERS))
-    alone = make_maps(Scene(volumes[1:2], tools), tuple(SCORERS))
+    together = make_maps(ScoringContext(volumes, scoring_networks), tuple(SCORERS))
+    alone = make_maps(ScoringContext(volumes[1:2], scoring_networks), tuple(SCORERS))
     assert list(together) == list(SCORERS)
     for name, score_map in together.items():
         size = (1, 1, 1) if name in NO_MAP else SHAPE
@@ -54,84 +56,99 @@ def test_every_scorer_maps_each_volume_by_itself(tools):
         assert not torch.allclose(score_map[0], score_map[1], rtol=1e-4), name
 
 
-def test_residuals_are_those_of_the_encoders_reconstruction(tools):
+def test_residuals_are_those_of_the_encoders_reconstruction(scoring_networks):
     volumes = healthy(2, seed=1)
-    recon = tools.generate(tools.encode(volumes))
-    maps = make_maps(Scene(volumes, tools), ("residual", "similarity", "features"))
+    recon = scoring_networks.generate(scoring_networks.encode(volumes))
+    maps = make_maps(
+        ScoringContext(volumes, scoring_networks), ("residual", "similarity", "features")
+    )
     assert torch.allclose(maps["residual"], residual_map(volumes, recon))
     assert torch.allclose(maps["similarity"], similarity_map(volumes, recon))
-    seen, drawn = tools.features(volumes), tools.features(recon)
+    seen, drawn = scoring_networks.features(volumes), scoring_networks.features(recon)
     assert torch.allclose(maps["features"], feature_map(seen, drawn, SHAPE))
 
 
 @pytest.mark.parametrize("name", ["density", "discriminator"])
-def test_what_training_scans_never_had_is_far_from_usual_there_and_not_elsewhere(tools, name):
+def test_what_training_scans_never_had_is_far_from_usual_there_and_not_elsewhere(
+    scoring_networks, name
+):
     volume = healthy(1, seed=2)
     spoiled = volume.clone()
     spoiled[..., 2:6, 2:6, 2:6] = 1.0
-    before, after = (make_maps(Scene(v, tools), (name,))[name] for v in (volume, spoiled))
+    before, after = (
+        make_maps(ScoringContext(v, scoring_networks), (name,))[name] for v in (volume, spoiled)
+    )
     change = (after - before)[0, 0]
     assert change[3:5, 3:5, 3:5].min() > 0.5
     assert change[11:, 11:, 11:].abs().max() < 0.25 * change[3:5, 3:5, 3:5].mean()
 
 
-def test_a_better_latent_leaves_less(tools):
+def test_a_better_latent_leaves_less(scoring_networks):
     volumes = healthy(2, seed=3)
-    maps = make_maps(Scene(volumes, tools), ("residual", "refined"))
+    maps = make_maps(ScoringContext(volumes, scoring_networks), ("residual", "refined"))
     assert (maps["refined"].mean(dim=(1, 2, 3, 4)) < maps["residual"].mean(dim=(1, 2, 3, 4))).all()
 
 
-def test_a_latent_far_from_those_of_training_scans_stands_out(tools):
+def test_a_latent_far_from_those_of_training_scans_stands_out(scoring_networks):
     usual, strange = healthy(4, seed=4), -3 * torch.ones(1, 1, *SHAPE)
-    found = [make_maps(Scene(v, tools), ("latent",))["latent"] for v in (usual, strange)]
+    found = [
+        make_maps(ScoringContext(v, scoring_networks), ("latent",))["latent"]
+        for v in (usual, strange)
+    ]
     assert found[1].min() > 2 * found[0].max()
 
 
-def test_the_ensemble_says_less_where_reconstructions_differ(tools):
+def test_the_ensemble_says_less_where_reconstructions_differ(scoring_networks):
     def wavering(latent: torch.Tensor) -> torch.Tensor:
         drawn = torch.zeros(len(latent), 1, *SHAPE)
         drawn[..., :8] = latent[:, :1, None, None, None]
         return drawn
 
-    scene = Scene(torch.ones(1, 1, *SHAPE), replace(tools, generate=wavering))
-    found = make_maps(scene, ("ensemble",))["ensemble"]
+    context = ScoringContext(torch.ones(1, 1, *SHAPE), replace(scoring_networks, generate=wavering))
+    found = make_maps(context, ("ensemble",))["ensemble"]
     assert found[..., 8:].min() > 2 * found[..., :8].max()
 
 
-def test_the_localiser_sees_the_volume_and_what_it_looks_at(tools):
-    scene = Scene(healthy(2, seed=5), tools)
-    shown = localiser_input(scene)
-    assert torch.equal(shown[:, :1], scene.volume)
-    assert torch.equal(shown[:, 1:2], scene.distance - 1)
-    assert torch.equal(shown[:, 2:], scene.recon)
-    assert tools.localise is not None
-    assert torch.equal(make_maps(scene, ("localiser",))["localiser"], tools.localise(shown))
+def test_the_localiser_sees_the_volume_and_what_it_looks_at(scoring_networks):
+    context = ScoringContext(healthy(2, seed=5), scoring_networks)
+    shown = localiser_input(context)
+    assert torch.equal(shown[:, :1], context.volume)
+    assert torch.equal(shown[:, 1:2], context.distance - 1)
+    assert torch.equal(shown[:, 2:], context.recon)
+    assert scoring_networks.localise is not None
+    assert torch.equal(
+        make_maps(context, ("localiser",))["localiser"], scoring_networks.localise(shown)
+    )
 
 
-def test_a_model_is_asked_for_no_more_than_it_has(tools):
-    bare = replace(tools, densities={}, localise=None)
+def test_a_model_is_asked_for_no_more_than_it_has(scoring_networks):
+    bare = replace(scoring_networks, densities={}, localise=None)
     assert set(SCORERS) - set(available(bare)) == {
         "density", "discriminator", "latent", "localiser",
     }  # fmt: skip
     assert chosen(bare, ()) == ("residual", "similarity", "features")
-    assert chosen(tools, ()) == ("localiser",)
-    assert chosen(replace(tools, localise=None), ()) == ("density",)
-    assert chosen(tools, ("latent", "residual")) == ("latent", "residual")
+    assert chosen(scoring_networks, ()) == ("localiser",)
+    assert chosen(replace(scoring_networks, localise=None), ()) == ("density",)
+    assert chosen(scoring_networks, ("latent", "residual")) == ("latent", "residual")
     for asked in (("localiser",), ("nonsense",)):
         with pytest.raises(ConfigError, match=asked[0]) as caught:
             chosen(bare, asked)
         assert caught.value.code == "E_SCORER"
 
 
-def test_sign_and_erosion_say_where_maps_count(tools):
+def test_sign_and_erosion_say_where_maps_count(scoring_networks):
     volume = torch.full((1, 1, *SHAPE), -1.0)
     volume[..., 2:14, 2:14, 2:14] = 0.0
     volume[..., 4:8, 4:8, 4:8] = 0.8
-    half = replace(tools, generate=lambda latent: torch.zeros(len(latent), 1, *SHAPE))
-    scene = Scene(volume, half)
-    assert where_kept(scene, Recipe(())) is None
-    recipes = (Recipe((), sign="bright"), Recipe((), sign="dark"), Recipe((), erosion=2.5))
-    bright, dark, deep = (where_kept(scene, r) for r in recipes)
+    half = replace(scoring_networks, generate=lambda latent: torch.zeros(len(latent), 1, *SHAPE))
+    context = ScoringContext(volume, half)
+    assert foreground_mask(context, ScoringConfig(())) is None
+    recipes = (
+        ScoringConfig((), sign="bright"),
+        ScoringConfig((), sign="dark"),
+        ScoringConfig((), erosion=2.5),
+    )
+    bright, dark, deep = (foreground_mask(context, r) for r in recipes)
     assert bright is not None
     assert dark is not None
     assert deep is not None
@@ -141,8 +158,8 @@ def test_sign_and_erosion_say_where_maps_count(tools):
     assert [bool(deep[p]) for p in (middle, shell, air)] == [True, False, False]
 
 
-def test_a_density_comes_back_from_its_packed_form(tools):
-    for density in tools.densities.values():
+def test_a_density_comes_back_from_its_packed_form(scoring_networks):
+    for density in scoring_networks.densities.values():
         again = type(density).unpacked(*density.packed())
         assert torch.equal(again.whitening, density.whitening)
         assert density.whitening.triu(1).abs().max() == 0

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import medgan
-from medgan.anomaly.calibration import Recipe
+from medgan.anomaly.calibration import ScoringConfig
 from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
@@ -56,9 +56,9 @@ def test_the_scorers_of_a_run_come_back_with_its_model(finished):
     model = medgan.load(out / "model")
     assert set(model.densities) == {"local", "latent", "stage 0", "stage 1"}
     assert model.networks.localiser is not None
-    assert model.networks.localiser.looks_at == ("density", "recon")
+    assert model.networks.localiser.inputs == ("density", "recon")
     assert model.calibration is not None
-    assert model.calibration.recipe.scorers == ("localiser",)
+    assert model.calibration.scoring_config.scorers == ("localiser",)
     assert "- Scorers: localiser" in (out / "model" / "card.md").read_text()
     assert set(model.score(source / "person-00.nii.gz").parts) == {"localiser"}
 
@@ -77,7 +77,9 @@ def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path):
         run_pipeline(pipeline, [*settings, *asked])
         model = medgan.load(out / "model")
         assert model.calibration is not None
-        assert model.calibration.recipe == Recipe(("residual", "latent"), 0.01, "bright", 0.0, 3)
+        assert model.calibration.scoring_config == ScoringConfig(
+            ("residual", "latent"), 0.01, "bright", 0.0, 3
+        )
         assert set(model.score(source / "person-00.nii.gz").parts) == {"residual", "latent"}
         with pytest.raises(ConfigError, match="E_SCORER"):
             run_pipeline(pipeline, [*settings, "score.scorers=[magic]"])
@@ -132,7 +134,9 @@ def test_a_registered_version_never_changes(finished, same_site):
     before = medgan.load("models:/tiny/1", store).score(scan)
     steps = ["index", "calibrate", "register"]
     pipeline = write_pipeline(out.parent, steps, tracking={"uri": store, "name": "tiny"})
-    again = run_pipeline(pipeline, [f"out={out}", f"data.source={source}", "score.top=0.2"])
+    again = run_pipeline(
+        pipeline, [f"out={out}", f"data.source={source}", "score.top_fraction=0.2"]
+    )
     assert again.results["register"]["version"] == "2"
     after = medgan.load("models:/tiny/1", store).score(scan)
     assert (before.score, before.p_value) == (after.score, after.p_value)

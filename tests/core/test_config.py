@@ -103,8 +103,8 @@ def test_a_key_like_none_that_is_known_still_gets_a_suggestion():
         ("train.precision=fp16", "train.precision"),
         ("train=5", "train"),
         ("train=", "train"),
-        ("score.top=0", "score.top"),
-        ("score.top=1.01", "score.top"),
+        ("score.top_fraction=0", "score.top"),
+        ("score.top_fraction=1.01", "score.top"),
         ("model.widths=[8]", "model.widths"),
         ("model.widths=[8, 8, 8, 8, 8]", "model.widths"),
         ("model.widths=[8, 0]", "model.widths.1"),
@@ -307,8 +307,8 @@ def test_yaml_cannot_run_code(tag, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data.shape=[48, 48, 48]", "model.widths=[8, 8, 8, 8]", "model.octaves=2"], "32"),
-        (["model.widths=[8, 8, 8, 8]", "model.octaves=2"], "set data.shape"),
+        (["data.shape=[48, 48, 48]", "model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "32"),
+        (["model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "set data.shape"),
         (["train.batch=6", "train.micro_batch=4"], "does not divide"),
         (["train.micro_batch=2", "model.minibatch_std=true"], "minibatch_std"),
     ],
@@ -320,6 +320,8 @@ def test_settings_that_do_not_go_together_are_refused(overrides, words):
 
 
 def test_as_many_halvings_as_the_shape_allows_are_accepted():
-    config = build({}, ["data.shape=[64, 96, 32]", "model.widths=[8, 8, 8, 8]", "model.octaves=2"])
-    assert config.model.halvings == 5
-    assert build({}, ["model.widths=[8, 8, 8]", "model.octaves=2"]).model.halvings == 4
+    config = build(
+        {}, ["data.shape=[64, 96, 32]", "model.widths=[8, 8, 8, 8]", "model.stem_stages=2"]
+    )
+    assert config.model.downsamplings == 5
+    assert build({}, ["model.widths=[8, 8, 8]", "model.stem_stages=2"]).model.downsamplings == 4

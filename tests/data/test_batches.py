@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
-from medgan.data import loaders
+from medgan.data import batches
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.conditions import learn
-from medgan.data.labels import soften
+from medgan.data.labels import encode_labels
 from medgan.data.manifest import Case
 from medgan.data.prepare import Preparation
 
@@ -47,13 +47,13 @@ def a_case(folder: Path, number: int, labelled: bool = True) -> Case:
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that were prepared, in order, while the test ran."""
-    images, prepare = [], loaders._Prepare.__call__
+    images, prepare = [], batches._Prepare.__call__
 
     def counting(self, case):
         images.append(Path(case.image).name)
         return prepare(self, case)
 
-    monkeypatch.setattr(loaders._Prepare, "__call__", counting)
+    monkeypatch.setattr(batches._Prepare, "__call__", counting)
     return images
 
 
@@ -75,7 +75,7 @@ def test_a_label_map_lies_on_its_image(tmp_path: Path) -> None:
     stored = np.asarray(nibabel.load(case.label).dataobj)[::-1]  # stored towards the left
     wanted = np.pad(stored, ((1, 1), (0, 0), (0, 0)))[:, :, 1:17].copy()
     _, labels, _ = prepared([case], tmp_path)[0]
-    assert torch.equal(labels, soften(torch.tensor(wanted).int(), (1, 4)))
+    assert torch.equal(labels, encode_labels(torch.tensor(wanted).int(), (1, 4)))
 
 
 def test_a_second_construction_reads_the_file(tmp_path: Path, computed: list[str]) -> None:
@@ -154,7 +154,7 @@ def volumes(tmp_path: Path) -> PreparedVolumes:
     return prepared([a_case(tmp_path, n, labelled=n != 3) for n in range(5)], tmp_path)
 
 
-def take(stream: BatchStream, count: int) -> list[loaders.Batch]:
+def take(stream: BatchStream, count: int) -> list[batches.Batch]:
     iterator = iter(stream)
     batches = [next(iterator) for _ in range(count)]
     iterator.close()

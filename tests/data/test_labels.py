@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medgan.data.codebook import words
-from medgan.data.labels import harden, largest_components, soften, volume_keeping_offset
+from medgan.data.labels import (
+    decode_labels,
+    encode_labels,
+    largest_components,
+    volume_keeping_offset,
+)
 
 MANY = (2, 4, 10, 11, 12, 13, 17, 18, 26, 28, *range(1001, 1012), *range(2025, 2036))
 """32 label values as FreeSurfer gives them."""
@@ -15,7 +20,7 @@ MANY = (2, 4, 10, 11, 12, 13, 17, 18, 26, 28, *range(1001, 1012), *range(2025, 2
 def test_an_edge_becomes_a_quarter_and_three_quarters() -> None:
     label = torch.zeros(8, 6, 6, dtype=torch.int64)
     label[4:] = 5
-    (soft,) = soften(label, (5,))
+    (soft,) = encode_labels(label, (5,))
     wanted = torch.tensor([-1, -1, -1, -0.5, 0.5, 1, 1, 1])
     assert torch.equal(soft, wanted[:, None, None].expand(8, 6, 6))
 
@@ -23,7 +28,7 @@ def test_an_edge_becomes_a_quarter_and_three_quarters() -> None:
 def test_softening_is_the_same_along_every_axis() -> None:
     label = torch.zeros(7, 7, 7, dtype=torch.int64)
     label[3, 3, 3] = 1
-    (soft,) = soften(label, (1,))
+    (soft,) = encode_labels(label, (1,))
     assert soft[3, 3, 3] == 2 * 0.125 - 1
     for axes in [(1, 0, 2), (2, 1, 0), (0, 2, 1)]:
         assert torch.equal(soft, soft.permute(axes))
@@ -32,7 +37,8 @@ def test_softening_is_the_same_along_every_axis() -> None:
 def test_softening_loses_nothing_at_the_rim() -> None:
     label = torch.ones(4, 5, 6, dtype=torch.int32)
     assert torch.equal(
-        soften(label, (1, 2)), torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 4, 5, 6)
+        encode_labels(label, (1, 2)),
+        torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 4, 5, 6),
     )
 
 
@@ -43,7 +49,7 @@ def test_thick_label_maps_survive_softening_and_hardening(
 ) -> None:
     blocks = np.random.default_rng(seed).choice([0, *values], (3, 3, 3))
     label = torch.tensor(blocks.repeat(4, 0).repeat(4, 1).repeat(4, 2))
-    again = harden(soften(label, values), values)
+    again = decode_labels(encode_labels(label, values), values)
     # Only voxels at corners, where several labels meet, may change.
     inner = torch.zeros(12, dtype=torch.bool)
     inner[[1, 2, 5, 6, 9, 10]] = True
@@ -58,11 +64,11 @@ def test_a_straight_border_survives_softening_and_hardening_exactly() -> None:
         label.narrow(axis, 2, 3).fill_(1003)
         label.narrow(axis, 5, 3).fill_(2035)
         for values in ((1003, 2035), MANY):
-            assert torch.equal(harden(soften(label, values), values), label)
+            assert torch.equal(decode_labels(encode_labels(label, values), values), label)
 
 
 def test_where_no_label_is_strong_there_is_background() -> None:
-    assert harden(torch.full((3, 2, 2, 2), -1.0), (1, 2, 3)).eq(0).all()
+    assert decode_labels(torch.full((3, 2, 2, 2), -1.0), (1, 2, 3)).eq(0).all()
 
 
 @pytest.mark.parametrize("values", [(1, 4), (*range(1, 13),)])
@@ -75,7 +81,9 @@ def test_the_offset_keeps_the_volume_of_thin_label_maps(values: tuple[int, ...])
         maps.append(label_map)
 
     def volume(offset: float) -> int:
-        return sum(int((harden(soften(m, values), values, offset) > 0).sum()) for m in maps)
+        return sum(
+            int((decode_labels(encode_labels(m, values), values, offset) > 0).sum()) for m in maps
+        )
 
     wanted = sum(int((m > 0).sum()) for m in maps)
     offset = volume_keeping_offset(maps, values)
@@ -87,7 +95,7 @@ def test_the_offset_of_a_half_space_is_nothing() -> None:
     label_map = torch.zeros(16, 16, 16, dtype=torch.int32)
     label_map[:8] = 1
     assert volume_keeping_offset([label_map], (1,)) == 0.0
-    assert torch.equal(harden(soften(label_map, (1,)), (1,)).int(), label_map)
+    assert torch.equal(decode_labels(encode_labels(label_map, (1,)), (1,)).int(), label_map)
 
 
 def test_few_labels_are_one_hot_and_read_back_as_ever() -> None:
@@ -96,9 +104,9 @@ def test_few_labels_are_one_hot_and_read_back_as_ever() -> None:
         label = torch.tensor([0, 9999, *values])[
             torch.randint(len(values) + 2, (9, 8, 7), generator=random)
         ]
-        soft = soften(label, values)
+        soft = encode_labels(label, values)
         for channel, value in zip(soft, values, strict=True):
-            assert torch.equal(channel, soften((label == value).int(), (1,))[0])
+            assert torch.equal(channel, encode_labels((label == value).int(), (1,))[0])
         coarse = torch.randint(-4, 5, soft.shape, generator=random) / 4  # with many ties
         for channels in (soft, coarse, torch.randn(soft.shape, generator=random)):
             for offset in (0.0, 0.125, -0.2):
@@ -106,7 +114,7 @@ def test_few_labels_are_one_hot_and_read_back_as_ever() -> None:
                 background = 1 - share.sum(dim=0, keepdim=True) - offset
                 strongest = torch.cat([background, share]).argmax(dim=0)
                 wanted = torch.tensor([0, *values])[strongest]
-                assert torch.equal(harden(channels, values, offset), wanted)
+                assert torch.equal(decode_labels(channels, values, offset), wanted)
 
 
 @pytest.mark.parametrize("count", range(1, 33))
@@ -117,7 +125,7 @@ def test_between_two_labels_there_is_never_a_third(count: int) -> None:
     step = torch.linspace(0, 1, 33)
     share = code[:, :, None, None] * (1 - step) + code[:, None, :, None] * step
     for offset in (0.0, 0.2, -0.1):
-        got = harden(2 * share - 1, values, offset)
+        got = decode_labels(2 * share - 1, values, offset)
         one, other = known[:, None, None], known[None, :, None]
         assert ((got == one) | (got == other)).all()
         inner = (one > 0) & (other > 0)  # between labels, the offset of the background is nothing
@@ -136,14 +144,14 @@ def test_values_that_are_not_learned_are_background(values: tuple[int, ...]) -> 
         torch.randint(len(values) + 3, (2, 6, 7, 8), generator=random)
     ]
     known = torch.where(torch.isin(label, torch.tensor(values)), label, 0)
-    assert torch.equal(soften(label, values), soften(known, values))
+    assert torch.equal(encode_labels(label, values), encode_labels(known, values))
 
 
 def test_a_batch_is_softened_one_by_one() -> None:
     label = torch.tensor(MANY)[torch.arange(2 * 4 * 5 * 6).reshape(2, 4, 5, 6) % len(MANY)]
-    both = soften(label, MANY)
+    both = encode_labels(label, MANY)
     assert both.is_contiguous()
-    assert torch.equal(both, torch.stack([soften(one, MANY) for one in label]))
+    assert torch.equal(both, torch.stack([encode_labels(one, MANY) for one in label]))
 
 
 def random_cells(values: tuple[int, ...]) -> torch.Tensor:
@@ -159,7 +167,7 @@ def random_cells(values: tuple[int, ...]) -> torch.Tensor:
 
 def test_at_corners_of_many_labels_foreign_ones_are_rare() -> None:
     label = random_cells(MANY)
-    read = harden(soften(label, MANY), MANY).numpy()
+    read = decode_labels(encode_labels(label, MANY), MANY).numpy()
     beside = np.zeros(read.shape, bool)
     for value in (0, *MANY):
         beside |= (read == value) & ndimage.binary_dilation(label == value, np.ones((3, 3, 3)))
@@ -170,10 +178,10 @@ def test_at_corners_of_many_labels_foreign_ones_are_rare() -> None:
 def test_shared_channels_bear_noise_better_than_a_channel_a_label() -> None:
     label = random_cells(MANY)
     random = torch.Generator().manual_seed(0)
-    soft = soften(label, MANY)
-    read = harden(soft + 0.5 * torch.randn(soft.shape, generator=random), MANY)
+    soft = encode_labels(label, MANY)
+    read = decode_labels(soft + 0.5 * torch.randn(soft.shape, generator=random), MANY)
     assert read.ne(label).float().mean() < 0.03
-    alone = torch.cat([soften(label, (value,)) for value in MANY])
+    alone = torch.cat([encode_labels(label, (value,)) for value in MANY])
     share = (1 + alone + 0.5 * torch.randn(alone.shape, generator=random)) / 2
     strongest = torch.cat([1 - share.sum(dim=0, keepdim=True), share]).argmax(dim=0)
     assert torch.tensor([0, *MANY])[strongest].ne(label).float().mean() > 0.3

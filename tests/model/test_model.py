@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 import medgan
-from medgan.anomaly.calibration import Recipe
+from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.regions import Region
 from medgan.core.config import WINDOWS, ModelConfig, Preprocessing
 from medgan.core.errors import ConfigError, DataError, ModelError
@@ -20,7 +20,7 @@ from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from tests.builders import ball
 
-SIZES = ModelConfig(latent=8, widths=(16, 16), thin=16, blocks=1)
+SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3, 7))
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -66,12 +66,12 @@ def test_a_shared_model_does_as_before_without_its_discriminator(tmp_path):
     with pytest.raises(ModelError, match="E_DISCRIMINATOR"):
         _ = shared.networks.critic
     with pytest.raises(ConfigError, match="E_SCORER"):
-        shared.calibrate(scans(12), Recipe(("features",)))
+        shared.calibrate(scans(12), ScoringConfig(("features",)))
 
 
 def test_what_is_calibrated_with_the_discriminator_is_not_shared(tmp_path):
     model = make_model()
-    model.calibrate(scans(12), Recipe(("features",)))
+    model.calibrate(scans(12), ScoringConfig(("features",)))
     with pytest.raises(ConfigError, match="E_SCORER"):
         model.share(tmp_path / "shared")
     assert not (tmp_path / "shared").exists()
@@ -213,9 +213,9 @@ def test_a_scan_squeezed_by_a_very_bright_lesion_is_stretched_back_before_it_is_
     model = make_model()
     model.calibrate(scans(12))
     assert model.calibration is not None
-    assert model.calibration.typical is not None
-    known = replace(model.calibration.typical, gain=1.6)  # mostly air, these balls need more
-    model.calibration = replace(model.calibration, typical=known)
+    assert model.calibration.reference is not None
+    known = replace(model.calibration.reference, gain=1.6)  # mostly air, these balls need more
+    model.calibration = replace(model.calibration, reference=known)
     healthy = scans(1, seed=5)[0]
     lesioned = healthy.data.copy()
     lesioned[2:5, 2:5, 2:5] = 2 * healthy.data.max()
@@ -268,7 +268,7 @@ def test_a_label_map_on_another_grid_is_refused(calibrated):
 def test_a_calibration_of_an_older_medgan_is_as_none(calibrated, tmp_path):
     calibrated.save(tmp_path)
     values = json.loads((tmp_path / "calibration.json").read_text())
-    del values["recipe"]
+    del values["scoring_config"]
     data = json.dumps(values).encode()
     (tmp_path / "calibration.json").write_bytes(data)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -100,11 +100,11 @@ def test_drawn_parameters_keep_their_ranges_and_reach_all_kinds(generator):
 def test_voxels_outside_the_ellipsoids_are_untouched_to_the_bit(generator):
     volume = batch(generator, 12)
     corruption = draw_corruption(volume, generator)
-    spoiled = corrupt(volume, corruption)
+    corrupted = corrupt(volume, corruption)
     outside = torch.from_numpy(nearest_distance(corruption) >= 1)
     assert 0.5 < outside.double().mean() < 0.999
-    assert torch.equal(spoiled[outside].view(torch.int32), volume[outside].view(torch.int32))
-    assert not torch.equal(spoiled[~outside], volume[~outside])
+    assert torch.equal(corrupted[outside].view(torch.int32), volume[outside].view(torch.int32))
+    assert not torch.equal(corrupted[~outside], volume[~outside])
 
 
 def test_each_kind_fills_the_core_of_its_ellipsoid_with_what_it_promises(generator):
@@ -113,8 +113,8 @@ def test_each_kind_fills_the_core_of_its_ellipsoid_with_what_it_promises(generat
     noise = one_box(1, 4).noise
     promised = {0: torch.full_like(volume, 0.5), 1: 0.5 + 0.4 * noise, 2: volume.roll(-1, 0)}
     for kind, filling in promised.items():
-        spoiled = corrupt(volume, one_box(kind, 4))
-        assert torch.equal(spoiled[core], filling[core])
+        corrupted = corrupt(volume, one_box(kind, 4))
+        assert torch.equal(corrupted[core], filling[core])
 
 
 def test_the_blurred_kind_smooths_and_keeps_a_constant(generator):
@@ -128,10 +128,10 @@ def test_the_blurred_kind_smooths_and_keeps_a_constant(generator):
 def test_the_rim_of_an_ellipsoid_fades_from_filling_to_volume():
     volume = torch.zeros(2, 1, *SHAPE)
     distance = torch.from_numpy(nearest_distance(one_box(0)))
-    spoiled = corrupt(volume, one_box(0, level=1.0))
+    corrupted = corrupt(volume, one_box(0, level=1.0))
     expected = (4 * (1 - distance)).clamp(0, 1)
     assert ((expected > 0) & (expected < 1)).any()
-    assert torch.allclose(spoiled.double(), expected, atol=1e-5)
+    assert torch.allclose(corrupted.double(), expected, atol=1e-5)
 
 
 def test_later_boxes_lie_over_earlier_ones():
@@ -175,11 +175,11 @@ def test_gradients_pass_outside_and_stop_where_a_constant_was_laid(generator):
 @pytest.mark.parametrize("shape", [(16, 16, 16), (16, 48, 32)])
 def test_volumes_with_several_channels_and_uneven_shapes_are_corrupted(shape, generator):
     volume = torch.randn(3, 2, *shape, generator=generator)
-    spoiled = corrupt(volume, draw_corruption(volume, generator, boxes=8))
-    assert spoiled.shape == volume.shape
-    changed = spoiled != volume
+    corrupted = corrupt(volume, draw_corruption(volume, generator, boxes=8))
+    assert corrupted.shape == volume.shape
+    changed = corrupted != volume
     assert changed.any()
-    assert torch.isfinite(spoiled).all()
+    assert torch.isfinite(corrupted).all()
 
 
 def still(count: int = 2) -> Augmentation:

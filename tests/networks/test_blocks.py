@@ -111,27 +111,27 @@ def test_upsampling_doubles_every_axis_and_keeps_a_constant():
     assert torch.allclose(out, up.mix(x)[:, :, :1, :1, :1].expand_as(out), atol=1e-6)
 
 
-@pytest.mark.parametrize("thin", [0, 3])
+@pytest.mark.parametrize("stem_channels", [0, 3])
 @pytest.mark.parametrize("widths", [(4, 6), (4, 6, 8, 10)])
-def test_a_trunk_halves_the_grid_at_every_stage_from_the_finest(thin, widths):
-    features = Trunk(2, widths, thin, blocks=1)(torch.zeros(2, 2, 16, 48, 32))
+def test_a_trunk_halves_the_grid_at_every_stage_from_the_finest(stem_channels, widths):
+    features = Trunk(2, widths, stem_channels, blocks=1)(torch.zeros(2, 2, 16, 48, 32))
     expected = [(2, w, 8 >> i, 24 >> i, 16 >> i) for i, w in enumerate(widths)]
     assert [tuple(f.shape) for f in features] == expected
 
 
-@pytest.mark.parametrize("thin", [0, 3])
-def test_a_trunk_computes_nothing_at_full_resolution(thin):
+@pytest.mark.parametrize("stem_channels", [0, 3])
+def test_a_trunk_computes_nothing_at_full_resolution(stem_channels):
     sizes = []
-    trunk = Trunk(1, (4, 6), thin, blocks=1, octaves=2)
+    trunk = Trunk(1, (4, 6), stem_channels, blocks=1, stem_stages=2)
     for module in trunk.modules():
         if isinstance(module, torch.nn.Conv3d):
             module.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2]))
     trunk(torch.zeros(1, 1, 16, 16, 16))
-    assert max(sizes) == (8 if thin else 4)
+    assert max(sizes) == (8 if stem_channels else 4)
 
 
 def test_the_blocks_of_a_trunk_number_as_many_as_asked():
-    trunk = Trunk(1, (4, 6, 8), thin=2, blocks=3)
+    trunk = Trunk(1, (4, 6, 8), stem_channels=2, blocks=3)
     assert [len(stage) for stage in trunk.stages] == [3, 3, 3]
 
 

@@ -4,23 +4,25 @@ import torch
 from medgan.networks.discriminator import Discriminator, _spread
 
 
-def make(thin=3, channels=1, shape=(16, 48, 32), widths=(4, 6, 8, 10), **options):
+def make(stem_channels=3, channels=1, shape=(16, 48, 32), widths=(4, 6, 8, 10), **options):
     torch.manual_seed(0)
-    return Discriminator(shape, channels, widths=widths, thin=thin, blocks=1, **options)
+    return Discriminator(
+        shape, channels, widths=widths, stem_channels=stem_channels, blocks=1, **options
+    )
 
 
-@pytest.mark.parametrize("thin", [0, 3])
+@pytest.mark.parametrize("stem_channels", [0, 3])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("widths", [(4, 6), (4, 6, 8, 10)])
-def test_every_volume_gets_one_logit(thin, channels, widths):
-    net = make(thin, channels, widths=widths)
+def test_every_volume_gets_one_logit(stem_channels, channels, widths):
+    net = make(stem_channels, channels, widths=widths)
     for count in (1, 3):
         assert net(torch.zeros(count, channels, 16, 48, 32)).shape == (count,)
 
 
-@pytest.mark.parametrize("thin", [0, 3])
-def test_features_are_halved_from_stage_to_stage_and_end_before_the_pooling(thin):
-    net = make(thin)
+@pytest.mark.parametrize("stem_channels", [0, 3])
+def test_features_are_halved_from_stage_to_stage_and_end_before_the_pooling(stem_channels):
+    net = make(stem_channels)
     features = net.features(torch.zeros(2, 1, 16, 48, 32))
     assert [tuple(f.shape[1:]) for f in features] == [
         (4, 8, 24, 16), (6, 4, 12, 8), (8, 2, 6, 4), (10, 1, 3, 2),

@@ -8,16 +8,16 @@ from medgan.networks.losses import gradient_penalty, probe
 SHAPE, LATENT = (16, 48, 32), 7
 
 
-def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, octaves=1):
+def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, stem_stages=1):
     torch.manual_seed(seed)
     return Networks.build(
         SHAPE, labels, LATENT, widths, 4, blocks, patches=2, minibatch_std=False,
-        octaves=octaves,
+        stem_stages=stem_stages,
     )  # fmt: skip
 
 
 SIZES = [((4, 6, 8, 10), 1), ((4, 6, 8), 2), ((4, 6), 3)]
-"""Widths and octaves that end at the same coarse grid."""
+"""Widths and stem_stages that end at the same coarse grid."""
 
 
 def perturb(networks):
@@ -28,10 +28,10 @@ def perturb(networks):
                 parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
-@pytest.mark.parametrize(("widths", "octaves"), SIZES)
+@pytest.mark.parametrize(("widths", "stem_stages"), SIZES)
 @pytest.mark.parametrize("labels", [0, 1, 4])
-def test_the_generator_emits_the_image_and_a_channel_a_label(labels, widths, octaves):
-    networks = make(labels, widths=widths, octaves=octaves)
+def test_the_generator_emits_the_image_and_a_channel_a_label(labels, widths, stem_stages):
+    networks = make(labels, widths=widths, stem_stages=stem_stages)
     out = networks.generator(torch.zeros(1, LATENT))
     assert out.shape == (1, 1 + labels, *SHAPE)
     assert networks.discriminator(out[:, :1]).shape == (1,)
@@ -68,11 +68,11 @@ def test_a_batch_gives_what_its_members_give_one_by_one(generator):
             assert not torch.allclose(together[0], together[1], rtol=1e-3), name
 
 
-@pytest.mark.parametrize(("widths", "octaves"), SIZES)
+@pytest.mark.parametrize(("widths", "stem_stages"), SIZES)
 def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(
-    widths, octaves, generator
+    widths, stem_stages, generator
 ):
-    networks = make(widths=widths, octaves=octaves)
+    networks = make(widths=widths, stem_stages=stem_stages)
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=generator)
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
@@ -111,7 +111,7 @@ def test_moving_networks_keeps_their_results_and_lays_channels_last(generator):
     latent = torch.randn(1, LATENT, generator=generator)
     before = networks.generator(latent).detach()
     networks.to(torch.device("cpu"))
-    weight = networks.generator.thin.weight
+    weight = networks.generator.stem.weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert torch.allclose(networks.generator(latent), before, atol=1e-5)
 
@@ -138,21 +138,25 @@ def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
 
 
 def test_two_thin_octaves_put_the_wide_stages_at_a_quarter():
-    networks = make(widths=(4, 6, 8), octaves=2)
+    networks = make(widths=(4, 6, 8), stem_stages=2)
     features = networks.discriminator.features(torch.zeros(1, 1, *SHAPE))
     assert [tuple(f.shape[2:]) for f in features] == [(4, 12, 8), (2, 6, 4), (1, 3, 2)]
-    assert networks.generator.octaves[0].conv.out_channels == networks.generator.thin.in_channels
+    assert (
+        networks.generator.stem_stages[0].conv.out_channels == networks.generator.stem.in_channels
+    )
 
 
-@pytest.mark.parametrize("octaves", [1, 2, 3])
-def test_a_trunk_without_thin_layers_reads_the_volume_of_the_last_thin_octave(octaves, generator):
+@pytest.mark.parametrize("stem_stages", [1, 2, 3])
+def test_a_trunk_without_thin_layers_reads_the_volume_of_the_last_thin_octave(
+    stem_stages, generator
+):
     torch.manual_seed(0)
-    trunk = Trunk(1, (4, 6), thin=0, blocks=1, octaves=octaves)
+    trunk = Trunk(1, (4, 6), stem_channels=0, blocks=1, stem_stages=stem_stages)
     torch.manual_seed(0)
-    plain = Trunk(1, (4, 6), thin=0, blocks=1)
+    plain = Trunk(1, (4, 6), stem_channels=0, blocks=1)
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
     small = volume
-    for _ in range(octaves - 1):
+    for _ in range(stem_stages - 1):
         small = halve(small)
     assert all(torch.equal(a, b) for a, b in zip(trunk(volume), plain(small), strict=True))
 
@@ -163,10 +167,10 @@ def test_halving_takes_means_of_eight_voxels(generator):
     assert torch.allclose(halve(volume)[0, 1, 1, 0, 1], expected)
 
 
-@pytest.mark.parametrize(("widths", "octaves"), SIZES)
+@pytest.mark.parametrize(("widths", "stem_stages"), SIZES)
 @pytest.mark.parametrize("tile", [8, 24])
-def test_a_volume_made_in_tiles_is_the_volume_made_at_once(widths, octaves, tile):
-    networks = make(widths=widths, octaves=octaves)
+def test_a_volume_made_in_tiles_is_the_volume_made_at_once(widths, stem_stages, tile):
+    networks = make(widths=widths, stem_stages=stem_stages)
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=torch.Generator().manual_seed(1))
 
@@ -179,14 +183,14 @@ def test_a_volume_made_in_tiles_is_the_volume_made_at_once(widths, octaves, tile
 def test_a_tile_computes_no_more_than_itself_and_its_halo():
     networks = make()
     sizes = []
-    networks.generator.thin.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2:].numel()))
+    networks.generator.stem.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2:].numel()))
     networks.generator(torch.zeros(1, LATENT), tile=8)
     assert max(sizes) <= (8 + 2 * 4) ** 3
 
 
-@pytest.mark.parametrize(("widths", "octaves"), SIZES)
-def test_activations_computed_twice_give_the_same_gradients(widths, octaves, generator):
-    networks = make(widths=widths, octaves=octaves)
+@pytest.mark.parametrize(("widths", "stem_stages"), SIZES)
+def test_activations_computed_twice_give_the_same_gradients(widths, stem_stages, generator):
+    networks = make(widths=widths, stem_stages=stem_stages)
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=generator)
     volume = torch.randn(2, 1, *SHAPE, generator=generator)

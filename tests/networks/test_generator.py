@@ -6,7 +6,7 @@ from medgan.networks.generator import Generator
 
 def make(shape=(16, 48, 32), channels=3, widths=(4, 6, 8, 10)):
     torch.manual_seed(0)
-    return Generator(shape, channels, latent=7, widths=widths, thin=4, blocks=1)
+    return Generator(shape, channels, latent=7, widths=widths, stem_channels=4, blocks=1)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_begun_black_the_image_is_mostly_clipped_at_air_and_labels_are_as_before
     latent = torch.randn(4, 7, generator=generator)
     net = make()
     before = net(latent)
-    net.begin_black()
+    net.init_background()
     after = net(latent)
     assert (after[:, 0] == -1).float().mean() > 0.6 > (before[:, 0] == -1).float().mean()
     assert torch.equal(after[:, 1:], before[:, 1:])

@@ -4,10 +4,10 @@ import torch
 from medgan.networks.localiser import Localiser
 
 
-@pytest.mark.parametrize(("octaves", "thin"), [(1, 4), (2, 4), (2, 0)])
-def test_every_voxel_gets_a_logit_and_sends_a_gradient_back(octaves, thin):
+@pytest.mark.parametrize(("stem_stages", "stem_channels"), [(1, 4), (2, 4), (2, 0)])
+def test_every_voxel_gets_a_logit_and_sends_a_gradient_back(stem_stages, stem_channels):
     torch.manual_seed(0)
-    localiser = Localiser(("density",), (8, 16), thin, 1, octaves)
+    localiser = Localiser(("density",), (8, 16), stem_channels, 1, stem_stages)
     volume = torch.randn(2, 2, 16, 24, 32, requires_grad=True)
     logits = localiser(volume)
     assert logits.shape == (2, 1, 16, 24, 32)

@@ -14,8 +14,8 @@ from medgan.data.manifest import Manifest
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
 from tests.builders import ball
-from tests.reporting.conftest import AFFINE, EVIL, WITHOUT_PAGE
 from tests.model.test_model import make_model
+from tests.reporting.conftest import AFFINE, EVIL, WITHOUT_PAGE
 
 
 def pages(scored):

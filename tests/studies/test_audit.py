@@ -18,8 +18,8 @@ from medgan.data.splits import in_both
 from medgan.evaluation.privacy.distortions import disguise
 from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
-from tests.evaluation.privacy.test_copies import people
 from tests.app.test_cli import inside
+from tests.evaluation.privacy.test_copies import people
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
 QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "audit.count=40")
@@ -213,7 +213,7 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
         "train",
         [
             *data, f"out={tmp_path / 'run'}", "tracking.uri=none", "model.latent=8",
-            "model.widths=[8,8]", "model.thin=8", "train.volumes=16", "train.batch=2",
+            "model.widths=[8,8]", "model.stem_channels=8", "train.volumes=16", "train.batch=2",
             "train.warmup=4", "localiser.volumes=8",
         ],
     )  # fmt: skip

@@ -132,8 +132,8 @@ def saved(folder: Path, *courses: dict[str, int]) -> TrainingState:
     state = fresh_state()
     for number, course in enumerate(courses, 1):
         state.volumes_seen = 2 * number
-        for name, value in ({"strikes": 0, "low_looks": 0} | course).items():
-            setattr(state.watch, name, value)
+        for name, value in ({"absurd_steps": 0, "low_diversity_evaluations": 0} | course).items():
+            setattr(state.monitor, name, value)
         save_checkpoint(state, folder)
     return state
 
@@ -142,23 +142,23 @@ def saved(folder: Path, *courses: dict[str, int]) -> TrainingState:
     ("courses", "now", "target"),
     [
         ([{}, {}], 0, 4),
-        ([{}, {"strikes": 1}], 0, 2),
-        ([{}, {"low_looks": 1}], 0, 2),
+        ([{}, {"absurd_steps": 1}], 0, 2),
+        ([{}, {"low_diversity_evaluations": 1}], 0, 2),
         ([{}, {}], 1, 2),
         ([{}, {"rollbacks": 1}], 1, 4),
-        ([{"strikes": 2}, {"strikes": 3}], 0, 2),
-        ([{"strikes": 3}], 1, 2),
+        ([{"absurd_steps": 2}, {"absurd_steps": 3}], 0, 2),
+        ([{"absurd_steps": 3}], 1, 2),
     ],
 )
 def test_a_rollback_ends_at_the_newest_checkpoint_that_can_be_trusted(
     courses, now, target, tmp_path
 ):
     state = saved(tmp_path, *courses)
-    state.watch.rollbacks = now
+    state.monitor.rollbacks = now
     roll_back(state, tmp_path)
     assert state.volumes_seen == target
-    assert state.watch.rollbacks == now + 1
-    assert not state.watch.uneasy
+    assert state.monitor.rollbacks == now + 1
+    assert not state.monitor.alarm_pending
     assert max(p.stem for p in tmp_path.glob("*.json")) == f"{target:09d}"
 
 
@@ -188,7 +188,7 @@ def test_a_rollback_over_a_damaged_checkpoint_takes_the_one_before(tmp_path):
 def best_of(state: TrainingState, folder: Path, value: float) -> torch.Tensor:
     with torch.no_grad():
         next(state.average.generator.parameters()).fill_(value)
-    state.watch.best, state.watch.best_at = value, state.volumes_seen
+    state.monitor.best, state.monitor.best_at = value, state.volumes_seen
     save_best(state, folder)
     return torch.cat(
         [p.flatten() for m in state.average.modules().values() for p in m.parameters()]

@@ -6,7 +6,7 @@ import torch
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
-from medgan.anomaly.scorers import LOCAL, Scene, Tools, localiser_input
+from medgan.anomaly.scorers import LOCAL, ScoringContext, ScoringNetworks, localiser_input
 from medgan.core.config import LocaliserConfig
 from medgan.data.lesions import plant
 from medgan.networks.gan import Networks
@@ -23,13 +23,15 @@ def scan(seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def tools():
+def scoring_networks():
     torch.manual_seed(0)
     made = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
     made.requires_grad(False)
     scans = torch.from_numpy(np.stack([scan(seed) for seed in range(12)]))
     usual = FeatureDensity.fit([coarse_features(scans)])
-    return Tools(made.encoder, made.generator, made.discriminator.features, {LOCAL: usual})
+    return ScoringNetworks(
+        made.encoder, made.generator, made.discriminator.features, {LOCAL: usual}
+    )
 
 
 def fresh() -> Localiser:
@@ -37,28 +39,30 @@ def fresh() -> Localiser:
     return Localiser(("density", "recon"), (8, 8), 4, 1)
 
 
-def lesson(tools, folder, config=CONFIG, **more):
+def trained(scoring_networks, folder, config=CONFIG, **more):
     scans = [scan(seed) for seed in range(12)]
-    return train_localiser(tools, 8, fresh(), scans, ["brighter"], config, 0, folder, **more)
+    return train_localiser(
+        scoring_networks, 8, fresh(), scans, ["brighter"], config, 0, folder, **more
+    )
 
 
-def test_it_learns_to_point_at_what_was_planted(tools, tmp_path):
-    localiser = lesson(tools, tmp_path)
+def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path):
+    localiser = trained(scoring_networks, tmp_path)
     found = []
     for seed in range(100, 106):
         healthy = scan(seed)[0]
         planted = plant(healthy, healthy, "brighter", 3.0, 1.0, np.random.default_rng(seed))
         volume = torch.from_numpy(planted.volume)[None, None]
         with torch.inference_mode():
-            seen = replace(tools, looks_at=localiser.looks_at)
-            logits = localiser(localiser_input(Scene(volume, seen)))[0, 0].numpy()
+            seen = replace(scoring_networks, inputs=localiser.inputs)
+            logits = localiser(localiser_input(ScoringContext(volume, seen)))[0, 0].numpy()
         found.append(logits[planted.truth].mean() - logits[~planted.truth].mean())
     assert min(found) > 1.0
 
 
-def test_a_stopped_lesson_goes_on_to_the_same_weights(tools, tmp_path, monkeypatch):
+def test_a_stopped_lesson_goes_on_to_the_same_weights(scoring_networks, tmp_path, monkeypatch):
     config = LocaliserConfig(volumes=64, batch=8)
-    whole = lesson(tools, tmp_path / "whole", config)
+    whole = trained(scoring_networks, tmp_path / "whole", config)
     monkeypatch.setattr("medgan.training.localiser._CHECKPOINT_SECONDS", 0.0)
 
     class Stopped(Exception):
@@ -70,23 +74,25 @@ def test_a_stopped_lesson_goes_on_to_the_same_weights(tools, tmp_path, monkeypat
             raise Stopped
 
     with pytest.raises(Stopped):
-        lesson(tools, tmp_path / "parts", config, progress=stop)
+        trained(scoring_networks, tmp_path / "parts", config, progress=stop)
     assert (tmp_path / "parts" / CHECKPOINT).is_file()
-    resumed = lesson(tools, tmp_path / "parts", config)
+    resumed = trained(scoring_networks, tmp_path / "parts", config)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(tools, tmp_path):
+def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(scoring_networks, tmp_path):
     config = LocaliserConfig(volumes=16, batch=8)
-    lesson(tools, tmp_path, config)
+    trained(scoring_networks, tmp_path, config)
     shown = []
     longer = LocaliserConfig(volumes=24, batch=8)
-    lesson(tools, tmp_path, longer, progress=lambda done, total: shown.append(done))
+    trained(scoring_networks, tmp_path, longer, progress=lambda done, total: shown.append(done))
     assert shown == [8, 16, 24]
     shown.clear()
-    other = replace(tools, generate=lambda latent: 0.5 + 0 * tools.generate(latent))
-    lesson(other, tmp_path, longer, progress=lambda done, total: shown.append(done))
+    other = replace(
+        scoring_networks, generate=lambda latent: 0.5 + 0 * scoring_networks.generate(latent)
+    )
+    trained(other, tmp_path, longer, progress=lambda done, total: shown.append(done))
     assert shown == [8, 16, 24]
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
-    lesson(tools, tmp_path, config)
+    trained(scoring_networks, tmp_path, config)

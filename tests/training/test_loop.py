@@ -60,13 +60,13 @@ def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training
 def spoil(monkeypatch, when, how):
     """Has `how(state)` done after each step for which `when(state)` holds."""
 
-    def spoiled(state, config):
+    def corrupted(state, config):
         average_step(state, config)
         if when(state):
             with torch.no_grad():
                 how(state)
 
-    monkeypatch.setattr(loop, "average_step", spoiled)
+    monkeypatch.setattr(loop, "average_step", corrupted)
 
 
 def enlarge(state):
@@ -85,12 +85,12 @@ def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint
 ):
     real = loop.generator_step
 
-    def spoiled(state, *arguments):
+    def corrupted(state, *arguments):
         if state.volumes_seen >= 14:
             raise FloatingPointError
         return real(state, *arguments)
 
-    monkeypatch.setattr(loop, "generator_step", spoiled)
+    monkeypatch.setattr(loop, "generator_step", corrupted)
     with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*000000012") as caught:
         training()
     assert caught.value.code == "E_NAN"
@@ -104,7 +104,7 @@ def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint
 def test_a_training_that_explodes_once_goes_back_and_finishes(
     how, code, training, monkeypatch, caplog
 ):
-    spoil(monkeypatch, lambda s: s.volumes_seen == 6 and not s.watch.rollbacks, how)
+    spoil(monkeypatch, lambda s: s.volumes_seen == 6 and not s.monitor.rollbacks, how)
     with caplog.at_level(logging.WARNING):
         out = training("out", "train.volumes=26")
     assert f"{code} at" in caplog.text
@@ -137,7 +137,7 @@ def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
     killed_at, training, monkeypatch
 ):
     def bad(state):
-        return state.volumes_seen == 8 and not state.watch.rollbacks
+        return state.volumes_seen == 8 and not state.monitor.rollbacks
 
     class Killed(BaseException):
         pass

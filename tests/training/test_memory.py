@@ -100,7 +100,7 @@ def test_a_training_that_cannot_fit_is_refused_with_what_would_help(monkeypatch)
     with pytest.raises(EnvironmentFailure) as caught:
         refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
     assert caught.value.code == "E_MEMORY"
-    for setting in ("train.micro_batch", "train.checkpoint_activations", "model.octaves"):
+    for setting in ("train.micro_batch", "train.checkpoint_activations", "model.stem_stages"):
         assert setting in caught.value.remedy
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**50)
     refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)

@@ -124,18 +124,20 @@ def test_encoder_steps_come_as_often_as_asked():
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_scans_are_moved_before_they_are_spoiled_and_restored(probability, monkeypatch):
-    spoiled, restored = [], []
+    corrupted, restored = [], []
     corrupt, loss = steps.corrupt, steps.reconstruction_loss
-    monkeypatch.setattr(steps, "corrupt", lambda v, c: (spoiled.append(v), corrupt(v, c))[1])
+    monkeypatch.setattr(steps, "corrupt", lambda v, c: (corrupted.append(v), corrupt(v, c))[1])
     monkeypatch.setattr(
         steps, "reconstruction_loss", lambda v, r: (restored.append(v), loss(v, r))[1]
     )
     given = batch([True, True])
-    config = CONFIG.train.model_copy(update={"restore_moved": probability, "encoder_every": 1})
+    config = CONFIG.train.model_copy(
+        update={"reconstruction_augmentation": probability, "encoder_every": 1}
+    )
     generator_step(fresh_state(), given, config)
-    assert torch.equal(spoiled[0], restored[0])
-    assert torch.equal(spoiled[0], given.volume) == (probability == 0)
-    assert bool(spoiled[0].abs().max() <= 1)
+    assert torch.equal(corrupted[0], restored[0])
+    assert torch.equal(corrupted[0], given.volume) == (probability == 0)
+    assert bool(corrupted[0].abs().max() <= 1)
 
 
 def test_a_loss_that_is_not_finite_moves_nothing():
@@ -260,8 +262,8 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
     for micro_batch in (0, 1, 2):
         state = without_chance()
         monkeypatch.setattr(state, "draw_latents", lambda count: torch.ones(count, 8))
-        spoiled = shown.volume.flip(2)
-        monkeypatch.setattr(steps, "corrupt", lambda volume, drawn, spoiled=spoiled: spoiled)
+        corrupted = shown.volume.flip(2)
+        monkeypatch.setattr(steps, "corrupt", lambda volume, drawn, corrupted=corrupted: corrupted)
         sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
         figures = generator_step(state, shown, CONFIG.train.model_copy(update=sizes))
         modules = state.networks.generator, state.networks.encoder
@@ -279,7 +281,7 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
 
 @pytest.mark.parametrize("settings", [{"micro_batch": 1}, {"checkpoint_activations": True}])
 def test_settings_that_save_memory_train_both_networks_and_labels(settings):
-    state = fresh_state(widths=(16, 16), octaves=2)
+    state = fresh_state(widths=(16, 16), stem_stages=2)
     config = CONFIG.train.model_copy(update={"encoder_every": 1, **settings})
     before = [weights(m) for m in state.networks.modules().values()]
     figures = discriminator_step(state, batch([True, False]), config)
@@ -304,7 +306,7 @@ def test_activations_computed_twice_move_every_weight_to_the_same_place():
 def test_a_training_that_begins_black_does_so_in_the_average_too():
     state = fresh_state()
     assert state.networks.generator.out.bias[0] == 0
-    black = CONFIG.train.model_copy(update={"begin_black": True})
+    black = CONFIG.train.model_copy(update={"init_background": True})
     state = TrainingState.fresh(GRID, CONFIG.model, black, torch.device("cpu"))
     for networks in (state.networks, state.average):
         assert networks.generator.out.bias[0] < -1

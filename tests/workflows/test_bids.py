@@ -16,8 +16,8 @@ from medgan.data.pseudonyms import Pseudonyms
 from medgan.model.model import Model
 from medgan.workflows.bids import places, subject_of
 from medgan.workflows.score import score_cases
-from tests.builders import CONFIG, GRID, ball, fresh_state
 from tests.app.test_cli import inside
+from tests.builders import CONFIG, GRID, ball, fresh_state
 
 
 @pytest.fixture(scope="module")

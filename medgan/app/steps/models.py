@@ -40,10 +40,10 @@ def scorers_step(run: Run) -> None:
     if settings.volumes:
         seed = run.config.train.seed
         with seeded(seed, model.device):
-            localiser = fresh_localiser(model.preprocessing, model.sizes, settings.looks_at)
+            localiser = fresh_localiser(model.preprocessing, model.sizes, settings.inputs)
         with counting("localiser") as tick:
             train_localiser(
-                model.tools(), model.sizes.latent, localiser,
+                model.scoring_networks(), model.sizes.latent, localiser,
                 [prepared.arrays(n)[0] for n in range(len(cases))],
                 families, settings, seed, run.out / "checkpoints", tick,
             )  # fmt: skip
@@ -56,16 +56,16 @@ def scorers_step(run: Run) -> None:
 
 def calibrate_step(run: Run) -> None:
     """Calibrates the scores on the calibration split and saves the model again."""
-    from medgan.anomaly.calibration import Recipe
+    from medgan.anomaly.calibration import ScoringConfig
 
     model = run.model()
     cases = run.manifest().split("calibration")
     settings = run.config.score
-    recipe = Recipe(
-        settings.scorers, settings.top, settings.sign, settings.erosion, settings.median
+    scoring_config = ScoringConfig(
+        settings.scorers, settings.top_fraction, settings.sign, settings.erosion, settings.median
     )
     with counting("calibrating") as tick:
-        model.calibrate([case.image for case in cases], recipe, tick)
+        model.calibrate([case.image for case in cases], scoring_config, tick)
     folder = run.model_folder
     if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
         folder = Path(run.config.model_uri)

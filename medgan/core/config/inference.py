@@ -25,7 +25,7 @@ class ScoreConfig(Section):
     median: int = Field(
         0, ge=0, description="edge of a median filter over maps, in voxels, from calibration on"
     )
-    top: float = Field(
+    top_fraction: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
     )
     false_alarms: float = Field(

@@ -71,19 +71,19 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":
-        part, divisor = self.train.micro_batch, 2**self.model.halvings
+        part, divisor = self.train.micro_batch, 2**self.model.downsamplings
         if part and self.train.batch % part:
             raise ValueError(f"train.micro_batch {part} does not divide train.batch")
         if part and self.model.minibatch_std:
             raise ValueError("model.minibatch_std needs whole batches, without train.micro_batch")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
-                f"model.widths and model.octaves halve {self.model.halvings} times: set data.shape "
-                f"to multiples of {divisor}"
+                f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "
+                f"data.shape to multiples of {divisor}"
             )
         if self.data.shape != "auto" and any(n % divisor for n in self.data.shape):
             raise ValueError(
-                f"data.shape must be multiples of {divisor}, as model.widths and model.octaves "
-                f"halve {self.model.halvings} times"
+                f"data.shape must be multiples of {divisor}, as model.widths and model.stem_stages "
+                f"halve {self.model.downsamplings} times"
             )
         return self

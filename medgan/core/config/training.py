@@ -16,20 +16,20 @@ class ModelConfig(Section):
         min_length=2,
         max_length=4,
         description="channels at 1/2, 1/4, 1/8 (and 1/16) of the resolution, or further down "
-        "where octaves says so",
+        "where stem_stages says so",
     )
-    octaves: int = Field(
+    stem_stages: int = Field(
         1,
         ge=1,
         le=3,
-        description="1 puts the finest stage at half resolution; each more is a thin octave, "
-        "without residual blocks, above it: with 2, widths begin at 1/4",
+        description="resolutions above the first residual stage; 1 puts it at half resolution, 2 "
+        "at a quarter",
     )
-    thin: int = Field(
+    stem_channels: int = Field(
         32,
         gt=1,
         description="channels at half resolution behind the generator's stages and of the first "
-        "thin octave, twice as many at each thin octave below",
+        "stage of the stem, twice as many at each stage below",
     )
     blocks: int = Field(1, gt=0, description="residual blocks a stage")
     patches: int = Field(
@@ -40,9 +40,9 @@ class ModelConfig(Section):
     )
 
     @property
-    def halvings(self) -> int:
+    def downsamplings(self) -> int:
         """How many times the coarsest grid is halved."""
-        return len(self.widths) + self.octaves - 1
+        return len(self.widths) + self.stem_stages - 1
 
 
 class TrainConfig(Section):
@@ -95,14 +95,14 @@ class TrainConfig(Section):
         description="probability of each change to what the discriminators see; adaptive raises "
         "it while they judge training scans better than held-out ones",
     )
-    begin_black: bool = Field(
+    init_background: bool = Field(
         False,
         description="let the generator's first samples be black; for scans that are mostly air, "
         "such as skull-stripped brains",
     )
     mirror: bool = Field(False, description="let augmentation exchange left and right")
     reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
-    restore_moved: Share = Field(
+    reconstruction_augmentation: Share = Field(
         0.8,
         description="probability of each change (moved, turned, otherwise lit) to a scan before "
         "encoder and generator learn to restore it, so that they do not learn scans by heart",
@@ -156,7 +156,7 @@ class LocaliserConfig(Section):
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(8, gt=0, description="scans a step")
     learning_rate: Positive = Field(1e-3, description="AdamW's, before the fall in the second half")
-    looks_at: tuple[Literal["density", "recon"], ...] = Field(
+    inputs: tuple[Literal["density", "recon"], ...] = Field(
         ("density", "recon"),
         description="what it sees beside the scan: how unusual each place is, the reconstruction",
     )

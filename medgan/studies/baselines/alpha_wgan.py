@@ -19,10 +19,10 @@ class AlphaWgan:
     """Encoder and generator learn together against both critics, each moved once a step.
 
     Sizes, batch norm in all networks (the critics too), weights of the losses and Adam are the
-    authors'. Three things differ. At 32 voxels there are three halvings for their four. Encoder
-    and generator are moved together once, where the published code moves the generator twice.
-    The critics learn from the volumes that encoder and generator were just moved by, which saves
-    a pass.
+    authors'. Three things differ. At 32 voxels there are three downsamplings for their four.
+    Encoder and generator are moved together once, where the published code moves the generator
+    twice. The critics learn from the volumes that encoder and generator were just moved by, which
+    saves a pass.
 
     Args:
         shape: (X, Y, Z), divisible by 16.

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.calibration import Calibration, Recipe, calibrate
-from medgan.anomaly.scorers import Scene, chosen, make_maps
+from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
+from medgan.anomaly.scorers import ScoringContext, chosen, make_maps
 from medgan.anomaly.simple import SIMPLE
 from medgan.core.config import DetectionConfig, LocaliserConfig
 from medgan.core.errors import ConfigError
@@ -83,7 +83,7 @@ def detect(
     manifest: Manifest,
     out: Path,
     settings: DetectionConfig,
-    lesson: LocaliserConfig,
+    localiser_config: LocaliserConfig,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Runs every scorer over planted lesions and writes detection.json.
@@ -95,7 +95,7 @@ def detect(
         manifest: with the splits that it was trained with.
         out: receives cache, localisers, detection.json, a table of all lesions and pictures.
         settings: the detection section.
-        lesson: how each localiser learns.
+        localiser_config: how each localiser learns.
         seed: of lesions and of all that is trained here.
 
     Returns:
@@ -107,7 +107,7 @@ def detect(
     """
     train, calibration, test = (_volumes(manifest, split, model, out / "cache") for split in FEWEST)
     model.learn_densities(lambda: train.split(BATCH))
-    able = replace(model.tools(), localise=lambda x: x)
+    able = replace(model.scoring_networks(), localise=lambda x: x)
     combinations = _combinations(settings)
     for names in combinations.values():
         chosen(able, names)
@@ -116,13 +116,13 @@ def detect(
             "E_SCORER", settings.shown, "is not judged and cannot be shown",
             f"set detection.shown to one of {', '.join(combinations)}",
         )  # fmt: skip
-    folds = list(_folds(model, train, calibration, test, out, settings, lesson, seed))
+    folds = list(_folds(model, train, calibration, test, out, settings, localiser_config, seed))
     entries = _ours(model, folds, test, settings)
     entries |= dict(_others(model, train, calibration, test, settings, seed))
     result = {
         "protocol": settings.model_dump()
         | {
-            "localiser": lesson.model_dump(),
+            "localiser": localiser_config.model_dump(),
             "seed": seed,
             "families": list(FAMILIES),
             "folds": [list(fold) for fold in FOLDS],
@@ -170,7 +170,7 @@ def _folds(
     test: Tensor,
     out: Path,
     settings: DetectionConfig,
-    lesson: LocaliserConfig,
+    localiser_config: LocaliserConfig,
     seed: int,
 ) -> Iterator[_Fold]:
     """The model's maps, alone and combined; for each fold with a localiser that left it out."""
@@ -179,7 +179,9 @@ def _folds(
     for number, fold in enumerate(wanted):
         if not fold:
             continue
-        localiser = _left_out_localiser(model, train, fold, out / f"fold{number}", lesson, seed)
+        localiser = _left_out_localiser(
+            model, train, fold, out / f"fold{number}", localiser_config, seed
+        )
         maps = _ModelMaps(model, localiser, settings.scorers)
         trials = all_trials(
             len(test), [*fold, SHAM] if number == 0 else fold, settings.radii, settings.contrasts,
@@ -241,7 +243,7 @@ def _examples(
         if number not in calibrations:
             parts = [fold.maps(part) for part in calibration.split(BATCH)]
             healthy = {n: torch.cat([part[n] for part in parts]) for n in members}
-            calibrations[number] = calibrate(healthy, Recipe(members))
+            calibrations[number] = calibrate(healthy, ScoringConfig(members))
         known, trial = calibrations[number], fold.verdicts[name].trials[row]
         made = planted(test, trial, seed)
         volume = torch.from_numpy(made.volume)[None, None]
@@ -259,16 +261,16 @@ def _left_out_localiser(
     train: Tensor,
     fold: Sequence[str],
     folder: Path,
-    lesson: LocaliserConfig,
+    localiser_config: LocaliserConfig,
     seed: int,
 ) -> Localiser:
     with seeded(seed, model.device):
-        localiser = fresh_localiser(model.preprocessing, model.sizes, lesson.looks_at)
+        localiser = fresh_localiser(model.preprocessing, model.sizes, localiser_config.inputs)
     families = [family for family in FAMILIES if family not in fold]
     with counting(f"localiser without {', '.join(fold)}") as tick:
         train_localiser(
-            model.tools(), model.sizes.latent, localiser, list(train.numpy()), families,
-            lesson, seed, folder, tick,
+            model.scoring_networks(), model.sizes.latent, localiser, list(train.numpy()), families,
+            localiser_config, seed, folder, tick,
         )  # fmt: skip
     return localiser.requires_grad_(False)
 
@@ -278,21 +280,21 @@ class _ModelMaps:
 
     def __init__(self, model: Model, localiser: Localiser, names: tuple[str, ...]) -> None:
         self._device, self._names = model.device, names
-        self._tools = replace(model.tools(), localise=localiser, looks_at=localiser.looks_at)
+        self._tools = replace(model.scoring_networks(), localise=localiser, inputs=localiser.inputs)
 
     @torch.inference_mode()
     def __call__(self, volumes: Tensor) -> dict[str, Tensor]:
-        made = make_maps(self._scene(volumes), self._names)
+        made = make_maps(self._context(volumes), self._names)
         return {name: score_map.expand(volumes.shape) for name, score_map in made.items()}
 
     @torch.inference_mode()
     def recon(self, volumes: Tensor) -> Tensor:
         """What the model draws of volumes."""
-        return self._scene(volumes).recon.cpu()
+        return self._context(volumes).recon.cpu()
 
-    def _scene(self, volumes: Tensor) -> Scene:
+    def _context(self, volumes: Tensor) -> ScoringContext:
         volumes = volumes.to(self._device, memory_format=torch.channels_last_3d)
-        return Scene(volumes, self._tools)
+        return ScoringContext(volumes, self._tools)
 
 
 def _others(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from medgan.anomaly.calibration import Recipe, calibrate, left_out_maps, mean_map
+from medgan.anomaly.calibration import ScoringConfig, calibrate, left_out_maps, mean_map
 from medgan.core.volume import AIR
 from medgan.data.lesions import FAMILIES, SHAM, STRENGTHS, Planted, plant
 from medgan.evaluation.detection.metrics import (
@@ -252,9 +252,9 @@ class _Judge:
     """
 
     def __init__(self, raw: dict[str, Tensor], volumes: Tensor) -> None:
-        recipe = Recipe(tuple(raw), TOP)
-        self._calibration = calibrate(raw, recipe)
-        left_out = [mean_map(maps.values()) for maps in left_out_maps(raw, recipe)]
+        scoring_config = ScoringConfig(tuple(raw), TOP)
+        self._calibration = calibrate(raw, scoring_config)
+        left_out = [mean_map(maps.values()) for maps in left_out_maps(raw, scoring_config)]
         voxels = _voxels(torch.cat(left_out).numpy(), volumes)
         self._threshold = float(np.quantile(voxels, 1 - FALSE_VOXELS))
         self._healthy_scores: list[float] = []

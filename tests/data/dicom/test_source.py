@@ -22,10 +22,10 @@ from medgan.data.index import index
 from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
+from tests.app.test_cli import inside
 from tests.builders import ball, write_folder
 from tests.data.dicom.test_conversion import PSEUDONYMS, indexed
 from tests.dicoms import make_series, oblique, save
-from tests.app.test_cli import inside
 from tests.model.test_model import make_model
 
 PLANTED = {

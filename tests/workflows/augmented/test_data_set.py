@@ -21,7 +21,7 @@ from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.workflows.augmented import production
+from medgan.workflows.augmented import generation
 from medgan.workflows.augmented.cases import SUBSTITUTE, Workshop
 from medgan.workflows.augmented.decathlon import write_decathlon
 from medgan.workflows.augmented.filters import Filters, Verdict
@@ -249,7 +249,7 @@ def test_shards_together_are_the_run_without_shards(trained, mixed, tmp_path):
         assert not (out / "shards" / f"{n}" / "dataset.json").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workshop, "make", None)  # nothing is left to make
-        patch.setattr(production, "calibrate_filters", None)
+        patch.setattr(generation, "calibrate_filters", None)
         augment(trained, out)
     assert files(out) == files(mixed[1])
 
