@@ -19,7 +19,7 @@ SHOWN = ("lung", "soft tissue", "bone")
 def main(folder: Path, picture: Path) -> None:
     """Axial slices above, coronal ones below; patient's right on the left."""
     with Conversion(folder) as conversion:
-        (listed,) = conversion.expand(Listed("chest", "", folder))
+        (listed,) = conversion.expand(Listed("chest", "", {"image": folder}))
         assert listed.series is not None
         scan = conversion.volume(listed.series, "chest")[0].canonical()
     x, y, z = scan.spacing

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 from medgan.core.config import Config, Preprocessing, build
 from medgan.core.volume import Volume
 from medgan.data.batches import BatchStream, PreparedVolumes
-from medgan.data.manifest import Case
+from medgan.data.manifest import IMAGE, Case
 from medgan.data.plan import plan
 from medgan.studies.generated_sets import BASELINES
 from medgan.training.fit import choose_device
@@ -243,9 +243,9 @@ def _random_scans(
             Case(
                 f"c-{number}",
                 f"s-{number}",
-                str(image),
+                {IMAGE: str(image)},
                 str(label),
-                f"{number}",
+                {IMAGE: f"{number}"},
                 f"{number}",
                 size,
                 voxel,

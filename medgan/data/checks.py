@@ -87,7 +87,7 @@ def check_label(path: Path, case: str, image: Checked) -> Checked:
         DataError: E_LABEL_GRID, E_LABEL_VALUE or any of `check_image`'s that concern the file.
     """
     checked = _read(path, case)
-    if checked.shape != image.shape or _corner_distance(checked, image) > 0.1 * min(image.spacing):
+    if not same_grid(checked, image):
         raise DataError(
             "E_LABEL_GRID", case, "label and image lie on different grids", "resample the label"
         )
@@ -98,6 +98,11 @@ def check_label(path: Path, case: str, image: Checked) -> Checked:
             "E_LABEL_VALUE", case, "label values are not whole numbers from 0", "export it again"
         )
     return checked
+
+
+def same_grid(a: Checked, b: Checked) -> bool:
+    """Whether two files of one scan have the same shape and lie within a tenth of a voxel."""
+    return a.shape == b.shape and _corner_distance(a, b) <= 0.1 * min(b.spacing)
 
 
 def _corner_distance(a: Checked, b: Checked) -> float:

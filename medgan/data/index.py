@@ -1,7 +1,7 @@
 """Lists and checks a data set: every file becomes a case or a refusal."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medgan.core.errors import DataError
-from medgan.data.checks import Checked, check_image, check_label
+from medgan.data.checks import Checked, check_image, check_label, same_grid
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.series import ASIDE
 from medgan.data.layouts.layouts import (
@@ -33,6 +33,7 @@ def index(
     *,
     subjects: Collection[str] = (),
     session: str = "",
+    channels: Sequence[str] = (),
 ) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """Lists and checks every scan of a data set.
 
@@ -48,6 +49,8 @@ def index(
         subjects: to read, as the data set names them, with or without `sub-`, or as pseudonyms;
             empty is all. A DICOM file that belongs to no series is nobody's and always counts.
         session: of a BIDS tree to read; empty is all.
+        channels: image channels in order: BIDS suffixes, columns of a table or channel names of
+            nnU-Net; empty is one.
 
     Returns:
         The manifest, without splits yet unless one was read, and the key: case, subject and file
@@ -60,7 +63,7 @@ def index(
     wanted = _pseudonyms_of(subjects, pseudonyms)
     if is_manifest(source):
         return _index_again(source, progress, wanted)
-    listing = list_scans(source, suffix, session)
+    listing = list_scans(source, suffix, session, channels)
     cases, refusals, key, rows = [], [], [], []
     seen_names: set[str] = set()
     seen_hashes: set[str] = set()
@@ -78,7 +81,7 @@ def index(
         for number, listed in enumerate(found):
             name = pseudonyms.case(listed.name)
             subject = pseudonyms.subject(listed.subject or listed.name)
-            key.append((name, subject, str(listed.image)))
+            key += [(name, subject, str(path)) for path in listed.images.values()]
             row = partial(_row, listed, name, subject)
             try:
                 if name in seen_names:
@@ -137,11 +140,12 @@ def _index_again(
     for number, case in enumerate(chosen, start=1):
         label = Path(case.label) if case.label else None
         listed = Listed(
-            case.case, case.subject, Path(case.image), label, tuple(case.covariates.items())
-        )
+            case.case, case.subject, {name: Path(path) for name, path in case.images.items()},
+            label, tuple(case.covariates.items()),
+        )  # fmt: skip
         try:
             found = examine(listed, case.case, case.subject)
-            if (found.sha256, found.label_sha256) != (case.sha256, case.label_sha256):
+            if (found.hashes, found.label_sha256) != (case.hashes, case.label_sha256):
                 raise DataError(
                     "E_MANIFEST", case.case, "the file is not the one that was checked",
                     "run medgan check again",
@@ -150,12 +154,12 @@ def _index_again(
         except DataError as error:
             refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
         progress(number, len(chosen))
-    key = [(case.case, case.subject, case.image) for case in chosen]
+    key = [(case.case, case.subject, path) for case in chosen for path in case.images.values()]
     return Manifest(tuple(cases), tuple(refusals), manifest.licence), key
 
 
 def examine(listed: Listed, case: str, subject: str) -> Case:
-    """Reads one scan and its label map to their ends.
+    """Reads all channels of one scan and its label map to their ends.
 
     Args:
         listed: what to read.
@@ -165,19 +169,32 @@ def examine(listed: Listed, case: str, subject: str) -> Case:
     Raises:
         DataError: with a code that says what is wrong; the text never holds a path.
     """
-    for path in (listed.image, listed.label):
+    if listed.missing:
+        raise DataError(
+            "E_CHANNEL", case, f"no {', '.join(listed.missing)}",
+            "add the channel, leave the scan out or change data.channels",
+        )  # fmt: skip
+    for path in (*listed.images.values(), listed.label):
         if listed.root and path and not inside(path, listed.root):
             raise DataError(
                 "E_OUTSIDE", case, "a link leads out of the data folder", "copy the file into it"
             )
-    image = check_image(listed.image, case)
+    images = {name: check_image(path, case) for name, path in listed.images.items()}
+    image = next(iter(images.values()))
+    for name, other in images.items():
+        if not same_grid(image, other):
+            raise DataError(
+                "E_CHANNEL_GRID", case, f"{name} and {next(iter(images))} lie on different grids",
+                "register and resample the channels to one grid",
+            )  # fmt: skip
     label: Checked | None = None
     if listed.label is not None:
         label = check_label(listed.label, case, image)
     volumes = {} if label is None else _label_volumes(label)
     return Case(
-        case, subject, str(listed.image), str(listed.label) if listed.label else None,
-        image.sha256, label.sha256 if label else None,
+        case, subject, {name: str(path) for name, path in listed.images.items()},
+        str(listed.label) if listed.label else None,
+        {name: image.sha256 for name, image in images.items()}, label.sha256 if label else None,
         image.shape, image.spacing, tuple(volumes), dict(listed.covariates),
         label_mm3=tuple(volumes.values()),
     )  # fmt: skip

@@ -11,6 +11,8 @@ from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.core.tables import table_of, table_with
 
+IMAGE = "image"
+"""Name of the channel where scans have only one."""
 SPLITS = ("train", "calibration", "test")
 
 
@@ -20,8 +22,10 @@ class Case:
 
     Attributes:
         case, subject: pseudonyms.
-        image, label: absolute paths; label may be missing.
-        sha256, label_sha256: hashes of the files as they are on disk.
+        images: absolute path of each image channel, by its name, in the order of the channels.
+        label: absolute path of the label map, if there is one.
+        hashes: SHA-256 of each channel's file as it is on disk.
+        label_sha256: of the label map's file.
         shape, spacing: as stored; spacing in mm.
         labels: label values present, without background.
         label_mm3: volume of each of them in mm^3, on the scanner's grid.
@@ -32,9 +36,9 @@ class Case:
 
     case: str
     subject: str
-    image: str
+    images: dict[str, str]
     label: str | None
-    sha256: str
+    hashes: dict[str, str]
     label_sha256: str | None
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -43,6 +47,17 @@ class Case:
     healthy: bool = True
     split: str = "test"
     label_mm3: tuple[float, ...] = ()
+
+    @property
+    def image(self) -> str:
+        """Path of the first channel, whose geometry the others share."""
+        return next(iter(self.images.values()))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the image: of its file, or of the hashes of several channels in order."""
+        hashes = list(self.hashes.values())
+        return hashes[0] if len(hashes) == 1 else _digest(hashes)
 
 
 @dataclass(frozen=True)
@@ -93,13 +108,18 @@ class Manifest:
     def digest(self) -> str:
         """Hash of the file hashes, splits and health of all cases; no names go in."""
         rows = sorted((c.sha256, c.label_sha256 or "", c.split, c.healthy) for c in self.cases)
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        return _digest(rows)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image channels, which all cases share."""
+        return tuple(self.cases[0].images) if self.cases else (IMAGE,)
 
     @property
     def training_digest(self) -> str:
         """Hash of the file hashes of healthy training scans: of what a model learns from."""
         hashes = sorted(case.sha256 for case in self.split("train") if case.healthy)
-        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+        return _digest(hashes)
 
     def split(self, name: str) -> list[Case]:
         """The cases of one split, in manifest order."""
@@ -170,6 +190,10 @@ class Manifest:
             raise DataError(
                 "E_MANIFEST", path.name, "cannot be read", "run medgan check again"
             ) from None
+
+
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _tuples(case: dict[str, Any]) -> dict[str, Any]:

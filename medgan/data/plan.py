@@ -44,7 +44,8 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
     conditions = learn(config.conditions, cases)
     try:
         return Preprocessing(
-            spacing=spacing, shape=shape, intensity=config.intensity,
+            spacing=spacing, shape=shape, channels=tuple(cases[0].images),
+            intensity=config.intensity,
             percentiles=config.percentiles, window=config.window, labels=labels,
             conditions=conditions,
         )  # fmt: skip

@@ -36,9 +36,9 @@ def a_case(folder: Path, number: int, labelled: bool = True) -> Case:
         values = rng.choice([0, 1, 4], (14, 16, 18)).astype(np.uint8)
         nibabel.save(nibabel.Nifti1Image(values, affine), label)
     return Case(
-        case=f"c-{number}", subject=f"s-{number}", image=str(image),
+        case=f"c-{number}", subject=f"s-{number}", images={"image": str(image)},
         label=str(label) if labelled else None,
-        sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
+        hashes={"image": hashlib.sha256(image.read_bytes()).hexdigest()},
         label_sha256="1" if labelled else None, shape=(14, 16, 18), spacing=(1.0, 1.0, 1.0),
         labels=(1, 4), covariates={},
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_another_preprocessing_is_computed_anew(
 
 def test_a_changed_scan_or_label_is_computed_anew(tmp_path: Path, computed: list[str]) -> None:
     case = a_case(tmp_path, 1)
-    for changed in (case, replace(case, sha256="2"), replace(case, label_sha256="2")):
+    for changed in (case, replace(case, hashes={"image": "2"}), replace(case, label_sha256="2")):
         prepared([changed], tmp_path)[0]
         prepared([changed], tmp_path)[0]
     assert len(computed) == 3
@@ -116,7 +116,7 @@ def test_a_moved_scan_is_not_computed_anew(tmp_path: Path, computed: list[str]) 
     case = a_case(tmp_path, 1)
     prepared([case], tmp_path)[0]
     moved = Path(case.image).rename(tmp_path / "moved.nii.gz")
-    prepared([replace(case, image=str(moved))], tmp_path)[0]
+    prepared([replace(case, images={"image": str(moved)})], tmp_path)[0]
     assert len(computed) == 1
 
 

@@ -33,8 +33,9 @@ BOTH = (SEX, AGE)
 
 def case(**covariates: str) -> Case:
     return Case(
-        case="c", subject="s", image="i", label=None, sha256="", label_sha256=None,
-        shape=(1, 1, 1), spacing=(1.0, 1.0, 1.0), labels=(), covariates=covariates,
+        case="c", subject="s", images={"image": "i"}, label=None, hashes={"image": ""},
+        label_sha256=None, shape=(1, 1, 1), spacing=(1.0, 1.0, 1.0), labels=(),
+        covariates=covariates,
     )  # fmt: skip
 
 

@@ -544,7 +544,7 @@ def test_names_stand_in_paths_alone(tmp_path: Path) -> None:
     indexed(tree).save(tmp_path / "manifest.json")
     values = json.loads((tmp_path / "manifest.json").read_text())
     for case in values["cases"]:
-        assert "DOE" in case.pop("image")
+        assert "DOE" in case.pop("images")["image"]
         assert "DOE" in case.pop("label")
     assert len(values["cases"]) == len(values["refusals"]) == 1
     assert "DOE" not in json.dumps(values)
@@ -564,9 +564,9 @@ def test_the_digest_depends_on_content_and_splits_but_not_on_names_or_order() ->
 
 def a_case(number: int, subject: str, split: str = "test", **covariates: str) -> Case:
     return Case(
-        case=f"c-{number}", subject=subject, image=f"/x/{number}.nii", label=None,
-        sha256=f"{number:064x}", label_sha256=None, shape=(4, 5, 6), spacing=(1.0, 1.0, 1.0),
-        labels=(), covariates=covariates, split=split,
+        case=f"c-{number}", subject=subject, images={"image": f"/x/{number}.nii"}, label=None,
+        hashes={"image": f"{number:064x}"}, label_sha256=None, shape=(4, 5, 6),
+        spacing=(1.0, 1.0, 1.0), labels=(), covariates=covariates, split=split,
     )  # fmt: skip
 
 

@@ -20,8 +20,9 @@ def case(
     nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), affine), path)
     x, y, z = (float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))
     return Case(
-        case=path.stem, subject=path.stem, image=str(path), label=None, sha256="", covariates={},
-        label_sha256=None, shape=shape, spacing=(x, y, z), labels=labels,
+        case=path.stem, subject=path.stem, images={"image": str(path)}, label=None,
+        hashes={"image": ""}, covariates={}, label_sha256=None, shape=shape,
+        spacing=(x, y, z), labels=labels,
     )  # fmt: skip
 
 

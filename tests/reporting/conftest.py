@@ -88,9 +88,9 @@ def training(tmp_path) -> Path:
     for n in range(2, 16):
         (tmp_path / "samples" / f"{10 * n:09d}.png").write_bytes(picture)
     cases = [
-        Case(f"c-{n}", f"s-{n // 2}", f"{SECRET}/{n}.nii.gz", None, str(n), None, (90 + n, 80, 70),
-             (2.0, 2.0, 2.0), (), {"age": str(20 + n), "name": "Erika"}, True,
-             ("train", "calibration", "test")[n % 3])
+        Case(f"c-{n}", f"s-{n // 2}", {"image": f"{SECRET}/{n}.nii.gz"}, None, {"image": str(n)},
+             None, (90 + n, 80, 70), (2.0, 2.0, 2.0), (), {"age": str(20 + n), "name": "Erika"},
+             True, ("train", "calibration", "test")[n % 3])
         for n in range(9)
     ]  # fmt: skip
     refusals = (Refusal("c-9", "E_READ", "cut off", "copy it again"),)

@@ -131,8 +131,8 @@ def test_a_model_says_what_it_is():
 def test_a_manifest_counts_and_names_nobody():
     def case(name, split, label):
         return Case(
-            name, "s-1", "/DOE_JANE/scan.nii", label, name, None, (9, 9, 9), (1.0, 1.0, 1.0), (),
-            {"name": "DOE_JANE"}, split=split,
+            name, "s-1", {"image": "/DOE_JANE/scan.nii"}, label, {"image": name}, None, (9, 9, 9),
+            (1.0, 1.0, 1.0), (), {"name": "DOE_JANE"}, split=split,
         )  # fmt: skip
 
     cases = (case("c-1", "train", "/DOE_JANE/l.nii"), case("c-2", "train", None))

@@ -158,7 +158,7 @@ def cases(made):
     found = Manifest.load(made[0] / "manifest.json").cases
     ages = ["70" if n % 4 == 0 else "30" for n in range(40)]
     return [
-        replace(found[n % len(found)], sha256=f"{n:064d}", covariates={"age": age})
+        replace(found[n % len(found)], hashes={"image": f"{n:064d}"}, covariates={"age": age})
         for n, age in enumerate(ages)
     ]
 

@@ -138,7 +138,7 @@ def test_labels_are_pseudonyms_unless_told_and_scans_of_one_person_are_runs(mode
     assert (kept / "sub-01/ses-b/sub-01_ses-b_scans.tsv").is_file()
     assert (kept / "sub-02/anat/sub-02_desc-anomaly_dseg.json").is_file()
     assert len(rows) == 3
-    plain = replace(cases[0], image=str(tmp_path / "Jane.nii.gz"))
+    plain = replace(cases[0], images={"image": str(tmp_path / "Jane.nii.gz")})
     with pytest.raises(DataError, match="E_BIDS") as caught:
         places([plain], "keep")
     assert "Jane" not in str(caught.value)
@@ -157,7 +157,11 @@ def test_labels_are_pseudonyms_unless_told_and_scans_of_one_person_are_runs(mode
 )
 def test_runs_acquisitions_and_echoes_keep_names_of_their_own(names, kept, tree):
     cases = [
-        replace(index(tree, Pseudonyms(b"salt"))[0].cases[0], case=name, image=f"/in/{name}.nii.gz")
+        replace(
+            index(tree, Pseudonyms(b"salt"))[0].cases[0],
+            case=name,
+            images={"image": f"/in/{name}.nii.gz"},
+        )
         for name in names
     ]
     if not kept:

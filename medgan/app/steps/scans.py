@@ -51,7 +51,8 @@ def index_step(run: Run) -> None:
         for line in series_lines([asdict(row) for row in manifest.series]):
             log.warning("%s", line)
         raise DataError(
-            "E_NO_SCANS", "the data set", f"none of {len(key)} scans is usable",
+            "E_NO_SCANS", "the data set",
+            f"none of {len({case for case, *_ in key})} scans is usable",
             f"see refused.csv and {PRIVATE_KEY} in {run.out}",
         )  # fmt: skip
     counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
@@ -85,6 +86,7 @@ def read_manifest(
         manifest, key = index(
             source, pseudonyms, settings.suffix, tick, converted,
             subjects=settings.subjects, session=settings.session,
+            channels=settings.channels,
         )  # fmt: skip
     if settings.healthy:
         manifest = with_health(manifest, settings.healthy)

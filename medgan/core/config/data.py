@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from medgan.core.config.fields import CovariateValue, Label, Percentiles, Positive, Section, Size
 from medgan.core.config.windows import WINDOWS, Windows
@@ -19,6 +19,11 @@ class DataConfig(Section):
     suffix: str = Field(
         "",
         description="BIDS suffix where a tree holds several, such as T1w; for DICOM MR or CT",
+    )
+    channels: tuple[Label, ...] = Field(
+        (),
+        description="image channels of a scan in order, as [T1w, T2w]: BIDS suffixes, columns of a "
+        "CSV or channel names of nnU-Net; empty is one image",
     )
     subjects: tuple[Label, ...] = Field(
         (), description='subjects to read, as ["01", "02"]; empty is all'
@@ -66,6 +71,13 @@ class DataConfig(Section):
     )
     seed: int = Field(0, ge=0, description="seed of the drawn splits")
 
+    @field_validator("channels")
+    @classmethod
+    def _channels_differ(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(channels)) < len(channels) or not all(channels):
+            raise ValueError("each channel needs a name of its own")
+        return channels
+
     @model_validator(mode="after")
     def _window_is_for_ct(self) -> "DataConfig":
         if self.intensity == "mri" and self.window != (WINDOWS["soft tissue"],):
@@ -99,6 +111,7 @@ class Preprocessing(Section):
 
     spacing: tuple[Positive, Positive, Positive]
     shape: tuple[Size, Size, Size]
+    channels: tuple[str, ...] = ("image",)
     intensity: Literal["mri", "ct"] = "mri"
     percentiles: Percentiles = (0.5, 99.5)
     window: Windows = (WINDOWS["soft tissue"],)

@@ -56,6 +56,8 @@ class Conversion:
         Raises:
             DataError: E_LAYOUT where DICOM cannot be used.
         """
+        if len(listed.images) != 1 or listed.missing:
+            return [listed]
         if is_nifti(listed.image) or not (listed.image.is_dir() or looks_like_dicom(listed.image)):
             return [listed]
         if listed.root and not inside(listed.image, listed.root):
@@ -79,7 +81,7 @@ class Conversion:
                     )  # fmt: skip
                 frames += read_frames(path)
             except DataError as fault:
-                found.append(replace(listed, name=str(path), image=path, fault=fault))
+                found.append(replace(listed.with_image(path), name=str(path), fault=fault))
         if listed.image.is_file():  # the series that this file belongs to
             wanted = {frame.series for frame in frames if frame.path == listed.image}
             frames = [frame for frame in frames if frame.series in wanted]
@@ -93,8 +95,8 @@ class Conversion:
 
     def _listed(self, series: Series, at: Listed) -> Listed:
         return replace(
-            at, name=series.name, subject=at.subject or series.subject, series=series,
-            image=series.first.path,
+            at.with_image(series.first.path), name=series.name,
+            subject=at.subject or series.subject, series=series,
         )  # fmt: skip
 
     def ready(self, listed: Listed, case: str) -> tuple[Listed, tuple[str, ...]]:
@@ -117,7 +119,7 @@ class Conversion:
         assert self._folder is not None
         path = self._folder / f"{case}.nii.gz"
         _write(volume, path)
-        return replace(listed, image=path, root=None), notes
+        return replace(listed.with_image(path), root=None), notes
 
     def volume(self, series: Series, case: str) -> tuple[Volume, tuple[str, ...]]:
         """The voxels of a series on its own grid, and what was mended.

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from medgan.core.errors import DataError
 from medgan.data.dicom.frames import looks_like_dicom
 from medgan.data.dicom.series import Series
+from medgan.data.manifest import IMAGE
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".nii", ".nii.gz")
@@ -35,30 +36,46 @@ class Listed:
 
     Attributes:
         name, subject: as the data set spells them; no subject where DICOM headers say it.
-        image, label: absolute paths; an image may be a folder of DICOM, or a file of a series.
+        images: absolute path of each image channel by its name, in order; the only one may be a
+            folder of DICOM, or a file of a series.
+        label: absolute path.
         covariates: column and value.
         root: folder that scanning found it in, which links must not lead out of.
         series: what a DICOM image turned out to be.
         fault: why a DICOM file can be assigned to no series.
+        missing: names of channels that the data set has and this scan lacks.
     """
 
     name: str
     subject: str
-    image: Path
+    images: dict[str, Path]
     label: Path | None = None
     covariates: tuple[tuple[str, str], ...] = ()
     root: Path | None = None
     series: Series | None = None
     fault: DataError | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Path:
+        """The first channel; of a scan that lacks all of them, nothing."""
+        return next(iter(self.images.values()), Path())
+
+    def with_image(self, path: Path) -> "Listed":
+        """The same scan of one channel from another file."""
+        return replace(self, images={next(iter(self.images)): path})
 
 
-def list_scans(source: Path, suffix: str = "", session: str = "") -> list[Listed]:
+def list_scans(
+    source: Path, suffix: str = "", session: str = "", channels: Sequence[str] = ()
+) -> list[Listed]:
     """The scans that a data set names, unread.
 
     Args:
         source: the data set.
         suffix: of BIDS files, such as T1w or echo-1_MEGRE; needed where a tree holds several.
         session: of a BIDS tree to list; empty is all.
+        channels: image channels in order, as the layout names them; empty is one.
 
     Raises:
         DataError: E_NO_SCANS, E_LAYOUT, E_MIXED, E_DATASET, E_SUFFIX.
@@ -69,17 +86,17 @@ def list_scans(source: Path, suffix: str = "", session: str = "") -> list[Listed
     if not source.exists():
         raise DataError("E_NO_SCANS", "data.source", "does not exist", "check the path")
     if source.is_file() and is_nifti(source):
-        return [Listed(stem(source), _subject_of(stem(source)), source)]
+        return [Listed(stem(source), _subject_of(stem(source)), {IMAGE: source})]
     if source.is_file() and source.suffix in (".csv", ".tsv"):
-        listing = _from_table(source)
+        listing = _from_table(source, channels)
     elif source.name == "dataset.json" or (source / "dataset.json").is_file():
         listing = _from_decathlon(source.parent if source.is_file() else source)
     elif _is_bids(source):
-        listing = _from_bids(source, suffix, session)
+        listing = _from_bids(source, suffix, session, channels)
     elif source.is_dir():
         listing = _from_folder(source)
     elif looks_like_dicom(source):
-        listing = [Listed(source.name, "", source)]
+        listing = [Listed(source.name, "", {IMAGE: source})]
     else:
         raise DataError(
             "E_LAYOUT", "data.source", "no layout that is known",
@@ -87,7 +104,19 @@ def list_scans(source: Path, suffix: str = "", session: str = "") -> list[Listed
         )  # fmt: skip
     if not listing:
         raise no_scans()
-    return listing
+    if not channels or all(tuple(listed.images) == tuple(channels) for listed in listing):
+        return listing
+    if len(channels) == 1:  # what it is called where it is the only one
+        return [
+            replace(one, images=dict(zip(channels, one.images.values(), strict=False)))
+            for one in listing
+        ]
+    if any(listed.missing for listed in listing):
+        return listing
+    raise DataError(
+        "E_CHANNEL", "data.channels", "this layout holds one image a scan",
+        "list the scans in a CSV with a column for each channel",
+    )  # fmt: skip
 
 
 def no_scans() -> DataError:
@@ -178,7 +207,7 @@ def _from_folder(folder: Path) -> list[Listed]:
                 "E_MIXED", "the data folder", "holds NIfTI and DICOM files",
                 "name a folder of one kind, or list the scans in a CSV",
             )  # fmt: skip
-        return [Listed(folder.name, "", folder, root=folder)]
+        return [Listed(folder.name, "", {IMAGE: folder}, root=folder)]
     base = Path(os.path.commonpath([path.parent for path in images])) if images else folder
     listing = []
     for path in images:
@@ -187,7 +216,7 @@ def _from_folder(folder: Path) -> list[Listed]:
         across = [by_place.get((path.parent.parent / d, name)) for d in LABEL_FOLDERS]
         label = next((p for p in (beside, *across) if p is not None), None)
         unique = str(path.relative_to(folder).with_name(name))
-        listing.append(Listed(unique, _subject_at(path, base), path, label, root=folder))
+        listing.append(Listed(unique, _subject_at(path, base), {IMAGE: path}, label, root=folder))
     return _shorten_names(listing)
 
 
@@ -235,7 +264,7 @@ def _from_decathlon(folder: Path) -> list[Listed]:
             name = str(row.get("case") or stem(image))
             subject = str(row.get("subject") or _subject_of(name))
             drawn = (("synthetic", "yes"),) if row.get("synthetic") is True else ()
-            listing.append(Listed(name, subject, image, label, drawn))
+            listing.append(Listed(name, subject, {IMAGE: image}, label, drawn))
         return listing
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(
@@ -249,7 +278,12 @@ def _is_bids(folder: Path) -> bool:
     return described or ((folder / "participants.tsv").is_file() and any(folder.glob("sub-*/")))
 
 
-def _from_bids(folder: Path, suffix: str, session: str) -> list[Listed]:
+def _from_bids(
+    folder: Path, suffix: str, session: str, channels: Sequence[str] = ()
+) -> list[Listed]:
+    if channels:
+        parts = [_from_bids(folder, channel, session) for channel in channels]
+        return _as_channels(channels, parts)
     people = _covariates(folder / "participants.tsv", "participant_id", "sub-")
     below = [p for p in _scans_below(folder) if _top(p, folder) != "sourcedata"]
     files = [p for p in below if p.parent.name == "anat" and "sub-" in p.name]
@@ -292,9 +326,25 @@ def _from_bids(folder: Path, suffix: str, session: str) -> list[Listed]:
         then = sessions.get(_session_of(path), {})
         known = people.get(subject, {}) | {k: v for k, v in then.items() if v not in ("", "n/a")}
         listing.append(
-            Listed(name, subject, path, labels.get(entities), tuple(known.items()), folder)
+            Listed(name, subject, {IMAGE: path}, labels.get(entities), tuple(known.items()), folder)
         )
     return listing
+
+
+def _as_channels(channels: Sequence[str], parts: Sequence[Sequence[Listed]]) -> list[Listed]:
+    """Scans of one kind each become scans with several channels: same subject and entities."""
+    scans: dict[str, Listed] = {}
+    for channel, part in zip(channels, parts, strict=True):
+        entities = set(channel.split("_"))
+        for one in part:
+            shared = "_".join(p for p in one.name.split("_") if p not in entities)
+            scan = scans.setdefault(shared, replace(one, name=shared, images={}))
+            label = scan.label or one.label
+            scans[shared] = replace(scan, images={**scan.images, channel: one.image}, label=label)
+    return [
+        replace(scan, missing=tuple(c for c in channels if c not in scan.images))
+        for _, scan in sorted(scans.items())
+    ]
 
 
 def _top(path: Path, folder: Path) -> str:
@@ -337,15 +387,18 @@ def _covariates(path: Path, key: str, prefix: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _from_table(path: Path) -> list[Listed]:
+def _from_table(path: Path, channels: Sequence[str]) -> list[Listed]:
+    columns = tuple(channels) or (IMAGE,)
     listing = []
     for number, row in enumerate(_rows(path), start=2):
-        if not row.get("image"):
+        files = {column: row.pop(column, "") for column in columns}
+        if not any(files.values()):
             raise DataError(
-                "E_DATASET", "the table", f"line {number} has no image", "fill the column image"
-            )
-        relative = row.pop("image")
-        image = path.parent / relative
+                "E_DATASET", "the table", f"line {number} has no {columns[0]}",
+                f"fill the column {columns[0]}",
+            )  # fmt: skip
+        images = {column: path.parent / file for column, file in files.items() if file}
+        relative, image = next((files[column], image) for column, image in images.items())
         label = row.pop("label", "")
         unique = str(Path(relative).with_name(stem(image)))
         name = row.pop("case", "") or unique
@@ -355,9 +408,13 @@ def _from_table(path: Path) -> list[Listed]:
         if row.get("lesion_mask"):  # a known lesion of a test case, for the report
             row["lesion_mask"] = str(path.parent / row["lesion_mask"])
         covariates = tuple((k, v) for k, v in row.items() if v)
+        missing = tuple(column for column in columns if column not in images)
         listing.append(
-            Listed(name, subject, image, path.parent / label if label else None, covariates)
-        )
+            Listed(
+                name, subject, images, path.parent / label if label else None, covariates,
+                missing=missing,
+            )
+        )  # fmt: skip
     return _shorten_names(listing)
 
 

@@ -15,7 +15,7 @@ from medgan.core.files import write_atomic
 from medgan.data.conditions import Value
 from medgan.data.index import examine
 from medgan.data.layouts.layouts import Listed
-from medgan.data.manifest import Case
+from medgan.data.manifest import IMAGE, Case
 from medgan.model.model import Model
 from medgan.workflows.augmented.filters import Filters, Verdict
 from medgan.workflows.augmented.requests import Request
@@ -154,7 +154,7 @@ class Workshop:
         image, label = self.files(number)
         known = tuple((k, "n/a" if v is None else f"{v}") for k, v in covariates.items())
         listed = Listed(
-            name, name, image.resolve(), label.resolve() if label.is_file() else None,
+            name, name, {IMAGE: image.resolve()}, label.resolve() if label.is_file() else None,
             (*known, ("synthetic", "yes")),
         )  # fmt: skip
         return replace(examine(listed, name, name), split="train")

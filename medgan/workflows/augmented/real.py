@@ -9,7 +9,7 @@ import numpy as np
 
 from medgan.core.volume import Volume
 from medgan.data.checks import check_image, check_label
-from medgan.data.manifest import Case
+from medgan.data.manifest import IMAGE, Case
 
 
 def save_image(case: Case, path: Path) -> Case:
@@ -19,7 +19,8 @@ def save_image(case: Case, path: Path) -> Case:
         The case with the copy as its image.
     """
     _save(case.image, path, None)
-    return replace(case, image=str(path.resolve()), sha256=check_image(path, case.case).sha256)
+    sha256 = check_image(path, case.case).sha256
+    return replace(case, images={IMAGE: str(path.resolve())}, hashes={IMAGE: sha256})
 
 
 def save_label(case: Case, path: Path) -> Case:

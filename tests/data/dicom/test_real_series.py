@@ -32,7 +32,7 @@ def say(capsys):
 def ours(folder):
     """The only series of a folder."""
     with Conversion(folder) as conversion:
-        (listed,) = conversion.expand(Listed("x", "", folder))
+        (listed,) = conversion.expand(Listed("x", "", {"image": folder}))
         volume, notes = conversion.volume(listed.series, "c")
         assert notes == ()
         return volume

@@ -11,7 +11,16 @@ SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 
 def cases(sexes):
     return [
         Case(
-            f"c-{n}", f"s-{n}", "i", None, str(n), None, (8, 8, 8), (1.0, 1.0, 1.0), (), {"sex": s}
+            f"c-{n}",
+            f"s-{n}",
+            {"image": "i"},
+            None,
+            {"image": str(n)},
+            None,
+            (8, 8, 8),
+            (1.0, 1.0, 1.0),
+            (),
+            {"sex": s},
         )
         for n, s in enumerate(sexes)
     ]
