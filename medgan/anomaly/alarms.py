@@ -6,6 +6,18 @@ from collections.abc import Sequence
 from medgan.core.errors import DataError
 
 
+def is_alarm(p_value: float, rate: float) -> bool:
+    """Whether a scan raises an alarm: its p-value is at most the rate.
+
+    This alone decides. `threshold` only draws the same limit on an axis of scores.
+
+    Args:
+        p_value: conformal, not rounded.
+        rate: of false alarms among healthy scans.
+    """
+    return p_value <= rate
+
+
 def threshold(healthy: Sequence[float], rate: float) -> float:
     """The score above which a scan's conformal p-value is at most `rate`.
 

@@ -66,15 +66,15 @@ def draw_scorers(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """
     from matplotlib.figure import Figure
 
-    rows = sorted(rows, key=lambda row: row["precision"]["value"])
+    rows = sorted(rows, key=lambda row: row["average_precision"]["value"])
     figure = Figure(figsize=(9, 0.5 + 0.24 * len(rows)), facecolor=_PAPER, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    chance = {"auroc": 0.5, "precision": rows[0]["prevalence"]}
+    chance = {"auroc": 0.5, "average_precision": rows[0]["prevalence"]}
     for axes, (key, title) in zip(
-        panels, (("precision", "average precision"), ("auroc", "AUROC")), strict=True
+        panels, (("average_precision", "average precision"), ("auroc", "AUROC")), strict=True
     ):
         for place, row in enumerate(rows):
-            figures, colour = row[key], LABEL_COLOURS[0] if row["ours"] else _GREY
+            figures, colour = row[key], LABEL_COLOURS[0] if row["own"] else _GREY
             axes.plot([figures["low"], figures["high"]], [place, place], color=colour, lw=2)
             axes.plot(figures["value"], place, "o", color=colour, ms=4)
         axes.axvline(chance[key], color="#666666", lw=0.8, ls=":")

@@ -22,7 +22,7 @@ from medgan.anomaly.scorers import ScoringContext, ScoringNetworks, localiser_in
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.core.volume import depth
-from medgan.data.lesions import plant_some
+from medgan.data.lesions import plant_several
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
 
@@ -199,7 +199,7 @@ def _lesioned(
         volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
     donor = generated if rng.random() < _GENERATED else volumes[other][0]
     volume = volume.astype(np.float32)
-    corrupted, truth = plant_some(volume, donor, families, rng, depths[chosen])
+    corrupted, truth = plant_several(volume, donor, families, rng, depths[chosen])
     if rng.random() < 0.5:
         gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
         corrupted = (corrupted * gain + offset).clip(-1, 1)

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from medgan.core.errors import DataError
-from medgan.data.lesions import FAMILIES, Around, _site, plant
+from medgan.data.lesions import CONTROL, FAMILIES, _site, plant
 
 
 def tissue(seed: int = 0) -> np.ndarray:
@@ -24,7 +24,7 @@ def planted(family, radius=4.0, strength=1.0, seed=0):
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 @pytest.mark.parametrize("radius", [3.0, 6.0])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_lesion_shows_where_it_is_said_to_be_and_nowhere_else(family, radius, strength):
+def test_a_lesion_changes_its_own_voxels_and_no_others(family, radius, strength):
     made = planted(family, radius, strength)
     changed = np.abs(made.volume - tissue())
     away = np.linalg.norm(
@@ -57,8 +57,8 @@ def test_pushing_magnifies_the_centre_and_pulling_shrinks_it():
         x, y, z = planted(family, radius=6.0).centre
         dim = (0.3 * tissue()).astype(np.float32)
         dim[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = 1.0
-        near = Around(dim, dim, -1.0)
-        site = _site(near, np.array([x, y, z]), 6.0, 1.0, np.random.default_rng(3))
+        rng = np.random.default_rng(3)
+        site = _site(dim, dim, -1.0, np.array([x, y, z]), 6.0, 1.0, rng)
         sizes[family] = (FAMILIES[family](site) > 0.9).sum()
     assert sizes["push"] > 27 > sizes["pull"]
 
@@ -77,8 +77,8 @@ def test_foreign_tissue_is_that_of_the_donor():
     assert made.volume[x, y, z] == pytest.approx(tissue(1)[x, y, z], abs=1e-6)
 
 
-def test_a_sham_goes_the_same_way_and_changes_nothing():
-    made = planted("sham")
+def test_a_control_changes_nothing():
+    made = planted(CONTROL)
     assert np.array_equal(made.volume, tissue())
     assert not made.truth.any()
 
@@ -91,7 +91,7 @@ def test_lesions_are_a_function_of_the_seed_and_lie_in_tissue():
         assert tissue()[x, y, z] > -0.9
 
 
-def test_where_there_is_no_tissue_there_is_no_place():
+def test_a_lesion_that_fits_nowhere_is_refused():
     air = np.full((16, 16, 16), -1, np.float32)
     with pytest.raises(DataError, match="E_LESION"):
         plant(air, air, "brighter", 3.0, 1.0, np.random.default_rng(0))

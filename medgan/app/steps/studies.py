@@ -136,16 +136,16 @@ def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
 
 
 def detection_step(run: Run) -> None:
-    """Plants lesions into the test split and judges every scorer on them."""
-    from medgan.studies.detection.benchmark import REPORT, detect
+    """Evaluates every scorer on lesions planted into the test split."""
+    from medgan.studies.detection.benchmark import REPORT, run_benchmark
 
     config = run.config
     if not config.localiser.volumes:
         raise ConfigError(
-            "E_VALUE", "localiser.volumes", "is 0: there would be no localiser to judge",
+            "E_VALUE", "localiser.volumes", "is 0: there would be no localiser to evaluate",
             "set it, such as to 24000",
         )  # fmt: skip
-    run.results["detection"] = detect(
+    run.results["detection"] = run_benchmark(
         run.model(), run.manifest(), run.out, config.detection, config.localiser, config.train.seed
     )
     log.info("detection: %s", run.out / REPORT)

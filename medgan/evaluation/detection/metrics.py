@@ -123,8 +123,8 @@ def by_subject(
 
     Args:
         pairs: one value a subject; or, for each family, one for each pair of a subject with a
-            lesion and a healthy one, who are drawn together. Not a number where a subject has no
-            such lesion.
+            lesion and a healthy one, who are drawn together. NaN where there is no such pair: a
+            subject without such a lesion, or a subject and itself.
         draws: how often subjects are drawn.
         seed: of the draws; figures of the same subjects and seed are drawn alike, so that the
             difference of two scorers' values gives the interval of their difference.
@@ -140,7 +140,11 @@ def by_subject(
     if pairs.ndim == 1:
         value, values = pairs[rows].mean(), lesioned @ pairs[rows]
     else:
-        matrix = np.nanmean(pairs[:, rows], axis=0)
-        value, values = matrix.mean(), np.einsum("di,ij,dj->d", lesioned, matrix, drawn)
+        counted = known[:, rows].any(axis=0)
+        totals = np.where(known[:, rows], pairs[:, rows], 0).sum(axis=0)
+        matrix = totals / np.maximum(known[:, rows].sum(axis=0), 1)
+        weights = np.einsum("di,ij,dj->d", lesioned, counted, drawn)
+        values = np.einsum("di,ij,dj->d", lesioned, matrix, drawn)[weights > 0]
+        value, values = matrix[counted].mean(), values / weights[weights > 0]
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(value), float(low), float(high))

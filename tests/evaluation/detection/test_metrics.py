@@ -98,6 +98,16 @@ def test_pairs_are_drawn_by_subject_on_both_sides():
     assert interval.high - interval.low > by_subject(rows_alone).high - by_subject(rows_alone).low
 
 
+def test_pairs_that_are_left_out_count_neither_in_the_mean_nor_in_the_interval():
+    rng = np.random.default_rng(0)
+    pairs = np.repeat(rng.random((1, 12, 1)) > rng.random((1, 1, 12)), 2, axis=0).astype(float)
+    pairs[:, range(12), range(12)] = np.nan
+    assert by_subject(pairs).value == pytest.approx(pairs[0][~np.eye(12, dtype=bool)].mean())
+    certain = np.ones((1, 12, 12))
+    certain[0, range(12), range(12)] = np.nan
+    assert vars(by_subject(certain)) == pytest.approx({"value": 1, "low": 1, "high": 1})
+
+
 def test_equal_figures_differ_by_nothing_on_the_same_draws():
     values = np.random.default_rng(0).random((3, 20, 20))
     nothing = by_subject(values - values)

@@ -1,0 +1,185 @@
+"""Report of the lesion benchmark: a row a scorer, tables and pictures."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
+from medgan.data.lesions import CONTROL
+from medgan.evaluation.detection.metrics import Interval
+from medgan.networks.localiser import Localiser
+from medgan.reporting.pictures import Example
+from medgan.studies.detection.protocol import BATCH, lesioned_scan
+from medgan.studies.detection.results import METRICS, Lesion, Results
+from medgan.studies.detection.scorers import ModelMaps
+
+RATES = (0.05, 0.1)
+EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Results of one scorer.
+
+    Attributes:
+        results: on every lesion.
+        seconds: to map one scan.
+        own: whether it belongs to the model and not to the baselines.
+    """
+
+    results: Results
+    seconds: float
+    own: bool
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Families left out together.
+
+    Attributes:
+        localiser: that never saw these families.
+        maps: of the model with this localiser.
+        results: on lesions of these families, by scorer or combination.
+    """
+
+    localiser: Localiser
+    maps: ModelMaps
+    results: dict[str, Results]
+
+
+def row(name: str, entries: dict[str, Entry]) -> dict[str, Any]:
+    """All metrics of one scorer, and its difference from the best baseline.
+
+    Args:
+        name: of the scorer.
+        entries: all scorers by name.
+    """
+    entry, results = entries[name], entries[name].results
+    control = results.auroc(family=CONTROL).value if len(results.select(family=CONTROL)) else None
+    found: dict[str, Any] = {
+        "name": name,
+        "own": entry.own,
+        "seconds": round(entry.seconds, 4),
+        "auroc": _rounded(results.auroc()),
+        "paired_auroc": _rounded(results.paired_auroc()),
+        **{metric: _rounded(results.metric(metric)) for metric in METRICS},
+        "prevalence": round(float(np.nanmean(results.prevalence)), 4),
+        "false_alarms": {str(rate): _rounded(results.false_alarms(rate)) for rate in RATES},
+        "control_auroc": None if control is None else round(control, 4),
+        "p_values": [round(float(p), 4) for p in results.p_values],
+        "uniform_p": round(results.uniformity(), 4),
+    }
+    for kind in ("family", "radius", "contrast"):
+        every = dict.fromkeys(getattr(t, kind) for t in results.lesions if t.family != CONTROL)
+        found[f"by_{kind}"] = {
+            str(value): {
+                "auroc": results.auroc(**{kind: value}).value,
+                "average_precision": results.metric("average_precision", **{kind: value}).value,
+            }
+            for value in every
+        }
+    baselines = {n: e.results for n, e in entries.items() if not e.own}
+    if entry.own and baselines:
+        best = max(baselines, key=lambda n: baselines[n].auroc().value)
+        found["auroc_difference"] = {
+            "baseline": best, **_rounded(results.auroc_difference(baselines[best]))
+        }  # fmt: skip
+        metric = "average_precision"
+        best = max(baselines, key=lambda n: baselines[n].metric(metric).value)
+        found[f"{metric}_difference"] = {
+            "baseline": best, **_rounded(results.metric_difference(baselines[best], metric))
+        }  # fmt: skip
+    return found
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in vars(interval).items()}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table, highest AUROC first; scorers of the model are bold."""
+    head = [
+        "scorer", "AUROC (95%)", "paired AUROC", "average precision (95%)", "Dice",
+        "region overlap", "sensitivity (FROC)", "false alarms at 0.05", "at 0.10",
+        "seconds a scan",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for one in sorted(rows, key=lambda r: -r["auroc"]["value"]):
+        cells = [
+            f"**{one['name']}**" if one["own"] else one["name"],
+            _with_interval(one["auroc"]),
+            f"{one['paired_auroc']['value']:.2f}",
+            _with_interval(one["average_precision"]),
+            *(f"{one[m]['value']:.2f}" for m in ("dice", "region_overlap", "sensitivity")),
+            *(f"{one['false_alarms'][str(rate)]['value']:.3f}" for rate in RATES),
+            f"{one['seconds']:.3f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _with_interval(metric: dict[str, float]) -> str:
+    return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f})"
+
+
+def lesion_table(results: Results) -> str:
+    """A CSV row a lesion: its parameters, and the results of one scorer."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*Lesion._fields, "above_others", "above_same_scan", *METRICS])
+    for lesion, *values in zip(
+        results.lesions, results.others, results.own, results.metrics, strict=True
+    ):
+        writer.writerow([*lesion, *(f"{value:.4f}" for value in np.hstack(values))])
+    return text.getvalue()
+
+
+def examples(
+    folds: Sequence[Fold],
+    calibration: Tensor,
+    test: Tensor,
+    name: str,
+    scorers: tuple[str, ...],
+    seed: int,
+) -> list[Example]:
+    """Ten lesions at equal steps of rank, from the lowest to the highest average precision.
+
+    Args:
+        folds: with the lesions.
+        calibration: healthy volumes, (M, 1, X, Y, Z).
+        test: healthy volumes, (N, 1, X, Y, Z).
+        name: of the scorer or combination that is shown.
+        scorers: combined in it.
+        seed: of the lesions.
+    """
+    ranked = sorted(
+        (float(metrics[0]), number, line)
+        for number, fold in enumerate(folds)
+        for line, metrics in enumerate(fold.results[name].metrics)
+        if np.isfinite(metrics[0])
+    )
+    picked = np.linspace(0, len(ranked) - 1, min(EXAMPLES, len(ranked))).round().astype(int)
+    calibrations: dict[int, Calibration] = {}
+    found = []
+    for precision, number, line in (ranked[n] for n in picked):
+        fold = folds[number]
+        if number not in calibrations:
+            parts = [fold.maps(part) for part in calibration.split(BATCH)]
+            healthy = {n: torch.cat([part[n] for part in parts]) for n in scorers}
+            calibrations[number] = calibrate(healthy, ScoringConfig(scorers))
+        known, lesion = calibrations[number], fold.results[name].lesions[line]
+        planted = lesioned_scan(test, lesion, seed)
+        volume = torch.from_numpy(planted.volume)[None, None]
+        _, heat, _ = known.score({n: m for n, m in fold.maps(volume).items() if n in scorers})
+        recon = fold.maps.recon(volume)[0, 0].numpy()
+        title = f"{lesion.family}, {lesion.radius:g} voxels, {lesion.contrast}: {precision:.2f}"
+        found.append(
+            Example(title, planted.volume, recon, heat[0, 0].numpy(), planted.truth, known.level)
+        )
+    return found

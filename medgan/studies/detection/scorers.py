@@ -1,0 +1,150 @@
+"""Scorers of the lesion benchmark: the model's, simple ones and learned baselines."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medgan.anomaly.scorers import ScoringContext, make_maps
+from medgan.anomaly.simple import SIMPLE
+from medgan.core.config import DetectionConfig, LocaliserConfig
+from medgan.core.progress import counting
+from medgan.core.seeding import seeded
+from medgan.data.lesions import FAMILIES
+from medgan.model.folder import fresh_localiser
+from medgan.model.model import Model
+from medgan.networks.gan import Networks
+from medgan.networks.localiser import Localiser
+from medgan.studies.baselines.detectors import Denoiser, PostHocEncoder, Untrained
+from medgan.studies.baselines.training import Trainable, train_baseline
+from medgan.training.localiser import train_localiser
+
+FOLDS = (
+    ("brighter", "noise", "push", "foreign"),
+    ("darker", "blur", "pull", "reflection"),
+    ("missing", "fill", "shift"),
+    ("bias", "ghost"),
+)
+"""Families left out together, so that four localisers are trained and not thirteen. Families of one
+fold are unlike each other. Each family is harder to find than if it alone were left out."""
+Mapper = Callable[[Tensor], Tensor]
+
+
+class ModelMaps:
+    """Score maps of the model with a given localiser.
+
+    Scorers with one value a scan get maps that are constant.
+
+    Args:
+        model: its own localiser is not used.
+        localiser: used in its place.
+        names: of the scorers.
+    """
+
+    def __init__(self, model: Model, localiser: Localiser, names: tuple[str, ...]) -> None:
+        self._device, self._names = model.device, names
+        self._networks = replace(
+            model.scoring_networks(), localise=localiser, inputs=localiser.inputs
+        )
+
+    @torch.inference_mode()
+    def __call__(self, volumes: Tensor) -> dict[str, Tensor]:
+        """Maps (B, 1, X, Y, Z) by scorer."""
+        made = make_maps(self._context(volumes), self._names)
+        return {name: score_map.expand(volumes.shape) for name, score_map in made.items()}
+
+    @torch.inference_mode()
+    def recon(self, volumes: Tensor) -> Tensor:
+        """Reconstructions of volumes."""
+        return self._context(volumes).recon.cpu()
+
+    def _context(self, volumes: Tensor) -> ScoringContext:
+        volumes = volumes.to(self._device, memory_format=torch.channels_last_3d)
+        return ScoringContext(volumes, self._networks)
+
+
+def train_left_out_localiser(
+    model: Model,
+    train: Tensor,
+    left_out: Sequence[str],
+    folder: Path,
+    config: LocaliserConfig,
+    seed: int,
+) -> Localiser:
+    """Trains a localiser on all families of lesions but some.
+
+    Args:
+        model: whose reconstructions and densities the localiser sees.
+        train: training volumes, (N, 1, X, Y, Z).
+        left_out: families that it never sees.
+        folder: receives its checkpoint.
+        config: the localiser section.
+        seed: of weights and lesions.
+    """
+    with seeded(seed, model.device):
+        localiser = fresh_localiser(model.preprocessing, model.sizes, config.inputs)
+    families = [family for family in FAMILIES if family not in left_out]
+    with counting(f"localiser without {', '.join(left_out)}") as tick:
+        train_localiser(
+            model.scoring_networks(), model.sizes.latent, localiser, list(train.numpy()), families,
+            config, seed, folder, tick,
+        )  # fmt: skip
+    return localiser.requires_grad_(False)
+
+
+def baseline_scorers(
+    model: Model, train: Tensor, settings: DetectionConfig, seed: int
+) -> dict[str, Callable[[], Mapper]]:
+    """Scorers to compare with, by name; calling one trains it and returns its map function.
+
+    Args:
+        model: f-AnoGAN's encoder is trained for its generator.
+        train: training volumes, (N, 1, X, Y, Z).
+        settings: the detection section; names and lengths of training.
+        seed: of all trainings.
+    """
+
+    def simple(name: str) -> Callable[[], Mapper]:
+        def build() -> Mapper:
+            scorer = SIMPLE[name]()
+            scorer.fit(train)
+            return scorer.map
+
+        return build
+
+    def fresh() -> Networks:
+        with seeded(seed, model.device):
+            networks = Networks.build(
+                model.preprocessing.shape,
+                0,
+                **model.sizes.model_dump(),
+                condition=0,
+                windows=model.preprocessing.views,
+            )
+        networks.to(model.device)
+        return networks
+
+    def trained(scorer: Trainable, what: str) -> None:
+        with counting(what) as tick:
+            train_baseline(scorer, train, settings.minutes, settings.baseline_volumes, seed, tick)
+
+    def untrained() -> Mapper:
+        return Untrained(fresh()).map
+
+    def denoiser() -> Mapper:
+        made = Denoiser(seed, model.device)
+        trained(made, "denoiser")
+        return made.map
+
+    def f_anogan() -> Mapper:
+        made = PostHocEncoder(model.networks, fresh().encoder)
+        trained(made, "encoder of f-AnoGAN")
+        return made.map
+
+    learned = {"untrained": untrained, "denoiser": denoiser, "f_anogan": f_anogan}
+    if model.networks.discriminator is None:
+        del learned["f_anogan"]
+    every = {name: simple(name) for name in SIMPLE} | learned
+    return {n: b for n, b in every.items() if not settings.baselines or n in settings.baselines}
