@@ -619,7 +619,7 @@ def _run(
 
 def _guard(as_json: bool, work: Callable[[], int]) -> None:
     """Turns errors into one line and an exit status."""
-    from medgan.core.errors import MedganError, as_medgan_error
+    from medgan.core.errors import CodedError, as_coded
 
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("medgan").setLevel(logging.INFO)
@@ -629,11 +629,10 @@ def _guard(as_json: bool, work: Callable[[], int]) -> None:
         raise typer.Exit(work())
     except typer.Exit:
         raise
-    except Exception as error:
-        known = isinstance(error, MedganError)
-        if _STATE["debug"] and not known:
+    except (Exception, KeyboardInterrupt) as error:
+        if _STATE["debug"] and not isinstance(error, CodedError):
             raise
-        failure = error if isinstance(error, MedganError) else as_medgan_error(error)
+        failure = as_coded(error)
         if as_json:
             parts = ("code", "where", "what", "remedy")
             print(json.dumps({"error": {part: getattr(failure, part) for part in parts}}))

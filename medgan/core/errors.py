@@ -23,8 +23,8 @@ class Exit(IntEnum):
     """Stopped early on request; the same command continues."""
 
 
-class MedganError(Exception):
-    """An error that a user can act on.
+class CodedError(BaseException):
+    """What every deliberate exception says.
 
     Args:
         code: short and stable, `E_` and a word.
@@ -45,6 +45,10 @@ class MedganError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code} {self.where}: {self.what}; {self.remedy}"
+
+
+class MedganError(CodedError, Exception):
+    """An error that a user can act on."""
 
 
 class ConfigError(MedganError):
@@ -75,8 +79,11 @@ class TrainingDiverged(MedganError):
     exit_status = Exit.DIVERGED
 
 
-class Interrupted(MedganError):
-    """Training was asked to stop and can continue where it was."""
+class Interrupted(CodedError, KeyboardInterrupt):
+    """The process was asked to stop; the same command continues.
+
+    Not an `Exception`: code that handles the faults of one scan, file or server must not catch it.
+    """
 
     exit_status = Exit.RESUMABLE
 
@@ -98,8 +105,12 @@ class InternalFault(MedganError):
     exit_status = Exit.INTERNAL
 
 
-def as_medgan_error(error: Exception) -> MedganError:
-    """Any other exception as an error with a code; its text is left out, it may name files."""
+def as_coded(error: Exception | KeyboardInterrupt) -> CodedError:
+    """An exception as an error with a code; a foreign text is left out, it may name files."""
+    if isinstance(error, CodedError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("E_STOPPED", "medgan", "asked to stop", "run the same command again")
     kind = type(error).__name__
     exhausted = isinstance(error, MemoryError) or "OutOfMemory" in kind
     if exhausted or "can't allocate memory" in str(error):

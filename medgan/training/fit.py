@@ -13,7 +13,7 @@ import yaml
 
 from medgan.anomaly.calibration import MIN_SCANS
 from medgan.core.config import Config, Preprocessing, TrainConfig, without_names
-from medgan.core.errors import ConfigError, DataError, EnvironmentFailure, Interrupted
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
@@ -96,7 +96,7 @@ def train_model(
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(state, stream, reference, config.train, tracker, out)
         status = "FINISHED"
-    except Interrupted:
+    except KeyboardInterrupt:  # Interrupted is one
         status = "KILLED"
         raise
     finally:

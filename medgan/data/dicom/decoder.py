@@ -119,6 +119,9 @@ class Decoder:
         except (OSError, EOFError, ValueError):
             self.close()  # it crashed or was killed; the next file gets a new one
             return "E_PIXELS"
+        except BaseException:  # half an answer must not be taken for that to the next request
+            self.close()
+            raise
         finally:
             watchdog.cancel()
 
