@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from medgan.core.config import Config
+from medgan.core.tables import markdown_table
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 HEAD = """# Settings
@@ -41,13 +42,13 @@ def _is_section(kind: Any) -> bool:  # noqa: ANN401 - annotations are of any typ
 
 
 def _table(section: str, fields: dict[str, Any]) -> list[str]:
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    rows = []
     for name, field in fields.items():
         path = f"{section}.{name}" if section else name
         default = field.get_default(call_default_factory=True)
         shown = "" if default is PydanticUndefined else f"`{_yaml(default)}`"
-        rows.append(f"| `{path}` | {shown} | {field.description} |")
-    return rows
+        rows.append((f"`{path}`", shown, field.description))
+    return markdown_table(("setting", "default", "meaning"), rows).splitlines()
 
 
 def _yaml(value: Any) -> str:  # noqa: ANN401 - any default

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
 import medgan
+from medgan.core.tables import markdown_table
 from medgan.data.index import index
 from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
@@ -128,6 +129,7 @@ def compare_extractors(volumes: Tensor) -> None:
             changed = degraded(kind, level, volumes)
             for name, extract in made.items():
                 worse[name][kind, level] = extract(changed)
+    rows = []
     for size in (20, 40, min(80, len(volumes) // 2)):
         for name in made:
             found = {kind: np.zeros((DRAWS, 4)) for kind in [*DEGRADED, "fewer"]}
@@ -147,7 +149,8 @@ def compare_extractors(volumes: Tensor) -> None:
                 ratio = (means[1:] - means[0]) / values[:, 0].std()
                 mark = "" if (np.diff(means) > 0).all() else "!"
                 shown.append(f"{kind}{mark} {' '.join(f'{r:.1f}' for r in ratio)}")
-            print(f"| {name} | {size} | {' | '.join(shown)} |")
+            rows.append((name, size, *shown))
+    print(markdown_table(("extractor", "scans", *DEGRADED, "fewer"), rows))
 
 
 def described(volumes: Tensor, size: int) -> Description:

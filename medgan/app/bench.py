@@ -1,7 +1,6 @@
 """How fast presets and baselines train on this machine, and in how much memory."""
 
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from medgan.core.config import Config, Preprocessing, build
+from medgan.core.tables import markdown_table
 from medgan.core.volume import Volume
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import IMAGE, Case
@@ -169,6 +169,8 @@ def _most_memory(device: torch.device) -> int:
     """The most bytes that this process has taken so far, on the GPU where it runs on one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -216,9 +218,7 @@ def convolution_peak(preprocessing: Preprocessing, batch: int, device: torch.dev
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
     names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(str(row[name]) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
+    return markdown_table(names, [[row[name] for name in names] for row in rows])
 
 
 def _wait(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medgan.core.config import Config
 from medgan.core.errors import Exit
 from medgan.core.files import write_atomic
+from medgan.core.tables import text_table
 from medgan.core.version import __version__
 from medgan.data.manifest import Manifest, Refusal
 from medgan.tracking.loading import load
@@ -173,7 +174,8 @@ def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The table of DICOM series, as text; nothing without any."""
     if not rows:
         return []
-    table = [("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")]
+    columns = ("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")
+    table = []
     for row in rows:
         reason = " ".join(filter(None, (row["code"], row["what"])))
         reason += f"; {row['remedy']}" if row["remedy"] else ""
@@ -181,8 +183,4 @@ def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
         names = (row["case"], row["subject"], row["modality"])
         table.append((*names, matrix, spacing, row["verdict"], reason))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in table
-    ]
+    return text_table(columns, table).splitlines()

@@ -1,10 +1,11 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from medgan.core.errors import EnvironmentFailure
 
@@ -44,10 +45,11 @@ def write_together(files: Mapping[Path, bytes | str], private: bool = False) -> 
         for folder in {path.parent for path in files}:
             _flush_folder(folder)
     except OSError as error:
+        raise disk_failure(path, error) from None
+    finally:
         for temporary in aside.values():
             with suppress(OSError):
                 temporary.unlink()
-        raise disk_failure(path, error) from None
 
 
 def _write_aside(path: Path, temporary: Path, data: bytes | str, private: bool) -> None:
@@ -60,6 +62,8 @@ def _write_aside(path: Path, temporary: Path, data: bytes | str, private: bool) 
 
 
 def _flush_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -83,22 +87,23 @@ def disk_failure(path: Path, error: OSError) -> EnvironmentFailure:
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Holds a folder for this process; another one that wants it waits or is refused.
+    """Locks a folder for this process; any other waits or is refused.
 
     Raises:
         EnvironmentFailure: E_BUSY, E_DISK.
     """
+    lock = FileLock(folder / ".lock", timeout=-1 if wait else 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        lock.acquire()
+    except Timeout:
+        raise EnvironmentFailure(
+            "E_BUSY", str(folder), "another medgan process writes here",
+            "wait for it or choose another folder",
+        ) from None  # fmt: skip
     except OSError as error:
         raise disk_failure(folder, error) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            raise EnvironmentFailure(
-                "E_BUSY", str(folder), "another medgan writes here",
-                "wait for it or choose another folder",
-            ) from None  # fmt: skip
+    try:
         yield
+    finally:
+        lock.release()

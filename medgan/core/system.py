@@ -1,26 +1,31 @@
-"""What this machine has: main memory, free and in all."""
+"""Main memory of this machine, free and in total."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 
-def free_ram() -> int | None:
-    """Bytes of main memory that may still be taken, within a container's limit; None if unknown."""
-    found = _meminfo("MemAvailable")
-    with suppress(OSError, ValueError):  # a container's limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{part}").read_text() for part in ("max", "current"))
-        found.append(int(limit) - int(used))
-    return min(found or _pages(), default=None)
+_CONTAINER = Path("/sys/fs/cgroup")
+"""Limit and use of a Linux container (cgroup v2), which psutil does not know."""
 
 
-def total_ram() -> int | None:
-    """Bytes of main memory in all, within a container's limit; None if unknown."""
-    found = _meminfo("MemTotal")
+def free_ram() -> int:
+    """Bytes of main memory that can still be allocated, within a container's limit."""
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        used = int((_CONTAINER / "memory.current").read_text())
+        usage = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        # The kernel drops cached files when memory gets short, so they count as free.
+        free = min(free, _limit() - used + int(usage.get("inactive_file", 0)))
+    return max(free, 0)
+
+
+def total_ram() -> int:
+    """Bytes of main memory in total, within a container's limit."""
+    total = psutil.virtual_memory().total
     with suppress(OSError, ValueError):
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found or _pages(), default=None)
+        total = min(total, _limit())
+    return total
 
 
 def gigabytes(count: int) -> str:
@@ -28,14 +33,5 @@ def gigabytes(count: int) -> str:
     return f"{count / 2**30:.2f} GiB"
 
 
-def _meminfo(name: str) -> list[int]:
-    with suppress(OSError, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return [1024 * int(line.split()[1]) for line in lines if line.startswith(name)]
-    return []
-
-
-def _pages() -> list[int]:
-    with suppress(OSError, ValueError, AttributeError):
-        return [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    return []
+def _limit() -> int:
+    return int((_CONTAINER / "memory.max").read_text())

@@ -9,7 +9,7 @@ from typing import Any
 
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
-from medgan.core.tables import table_of, table_with
+from medgan.core.tables import html_facts, html_table
 
 IMAGE = "image"
 """Name of the channel where scans have only one."""
@@ -157,8 +157,8 @@ class Manifest:
             rows.append((split, len({c.subject for c in cases}), len(cases), labelled, healthy))
         columns = ("split", "subjects", "scans", "with labels", "healthy")
         codes = Counter(refusal.code for refusal in self.refusals)
-        found = table_of(codes, f"{len(self.refusals)} refused") if codes else ""
-        return table_with(columns, rows, f"{len(self.cases)} scans") + found
+        found = html_facts(codes, f"{len(self.refusals)} refused") if codes else ""
+        return html_table(columns, rows, f"{len(self.cases)} scans") + found
 
     def save(self, path: Path) -> None:
         """Writes JSON that only the owner may read: it holds paths of patients' files."""

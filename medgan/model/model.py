@@ -27,7 +27,7 @@ from medgan.anomaly.scorers import (
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.errors import ConfigError, DataError, ModelError
 from medgan.core.intensity import IntensityScale
-from medgan.core.tables import table_of
+from medgan.core.tables import html_facts
 from medgan.core.volume import Volume
 from medgan.data.checks import check_image, check_volume
 from medgan.data.conditions import Value, between, check, draw, encode, understood
@@ -80,7 +80,7 @@ class Model:
         """For notebooks: what the model learned, and what its scores are calibrated on."""
         grid, known = self.preprocessing, self.calibration
         shape = " x ".join(map(str, grid.shape))
-        return table_of(
+        return html_facts(
             {
                 "grid": f"{shape} voxels of {' x '.join(f'{s:g}' for s in grid.spacing)} mm",
                 "intensities": _intensities(grid),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medgan.anomaly.regions import Region
-from medgan.core.tables import table_of, table_with
+from medgan.core.tables import html_facts, html_table
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value
 
@@ -121,8 +121,8 @@ class ScanScore:
             for r in self.regions[:10]
         ]
         columns = ("region", "mm³", "peak", "R, A, S in mm", "label")
-        regions = table_with(columns, rows, "Regions, highest first") if rows else ""
-        return table_of(verdict, "Score among healthy scans") + regions
+        regions = html_table(columns, rows, "Regions, highest first") if rows else ""
+        return html_facts(verdict, "Score among healthy scans") + regions
 
     @property
     def explanation(self) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medgan.core.config import CompareConfig, Preprocessing
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
+from medgan.core.tables import markdown_table
 from medgan.data.manifest import Manifest
 from medgan.data.prepared import RealScans, read_scans
 from medgan.data.splits import enough_healthy
@@ -226,7 +227,7 @@ def table(rows: list[Row]) -> str:
     head = ["generator", "kernel distance (95%)", "MS-SSIM", "AUROC (range)", "at half size"]
     segmented = any("dice" in row for row in rows)
     head += ["Dice ratio (range)", "label consistency"] if segmented else []
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = []
     for row in rows:
         mark = "" if row.get("same_scans_and_splits", True) else " *"
         distance = row["kernel_distance"]
@@ -240,8 +241,8 @@ def table(rows: list[Row]) -> str:
         if segmented:
             cells += [_shown(row[key]) if key in row else "" for key in
                       ("dice_ratio", "consistency")]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(head, lines)
 
 
 def _shown(figure: Row) -> str:

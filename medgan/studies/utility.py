@@ -14,6 +14,7 @@ from medgan.core.config import Config
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
+from medgan.core.tables import markdown_table
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
 from medgan.evaluation.paired import paired_difference
@@ -220,7 +221,7 @@ def table(rows: Sequence[Row], baseline: str) -> str:
     names = list(rows[0]["figures"])
     headline = names[0]
     head = ["real scans", "trained on", *names, f"{headline}: more than {baseline} (95%)", "p"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = []
     for row in rows:
         figures = row["figures"]
         cells = [str(row["size"]), row["arm"], *(f"{figures[n]['mean']:.3f}" for n in names)]
@@ -229,5 +230,5 @@ def table(rows: Sequence[Row], baseline: str) -> str:
             [f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})",
              f"{gap['p_value']:.3f}"] if gap else ["", ""]
         )  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(head, lines)

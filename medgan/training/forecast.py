@@ -47,7 +47,7 @@ class Forecast:
     parameters: dict[str, int]
     batch: int
     memory: StepMemory
-    free: int | None
+    free: int
     volumes: int
     minutes: float
     seconds_per_1000: float | None = None
@@ -55,8 +55,8 @@ class Forecast:
 
     @property
     def fits(self) -> bool:
-        """Whether the device has the memory, as far as that is known."""
-        return self.free is None or self.memory.peak <= self.free
+        """Whether the device has the memory."""
+        return self.memory.peak <= self.free
 
     @property
     def seconds(self) -> float | None:
@@ -78,14 +78,14 @@ class Forecast:
         """The same as text."""
         grid = self.preprocessing
         total = sum(self.parameters.values())
-        free = "" if self.free is None else f", {gigabytes(self.free)} free"
-        free += "" if self.fits else ": does not fit"
+        free = f"{gigabytes(self.free)} free{'' if self.fits else ': does not fit'}"
         lines = [
             f"grid        {_times(grid.shape)} voxels of {_times(grid.spacing)} mm; labels: "
             f"{', '.join(map(str, grid.labels)) or 'none'}",
             *(f"parameters  {count:>12,}  {name}" for name, count in self.parameters.items()),
             f"parameters  {total:>12,}  in all",
-            f"memory      {gigabytes(self.memory.peak)} at batch {self.batch}; {self.device}{free}",
+            f"memory      {gigabytes(self.memory.peak)} at batch {self.batch}; {self.device}, "
+            f"{free}",
             f"            discriminator's step {gigabytes(self.memory.discriminator)}, generator's "
             f"{gigabytes(self.memory.generator)}, of which {gigabytes(self.memory.resident)} stays",
         ]

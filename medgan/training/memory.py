@@ -129,8 +129,8 @@ def predict_memory(
     return StepMemory(resident, discriminator, live.peak)
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that a training may still take, or None where that cannot be found out."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that a training can still allocate."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return free_ram()
@@ -146,14 +146,14 @@ def refuse_what_cannot_fit(
     """
     free = free_memory(state.device)
     x, y, z = preprocessing.shape
-    if free is None or _BYTES_A_VOXEL * config.batch * x * y * z < free:
+    if _BYTES_A_VOXEL * config.batch * x * y * z < free:
         return
     refuse(predict_memory(state, preprocessing, config), free)
 
 
-def refuse(needed: StepMemory, free: int | None) -> None:
+def refuse(needed: StepMemory, free: int) -> None:
     """Raises E_MEMORY where more is needed than is free."""
-    if free is not None and needed.peak > free:
+    if needed.peak > free:
         raise EnvironmentFailure(
             "E_MEMORY", "train", f"a step takes {gigabytes(needed.peak)} of {gigabytes(free)} free",
             "set train.micro_batch=1 or train.checkpoint_activations=true, model.stem_stages=2, "

@@ -74,6 +74,46 @@ def test_a_folder_that_is_a_file_is_an_error_with_a_code(tmp_path: Path) -> None
         pass
 
 
+def test_an_interruption_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_atomic(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "a", "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_waiting_process_goes_on_when_the_folder_is_free(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from medgan.core.files import locked\n"
+        "print('waits', flush=True)\n"
+        "with locked(Path(sys.argv[1]), wait=True): print('held', flush=True)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with locked(tmp_path):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    assert process.communicate(timeout=60)[0] == "held\n"
+
+
+def test_a_folder_without_a_right_to_write_is_an_error_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(EnvironmentFailure, match=r"E_DISK.*permission denied"), locked(tmp_path):
+        pass
+
+
 def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from medgan.core.files import locked\n"

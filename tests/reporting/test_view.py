@@ -9,7 +9,7 @@ import medgan
 from medgan.anomaly.regions import Region
 from medgan.core.config import ModelConfig
 from medgan.core.errors import DataError
-from medgan.core.tables import table_of, table_with
+from medgan.core.tables import html_facts, html_table
 from medgan.core.volume import Volume
 from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.model.model import Model
@@ -108,11 +108,11 @@ def test_show_is_there_without_loading_anything_heavy():
 
 
 def test_tables_escape_what_is_in_them_and_leave_out_what_is_empty():
-    text = table_of({"<b>": "<script>", "none": None, "nothing": "", "zero": 0}, "<i>")
+    text = html_facts({"<b>": "<script>", "none": None, "nothing": "", "zero": 0}, "<i>")
     assert "<script>" not in text
     assert "<b><b>" not in text
     assert Cells(text).cells == ["<b>", "<script>", "zero", "0"]
-    assert Cells(table_with(["a&b"], [["<td>"]], "t")).cells == ["a&b", "<td>"]
+    assert Cells(html_table(["a&b"], [["<td>"]], "t")).cells == ["a&b", "<td>"]
 
 
 def test_a_model_says_what_it_is():

@@ -104,8 +104,6 @@ def test_a_training_that_cannot_fit_is_refused_with_what_would_help(monkeypatch)
         assert setting in caught.value.remedy
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**50)
     refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
-    monkeypatch.setattr(memory, "free_memory", lambda device: None)
-    refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
 
 
 def test_exactly_enough_memory_is_enough():
@@ -115,6 +113,4 @@ def test_exactly_enough_memory_is_enough():
 
 
 def test_free_memory_is_less_than_all_there_is():
-    free = free_memory(torch.device("cpu"))
-    assert free is not None
-    assert 2**20 < free < 2**50
+    assert 2**20 < free_memory(torch.device("cpu")) < 2**50

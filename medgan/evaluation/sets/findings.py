@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from medgan.core.tables import markdown_table
 from medgan.evaluation.sets.metrics import Figure, Standing
 
 Row = dict[str, Any]
@@ -49,15 +50,14 @@ def verdict(figure: Figure, found: Standing) -> str:
 
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = [
-        "| figure | synthetic (95%) | real (95%) | better | verdict |",
-        "|" + " --- |" * 5,
-    ]
-    for one in rows:
-        name = f"{one['name']} ({one['unit']})" if one["unit"] else one["name"]
-        lines.append(
-            f"| {name} | {one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g}) | "
-            f"{one['floor']:.3g} ({one['floor_low']:.3g} to {one['floor_high']:.3g}) | "
-            f"{one['better']} | {one['verdict']} |"
+    cells = [
+        (
+            f"{one['name']} ({one['unit']})" if one["unit"] else one["name"],
+            f"{one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})",
+            f"{one['floor']:.3g} ({one['floor_low']:.3g} to {one['floor_high']:.3g})",
+            one["better"],
+            one["verdict"],
         )
-    return "\n".join(lines)
+        for one in rows
+    ]
+    return markdown_table(("figure", "synthetic (95%)", "real (95%)", "better", "verdict"), cells)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
+from medgan.core.tables import markdown_table
 from medgan.data.lesions import CONTROL
 from medgan.evaluation.detection.metrics import Interval
 from medgan.networks.localiser import Localiser
@@ -109,7 +110,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "region overlap", "sensitivity (FROC)", "false alarms at 0.05", "at 0.10",
         "seconds a scan",
     ]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = []
     for one in sorted(rows, key=lambda r: -r["auroc"]["value"]):
         cells = [
             f"**{one['name']}**" if one["own"] else one["name"],
@@ -120,8 +121,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             *(f"{one['false_alarms'][str(rate)]['value']:.3f}" for rate in RATES),
             f"{one['seconds']:.3f}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(head, lines)
 
 
 def _with_interval(metric: dict[str, float]) -> str:
