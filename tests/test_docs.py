@@ -9,7 +9,7 @@ import yaml
 
 import medgan
 from medgan.app.pipeline import run_pipeline
-from tests.builders import TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
 
 ROOT = Path(medgan.__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -19,7 +19,8 @@ from medgan.data.conditions import width
 from medgan.model.model import Model
 from medgan.model.outputs import Latent
 from medgan.networks.gan import Networks
-from tests.builders import ball, write_folder
+from tests.kit.data_sets import write_folder
+from tests.kit.volumes import ball
 
 SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
 AGE = Condition(

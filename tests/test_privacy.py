@@ -19,8 +19,9 @@ import yaml
 from nibabel.nifti1 import Nifti1Extension
 
 from medgan.app.doctor import store
-from tests.app.test_cli import inside
-from tests.builders import TINY, ball
+from tests.kit.command_line import inside
+from tests.kit.data_sets import TINY
+from tests.kit.volumes import ball
 
 PLANTED = {
     place: f"qz{number:02d}{place}"

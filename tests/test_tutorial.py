@@ -6,7 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from tests.app.test_cli import inside
+from tests.kit.command_line import inside
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tutorials" / "from-dicom.md").read_text()

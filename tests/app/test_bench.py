@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medgan.app.bench import MEDGAN, _bench, _FlopCounter, table
-from tests.builders import TINY
+from tests.kit.data_sets import TINY
 
 
 @pytest.mark.parametrize("generator", [MEDGAN, "vae"])

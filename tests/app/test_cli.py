@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import typer
@@ -14,22 +13,9 @@ import yaml
 from typer.testing import CliRunner
 
 from medgan.app.cli import app
-from tests.builders import TINY, write_folder
-from tests.test_latent import make_model
-
-MEDGAN = [sys.executable, "-m", "medgan"]
-
-
-def medgan(*arguments, **kwargs):
-    return subprocess.run(
-        [*MEDGAN, *map(str, arguments)], capture_output=True, text=True, timeout=240, **kwargs
-    )
-
-
-def inside(*arguments):
-    """The same in this process, which has imported everything: seconds a command saved."""
-    done = CliRunner().invoke(app, [str(a) for a in arguments], prog_name="medgan")
-    return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
+from tests.kit.command_line import MEDGAN, inside, medgan
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import make_model
 
 
 def best_of(count, command):

@@ -15,7 +15,7 @@ import pytest
 from medgan.app.doctor import examine, exit_status, machine, places, software, store
 from medgan.core.errors import Exit
 from medgan.data.pseudonyms import Pseudonyms, salt_file
-from tests.app.test_cli import inside
+from tests.kit.command_line import inside
 
 
 @pytest.fixture(autouse=True)

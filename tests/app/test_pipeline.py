@@ -14,7 +14,7 @@ from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipelin
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import locked
-from tests.builders import TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
 
 ALL = [
     *("index", "train", "scorers", "calibrate", "register", "load_back"),

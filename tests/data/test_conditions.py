@@ -22,7 +22,7 @@ from medgan.data.conditions import (
 from medgan.data.index import index
 from medgan.data.manifest import Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from tests.builders import write_folder
+from tests.kit.data_sets import write_folder
 
 AGE = Condition(
     name="age", kind="continuous", mean=50, spread=10, quantiles=tuple(np.linspace(20, 80, 21))

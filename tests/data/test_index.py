@@ -14,7 +14,7 @@ from medgan.data.layouts.layouts import LICENCE_LENGTH, licence_of, list_scans
 from medgan.data.manifest import SPLITS, Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
-from tests.builders import write_folder
+from tests.kit.data_sets import write_folder
 
 PSEUDONYMS = Pseudonyms(b"s" * 32)
 

@@ -11,35 +11,13 @@ from safetensors import safe_open
 import medgan
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.regions import Region
-from medgan.core.config import WINDOWS, ModelConfig, Preprocessing
+from medgan.core.config import WINDOWS, Preprocessing
 from medgan.core.errors import ConfigError, DataError, ModelError
 from medgan.core.volume import Volume
-from medgan.data.codebook import channels
 from medgan.data.labels import largest_components
 from medgan.model.model import Model
-from medgan.networks.gan import Networks
-from tests.builders import ball
-
-SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
-GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3, 7))
-AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
-
-
-def make_model(grid: Preprocessing = GRID, seed: int = 0) -> Model:
-    torch.manual_seed(seed)
-    networks = Networks.build(
-        grid.shape, channels(grid.labels), **SIZES.model_dump(), windows=grid.views
-    )
-    with torch.no_grad():
-        for module in networks.modules().values():
-            for p in module.parameters():
-                p.add_(0.02 * torch.randn_like(p))
-    return Model(networks, grid, SIZES, {"training_scans": 3})
-
-
-def scans(count: int, seed: int = 0) -> list[Volume]:
-    rng = np.random.default_rng(seed)
-    return [Volume(ball(rng).astype(np.float32), AFFINE) for _ in range(count)]
+from tests.kit.models import TWO_LABELS, make_model
+from tests.kit.volumes import AFFINE, scans
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +29,7 @@ def calibrated() -> Model:
 
 def test_a_shared_model_does_as_before_without_its_discriminator(tmp_path):
     model = make_model()
-    model.learn_densities(lambda: [torch.rand(4, 1, *GRID.shape) * 2 - 1])
+    model.learn_densities(lambda: [torch.rand(4, 1, *TWO_LABELS.shape) * 2 - 1])
     model.calibrate(scans(12))
     model.save(tmp_path / "whole", half=True)
     model.share(tmp_path / "shared")
@@ -108,21 +86,23 @@ def test_specks_of_generated_labels_are_removed_unless_asked_for():
     for before, after in zip(raw, clean, strict=True):
         assert before.label is not None
         assert after.label is not None
-        cleaned = largest_components(before.label.data.astype(int), GRID.labels, 0.05)
+        cleaned = largest_components(before.label.data.astype(int), TWO_LABELS.labels, 0.05)
         assert np.array_equal(cleaned, after.label.data)
         assert not np.array_equal(before.label.data, after.label.data)
         assert np.array_equal(before.image.data, after.image.data)
 
 
 def test_synthetic_ct_is_in_hounsfield_units():
-    grid = GRID.model_copy(update={"intensity": "ct", "window": ((-1000.0, 400.0),), "labels": ()})
+    grid = TWO_LABELS.model_copy(
+        update={"intensity": "ct", "window": ((-1000.0, 400.0),), "labels": ()}
+    )
     scan = make_model(grid).generate(1)[0]
     assert scan.label is None
     assert -1000 <= scan.image.data.min() < 0
 
 
 CHEST = Preprocessing(
-    spacing=GRID.spacing, shape=GRID.shape, intensity="ct",
+    spacing=TWO_LABELS.spacing, shape=TWO_LABELS.shape, intensity="ct",
     window=(WINDOWS["lung"], WINDOWS["soft tissue"]),
 )  # fmt: skip
 

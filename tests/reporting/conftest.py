@@ -20,14 +20,12 @@ from medgan.data.splits import with_health
 from medgan.reporting.pictures import sample_grid
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
-from tests.builders import SIZE, ball, tiny_config, write_folder
-from tests.model.test_model import make_model
+from tests.kit.data_sets import tiny_config, write_folder
+from tests.kit.models import make_model
+from tests.kit.pages import EVIL, WITHOUT_PAGE
+from tests.kit.volumes import AFFINE, SIZE, ball
 
-EVIL = 'c-"><img src=x onerror=alert(1)>'
-"""A pseudonym that would run if it was not escaped."""
-WITHOUT_PAGE = 1
 SECRET = "/home/mustermann/scans"
-AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
 class Scored(NamedTuple):

@@ -9,8 +9,7 @@ import pytest
 
 from medgan.core.config import WINDOWS
 from medgan.reporting.training import MOST_LOOKS, write_training_page
-from tests.reporting.conftest import EVIL
-from tests.reporting.test_scan import SHAPE, maps, page
+from tests.kit.pages import EVIL, SHAPE, maps, page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

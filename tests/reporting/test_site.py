@@ -13,9 +13,9 @@ from medgan.core.volume import Volume
 from medgan.data.manifest import Manifest
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
-from tests.builders import ball
-from tests.model.test_model import make_model
-from tests.reporting.conftest import AFFINE, EVIL, WITHOUT_PAGE
+from tests.kit.models import make_model
+from tests.kit.pages import EVIL, WITHOUT_PAGE
+from tests.kit.volumes import AFFINE, ball
 
 
 def pages(scored):

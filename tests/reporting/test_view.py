@@ -15,7 +15,7 @@ from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.model.model import Model
 from medgan.model.outputs import ScanScore
 from medgan.reporting.view import show
-from tests.builders import CONFIG, GRID, fresh_state
+from tests.kit.models import CONFIG, GRID, fresh_state
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

@@ -18,8 +18,8 @@ from medgan.data.splits import in_both
 from medgan.evaluation.privacy.distortions import disguise
 from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
-from tests.app.test_cli import inside
-from tests.evaluation.privacy.test_copies import people
+from tests.kit.command_line import inside
+from tests.kit.volumes import subjects
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
 QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "audit.count=40")
@@ -27,7 +27,7 @@ QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "a
 
 def write_people(folder, count, seed):
     folder.mkdir()
-    for number, volume in enumerate(people(count, seed, (16, 16, 16))):
+    for number, volume in enumerate(subjects(count, seed, (16, 16, 16))):
         image = nibabel.Nifti1Image(500 + 400 * volume[0].numpy(), np.diag([2, 2, 2, 1.0]))
         nibabel.save(image, folder / f"doe-jane-{seed}-{number:02d}.nii.gz")
     return folder

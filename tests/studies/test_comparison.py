@@ -10,7 +10,7 @@ from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import ConfigError, ModelError
 from medgan.data.prepared import stored
 from medgan.studies.generated_sets import BASELINES, read_contestant
-from tests.builders import TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
 
 SIZES = {
     "baseline": {"name": "vae", "count": 20},

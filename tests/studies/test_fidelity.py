@@ -22,7 +22,8 @@ from medgan.evaluation.sets.metrics import (
     stand,
 )
 from medgan.networks.metrics import band_features
-from tests.builders import TINY, phantom_volumes, write_folder
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.volumes import phantom_volumes
 
 SPACING = (8.0, 8.0, 8.0)
 SIZES = {"evaluate": {"draws": 6, "pairs": 10, "judge_steps": 3}}

@@ -20,7 +20,7 @@ from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.studies.command import run_command
 from medgan.studies.tasks import Classification, Segmentation
-from tests.builders import TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
 
 UTILITY = {"sizes": [5], "seeds": 2, "steps": 2, "ratios": [1.0]}
 CONFIG = {

@@ -14,7 +14,7 @@ from medgan.training.checkpoint import (
     save_checkpoint,
 )
 from medgan.training.state import TrainingState
-from tests.builders import advance, fresh_state
+from tests.kit.models import advance, fresh_state
 
 
 def assert_equal(a: TrainingState, b: TrainingState) -> None:

@@ -10,7 +10,8 @@ from medgan.data.batches import Batch
 from medgan.data.conditions import encode
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
-from tests.builders import CONFIG, SIZE, fresh_state
+from tests.kit.models import CONFIG, fresh_state
+from tests.kit.volumes import SIZE
 
 AGE = Condition(
     name="age", kind="continuous", mean=50, spread=17, quantiles=tuple(np.linspace(20, 80, 21))

@@ -5,7 +5,8 @@ import pytest
 from medgan.core.config import build
 from medgan.training import forecast as module
 from medgan.training.forecast import forecast
-from tests.builders import GRID, TINY
+from tests.kit.data_sets import TINY
+from tests.kit.models import GRID
 
 
 def test_a_forecast_names_parameters_memory_and_time():

@@ -16,7 +16,8 @@ from medgan.tracking.tracker import JsonlTracker
 from medgan.training import loop
 from medgan.training.samples import Reference, adapted, look
 from medgan.training.steps import average_step
-from tests.builders import CONFIG, TINY, fresh_state, write_folder
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import CONFIG, fresh_state
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from medgan.training.memory import (
 )
 from medgan.training.state import TrainingState
 from medgan.training.steps import discriminator_step, generator_step
-from tests.builders import CONFIG, GRID, fresh_state
-from tests.training.test_steps import batch
+from tests.kit.models import CONFIG, GRID, batch, fresh_state
 
 LARGE = Preprocessing(spacing=(1, 1, 1), shape=(64, 64, 64))
 MOST = {"penalty_every": 1, "encoder_every": 1}

@@ -4,7 +4,7 @@ import pytest
 
 from medgan.core.config import TrainConfig
 from medgan.training.monitor import METRICS, MOST_ABSURD_STEPS, MOST_LOW_DIVERSITY, Alarm, Monitor
-from tests.builders import CONFIG
+from tests.kit.models import CONFIG
 
 CALM = {"critic/gap": 1.0, "pair/gap": -0.5, "generator/clipped": 0.1, "critic/r1": 0.01}
 SEEN = {

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from medgan.core.config import WINDOWS
-from medgan.data.batches import Batch
 from medgan.networks.losses import OBJECTIVES
 from medgan.training import steps
 from medgan.training.state import TrainingState
@@ -14,18 +13,7 @@ from medgan.training.steps import (
     learning_rate,
     progress,
 )
-from tests.builders import CONFIG, GRID, advance, fresh_state
-
-
-def batch(labelled: list[bool]) -> Batch:
-    random = torch.Generator().manual_seed(1)
-    shape = (len(labelled), 1, 16, 16, 16)
-    return Batch(
-        torch.rand(shape, generator=random) * 2 - 1,
-        torch.rand(shape, generator=random) * 2 - 1,
-        torch.tensor(labelled),
-        torch.zeros(len(labelled), 0),
-    )
+from tests.kit.models import CONFIG, GRID, advance, batch, fresh_state
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:

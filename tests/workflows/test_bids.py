@@ -16,8 +16,9 @@ from medgan.data.pseudonyms import Pseudonyms
 from medgan.model.model import Model
 from medgan.workflows.bids import places, subject_of
 from medgan.workflows.score import score_cases
-from tests.app.test_cli import inside
-from tests.builders import CONFIG, GRID, ball, fresh_state
+from tests.kit.command_line import inside
+from tests.kit.models import CONFIG, GRID, fresh_state
+from tests.kit.volumes import ball
 
 
 @pytest.fixture(scope="module")

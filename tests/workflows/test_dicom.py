@@ -14,8 +14,8 @@ from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.workflows.dicom import export_dicom
-from tests.app.test_cli import inside
-from tests.dicoms import make_series, oblique, save
+from tests.kit.command_line import inside
+from tests.kit.dicom import make_series, oblique, save
 
 LEVEL = 3.0
 

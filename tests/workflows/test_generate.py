@@ -15,8 +15,8 @@ from medgan.app.pipeline import find_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError
 from medgan.workflows.generate import write_synthetic
-from tests.builders import TINY, write_folder
-from tests.model.test_model import make_model
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import make_model
 
 CONDITIONS = {"sex": "categorical", "age": "continuous", "label_1_mm3": "continuous"}
 

@@ -11,8 +11,8 @@ import medgan
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
 from medgan.workflows.mood import healthy_share, score_mood, squashed
-from tests.builders import ball
-from tests.model.test_model import AFFINE, make_model, scans
+from tests.kit.models import make_model
+from tests.kit.volumes import AFFINE, ball, scans
 
 ROOT = Path(medgan.__file__).parents[1]
 TURNED = np.array([[0, -2.0, 0, 9], [0, 0, 2.0, -4], [2.0, 0, 0, 1], [0, 0, 0, 1]])

@@ -18,42 +18,21 @@ from pydicom.uid import (
 )
 
 from medgan.core.volume import Volume
-from medgan.data.index import index
-from medgan.data.pseudonyms import Pseudonyms
-from tests.dicoms import (
+from tests.kit.dicom import (
     AXIAL,
     MATRIX,
     affine_of,
+    assert_exact,
+    compress,
+    expected,
+    indexed,
     make_enhanced,
     make_series,
     oblique,
+    one_volume,
     save,
     stored_values,
 )
-
-PSEUDONYMS = Pseudonyms(b"s" * 32)
-
-
-def indexed(source, tmp_path, suffix=""):
-    return index(source, PSEUDONYMS, suffix, converted=tmp_path / "converted")[0]
-
-
-def one_volume(source, tmp_path):
-    """The only series, as medgan sees it from here on, and its line in the table."""
-    found = indexed(source, tmp_path)
-    assert [row.verdict for row in found.series] == ["used"], found.series
-    (case,) = found.cases
-    return Volume.load(case.image), found.series[0]
-
-
-def expected(stored, modality="MR"):
-    """(slices, rows, columns) as (X, Y, Z)."""
-    return stored.transpose(2, 1, 0).astype(np.float32) - (1024 if modality == "CT" else 0)
-
-
-def assert_exact(volume, voxels, affine):
-    np.testing.assert_array_equal(volume.data, voxels)
-    np.testing.assert_allclose(volume.affine, affine, atol=2e-5)
 
 
 @pytest.mark.parametrize("make", [make_series, make_enhanced])
@@ -176,30 +155,6 @@ def test_losslessly_compressed_series_are_exact(tmp_path):
 
 
 WIDTHS = ((8, False), (12, False), (12, True), (16, True))
-
-
-def compress(path, syntax):
-    """Compresses a file in place; gdcm alone encodes lossless JPEG."""
-    if syntax != JPEGLosslessSV1:
-        ds = pydicom.dcmread(path)
-        ds.compress(syntax, generate_instance_uid=False)
-        ds.save_as(path)
-        return
-    import gdcm
-
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
 
 
 def test_baseline_jpeg_is_what_pillow_decodes(tmp_path):

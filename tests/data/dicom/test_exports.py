@@ -14,15 +14,21 @@ from medgan.core.volume import Volume
 from medgan.data.dicom.frames import quiet_pydicom
 from medgan.data.layouts.layouts import files_below
 from medgan.data.pseudonyms import write_private_key
-from tests.data.dicom.test_conversion import (
+from tests.kit.dicom import (
     PSEUDONYMS,
+    STEP,
+    affine_of,
     assert_exact,
     compress,
     expected,
     indexed,
+    make_enhanced,
+    make_series,
+    oblique,
     one_volume,
+    save,
+    stored_values,
 )
-from tests.dicoms import STEP, affine_of, make_enhanced, make_series, oblique, save, stored_values
 
 
 def verdicts(source, tmp_path):

@@ -18,9 +18,7 @@ from medgan.data.dicom.objects import (
     summary_object,
 )
 from medgan.data.layouts.layouts import list_scans
-from tests.data.dicom.test_conversion import indexed
-from tests.data.dicom.test_source import PLANTED
-from tests.dicoms import make_enhanced, make_series, oblique, save
+from tests.kit.dicom import PLANTED, indexed, make_enhanced, make_series, oblique, save
 
 MODEL = {"medgan": "0.1.0", "data_digest": "1234"}
 LEVEL = 3.0

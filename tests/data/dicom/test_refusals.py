@@ -23,8 +23,7 @@ from pydicom.uid import (
 from medgan.core.errors import DataError
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.dicom.frames import DIRECTORY, read_frames
-from tests.data.dicom.test_conversion import compress, indexed
-from tests.dicoms import make_enhanced, make_series, save
+from tests.kit.dicom import compress, indexed, make_enhanced, make_series, save
 
 
 def drop(*numbers):

@@ -9,7 +9,7 @@ import pytest
 
 from medgan.core.volume import Volume
 from medgan.data.dicom.synthetic import write_synthetic_series
-from tests.app.test_cli import inside
+from tests.kit.command_line import inside
 
 ROOT = Path(__file__).parents[3]
 

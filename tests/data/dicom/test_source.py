@@ -22,27 +22,12 @@ from medgan.data.index import index
 from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from tests.app.test_cli import inside
-from tests.builders import ball, write_folder
-from tests.data.dicom.test_conversion import PSEUDONYMS, indexed
-from tests.dicoms import make_series, oblique, save
-from tests.model.test_model import make_model
+from tests.kit.command_line import inside
+from tests.kit.data_sets import write_folder
+from tests.kit.dicom import PLANTED, PSEUDONYMS, indexed, make_series, oblique, save
+from tests.kit.models import make_model
+from tests.kit.volumes import ball
 
-PLANTED = {
-    "PatientID": "ZQ4711ID",
-    "PatientName": "ZQMUSTERMANN^MAX",
-    "PatientBirthDate": "19310417",
-    "InstitutionName": "ZQHOSPITAL",
-    "ReferringPhysicianName": "ZQDOCTOR",
-    "StudyDescription": "ZQSTUDY",
-    "SeriesDescription": "ZQSERIES",
-    "ProtocolName": "ZQPROTOCOL",
-    "AccessionNumber": "ZQACCESSION",
-    "StationName": "ZQSTATION",
-    "StudyDate": "19870613",
-    "IssuerOfPatientID": "ZQISSUER",
-    "PatientComments": "ZQCOMMENT",
-}
 """What must reach no output; the two dates are strange enough to be found."""
 
 

@@ -7,7 +7,7 @@ import SimpleITK
 
 from medgan.core.volume import Volume
 from medgan.data.dicom.synthetic import write_synthetic_series
-from tests.data.dicom.test_conversion import indexed
+from tests.kit.dicom import indexed
 
 MARK = "SYNTHETIC, not a patient"
 

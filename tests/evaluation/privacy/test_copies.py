@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from scipy import ndimage
@@ -14,19 +13,11 @@ from medgan.evaluation.privacy.copies import (
     swapped,
 )
 from medgan.evaluation.privacy.distortions import disguise
-
-
-def people(count: int, seed: int, size: tuple[int, int, int] = (24, 24, 24)) -> torch.Tensor:
-    """One anatomy that all share, and details that are everybody's own."""
-    shared = ndimage.gaussian_filter(np.random.default_rng(99).normal(size=size), 2.0)
-    own = np.random.default_rng(seed).normal(size=(count, *size))
-    own = ndimage.gaussian_filter(own, (0, 1.5, 1.5, 1.5))
-    made = shared / shared.std() + own / own.std()
-    return torch.from_numpy(made / 4).float().clamp(-1, 1)[:, None]
+from tests.kit.volumes import subjects
 
 
 def test_a_volume_is_like_itself_and_similarity_is_symmetric():
-    volumes = people(5, 0)
+    volumes = subjects(5, 0)
     found = similarity(volumes, volumes)
     assert found.diagonal().allclose(torch.ones(5), atol=1e-5)
     assert found.allclose(found.T, atol=1e-5)
@@ -34,7 +25,7 @@ def test_a_volume_is_like_itself_and_similarity_is_symmetric():
 
 
 def test_similarity_of_a_pair_depends_on_no_other_volume():
-    a, b = people(3, 0), people(4, 1)
+    a, b = subjects(3, 0), subjects(4, 1)
     assert similarity(a, b)[1:2, 2:3].allclose(similarity(a[1:2], b[2:3]), atol=1e-5)
 
 
@@ -51,18 +42,18 @@ def test_similarity_of_a_pair_depends_on_no_other_volume():
     ids=["shift", "gain", "gamma", "noise", "blur", "all"],
 )
 def test_a_changed_copy_is_far_more_like_its_original_than_other_people_are(change):
-    volumes = people(12, 0)
+    volumes = subjects(12, 0)
     found = similarity(change(volumes), volumes)
     others = found.masked_fill(torch.eye(12, dtype=torch.bool), -1)
     assert found.diagonal().min() > others.max() + 0.1
 
 
 def test_a_volume_without_details_is_like_nothing():
-    assert similarity(torch.full((1, 1, 16, 16, 16), 0.3), people(2, 0, (16, 16, 16))).eq(0).all()
+    assert similarity(torch.full((1, 1, 16, 16, 16), 0.3), subjects(2, 0, (16, 16, 16))).eq(0).all()
 
 
 def test_air_that_two_volumes_share_makes_them_neither_more_nor_less_alike():
-    volumes = people(3, 0)
+    volumes = subjects(3, 0)
     volumes[:, :, :12] = -1.0  # half of each is air, but for what the filter carries over
     found = similarity(volumes, volumes)
     assert found.diagonal().allclose(torch.ones(3), atol=1e-5)
@@ -70,7 +61,7 @@ def test_air_that_two_volumes_share_makes_them_neither_more_nor_less_alike():
 
 
 def test_large_grids_are_halved_and_still_told_apart():
-    volumes = people(2, 0, (80, 64, 64))
+    volumes = subjects(2, 0, (80, 64, 64))
     found = similarity(volumes, volumes)
     assert found.diagonal().allclose(torch.ones(2), atol=1e-5)
     assert found[0, 1] < 0.9

@@ -15,7 +15,7 @@ from medgan.evaluation.privacy.membership import (
 )
 from medgan.evaluation.probes.two_sample import auroc
 from medgan.networks.metrics import band_features
-from tests.evaluation.privacy.test_copies import people
+from tests.kit.volumes import subjects
 
 
 def test_the_interval_of_an_auroc_covers_the_truth_about_95_times_in_100():
@@ -63,14 +63,14 @@ def test_people_count_once_however_many_scans_they_have():
 
 
 def test_records_with_a_copy_among_synthetic_scans_score_highest():
-    real, fakes = people(6, 0), people(9, 1)
+    real, fakes = subjects(6, 0), subjects(9, 1)
     fakes[:2] = real[:2]
     for scores in outside(similarity(real, fakes)).values():
         assert scores[:2].min() > scores[2:].max()
 
 
 def test_sets_that_differ_are_told_without_a_model_and_alike_ones_are_not():
-    volumes, person = people(48, 0, (16, 16, 16)), torch.arange(48)
+    volumes, person = subjects(48, 0, (16, 16, 16)), torch.arange(48)
     member = person < 24
     alike = told_by_features(band_features(volumes), member, person, draws=4)
     volumes[:24] *= 1.3

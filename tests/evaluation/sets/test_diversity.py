@@ -7,7 +7,7 @@ import torch
 from medgan.evaluation.sets.diversity import class_score, classify, median_distance, vendi_score
 from medgan.evaluation.sets.similarity import mean_similarity, pair_similarities
 from medgan.networks.metrics import neighbourhoods, standardised
-from tests.builders import phantom_volumes
+from tests.kit.volumes import phantom_volumes
 
 
 def normal(count, seed, shift=0.0, width=4):

@@ -17,7 +17,7 @@ from medgan.evaluation.sets.features import (
     voxel_hashes,
 )
 from medgan.evaluation.sets.pretrained import MedicalNet, Planes, read_weights
-from tests.builders import phantom_volumes
+from tests.kit.volumes import phantom_volumes
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from medgan.evaluation.sets.fidelity import (
     tissue_volumes,
     volume_distance,
 )
-from tests.builders import phantom_volumes
+from tests.kit.volumes import phantom_volumes
 
 
 def normal(count, seed, shift=0.0, width=4):

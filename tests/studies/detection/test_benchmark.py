@@ -8,7 +8,7 @@ from medgan.core.errors import ConfigError
 from medgan.data.lesions import FAMILIES
 from medgan.studies.detection.benchmark import run_benchmark
 from medgan.studies.detection.scorers import FOLDS
-from tests.builders import write_folder
+from tests.kit.data_sets import write_folder
 
 SETTINGS = DetectionConfig(
     families=("brighter", "fill"),

@@ -25,7 +25,8 @@ from medgan.workflows.augmented import generation
 from medgan.workflows.augmented.cases import SUBSTITUTE, Workshop
 from medgan.workflows.augmented.decathlon import write_decathlon
 from medgan.workflows.augmented.filters import Filters, Verdict
-from tests.builders import GRID, TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import GRID
 
 OFF = [f"augment.{n}=0" for n in ("appearance", "realism", "consistency", "volumes", "privacy")]
 PRIVATE = {"dataset.json", "manifest.json", "mixed_manifest.json", "private_key.csv"}

@@ -17,7 +17,7 @@ from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 from medgan.networks.gan import Networks
 from medgan.workflows.augmented.filters import calibrate_filters
-from tests.builders import TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
 SETTINGS = build({}, ["augment.segmenter_steps=50"]).augment

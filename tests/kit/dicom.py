@@ -11,9 +11,14 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    JPEGLosslessSV1,
     MRImageStorage,
     generate_uid,
 )
+
+from medgan.core.volume import Volume
+from medgan.data.index import index
+from medgan.data.pseudonyms import Pseudonyms
 
 CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
 ENHANCED = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}
@@ -151,3 +156,70 @@ def _item(**values) -> Sequence:
     for name, value in values.items():
         setattr(item, name, value)
     return Sequence([item])
+
+
+PSEUDONYMS = Pseudonyms(b"s" * 32)
+PLANTED = {
+    "PatientID": "ZQ4711ID",
+    "PatientName": "ZQMUSTERMANN^MAX",
+    "PatientBirthDate": "19310417",
+    "InstitutionName": "ZQHOSPITAL",
+    "ReferringPhysicianName": "ZQDOCTOR",
+    "StudyDescription": "ZQSTUDY",
+    "SeriesDescription": "ZQSERIES",
+    "ProtocolName": "ZQPROTOCOL",
+    "AccessionNumber": "ZQACCESSION",
+    "StationName": "ZQSTATION",
+    "StudyDate": "19870613",
+    "IssuerOfPatientID": "ZQISSUER",
+    "PatientComments": "ZQCOMMENT",
+}
+"""Names and dates that no output may hold."""
+
+
+def indexed(source, tmp_path, suffix=""):
+    """The manifest of a folder of series."""
+    return index(source, PSEUDONYMS, suffix, converted=tmp_path / "converted")[0]
+
+
+def compress(path, syntax):
+    """Compresses a file in place; gdcm alone encodes lossless JPEG."""
+    if syntax != JPEGLosslessSV1:
+        ds = pydicom.dcmread(path)
+        ds.compress(syntax, generate_instance_uid=False)
+        ds.save_as(path)
+        return
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
+
+
+def one_volume(source, tmp_path):
+    """The only series, as medgan sees it from here on, and its line in the table."""
+    found = indexed(source, tmp_path)
+    assert [row.verdict for row in found.series] == ["used"], found.series
+    (case,) = found.cases
+    return Volume.load(case.image), found.series[0]
+
+
+def expected(stored, modality="MR"):
+    """(slices, rows, columns) as (X, Y, Z)."""
+    return stored.transpose(2, 1, 0).astype(np.float32) - (1024 if modality == "CT" else 0)
+
+
+def assert_exact(volume, voxels, affine):
+    """Voxels to the bit, corners to the rounding of a header."""
+    np.testing.assert_array_equal(volume.data, voxels)
+    np.testing.assert_allclose(volume.affine, affine, atol=2e-5)

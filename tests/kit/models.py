@@ -1,0 +1,73 @@
+"""Tiny models and trainings with random weights."""
+
+import torch
+
+from medgan.core.config import ModelConfig, Preprocessing, build
+from medgan.data.batches import Batch
+from medgan.data.codebook import channels
+from medgan.data.conditions import width
+from medgan.model.model import Model
+from medgan.networks.gan import Networks
+from medgan.training.state import TrainingState
+from medgan.training.steps import average_step, discriminator_step, generator_step
+from tests.kit.data_sets import TINY
+
+CONFIG = build(TINY)
+GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
+SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
+TWO_LABELS = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3, 7))
+
+
+def make_model(grid: Preprocessing = TWO_LABELS, seed: int = 0, noise: float = 0.02) -> Model:
+    """A model that was never trained.
+
+    Args:
+        grid: its preprocessing.
+        seed: of its weights.
+        noise: standard deviation of what is added to all weights, so that layers that start at
+            zero do something.
+    """
+    torch.manual_seed(seed)
+    networks = Networks.build(
+        grid.shape, channels(grid.labels), **SIZES.model_dump(),
+        condition=width(grid.conditions), windows=grid.views,
+    )  # fmt: skip
+    with torch.no_grad():
+        for module in networks.modules().values() if noise else ():
+            for p in module.parameters():
+                p.add_(noise * torch.randn_like(p))
+    return Model(networks, grid, SIZES, {"training_scans": 3})
+
+
+def fresh_state(seed: int = 0, **sizes: object) -> TrainingState:
+    """A tiny training at its start, labels learned."""
+    model = CONFIG.model.model_copy(update=sizes)
+    train = CONFIG.train.model_copy(update={"seed": seed})
+    return TrainingState.fresh(GRID, model, train, torch.device("cpu"))
+
+
+def advance(state: TrainingState, steps: int) -> None:
+    """Trains on random batches that depend on the position alone."""
+    for _ in range(steps):
+        random = torch.Generator().manual_seed(state.volumes_seen)
+        batch = Batch(
+            torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1,
+            torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1,
+            torch.tensor([True, False]),
+            torch.zeros(2, 0),
+        )
+        discriminator_step(state, batch, CONFIG.train)
+        generator_step(state, batch, CONFIG.train)
+        average_step(state, CONFIG.train)
+
+
+def batch(labelled: list[bool]) -> Batch:
+    """Random volumes and labels; `labelled` says which have a label map."""
+    random = torch.Generator().manual_seed(1)
+    shape = (len(labelled), 1, 16, 16, 16)
+    return Batch(
+        torch.rand(shape, generator=random) * 2 - 1,
+        torch.rand(shape, generator=random) * 2 - 1,
+        torch.tensor(labelled),
+        torch.zeros(len(labelled), 0),
+    )
