@@ -11,37 +11,18 @@ import torch
 
 import medgan
 from medgan.app.pipeline import run_pipeline
-from medgan.core.config import Condition, ModelConfig, Preprocessing
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
-from medgan.data.codebook import channels
-from medgan.data.conditions import width
 from medgan.model.model import Model
 from medgan.model.outputs import Latent
-from medgan.networks.gan import Networks
 from tests.kit.data_sets import write_folder
-from tests.kit.volumes import ball
-
-SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
-AGE = Condition(
-    name="age", kind="continuous", mean=50.0, spread=20.0, quantiles=tuple(np.linspace(20, 80, 21))
-)
-SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 0.5))
-GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3,), conditions=(AGE, SEX))
-AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
-
-
-def make_model(grid: Preprocessing = GRID, seed: int = 0) -> Model:
-    torch.manual_seed(seed)
-    networks = Networks.build(
-        grid.shape, channels(grid.labels), **SIZES.model_dump(), condition=width(grid.conditions)
-    )
-    return Model(networks, grid, SIZES, {"training_scans": 3})
+from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_conditioned
+from tests.kit.volumes import AFFINE, ball
 
 
 def ageing_model() -> Model:
     """Age alone makes a scan brighter, everywhere alike: the rest of its drawing is constant."""
-    model = make_model()
+    model = make_conditioned()
     generator = model.networks.generator
     with torch.no_grad():
         for parameter in generator.parameters():
@@ -66,7 +47,7 @@ def image(synthetic):
 
 
 def test_truncation_off_is_the_default_and_a_scan_stays_a_function_of_its_number():
-    model = make_model()
+    model = make_conditioned()
     many = model.generate(4, seed=3, truncation=0.7)
     alone = model.generate(1, seed=3, first=2, truncation=0.7)[0]
     assert np.array_equal(image(many[2]), image(alone))
@@ -77,7 +58,7 @@ def test_truncation_off_is_the_default_and_a_scan_stays_a_function_of_its_number
 
 
 def test_truncation_redraws_only_what_lies_beyond():
-    model = make_model()
+    model = make_conditioned()
     whole = [model.draw(0, n).values for n in range(50)]
     cut = [model.draw(0, n, truncation=1.0).values for n in range(50)]
     for before, after in zip(whole, cut, strict=True):
@@ -90,7 +71,7 @@ def test_truncation_redraws_only_what_lies_beyond():
 
 
 def test_a_projection_betters_the_encoder_in_the_scans_own_grid():
-    model = make_model()
+    model = make_conditioned()
     padded = Volume(np.pad(scan().data, ((0, 4), (2, 0), (0, 0))), AFFINE)
     found = model.project(padded, steps=30, covariates={"age": 60})
     assert found.error_after < found.error_before
@@ -106,7 +87,7 @@ def test_a_projection_betters_the_encoder_in_the_scans_own_grid():
 
 def test_what_a_projection_minimises_is_the_error_it_reports():
     """On the model's own grid, where nothing is resampled on the way back."""
-    model, volume = make_model(), scan()
+    model, volume = make_conditioned(), scan()
     found = model.project(volume, steps=5)
     prepared = model._preparation(volume)
     recon = prepared.meta["scale"](torch.as_tensor(found.recon.data))
@@ -115,7 +96,7 @@ def test_what_a_projection_minimises_is_the_error_it_reports():
 
 
 def test_an_interpolation_begins_and_ends_at_its_ends():
-    model = make_model()
+    model = make_conditioned()
     a, b = model.draw(1), model.draw(2)
     there, back = model.interpolate(a, b, 5), model.interpolate(b, a, 5)
     assert [frame.number for frame in there] == [0, 1, 2, 3, 4]
@@ -145,7 +126,7 @@ def test_conditions_go_linearly_between_the_ends():
 
 
 def test_scans_can_be_interpolated_too_and_fewer_than_two_frames_are_refused():
-    model = make_model()
+    model = make_conditioned()
     frames = model.interpolate(scan(0), scan(1), 2, steps=2)
     again = model.interpolate(model.project(scan(0), 2).latent, scan(1), 2, steps=2)
     assert np.array_equal(image(frames[0]), image(again[0]))
@@ -155,7 +136,7 @@ def test_scans_can_be_interpolated_too_and_fewer_than_two_frames_are_refused():
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16])
 def test_an_edit_that_changes_nothing_returns_the_scan_to_the_bit(kind):
-    model = make_model()
+    model = make_conditioned()
     volume = Volume(np.pad(scan().data.astype(kind), ((3, 0), (0, 1), (0, 0))), AFFINE)
     known = {"age": 60, "sex": "F"}
     for changes in ({}, {"age": "60"}, known):
@@ -192,10 +173,10 @@ def test_an_edit_comes_in_the_scans_own_grid_and_leaves_what_the_model_does_not_
 
 
 def test_what_cannot_be_edited_is_said(caplog):
-    bare = make_model(GRID.model_copy(update={"conditions": ()}))
+    bare = make_conditioned(BY_AGE_AND_SEX.model_copy(update={"conditions": ()}))
     with pytest.raises(ConfigError, match="E_CONDITION the model: has no conditions to edit"):
         bare.edit(scan(), {"age": 80})
-    model = make_model()
+    model = make_conditioned()
     with pytest.raises(ConfigError, match=r"E_CONDITION agee: .*did you mean age"):
         model.edit(scan(), {"agee": 80})
     with pytest.raises(ConfigError, match="E_CONDITION sex: no category X"):
@@ -212,7 +193,7 @@ def test_what_cannot_be_edited_is_said(caplog):
 def places(tmp_path_factory):
     """A saved model and a table of two scans."""
     folder = tmp_path_factory.mktemp("latent")
-    make_model().save(folder / "model")
+    make_conditioned().save(folder / "model")
     write_folder(folder / "scans", 2, labels=False)
     table = "image,age,sex\nperson-00.nii.gz,40,F\nperson-01.nii.gz,n/a,X\n"
     (folder / "scans" / "t.csv").write_text(table)

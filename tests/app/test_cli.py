@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from medgan.app.cli import app
 from tests.kit.command_line import MEDGAN, inside, medgan
 from tests.kit.data_sets import TINY, write_folder
-from tests.kit.models import make_model
+from tests.kit.models import make_conditioned
 
 
 def best_of(count, command):
@@ -134,7 +134,7 @@ def test_train_then_score_gives_json_and_status_0(training, tmp_path):
 
 
 def test_the_latent_verbs_say_where_their_results_are(tmp_path):
-    make_model().save(tmp_path / "model")
+    make_conditioned().save(tmp_path / "model")
     scan = write_folder(tmp_path / "scans", 1, labels=False) / "person-00.nii.gz"
     steps = ["--set", "latent.steps=1", "--json"]
     for verb, more in (
@@ -154,7 +154,7 @@ def test_the_latent_verbs_say_where_their_results_are(tmp_path):
 
 
 def test_a_shared_model_is_half_the_size_and_never_takes_the_models_place(tmp_path):
-    make_model().save(tmp_path / "run" / "model")
+    make_conditioned().save(tmp_path / "run" / "model")
     done = inside("share", tmp_path / "run" / "model", "-o", tmp_path / "out", "--json")
     result = json.loads(done.stdout)["share"]
     whole = sum(file.stat().st_size for file in (tmp_path / "run" / "model").iterdir())
@@ -169,8 +169,8 @@ def test_sharing_replaces_a_shared_model_with_all_its_files_and_no_other(tmp_pat
         done = CliRunner().invoke(app, ["share", str(model), "-o", str(tmp_path / out)])
         return done.exit_code, done.output
 
-    make_model().save(tmp_path / "run" / "model")
-    make_model().save(tmp_path / "older" / "model")
+    make_conditioned().save(tmp_path / "run" / "model")
+    make_conditioned().save(tmp_path / "older" / "model")
     assert share(tmp_path / "run" / "model", "out")[0] == 0
     stale = tmp_path / "out" / "model" / "calibration.json"
     stale.write_text("{}")

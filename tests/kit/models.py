@@ -1,8 +1,9 @@
 """Tiny models and trainings with random weights."""
 
+import numpy as np
 import torch
 
-from medgan.core.config import ModelConfig, Preprocessing, build
+from medgan.core.config import Condition, ModelConfig, Preprocessing, build
 from medgan.data.batches import Batch
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
@@ -16,6 +17,13 @@ CONFIG = build(TINY)
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
 SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
 TWO_LABELS = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3, 7))
+AGE = Condition(
+    name="age", kind="continuous", mean=50.0, spread=20.0, quantiles=tuple(np.linspace(20, 80, 21))
+)
+SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 0.5))
+BY_AGE_AND_SEX = Preprocessing(
+    spacing=(2, 2, 2), shape=(16, 16, 16), labels=(3,), conditions=(AGE, SEX)
+)
 
 
 def make_model(grid: Preprocessing = TWO_LABELS, seed: int = 0, noise: float = 0.02) -> Model:
@@ -37,6 +45,11 @@ def make_model(grid: Preprocessing = TWO_LABELS, seed: int = 0, noise: float = 0
             for p in module.parameters():
                 p.add_(noise * torch.randn_like(p))
     return Model(networks, grid, SIZES, {"training_scans": 3})
+
+
+def make_conditioned(grid: Preprocessing = BY_AGE_AND_SEX, seed: int = 0) -> Model:
+    """A model at its very start that generates by age and sex."""
+    return make_model(grid, seed, noise=0)
 
 
 def fresh_state(seed: int = 0, **sizes: object) -> TrainingState:
