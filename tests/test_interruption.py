@@ -14,9 +14,9 @@ from medgan.core.errors import Interrupted, MedganError
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
-from tests.builders import CONFIG, GRID, fresh_state, write_folder
 from tests.data.dicom.test_conversion import compress
-from tests.dicoms import make_series, save
+from tests.kit.data_sets import CONFIG, GRID, fresh_state, write_folder
+from tests.kit.dicom import make_series, save
 from tests.workflows.test_dicom import scored  # noqa: F401 - a fixture
 
 
