@@ -1,4 +1,4 @@
-"""From p-values to alarms: thresholds for a rate of false ones, and for a whole cohort at once."""
+"""From p-values to alarms: at a rate of false alarms, and at a rate of false discoveries."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,33 @@ from medgan.core.errors import DataError
 def is_alarm(p_value: float, rate: float) -> bool:
     """Whether a scan raises an alarm: its p-value is at most the rate.
 
-    This alone decides. `threshold` only draws the same limit on an axis of scores.
+    This alone decides. `threshold` gives the same limit on the axis of scores, for plots.
 
     Args:
         p_value: conformal, not rounded.
         rate: of false alarms among healthy scans.
     """
     return p_value <= rate
+
+
+def require_calibration(scans: int, rate: float) -> None:
+    """Refuses a rate of false alarms that is too low for the number of calibration scans.
+
+    Args:
+        scans: number of calibration scans, n; no p-value is below 1 / (n + 1).
+        rate: of false alarms among healthy scans, between 0 and 1.
+
+    Raises:
+        DataError: E_CALIBRATION.
+    """
+    if _rank(scans, rate) < 1:
+        needed = smallest_calibration(rate)
+        raise DataError(
+            "E_CALIBRATION", f"{scans} healthy scans",
+            f"a false-alarm rate of {rate:g} needs {needed}",
+            f"calibrate with {needed} healthy scans or more, or ask for {1 / (scans + 1):.2g} or "
+            "more",
+        )  # fmt: skip
 
 
 def threshold(healthy: Sequence[float], rate: float) -> float:
@@ -26,29 +46,21 @@ def threshold(healthy: Sequence[float], rate: float) -> float:
         rate: of false alarms among healthy scans, between 0 and 1.
 
     Raises:
-        DataError: E_CALIBRATION when the calibration scans are too few for so low a rate: with n
-            of them no p-value is below 1 / (n + 1).
+        DataError: E_CALIBRATION, of `require_calibration`.
 
     Example:
         >>> threshold([1.0, 2.0, 3.0, 4.0], 0.4)
         3.0
     """
+    require_calibration(len(healthy), rate)
     count = _rank(len(healthy), rate)
-    if count < 1:
-        needed = smallest_calibration(rate)
-        raise DataError(
-            "E_CALIBRATION", f"{len(healthy)} healthy scans",
-            f"a false-alarm rate of {rate:g} needs {needed}",
-            f"calibrate with {needed} healthy scans or more, or ask for "
-            f"{1 / (len(healthy) + 1):.2g} or more",
-        )  # fmt: skip
     if count > len(healthy):
         return -math.inf
     return sorted(healthy, reverse=True)[count - 1]
 
 
 def smallest_calibration(rate: float) -> int:
-    """How many calibration scans a rate of false alarms needs.
+    """Number of calibration scans that a rate of false alarms needs.
 
     Example:
         >>> smallest_calibration(0.01)
@@ -61,16 +73,16 @@ def smallest_calibration(rate: float) -> int:
 
 
 def _rank(count: int, rate: float) -> int:
-    """Calibration scores, the new one's among them, that may lie at or above an alarm."""
+    """Rank from the top, the new scan's score included, that an alarm needs at least."""
     return math.floor(rate * (count + 1) + 1e-9)
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:
-    """The smallest rate of false discoveries at which each scan of a cohort is called abnormal.
+    """Q-values: the lowest false discovery rate at which each scan of a data set is flagged.
 
-    Calling abnormal what is at most q keeps the expected share of healthy scans among those that
-    are called so at q. Conformal p-values that share a calibration set depend on each other in the
-    way that the procedure allows.
+    Where scans with a q-value of at most q are flagged, the expected share of healthy scans among
+    them is at most q. Conformal p-values that share a calibration set are positively dependent,
+    which the procedure allows.
 
     Example:
         >>> false_discovery([0.01, 0.02, 0.5])

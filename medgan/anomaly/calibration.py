@@ -1,4 +1,4 @@
-"""What healthy scans look like to each score map, and what a new score is worth."""
+"""Calibration: statistics of healthy score maps, and conformal p-values of new scores."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,10 @@ from medgan.core.errors import ConfigError, DataError
 
 MIN_SCANS = 5
 _FLOOR = 0.25
-"""Smallest spread at a position, as a share of the map's mean spread: where healthy scans
-happen to agree, such as in air, a small difference must not become a huge score."""
+"""Smallest standard deviation at a position, as a share of the map's mean one: where healthy scans
+hardly differ, as in air, a small difference must not become a large score."""
 _EVEN = frozenset({"localiser"})
-"""Maps in the same unit everywhere: one spread holds for all positions."""
-
-
+"""Maps with one standard deviation for all positions."""
 Mask = Bool[Tensor, "B 1 _ _ _"] | None
 
 
@@ -31,10 +29,10 @@ class ScoringConfig:
 
     Attributes:
         scorers: whose maps are combined.
-        top_fraction: share of the highest voxels that make a map's score.
-        sign: whether only what is brighter than expected counts, or darker, or both.
-        erosion: nothing counts that is nearer to air than this, in voxels; 0 for no limit.
-        median: edge of the cubes whose median a voxel becomes; up to 1 leaves maps as they are.
+        top_fraction: share of voxels, the highest, whose mean is the score of a map.
+        sign: whether voxels brighter than expected count, or darker ones, or both.
+        erosion: voxels nearer to air than this, in voxels, do not count; 0 is off.
+        median: edge of a median filter, in voxels; up to 1 is off.
     """
 
     scorers: tuple[str, ...]
@@ -46,7 +44,7 @@ class ScoringConfig:
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """Healthy mean and spread of one map at every position.
+    """Healthy mean and standard deviation of one map at every position.
 
     Attributes:
         mean, spread: shape (1, X, Y, Z).
@@ -62,17 +60,17 @@ class MapStatistics:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model scores healthy scans that it was not trained on.
+    """How a model scores healthy scans that it was not trained on, nor chosen by.
 
     Attributes:
         scoring_config: how maps become a score.
         statistics: of each map, by name.
-        centres, scales: mean and spread of each map's scan scores.
+        centres, scales: mean and standard deviation of each map's scan scores.
         scores: combined scores of the calibration scans, rising.
-        level: what the standardised map of every second healthy scan nowhere exceeds; above it
-            voxels make regions.
-        reference: what a scan has to be like to be compared with the calibration scans; None takes
-            any.
+        level: median over calibration scans of the highest value of the standardised map;
+            regions lie above it.
+        reference: statistics that say whether a scan is comparable with the calibration scans;
+            None takes any scan.
     """
 
     scoring_config: ScoringConfig
@@ -90,7 +88,7 @@ class Calibration:
 
         Args:
             maps: raw score maps (B, 1, X, Y, Z), by name.
-            mask: where they count; everywhere unless given.
+            mask: voxels that count; all unless given.
 
         Returns:
             Combined scores (B,); the mean of the standardised maps, (B, 1, X, Y, Z); each
@@ -109,16 +107,14 @@ class Calibration:
         return combined, mean_map(standardised.values()), parts
 
     def p_value(self, score: float) -> float:
-        """Conformal p-value: how rare so high a score is among healthy scans.
-
-        The share of healthy scans, the new one counted among them, that score at least as high.
-        The smallest possible is 1 / (n + 1).
-        """
+        """Conformal p-value of a score, `conformal_p_value`; at least 1 / (n + 1)."""
         return conformal_p_value(score, self.scores)
 
 
 def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
-    """(1 + number of healthy scores at or above `score`) / (n + 1).
+    """Share of healthy scans, the new one included, that score at least as high.
+
+    (1 + number of healthy scores at or above `score`) / (n + 1).
 
     Valid on average over calibration sets when the new scan is exchangeable with them.
 
@@ -134,15 +130,15 @@ def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
 def calibrate(
     maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig, mask: Mask = None
 ) -> Calibration:
-    """Learns the healthy statistics from raw score maps of held-out healthy scans.
+    """Estimates healthy statistics from raw score maps of calibration scans.
 
-    Each calibration scan is scored with the statistics of all the others: scored with its own
-    among them it would look too ordinary, and every new scan too strange.
+    Each calibration scan is scored with the statistics of all others. With its own included, its
+    score would be too low, and the p-values of new scans too small.
 
     Args:
         maps: raw score maps of the same N scans, by name.
         scoring_config: how they become scores.
-        mask: where they count; everywhere unless given.
+        mask: voxels that count; all unless given.
 
     Raises:
         DataError: E_CALIBRATION with fewer than five scans.
@@ -173,7 +169,7 @@ def calibrate(
 def polished(
     standardised: Float[Tensor, "B 1 X Y Z"], scoring_config: ScoringConfig, mask: Mask = None
 ) -> Float[Tensor, "B 1 X Y Z"]:
-    """A standardised map after what the scoring_config does to it; one of a single voxel stays."""
+    """A standardised map after median filter and mask; a map of a single voxel is unchanged."""
     if standardised[0].numel() == 1:
         return standardised
     if scoring_config.median > 1:
@@ -194,13 +190,13 @@ def mean_map(standardised: Iterable[Tensor]) -> Float[Tensor, "B 1 X Y Z"]:
     maps = [m for m in standardised if m[0].numel() > 1]
     if not maps:
         raise ConfigError(
-            "E_SCORER", "score.scorers", "none of them says where", "add one such as density"
+            "E_SCORER", "score.scorers", "no scorer gives a map", "add one, such as density"
         )
     return torch.stack(maps).mean(dim=0)
 
 
 def statistics(score_map: Float[Tensor, "N 1 X Y Z"], even: bool = False) -> MapStatistics:
-    """Mean and floored spread over N scans at every position; one spread for all if `even`."""
+    """Mean and floored standard deviation over N scans at every position; one for all if `even`."""
     return _floored(score_map.mean(dim=0), score_map.std(dim=0), even)
 
 
@@ -211,8 +207,8 @@ def left_out_maps(
 
     Args:
         maps: raw score maps of the same N scans, by name; N above 2.
-        scoring_config: what else is done to them.
-        mask: where they count; everywhere unless given.
+        scoring_config: with median filter and mask.
+        mask: voxels that count; all unless given.
     """
     each = zip(*(_left_out(m, name in _EVEN) for name, m in maps.items()), strict=True)
     for number, same in enumerate(each):
@@ -221,7 +217,7 @@ def left_out_maps(
 
 
 def _left_out(score_map: Tensor, even: bool) -> Iterator[Tensor]:
-    """The others' mean and variance follow from the sums over all scans, in double precision."""
+    """Mean and variance of the others from sums over all scans, in double precision."""
     count = len(score_map)
     total = score_map.sum(dim=0, dtype=torch.float64)
     squares = torch.zeros_like(total)

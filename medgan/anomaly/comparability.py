@@ -1,9 +1,8 @@
-"""Whether a scan is of the kind that a model knows: if not, its score means nothing.
+"""Comparability: whether a scan is of the kind of the calibration scans.
 
-A p-value says how rare a score is among healthy scans of the same kind. A chest under a model of
-brains, a head lying on its side or a wrong window would get one too. So each new scan is first
-held beside the calibration scans: its intensities, its anatomy, its geometry and how well the
-generator can draw it.
+A p-value is valid for scans of the same kind only. A chest CT under a model of brains, a head lying
+on its side or a wrong window would get one too. So intensities, anatomy, field of view, latent and
+reconstruction error of each new scan are first compared with those of the calibration scans.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +21,15 @@ _MARGIN = {
     "latent": 3.0,
     "reconstruction": 3.0,
 }
-"""How far beyond the strangest calibration scan is still comparable, as a share of the distance
-of that one from the median: forty calibration scans have not seen everything. Wider where lesions
-show, which are to be scored and not turned away."""
+"""Distance of each limit beyond the most extreme calibration scan, as a share of that scan's
+distance from the median. Wider for measures that lesions change: scans with lesions must be scored.
+"""
 REASONS = {
     "intensities": "its intensities are distributed unlike those of the healthy scans",
     "anatomy": "its anatomy does not lie where that of the healthy scans does",
     "field_of_view": "its field of view differs from that of the healthy scans",
-    "latent": "the model cannot place it among the healthy scans",
-    "reconstruction": "the model cannot draw anything like it",
+    "latent": "its latent lies far from those of the healthy scans",
+    "reconstruction": "the model cannot reconstruct it",
 }
 _LEAST = {
     "intensities": 0.1,
@@ -39,21 +38,19 @@ _LEAST = {
     "latent": 1.5,
     "reconstruction": 0.1,
 }
-"""Limits are at least so far beyond the median of the calibration scans: where these are all but
-alike, as in one scanner's fields of view, a new one may differ a little. Extents in octaves."""
-
-
+"""Smallest distance of a limit from the median of the calibration scans, for measures in which they
+hardly differ, such as fields of view of one scanner (in octaves)."""
 _MIDDLE = slice(2, QUANTILES - 4)
-"""Quantiles that a lesion does not move by itself; above 87% it may."""
-_ROUNDS, _CALM = 20, 0.02
+"""Quantiles that a lesion hardly changes; it may change those above 87%."""
+_ITERATIONS, _SMOOTHING = 20, 0.02
 _GAIN_MARGIN, _MOST_GAIN = 1.03, 4.0
-"""How far the gain of a scan lies beyond those of all calibration scans before it is rescaled,
-unless its intensities lie away from theirs altogether; and what no lesion explains."""
+"""Smallest gain that is corrected, relative to the largest of the calibration scans (any gain above
+1 where intensities are not comparable), and largest gain that a lesion can explain."""
 
 
 @dataclass(frozen=True)
 class ScanStatistics:
-    """What is measured of a scan.
+    """Statistics of a scan.
 
     Attributes:
         volume: (X, Y, Z) on the model's grid, in [-1, 1].
@@ -69,21 +66,21 @@ class ScanStatistics:
 
     @cached_property
     def quantiles(self) -> Float[np.ndarray, " Q"]:
-        """Evenly spaced quantiles of its intensities."""
+        """Evenly spaced quantiles of intensities."""
         return _quantiles(self.volume)
 
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """What the calibration scans statistics like.
+    """Statistics of the calibration scans.
 
     Attributes:
-        quantiles: (Q,) mean quantiles of their intensities.
-        mean: (X, Y, Z), their mean.
-        field_of_view: (3,) geometric mean of their extents, in mm.
-        latent: (L,) mean of their latents.
-        limits: of each measure, by name, the value beyond which a scan is not comparable.
-        gain: the largest that a calibration scan would need to have typical intensities.
+        quantiles: (Q,) mean quantiles of intensities.
+        mean: (X, Y, Z), mean scan.
+        field_of_view: (3,) geometric mean of the fields of view, in mm.
+        latent: (L,) mean latent.
+        limits: largest value of each measure at which a scan is comparable, by name.
+        gain: largest linear gain that fits a calibration scan to the mean quantiles.
     """
 
     quantiles: Float[np.ndarray, " Q"]
@@ -94,32 +91,32 @@ class ReferenceStatistics:
     gain: float = np.inf
 
     def rescaling(self, volume: Map) -> tuple[float, float] | None:
-        """Gain and offset for a scan whose brightest or darkest tissue has squeezed all else.
+        """Gain and offset for a scan whose contrast was compressed by very bright or dark tissue.
 
-        Scans are scaled by high and low percentiles. A lesion that is brighter than everything and
-        not small is beyond the high one itself, and the rest comes out too dark. The middle of the
-        distribution, which it does not reach, says by how much.
+        Scans are scaled by percentiles. A large lesion that is brighter than all tissue shifts the
+        upper percentile, and the rest of the scan becomes too dark. Gain and offset are estimated
+        from the middle quantiles, which it does not shift.
 
         Args:
             volume: (X, Y, Z) in [-1, 1].
 
         Returns:
-            What to multiply by and then to add, None where nothing is to be done.
+            Factor and summand, in this order; None where no correction is needed.
         """
         quantiles = _quantiles(volume)
         gain, offset = _linear(quantiles, self.quantiles)
-        away = np.abs(quantiles - self.quantiles).mean() > self.limits["intensities"]
-        squeezed = gain > (1 if away else _GAIN_MARGIN * self.gain)
-        return (gain, offset) if squeezed and gain < _MOST_GAIN else None
+        far = np.abs(quantiles - self.quantiles).mean() > self.limits["intensities"]
+        compressed = gain > (1 if far else _GAIN_MARGIN * self.gain)
+        return (gain, offset) if compressed and gain < _MOST_GAIN else None
 
     def reasons(self, statistics: ScanStatistics) -> tuple[str, ...]:
-        """Names of the measures that lie beyond their limit; none when comparable."""
+        """Names of the measures beyond their limit; none when comparable."""
         found = measure(self, statistics)
         return tuple(name for name, limit in self.limits.items() if found[name] > limit)
 
 
 def reference_statistics(scans: Sequence[ScanStatistics]) -> ReferenceStatistics:
-    """Learns from calibration scans; each is measured against the others."""
+    """Estimated from calibration scans, each of which is measured against the others."""
     total = np.stack([scan.volume for scan in scans]).sum(axis=0, dtype=np.float64)
     measured = [
         measure(_of_scans([*scans[:n], *scans[n + 1 :]], total - scan.volume, {}), scan)
@@ -134,7 +131,7 @@ def reference_statistics(scans: Sequence[ScanStatistics]) -> ReferenceStatistics
 def _of_scans(
     scans: Sequence[ScanStatistics], total: np.ndarray, limits: Mapping[str, float]
 ) -> ReferenceStatistics:
-    """Of some scans, whose volumes add up to `total`."""
+    """Statistics of scans whose volumes add up to `total`."""
     return ReferenceStatistics(
         np.mean([scan.quantiles for scan in scans], axis=0),
         (total / len(scans)).astype(np.float32),
@@ -151,28 +148,28 @@ def _quantiles(volume: Map) -> Float[np.ndarray, " Q"]:
 def _linear(
     quantiles: Float[np.ndarray, " Q"], target: Float[np.ndarray, " Q"]
 ) -> tuple[float, float]:
-    """Gain and offset that bring the middle quantiles nearest to others, by absolute distance.
+    """Gain and offset of the linear fit of the middle quantiles with least absolute deviations.
 
-    Absolute distances are minimised by weighted squares.
+    By iteratively reweighted least squares.
     """
     x, y = quantiles[_MIDDLE], target[_MIDDLE]
     if np.ptp(x) == 0:
         return 1.0, 0.0
     columns, weights = np.stack([x, np.ones_like(x)], axis=1), np.ones_like(x)
     found = np.array([1.0, 0.0])
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         root = np.sqrt(weights)
         found = np.linalg.lstsq(columns * root[:, None], y * root, rcond=None)[0]
-        weights = 1 / (np.abs(columns @ found - y) + _CALM)
+        weights = 1 / (np.abs(columns @ found - y) + _SMOOTHING)
     return float(found[0]), float(found[1])
 
 
 def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str, float]:
-    """How far a scan is from typical ones.
+    """Distances of a scan from the calibration scans.
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
-    the mean scan, from 0 (the same) to 2. Extent: octaves along the axis that differs most.
-    Latent: root mean square of its deviation; latents drawn for synthetic scans have 1.
+    the mean scan, 0 to 2. Field of view: octaves along the axis that differs most.
+    Latent: root mean square deviation; latents drawn for synthetic scans have 1.
     Reconstruction: mean absolute difference.
     """
     a, b = statistics.volume - statistics.volume.mean(), known.mean - known.mean.mean()
@@ -189,12 +186,12 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
 
 
 def limit(values: Sequence[float], margin: float, least: float = 0.0) -> float:
-    """Beyond the strangest calibration scan, by a share of its distance from the median.
+    """The most extreme value plus a share of its distance from the median.
 
     Args:
         values: of the calibration scans.
-        margin: that share.
-        least: distance from the median that is always allowed.
+        margin: the share.
+        least: smallest distance of the limit from the median.
     """
-    middle, strangest = float(np.median(values)), float(np.max(values))
-    return max(strangest + margin * (strangest - middle), middle + least)
+    middle, extreme = float(np.median(values)), float(np.max(values))
+    return max(extreme + margin * (extreme - middle), middle + least)

@@ -1,9 +1,8 @@
-"""How unusual features are at their place: one Gaussian for each position.
+"""Density of features: a Gaussian at every position of a grid.
 
-What a discriminator has learned to look at in healthy scans is taken as features, in place of those
-of a network trained on photographs. At every position of their grid, mean and covariance over
-healthy training scans say which are usual there; a new scan's distance from them, in standard
-deviations, is its map.
+Features are hand-made or those of the discriminator, in place of a network trained on photographs.
+Mean and covariance are estimated from healthy training scans; the Mahalanobis distance of a new
+scan's features at each position is its map.
 """
 
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 RADIUS = 2
@@ -39,12 +38,12 @@ class FeatureDensity:
         radius: int = RADIUS,
         shrinkage: float = SHRINKAGE,
     ) -> "FeatureDensity":
-        """Learns from the features of healthy scans, read once and not kept.
+        """Estimates mean and covariance from features of healthy scans, in one pass.
 
         Args:
-            features: batches of them, (B, C, X, Y, Z).
+            features: batches, (B, C, X, Y, Z).
             radius: covariances are averaged over cubes of 2 * radius + 1 positions.
-            shrinkage: share in which a covariance is replaced by its diagonal.
+            shrinkage: of each covariance towards its diagonal, 0 to 1.
 
         Reference: Defard et al. 2021, PaDiM, arXiv 2011.08785, section III; Ledoit and Wolf 2004,
             A well-conditioned estimator for large-dimensional covariance matrices, JMVA 88.
@@ -65,7 +64,7 @@ class FeatureDensity:
         floor = 1e-3 * diagonal.mean() + 1e-8
         covariance = (1 - shrinkage) * covariance
         covariance += torch.diag_embed(shrinkage * diagonal + floor)
-        identity = torch.eye(covariance.shape[1]).expand_as(covariance)
+        identity = torch.eye(covariance.shape[1], device=covariance.device).expand_as(covariance)
         whitening = torch.linalg.solve_triangular(
             torch.linalg.cholesky(covariance), identity, upper=False
         )
@@ -77,19 +76,19 @@ class FeatureDensity:
 
     def packed(self) -> tuple[Tensor, Tensor]:
         """Mean and (X * Y * Z, C * (C + 1) / 2) whitening, without its zeros."""
-        row, column = torch.tril_indices(*self.whitening.shape[1:])
+        row, column = _lower_triangle(self.whitening.shape[1], self.whitening.device)
         return self.mean, self.whitening[:, row, column]
 
     @classmethod
     def unpacked(cls, mean: Tensor, entries: Tensor) -> "FeatureDensity":
-        """From what `packed` gave.
+        """The inverse of `packed`.
 
         Raises:
-            RuntimeError: when they do not belong together.
+            RuntimeError: when the sizes do not match.
         """
         channels = len(mean)
-        whitening = torch.zeros(mean[0].numel(), channels, channels)
-        row, column = torch.tril_indices(channels, channels)
+        whitening = torch.zeros(mean[0].numel(), channels, channels, device=mean.device)
+        row, column = _lower_triangle(channels, mean.device)
         whitening[:, row, column] = entries
         return cls(mean, whitening)
 
@@ -100,14 +99,19 @@ class FeatureDensity:
         return squares.sqrt().T.reshape(len(features), 1, *features.shape[2:])
 
 
+def _lower_triangle(size: int, device: torch.device) -> Int[Tensor, "2 K"]:
+    """Rows and columns of the lower triangle of a matrix."""
+    return torch.tril_indices(size, size, device=device)
+
+
 def _pooled(
     covariance: Float[Tensor, "P C C"], shape: tuple[int, ...], radius: int
 ) -> Float[Tensor, "P C C"]:
     """Averages over cubes of positions, smaller at the borders."""
     grid = covariance.reshape(*shape, *covariance.shape[1:])
     for axis, size in enumerate(shape):
-        place = torch.arange(size)
-        low, high = (place - radius).clamp(min=0), (place + radius + 1).clamp(max=size)
+        position = torch.arange(size, device=covariance.device)
+        low, high = (position - radius).clamp(min=0), (position + radius + 1).clamp(max=size)
         sums = F.pad(grid.movedim(axis, -1).cumsum(dim=-1, dtype=torch.float64), (1, 0))
         means = (sums[..., high] - sums[..., low]) / (high - low)
         grid = means.movedim(-1, axis).float()

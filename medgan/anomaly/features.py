@@ -1,4 +1,4 @@
-"""Hand-made features of each voxel's surroundings: what a place looks like without a network."""
+"""Hand-made features of the neighbourhood of each voxel."""
 
 import math
 from functools import lru_cache
@@ -10,15 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 _QUIET = 0.02
-"""Added to magnitudes before their logarithm, in units of [-1, 1]: less is noise of rounding."""
+"""Added to magnitudes before their logarithm, in units of [-1, 1]: below it is rounding error."""
 MOST_POSITIONS = 100_000
-"""Gaussians that a model is to hold: ten or thirty megabytes of them."""
+"""Most positions of a density: ten to thirty megabytes in a model."""
 _SIGNED = 7
-"""So many of the local features are signed; the others are magnitudes."""
+"""Number of local features that are signed; the others are magnitudes."""
 
 
-def local_features(volumes: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
-    """Twelve features of each voxel.
+def local_features(volumes: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B F X Y Z"]:
+    """Twelve features of each voxel and channel.
 
     Intensities at four scales, their differences, local deviations and slopes.
     """
@@ -32,13 +32,13 @@ def local_features(volumes: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B C X 
     return torch.cat([*scales, *bands, *deviations, *slopes], dim=1)
 
 
-def coarse_features(volumes: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B C x y z"]:
+def coarse_features(volumes: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B F x y z"]:
     """The same at half the resolution, or less where volumes are large; magnitudes as logarithms.
 
-    A place that is too smooth is then as far from the usual as one that is too rough.
+    Logarithms make texture that is too smooth as unusual as texture that is too rough.
     """
     features = local_features(volumes)
-    features[:, _SIGNED:].add_(_QUIET).log_()
+    features[:, _SIGNED * volumes.shape[1] :].add_(_QUIET).log_()
     factor = 2
     while volumes[0, 0].numel() / factor**3 > MOST_POSITIONS:
         factor *= 2
@@ -46,10 +46,9 @@ def coarse_features(volumes: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B C x
 
 
 def smoothed(volumes: Float[Tensor, "B C X Y Z"], sigma: float) -> Float[Tensor, "B C X Y Z"]:
-    """Gaussian smoothing; what lies beyond the border repeats it.
+    """Gaussian smoothing with replicated borders.
 
-    Along each axis a product with a banded matrix: on a CPU ten times as fast as a convolution of
-    one channel.
+    A product with a banded matrix along each axis, on a CPU ten times as fast as a convolution.
     """
     shape = volumes.shape
     for axis in (2, 3):
@@ -61,10 +60,12 @@ def smoothed(volumes: Float[Tensor, "B C X Y Z"], sigma: float) -> Float[Tensor,
 
 @lru_cache(maxsize=32)
 def _weights(size: int, sigma: float, device: torch.device) -> Float[Tensor, "N N"]:
-    """What each place takes from each: rows add up to 1."""
+    """Smoothing as a matrix; rows add up to 1."""
     radius = max(1, round(3 * sigma))
-    steps = torch.arange(-radius, radius + 1)
+    steps = torch.arange(-radius, radius + 1, device=device)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    taken = (torch.arange(size)[:, None] + steps).clamp(0, size - 1)
-    weights = torch.zeros(size, size).scatter_add(1, taken, kernel.expand(taken.shape))
-    return (weights / kernel.sum()).to(device)
+    taken = (torch.arange(size, device=device)[:, None] + steps).clamp(0, size - 1)
+    weights = torch.zeros(size, size, device=device).scatter_add(
+        1, taken, kernel.expand(taken.shape)
+    )
+    return weights / kernel.sum()

@@ -1,4 +1,4 @@
-"""Score maps: tensors in, tensor out, one value a voxel, higher is stranger."""
+"""Score maps as pure functions: one value a voxel, higher for more unusual."""
 
 import torch
 import torch.nn.functional as F
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def residual_map(
-    volume: Float[Tensor, "B 1 X Y Z"], recon: Float[Tensor, "B 1 X Y Z"]
+    volume: Float[Tensor, "B C X Y Z"], recon: Float[Tensor, "B C X Y Z"]
 ) -> Float[Tensor, "B 1 X Y Z"]:
-    """Absolute difference between a volume and its reconstruction, in units of [-1, 1].
+    """Absolute difference between a volume and its reconstruction, the mean over channels.
 
     Reference: Schlegl et al. 2019 (f-AnoGAN), eq. 4, per voxel.
     """
-    return (volume - recon).abs()
+    return (volume - recon).abs().mean(dim=1, keepdim=True)
 
 
 def feature_map(
@@ -42,9 +42,9 @@ def feature_map(
 
 
 def similarity_map(
-    volume: Float[Tensor, "B 1 X Y Z"], recon: Float[Tensor, "B 1 X Y Z"], window: int = 7
+    volume: Float[Tensor, "B C X Y Z"], recon: Float[Tensor, "B C X Y Z"], window: int = 7
 ) -> Float[Tensor, "B 1 X Y Z"]:
-    """One minus the local structural similarity of a volume and its reconstruction, 0 to 2.
+    """One minus the local structural similarity, the mean over channels, 0 to 2.
 
     Args:
         volume: in [-1, 1].
@@ -55,11 +55,12 @@ def similarity_map(
     """
     from monai.metrics.regression import compute_ssim_and_cs
 
-    # From 0 to 1: the formula compares means by their ratio, which says nothing around 0.
+    # In [0, 1]: the formula compares means by their ratio, which has no meaning around 0.
     positive, also = ((v.float() + 1) / 2 for v in (volume, recon))
     similarity, _ = compute_ssim_and_cs(
         positive, also, 3, (window,) * 3, (1.5,) * 3, 1.0, "uniform"
     )
+    similarity = similarity.mean(dim=1, keepdim=True)
     return F.pad(1 - similarity, (window // 2,) * 6, mode="replicate")
 
 

@@ -1,4 +1,4 @@
-"""From a map to a table: the regions that stand out, in the scanner's own millimetres."""
+"""Regions of a score map above a threshold, in world coordinates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ Map = Float[np.ndarray, "X Y Z"]
 
 @dataclass(frozen=True)
 class Region:
-    """One connected part of a map above its threshold.
+    """A connected component of a map above a threshold.
 
     Attributes:
-        number: of its voxels in the label map of regions; 1 is the highest peak.
-        volume_mm3: its volume.
-        peak, mean: of the map inside it.
+        number: its value in the label map of regions; 1 has the highest peak.
+        volume_mm3: volume.
+        peak, mean: of the map in the region.
         peak_mm: world coordinates of the peak, RAS+.
-        centre_mm: likewise of its centre, each voxel weighing as much as it is strange.
-        name: where it is: the label that most of it lies in, `background` outside of all, empty
+        centre_mm: world coordinates of the centre of mass of the map above the threshold.
+        name: of the label with most voxels in the region; `background` outside all labels, empty
             without a label map.
     """
 
@@ -41,18 +41,18 @@ def find_regions(
     label_map: Int[np.ndarray, "X Y Z"] | None = None,
     names: Mapping[int, str] | None = None,
 ) -> tuple[Int[np.ndarray, "X Y Z"], list[Region]]:
-    """The connected parts of a map above a threshold, highest peak first.
+    """Connected components of a map above a threshold, highest peak first.
 
     Voxels touch by face, edge or corner.
 
     Args:
-        score_map: in the scan's own grid; higher is stranger.
-        threshold: a region's voxels are above it.
+        score_map: in the scan's own grid; higher is more unusual.
+        threshold: voxels of regions are above it.
         affine: of that grid, voxel to world mm.
-        smallest_mm3: smaller parts are left out.
-        most: so many at most.
+        smallest_mm3: smaller components are left out.
+        most: largest number of regions.
         label_map: of anatomy, on the same grid.
-        names: what its values stand for; the value itself where there is none.
+        names: of its values; a value without a name stands for itself.
 
     Returns:
         A label map, 0 outside of regions and else their number, and the regions.
@@ -70,34 +70,34 @@ def find_regions(
     numbered = np.zeros(score_map.shape, np.int16)
     regions = []
     for number, part in enumerate(found[:most], start=1):
-        places = part.coords
-        values = score_map[tuple(places.T)]
+        positions = part.coords
+        values = score_map[tuple(positions.T)]
         weights = values - threshold
-        numbered[tuple(places.T)] = number
+        numbered[tuple(positions.T)] = number
         regions.append(
             Region(
                 number,
                 float(part.num_pixels * voxel_mm3),
                 float(values.max()),
                 float(values.mean()),
-                _world(affine, places[values.argmax()]),
-                _world(affine, (places * weights[:, None]).sum(axis=0) / weights.sum()),
-                _name(label_map[tuple(places.T)], names or {}) if label_map is not None else "",
+                _world(affine, positions[values.argmax()]),
+                _world(affine, (positions * weights[:, None]).sum(axis=0) / weights.sum()),
+                _name(label_map[tuple(positions.T)], names or {}) if label_map is not None else "",
             )
         )
     return numbered, regions
 
 
-def _world(affine: np.ndarray, place: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in affine[:3, :3] @ place + affine[:3, 3])
+def _world(affine: np.ndarray, position: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in affine[:3, :3] @ position + affine[:3, 3])
     return x, y, z
 
 
 def _name(values: np.ndarray, names: Mapping[int, str]) -> str:
-    """The label that is met most often, tissue before background."""
+    """The most frequent label, tissue before background."""
     tissue = values[values != 0]
     if not len(tissue):
         return "background"
-    met, counts = np.unique(tissue, return_counts=True)
-    value = int(met[counts.argmax()])
+    found, counts = np.unique(tissue, return_counts=True)
+    value = int(found[counts.argmax()])
     return names.get(value, str(value))

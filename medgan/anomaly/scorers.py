@@ -1,7 +1,7 @@
-"""The scorers: each gives a map of a scan, from the scan and what the model makes of it.
+"""Scorers: functions from a scan and the model's outputs for it to a score map.
 
-Those that look at the latent alone have one verdict for the whole scan: their map is a single
-voxel. What a map's values are worth, calibration says.
+Scorers of the latent alone give one value a scan: their map is a single voxel. Calibration turns
+raw maps into healthy standard deviations.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,29 +25,29 @@ from medgan.networks.latent import fit
 Densities = Mapping[str, FeatureDensity]
 LOCAL, LATENT = "local", "latent"
 SHARED = (LOCAL, LATENT)
-"""Densities that ask nothing of the discriminator."""
+"""Densities that do not need the discriminator."""
 _STAGES = 2
-"""So many stages of the discriminator have a density of their features."""
+"""Number of discriminator stages with a density of their features."""
 REFINEMENT = 10
-"""Steps by which a latent is bettered."""
-_DRAWS, _JITTER = 4, 0.3
-"""Reconstructions beside the encoder's, and the spread of their latents about it."""
-_STEADY = 0.05
-"""Added to the spread of reconstructions, in units of [-1, 1]."""
+"""Optimisation steps of a latent."""
+_ENSEMBLE, _LATENT_NOISE = 4, 0.3
+"""Number of further reconstructions, and the standard deviation of noise on their latents."""
+_SPREAD_FLOOR = 0.05
+"""Added to the standard deviation of reconstructions, in units of [-1, 1]."""
 
 
 @dataclass(frozen=True)
 class ScoringNetworks:
-    """What scorers ask of a model.
+    """Functions and densities of a model that scorers use.
 
     Attributes:
-        encode: volumes (B, 1, X, Y, Z) to latents (B, L).
+        encode: volumes (B, C, X, Y, Z) to latents (B, L).
         generate: latents to volumes.
-        features: the discriminator's features of volumes, finest first; None without one.
-        densities: of healthy training scans: `LOCAL` features, those of the discriminator's stages
-            ("stage 0" is the finest that there is room for) and the `LATENT`.
+        features: the discriminator's features of volumes, finest first; None without discriminator.
+        densities: of healthy training scans: of `LOCAL` features, of the discriminator's stages
+            ("stage 0" is the finest that fits) and of the `LATENT`.
         localise: its input (B, C, X, Y, Z) to a logit for every voxel; None without a localiser.
-        inputs: what the localiser sees beside the volume, of `LOCALISER_INPUTS`.
+        inputs: further inputs of the localiser, of `LOCALISER_INPUTS`.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -60,44 +60,44 @@ class ScoringNetworks:
 
 @dataclass(frozen=True)
 class ScoringContext:
-    """Volumes, and what the model makes of them, made once when first asked for.
+    """Volumes and the model's outputs for them, each computed once when first used.
 
     Attributes:
-        volume: (B, 1, X, Y, Z) in [-1, 1].
+        volume: (B, C, X, Y, Z) in [-1, 1].
         networks: the model's.
     """
 
-    volume: Float[Tensor, "B 1 X Y Z"]
+    volume: Float[Tensor, "B C X Y Z"]
     networks: ScoringNetworks
 
     @cached_property
     def latent(self) -> Float[Tensor, "B L"]:
-        """Where the encoder places them."""
+        """The encoder's latents."""
         return self.networks.encode(self.volume).float()
 
     @cached_property
-    def recon(self) -> Float[Tensor, "B 1 X Y Z"]:
-        """What the generator draws from there."""
+    def recon(self) -> Float[Tensor, "B C X Y Z"]:
+        """Reconstructions from these latents."""
         return self.networks.generate(self.latent).float()
 
     @cached_property
     def features(self) -> list[Tensor]:
-        """The discriminator's."""
-        return self.seen(self.volume)
+        """The discriminator's features."""
+        return self.features_of(self.volume)
 
-    def seen(self, volume: Tensor) -> list[Tensor]:
+    def features_of(self, volume: Tensor) -> list[Tensor]:
         """The discriminator's features of volumes."""
         assert self.networks.features is not None
         return self.networks.features(volume)
 
     @cached_property
     def distance(self) -> Float[Tensor, "B 1 X Y Z"]:
-        """How unusual their local features are at their place."""
+        """Mahalanobis distance of local features at each position."""
         found = self.networks.densities[LOCAL].distance(coarse_features(self.volume))
         return self.enlarged(found)
 
     def enlarged(self, coarse: Float[Tensor, "B C x y z"]) -> Float[Tensor, "B C X Y Z"]:
-        """On the grid of the volumes."""
+        """Interpolated to the grid of the volumes."""
         return F.interpolate(coarse.float(), size=self.volume.shape[2:], mode="trilinear")
 
 
@@ -105,42 +105,44 @@ LOCALISER_INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
     "density": lambda context: context.distance - 1,
     "recon": lambda context: context.recon,
 }
-"""What a localiser can see beside the volume itself."""
+"""Inputs of a localiser besides the volume."""
 
 
 def localiser_input(context: ScoringContext) -> Float[Tensor, "B C X Y Z"]:
-    """Volumes and what comes beside them, one channel each."""
-    beside = [
+    """Volumes and further inputs, concatenated along channels."""
+    further = [
         LOCALISER_INPUTS[name](context).to(context.volume.dtype) for name in context.networks.inputs
     ]
-    return torch.cat([context.volume, *beside], dim=1)
+    return torch.cat([context.volume, *further], dim=1)
 
 
 def residual(context: ScoringContext) -> Tensor:
-    """Difference from the reconstruction."""
+    """Absolute difference from the reconstruction."""
     return residual_map(context.volume, context.recon)
 
 
 def similarity(context: ScoringContext) -> Tensor:
-    """Lack of structural similarity to the reconstruction."""
+    """Structural dissimilarity to the reconstruction."""
     return similarity_map(context.volume, context.recon)
 
 
 def features(context: ScoringContext) -> Tensor:
-    """Difference from the reconstruction in the discriminator's features."""
+    """Distance from the reconstruction in the discriminator's features."""
     x, y, z = context.volume.shape[2:]
-    return feature_map(context.features, context.seen(context.recon), (x, y, z))
+    return feature_map(context.features, context.features_of(context.recon), (x, y, z))
 
 
 def density(context: ScoringContext) -> Tensor:
-    """How unusual hand-made local features are at their place."""
+    """Mahalanobis distance of hand-made local features."""
     return context.distance
 
 
 def discriminator(context: ScoringContext) -> Tensor:
-    """How unusual the discriminator's features are at their place, the mean over its stages."""
-    known = context.networks.densities
-    maps = [known[stage(n)].distance(found) for n, found in enumerate(_stages(context.features))]
+    """Mahalanobis distance of the discriminator's features, the mean over its stages."""
+    densities = context.networks.densities
+    maps = [
+        densities[stage(n)].distance(found) for n, found in enumerate(_stages(context.features))
+    ]
     return torch.stack([context.enlarged(one) for one in maps]).mean(dim=0)
 
 
@@ -151,25 +153,29 @@ def localiser(context: ScoringContext) -> Tensor:
 
 
 def ensemble(context: ScoringContext) -> Tensor:
-    """Difference from the mean of several reconstructions, in units of their spread.
+    """Difference from the mean of several reconstructions, in units of their standard deviation.
 
-    Their latents lie about the encoder's. Where reconstructions differ from each other, a
-    difference from them says little.
+    Reconstructions come from the encoder's latent with added noise.
 
     Reference: arXiv 2412.07407 (distance from several reconstructions by their covariance), with
-        a spread for each voxel in place of a covariance.
+        a variance for each voxel in place of a covariance.
     """
     random = torch.Generator().manual_seed(0)
     recons = [context.recon]
-    for _ in range(_DRAWS):
-        step = torch.randn(context.latent.shape[1], generator=random).to(context.latent)
-        recons.append(context.networks.generate(context.latent + _JITTER * step).float())
+    for _ in range(_ENSEMBLE):
+        step = torch.randn(context.latent.shape[1], generator=random, device="cpu")
+        recons.append(
+            context.networks.generate(
+                context.latent + _LATENT_NOISE * step.to(context.latent)
+            ).float()
+        )
     several = torch.stack(recons)
-    return (context.volume - several.mean(dim=0)).abs() / (several.std(dim=0) + _STEADY)
+    deviation = (context.volume - several.mean(dim=0)).abs()
+    return (deviation / (several.std(dim=0) + _SPREAD_FLOOR)).mean(dim=1, keepdim=True)
 
 
 def refined(context: ScoringContext) -> Tensor:
-    """Difference from the reconstruction after a few steps by which its latent is bettered."""
+    """Difference from the reconstruction after a few optimisation steps of its latent."""
     recons = []
     for volume, start in zip(context.volume.split(1), context.latent.split(1), strict=True):
         found = fit(context.networks.generate, volume, start, REFINEMENT)
@@ -178,12 +184,12 @@ def refined(context: ScoringContext) -> Tensor:
 
 
 def latent(context: ScoringContext) -> Tensor:
-    """How unusual the latent is among those of training scans: one voxel a scan."""
+    """Mahalanobis distance of the latent: one voxel a scan."""
     return context.networks.densities[LATENT].distance(context.latent[:, :, None, None, None])
 
 
 def reencoding(context: ScoringContext) -> Tensor:
-    """Distance from the latent to that of the reconstruction: one voxel a scan.
+    """Distance between the latents of a scan and of its reconstruction: one voxel a scan.
 
     Reference: Akcay et al. 2018, GANomaly, arXiv 1805.06725, eq. 5.
     """
@@ -201,12 +207,12 @@ SCORERS: dict[str, Callable[[ScoringContext], Tensor]] = {
 
 
 def stage(number: int) -> str:
-    """The name of the density of a stage's features."""
+    """Name of the density of a discriminator stage."""
     return f"stage {number}"
 
 
 def available(networks: ScoringNetworks) -> list[str]:
-    """The scorers that a model has all for."""
+    """Scorers that a model has everything for."""
     needs = {"density": LOCAL, "discriminator": stage(0), "latent": LATENT}
     missing = {name for name, density in needs.items() if density not in networks.densities}
     if networks.localise is None or (
@@ -219,19 +225,19 @@ def available(networks: ScoringNetworks) -> list[str]:
 
 
 def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The scorers asked for, or the best that a model has.
+    """The scorers asked for, or the default of a model.
 
-    The localiser sees density and reconstruction already: beside it, on calibration scans with
-    planted lesions, neither added anything (docs/explanation/detection.md).
+    The default is the localiser where there is one. Density and reconstruction are inputs of it,
+    and adding their scores to its own did not help (docs/explanation/detection.md).
 
     Raises:
-        ConfigError: E_SCORER for one that there is not, or that the model cannot have.
+        ConfigError: E_SCORER for a scorer that is unknown or not available in this model.
     """
     possible = available(networks)
     for name in asked:
         if name not in possible:
             raise ConfigError(
-                "E_SCORER", name, "this model has no such scorer", f"use {', '.join(possible)}"
+                "E_SCORER", name, "is no scorer of this model", f"use {', '.join(possible)}"
             )
     if asked:
         return asked
@@ -241,50 +247,51 @@ def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]
 
 
 def foreground_mask(context: ScoringContext, scoring_config: ScoringConfig) -> Mask:
-    """Where maps of a scoring_config count; None where they do everywhere.
+    """Voxels that count towards a score; None for all.
 
-    Brighter and darker is meant beside the reconstruction, both smoothed.
+    Brighter or darker means relative to the reconstruction, both smoothed.
     """
     if scoring_config.sign == "both" and not scoring_config.erosion:
         return None
-    mask = torch.ones_like(context.volume, dtype=torch.bool)
+    volume = context.volume
+    mask = torch.ones(len(volume), 1, *volume.shape[2:], dtype=torch.bool, device="cpu")
     if scoring_config.erosion:
-        depths = [depth(volume.cpu().numpy()) for volume in context.volume[:, 0]]
+        depths = [depth(volume.cpu().numpy()) for volume in volume[:, 0]]
         mask = torch.from_numpy(np.stack(depths)[:, None]) > scoring_config.erosion
     if scoring_config.sign != "both":
-        difference = smoothed(context.volume.float() - context.recon, 1.0)
+        difference = smoothed(volume.float() - context.recon, 1.0).mean(dim=1, keepdim=True)
         mask = mask & ((difference > 0) == (scoring_config.sign == "bright")).cpu()
-    return mask.cpu()
+    return mask
 
 
 def make_maps(context: ScoringContext, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Score maps by name, (B, 1, X, Y, Z) or one voxel a scan, on the CPU; higher is stranger."""
+    """Score maps by name, (B, 1, X, Y, Z) or one voxel a scan, on the CPU."""
     return {name: SCORERS[name](context).float().cpu() for name in names}
 
 
 def learn_densities(
     batches: Callable[[], Iterable[Tensor]], networks: ScoringNetworks
 ) -> Densities:
-    """What is usual in healthy training scans.
+    """Estimates the densities of healthy training scans.
 
     Args:
-        batches: gives batches of them, (B, 1, X, Y, Z), from the first on at each call.
+        batches: returns an iterator over batches, (B, C, X, Y, Z), from the first at each call.
         networks: the model's; its densities are not used.
     """
 
-    def learned(look: Callable[[Tensor], Tensor], shrinkage: float = SHRINKAGE) -> FeatureDensity:
-        return FeatureDensity.fit((look(batch) for batch in batches()), shrinkage=shrinkage)
+    def fitted(of: Callable[[Tensor], Tensor], shrinkage: float = SHRINKAGE) -> FeatureDensity:
+        return FeatureDensity.fit((of(batch) for batch in batches()), shrinkage=shrinkage)
 
-    found = {LOCAL: learned(coarse_features)}
-    # Without covariances: of a hundred scans they would know each scan again.
-    found[LATENT] = learned(lambda batch: networks.encode(batch)[:, :, None, None, None], 1.0)
-    if (seen := networks.features) is not None:
-        for number in range(len(_stages(seen(next(iter(batches()))[:1])))):
-            found[stage(number)] = learned(lambda batch, n=number: _stages(seen(batch))[n])
+    found = {LOCAL: fitted(coarse_features)}
+    # Without covariances: estimated from a hundred scans, they would overfit to each of them.
+    found[LATENT] = fitted(lambda batch: networks.encode(batch)[:, :, None, None, None], 1.0)
+    if (features_of := networks.features) is not None:
+        for number in range(len(_stages(features_of(next(iter(batches()))[:1])))):
+            found[stage(number)] = fitted(lambda batch, n=number: _stages(features_of(batch))[n])
     return found
 
 
 def _stages(features: Sequence[Tensor]) -> list[Tensor]:
-    """The finest stages of a discriminator that a density has room for."""
+    """The finest stages of a discriminator that are small enough for a density."""
     small = [one for one in features if one[0, 0].numel() <= MOST_POSITIONS]
     return small[:_STAGES]

@@ -1,7 +1,7 @@
-"""Simple ways to find what is unusual, which every learned one has to beat.
+"""Simple scorers without a neural network, as baselines.
 
-All share one interface: they learn from healthy training volumes and give a map of a new one. What
-a map is worth, calibration says, for these as for the model's own.
+All have one interface: they are fitted to healthy training volumes and give a map of a new one.
+They are calibrated as the model's own scorers are.
 """
 
 from typing import Protocol, runtime_checkable
@@ -18,10 +18,10 @@ Volumes = Float[Tensor, "B 1 X Y Z"]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Gives maps, one value a voxel, higher is stranger."""
+    """Gives maps, one value a voxel, higher for more unusual."""
 
     def fit(self, volumes: Volumes) -> None:
-        """Learns from healthy training volumes in [-1, 1]."""
+        """Fits to healthy training volumes in [-1, 1]."""
         ...
 
     def map(self, volumes: Volumes) -> Volumes:
@@ -30,7 +30,7 @@ class Scorer(Protocol):
 
 
 class Histogram:
-    """How much more of a scan has an intensity than of healthy scans, at every voxel that has it.
+    """Excess of each voxel's intensity in the histogram, compared with healthy scans.
 
     Reference: Meissen et al. 2022, arXiv 2212.06506, whose scan score is a distance of histograms.
     """
@@ -44,7 +44,7 @@ class Histogram:
         self.spread = spread.clamp(min=float(spread.mean()) / 4)
 
     def map(self, volumes: Volumes) -> Volumes:
-        """Deviation of each voxel's bin in healthy spreads, below none."""
+        """Deviation of each voxel's bin in healthy standard deviations, clipped at 0."""
         deviation = ((self._shares(volumes) - self.mean) / self.spread).clamp(min=0)
         return deviation.gather(1, self._bins(volumes).flatten(1)).reshape(volumes.shape)
 
@@ -53,19 +53,22 @@ class Histogram:
 
     def _shares(self, volumes: Volumes) -> Tensor:
         bins = self._bins(volumes).flatten(1)
-        counts = torch.zeros(len(volumes), self.BINS)
-        return counts.scatter_add(1, bins, torch.ones(bins.shape)) / bins.shape[1]
+        counts = torch.zeros(len(volumes), self.BINS, device=volumes.device)
+        return (
+            counts.scatter_add(1, bins, torch.ones(bins.shape, device=volumes.device))
+            / bins.shape[1]
+        )
 
 
 class Equalised:
-    """Brightness after histogram equalisation: the share of the scan's tissue that is darker.
+    """Brightness after histogram equalisation: the share of voxels that are darker.
 
     Reference: Meissen et al. 2021, Challenging current semi-supervised anomaly segmentation methods
         for brain MRI, arXiv 2109.06023.
     """
 
     def fit(self, volumes: Volumes) -> None:
-        """Has nothing to learn."""
+        """Does nothing."""
 
     def map(self, volumes: Volumes) -> Volumes:
         """The rank of each voxel among those of the scan, from 0 to 1."""
@@ -75,7 +78,7 @@ class Equalised:
 
 
 class Atlas:
-    """Deviation from the healthy mean at each voxel in healthy spreads."""
+    """Deviation from the healthy mean at each voxel in healthy standard deviations."""
 
     def fit(self, volumes: Volumes) -> None:
         """Mean and spread at each voxel."""
@@ -83,12 +86,12 @@ class Atlas:
         self.spread = spread.clamp(min=float(spread.mean()) / 4)
 
     def map(self, volumes: Volumes) -> Volumes:
-        """Its magnitude."""
+        """Absolute value."""
         return ((volumes - self.mean) / self.spread).abs()
 
 
 class Pca:
-    """What the principal components of healthy scans cannot draw."""
+    """Residual of a projection onto principal components of healthy scans."""
 
     def __init__(self, components: int = 60) -> None:
         self.components = components
@@ -100,31 +103,31 @@ class Pca:
         self.rows = rows[: self.components]
 
     def map(self, volumes: Volumes) -> Volumes:
-        """The magnitude of the rest."""
+        """Absolute residual."""
         rest = volumes.flatten(1) - self.mean
         rest = rest - (rest @ self.rows.T) @ self.rows
         return rest.abs().reshape(volumes.shape)
 
 
 class BlurResidual:
-    """Difference of a scan from itself, smoothed: no anatomy is learned."""
+    """Difference of a scan from its smoothed self, without any training."""
 
     def __init__(self, sigma: float = 2.0) -> None:
         self.sigma = sigma
 
     def fit(self, volumes: Volumes) -> None:
-        """Has nothing to learn."""
+        """Does nothing."""
 
     def map(self, volumes: Volumes) -> Volumes:
-        """Its magnitude."""
+        """Absolute value."""
         return (volumes - smoothed(volumes, self.sigma)).abs()
 
 
 class LocalFeatures:
     """Position-wise Mahalanobis distance of hand-made features at several scales.
 
-    Intensities smoothed at three scales, the differences of these, local deviations and the size of
-    the gradient: nothing is trained but one Gaussian at each position.
+    Intensities smoothed at three scales, their differences, local standard deviations and gradient
+    magnitudes, with a Gaussian at each position.
 
     Reference: the idea of Defard et al. 2021, PaDiM, arXiv 2011.08785, without a network.
     """

@@ -107,7 +107,7 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
     Args:
         healthy: scores of the calibration scans.
         scores: of the scans.
-        limit: the score from which scans are flagged, if there is one.
+        limit: the score above which scans are flagged, if there is one.
     """
     values = [*healthy, *(score.value for score in scores), *([] if limit is None else [limit])]
     low, high = min(values, default=0.0), max(values, default=1.0)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medgan.anomaly.alarms import threshold
+from medgan.anomaly.alarms import is_alarm, threshold
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.volume import Volume
@@ -74,7 +74,7 @@ def _judged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
         limit = threshold(calibration["scores"], rate)
         calibration["limit"] = limit if math.isfinite(limit) else None
     rows = [
-        row | {"flagged": row["p_value"] is not None and row["p_value"] <= rate}
+        row | {"flagged": row["p_value"] is not None and is_alarm(row["p_value"], rate)}
         for row in scores["scans"]
     ]
     return calibration, rows

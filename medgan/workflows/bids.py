@@ -30,7 +30,7 @@ _SCANS = {
     "p_value": "share of healthy calibration scans, this one counted among them, that score at "
     "least as high; n/a where the scan is not comparable with them",
     "q_value": "rate of false discoveries at which this scan would be called abnormal",
-    "alarm": "whether the score is beyond the threshold for the requested false-alarm rate",
+    "alarm": "whether the p-value is at most the requested rate of false alarms",
     "comparable": "whether the scan is of the kind of the calibration scans",
 }
 _REGIONS = {

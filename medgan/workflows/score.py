@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medgan.anomaly.alarms import false_discovery, threshold
+from medgan.anomaly.alarms import false_discovery, is_alarm, require_calibration
 from medgan.anomaly.regions import Region
 from medgan.core.config import ScoreConfig
 from medgan.core.errors import DataError
@@ -59,9 +59,8 @@ def score_cases(
         DataError: E_CALIBRATION when the calibration scans are too few for the false-alarm rate.
     """
     settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
-    limit = None
     if settings.false_alarms and model.calibration is not None:
-        limit = threshold(model.calibration.scores, settings.false_alarms)
+        require_calibration(len(model.calibration.scores), settings.false_alarms)
     bids = places(cases, settings.bids_labels) if settings.layout == "bids" else {}
     rows: list[Row] = []
     regions: list[Row] = []
@@ -78,7 +77,7 @@ def score_cases(
                 refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
             progress(number, len(cases))
     finally:
-        _judge(rows, limit)
+        _decide(rows, settings.false_alarms)
         rows.sort(key=lambda row: (row["p_value"] is None, -row["score"]))
         _write_rows(model, rows, regions, settings, folder)
         if bids:
@@ -106,7 +105,7 @@ def _score_case(
         "subject": case.subject,
         "healthy": case.healthy if health_is_known else None,
         "score": round(result.score, 5),
-        "p_value": None if result.p_value is None else round(result.p_value, 5),
+        "p_value": result.p_value,
         "q_value": None,
         "alarm": None,
         "comparable": not result.reasons,
@@ -127,13 +126,16 @@ def _region_row(case: str, region: Region) -> Row:
     return {**row, "label": region.name}
 
 
-def _judge(rows: list[Row], limit: float | None) -> None:
-    """Fills in what only the whole cohort says, and who is above the threshold."""
+def _decide(rows: list[Row], rate: float) -> None:
+    """Fills in q-values, which depend on all scans, and alarms at a rate; 0 is none.
+
+    P-values are not rounded: a rounded one could lie on the other side of the rate.
+    """
     comparable = [row for row in rows if row["comparable"]]
     found = false_discovery([row["p_value"] for row in comparable])
-    for row, rate in zip(comparable, found, strict=True):
-        row["q_value"] = round(rate, 5)
-        row["alarm"] = None if limit is None else row["score"] >= round(limit, 5)
+    for row, q_value in zip(comparable, found, strict=True):
+        row["q_value"] = q_value
+        row["alarm"] = is_alarm(row["p_value"], rate) if rate else None
 
 
 def _write_rows(

@@ -164,7 +164,7 @@ def test_an_even_map_has_one_spread_and_keeps_its_own_mean_at_each_position(gene
     assert len(calibration.statistics["localiser"].spread.unique()) == 1
 
 
-def test_a_verdict_on_the_whole_scan_counts_in_the_score_and_not_in_the_map(generator):
+def test_one_value_a_scan_counts_in_the_score_and_not_in_the_map(generator):
     maps = healthy(9, generator) | {"latent": torch.rand(9, 1, 1, 1, 1, generator=generator)}
     calibration = calibrate(maps, ScoringConfig(tuple(maps), TOP))
     fresh = healthy(2, generator)
@@ -174,7 +174,7 @@ def test_a_verdict_on_the_whole_scan_counts_in_the_score_and_not_in_the_map(gene
     assert (high > low + 1).all()
     assert torch.equal(some, same)
     alone = {"latent": maps["latent"]}
-    with pytest.raises(ConfigError, match="where") as caught:
+    with pytest.raises(ConfigError, match="no scorer gives a map") as caught:
         calibrate(alone, ScoringConfig(("latent",), TOP))
     assert caught.value.code == "E_SCORER"
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from medgan.anomaly.density import FeatureDensity
+from medgan.anomaly.features import coarse_features
 
 
 def healthy(count=60, channels=3, shape=(4, 5, 6), seed=0):
@@ -53,3 +54,11 @@ def test_batches_do_not_matter_and_fewer_scans_than_channels_are_enough():
     one, many = FeatureDensity.fit([x]), FeatureDensity.fit(x.split(2))
     assert torch.allclose(one.distance(x), many.distance(x), rtol=1e-2, atol=1e-3)
     assert torch.isfinite(one.distance(healthy(3, channels=8, seed=4))).all()
+
+
+def test_coarse_features_of_several_channels_are_those_of_each():
+    volumes = torch.rand(2, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    together = coarse_features(volumes)
+    for channel in range(2):
+        alone = coarse_features(volumes[:, channel : channel + 1])
+        assert torch.allclose(together[:, channel::2], alone, atol=1e-5)

@@ -129,3 +129,11 @@ def test_the_similarity_map_sees_lost_structure_that_a_residual_does_not(generat
     lost, shifted = torch.zeros_like(volume), volume + 0.08
     assert residual_map(volume, lost).mean() == pytest.approx(0.08, abs=0.01)
     assert similarity_map(volume, lost).mean() > 2 * similarity_map(volume, shifted).mean()
+
+
+@pytest.mark.parametrize("score_map", [residual_map, similarity_map])
+def test_maps_of_several_channels_are_the_mean_over_channels(score_map, generator):
+    volume, recon = torch.rand(2, 2, 3, *SHAPE, generator=generator)
+    alone = [score_map(volume[:, n : n + 1], recon[:, n : n + 1]) for n in range(3)]
+    assert score_map(volume, recon).shape == (2, 1, *SHAPE)
+    assert torch.allclose(score_map(volume, recon), torch.stack(alone).mean(dim=0), atol=1e-5)

@@ -1,5 +1,6 @@
 import csv
 import re
+from dataclasses import replace
 from html import unescape
 from itertools import pairwise
 from urllib.parse import unquote
@@ -132,6 +133,43 @@ def test_q_values_are_no_smaller_than_p_values_and_alarms_come_at_the_asked_rate
     few = ScoreConfig.model_validate({"false_alarms": 0.05})
     with pytest.raises(DataError, match="needs 19"):
         score_cases(model, manifest.cases, tmp_path, few)
+
+
+def test_a_score_equal_to_that_of_calibration_scans_is_an_alarm_by_its_p_value_alone(
+    scored, tmp_path
+):
+    """Two of five calibration scans score as the scan does: p is 3 / 6."""
+    case, model = Manifest.load(scored.folder / "manifest.json").cases[1], make_model()
+    rng = np.random.default_rng(1)
+    model.calibrate([Volume(ball(rng).astype(np.float32), AFFINE) for _ in range(8)])
+    known = model.calibration
+    assert known is not None
+    score = model.score(case.image).score
+    below = (score - 3, score - 2, score - 1)
+    model.calibration = replace(known, scores=(*below, score, score), reference=None)
+    for rate, alarm in ((0.34, False), (0.49999, False), (0.5, True)):
+        (tmp_path / "manifest.json").write_bytes((scored.folder / "manifest.json").read_bytes())
+        settings = ScoreConfig.model_validate({"false_alarms": rate})
+        (row,), _ = score_cases(model, [case], tmp_path / "scores", settings)
+        assert row["p_value"] == 0.5
+        assert row["alarm"] is alarm
+        page = write_report(tmp_path, 1).read_text()
+        assert ('data-state="flagged"' in page) == alarm
+
+
+def test_p_values_are_not_rounded_before_they_are_compared(scored, tmp_path):
+    """2 / 3 is at most 0.666667, its first five digits, 0.66667, are not."""
+    case, model = Manifest.load(scored.folder / "manifest.json").cases[1], make_model()
+    rng = np.random.default_rng(1)
+    model.calibrate([Volume(ball(rng).astype(np.float32), AFFINE) for _ in range(8)])
+    assert model.calibration is not None
+    score = model.score(case.image).score
+    scores = (score - 2, score - 1, score + 1, score + 2, score + 3)
+    model.calibration = replace(model.calibration, scores=scores, reference=None)
+    settings = ScoreConfig.model_validate({"false_alarms": 0.666667})
+    (row,), _ = score_cases(model, [case], tmp_path, settings)
+    assert row["p_value"] == pytest.approx(2 / 3)
+    assert row["alarm"] is True
 
 
 def test_a_folder_with_nothing_in_it_is_refused(tmp_path):
