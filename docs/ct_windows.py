@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from medgan.core.config import WINDOWS
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.layouts.layouts import Listed
+from medgan.data.layouts.listed import Listed
 
 SHOWN = ("lung", "soft tissue", "bone")
 

@@ -1,5 +1,6 @@
 """Lists and checks a data set: every file becomes a case or a refusal."""
 
+import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -8,20 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan.core.errors import DataError
+from medgan.core.errors import DataError, MedganError
 from medgan.data.checks import Checked, check_image, check_label, same_grid
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.dicom.series import ASIDE
-from medgan.data.layouts.layouts import (
-    Listed,
-    inside,
-    is_manifest,
-    licence_of,
-    list_scans,
-    no_scans,
-)
+from medgan.data.dicom.series import IGNORED
+from medgan.data.duplicates import Duplicates, voxel_hash
+from medgan.data.layouts.descriptions import licence_of
+from medgan.data.layouts.files import inside
+from medgan.data.layouts.layouts import list_scans, no_scans
+from medgan.data.layouts.listed import Listed, Selection
+from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
 from medgan.data.pseudonyms import Pseudonyms
+
+log = logging.getLogger(__name__)
+Key = list[tuple[str, str, str]]
+"""Case, subject and file of each scan."""
 
 
 def index(
@@ -34,23 +37,22 @@ def index(
     subjects: Collection[str] = (),
     session: str = "",
     channels: Sequence[str] = (),
-) -> tuple[Manifest, list[tuple[str, str, str]]]:
+) -> tuple[Manifest, Key]:
     """Lists and checks every scan of a data set.
 
     Args:
-        source: a folder of NIfTI files, a Decathlon folder or `dataset.json`, a BIDS tree, a
-            CSV or TSV with a column `image`, one NIfTI file, a folder of DICOM or one file of a
-            DICOM series, or a manifest, whose pseudonyms, covariates, health and splits are kept.
+        source: the data set, in any of the `LAYOUTS`. A manifest keeps its pseudonyms,
+            covariates, health and splits.
         pseudonyms: gives cases and subjects their public names.
         suffix: of BIDS files, such as T1w; needed where a tree holds several. For DICOM, MR or
             CT.
-        progress: told how many of how many scans are checked.
+        progress: receives how many of how many scans are checked.
         converted: folder for the NIfTI files that DICOM series become.
         subjects: to read, as the data set names them, with or without `sub-`, or as pseudonyms;
-            empty is all. A DICOM file that belongs to no series is nobody's and always counts.
+            empty is all. A DICOM file that belongs to no series has no subject and always counts.
         session: of a BIDS tree to read; empty is all.
         channels: image channels in order: BIDS suffixes, columns of a table or channel names of
-            nnU-Net; empty is one.
+            nnU-Net; empty is all that the layout names, else one.
 
     Returns:
         The manifest, without splits yet unless one was read, and the key: case, subject and file
@@ -60,51 +62,56 @@ def index(
         DataError: E_NO_SCANS when nothing is usable, E_LAYOUT when the layout is not known,
             E_MANIFEST for a damaged manifest.
     """
+    listing = list_scans(source, Selection(suffix, session, tuple(channels)))
     wanted = _pseudonyms_of(subjects, pseudonyms)
-    if is_manifest(source):
-        return _index_again(source, progress, wanted)
-    listing = list_scans(source, suffix, session, channels)
-    cases, refusals, key, rows = [], [], [], []
-    seen_names: set[str] = set()
-    seen_hashes: set[str] = set()
+    cases: list[Case] = []
+    refusals: list[Refusal] = []
+    rows: list[SeriesRow] = []
+    key: Key = []
+    names: set[str] = set()
+    duplicates = Duplicates()
     with Conversion(converted, suffix) as conversion:
-        expanded = (one for listed in listing for one in conversion.expand(listed))
         found = [
-            one
-            for one in expanded
-            if not wanted
-            or (one.fault and not one.subject)
-            or pseudonyms.subject(one.subject or one.name) in wanted
+            (one, *_names(one, pseudonyms))
+            for listed in listing
+            for one in conversion.expand(listed)
         ]
+        if wanted:
+            found = [
+                (one, name, subject)
+                for one, name, subject in found
+                if subject in wanted or (one.fault and not one.subject)
+            ]
         if not found:
             raise no_scans()
-        for number, listed in enumerate(found):
-            name = pseudonyms.case(listed.name)
-            subject = pseudonyms.subject(listed.subject or listed.name)
+        for number, (listed, name, subject) in enumerate(found, start=1):
             key += [(name, subject, str(path)) for path in listed.images.values()]
             row = partial(_row, listed, name, subject)
             try:
-                if name in seen_names:
+                if name in names:
                     raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
-                seen_names.add(name)
-                scan, notes = conversion.ready(listed, name)
-                case = examine(scan, name, subject)
-                if case.sha256 in seen_hashes:
-                    raise DataError(
-                        "E_DUPLICATE", name, "same content as an earlier scan", "leave one out"
-                    )
-                seen_hashes.add(case.sha256)
+                names.add(name)
+                case, notes = _read(listed, name, subject, conversion)
+                duplicates.add(case)
                 cases.append(case)
                 rows += row(case, "used", "", "; ".join(notes), "")
             except DataError as error:
                 reason = (error.code, error.what, error.remedy)
-                if error.code in ASIDE:
-                    rows += row(None, "aside", *reason)
+                if error.code in IGNORED:
+                    rows += row(None, "ignored", *reason)
                 else:
                     refusals.append(Refusal(name, *reason))
                     rows += row(None, "refused", *reason)
-            progress(number + 1, len(found))
-    return Manifest(tuple(cases), tuple(refusals), licence_of(source), tuple(rows)), key
+            progress(number, len(found))
+    licence = Manifest.load(source).licence if is_manifest(source) else licence_of(source)
+    return Manifest(duplicates.as_one_subject(cases), tuple(refusals), licence, tuple(rows)), key
+
+
+def _names(listed: Listed, pseudonyms: Pseudonyms) -> tuple[str, str]:
+    """The pseudonyms of a scan and of its subject."""
+    if listed.known:
+        return listed.known.case, listed.known.subject
+    return pseudonyms.case(listed.name), pseudonyms.subject(listed.subject or listed.name)
 
 
 def _pseudonyms_of(subjects: Collection[str], pseudonyms: Pseudonyms) -> set[str]:
@@ -115,47 +122,49 @@ def _pseudonyms_of(subjects: Collection[str], pseudonyms: Pseudonyms) -> set[str
 
 
 def _row(
-    listed: Listed, name: str, subject: str, case: Case | None, *verdict: str
+    listed: Listed, name: str, subject: str, case: Case | None, *outcome: str
 ) -> list[SeriesRow]:
     """The line of a DICOM series in the table; none for other scans."""
-    if listed.series is None and listed.fault is None:
+    if listed.series is None and not listed.unsorted:
         return []
     if case is not None:
         matrix, spacing = case.shape, case.spacing
     else:
         matrix, spacing = listed.series.extent if listed.series else ((), ())
     modality = listed.series.first.modality if listed.series else "other"
-    return [SeriesRow(name, subject, modality, matrix, spacing, *verdict)]
+    return [SeriesRow(name, subject, modality, matrix, spacing, *outcome)]
 
 
-def _index_again(
-    path: Path, progress: Callable[[int, int], None], wanted: Collection[str]
-) -> tuple[Manifest, list[tuple[str, str, str]]]:
-    """The cases of a manifest, every file read again; one that has changed is refused."""
-    manifest = Manifest.load(path)
-    chosen = [case for case in manifest.cases if not wanted or case.subject in wanted]
-    if wanted and not chosen:
-        raise no_scans()
-    cases, refusals = [], []
-    for number, case in enumerate(chosen, start=1):
-        label = Path(case.label) if case.label else None
-        listed = Listed(
-            case.case, case.subject, {name: Path(path) for name, path in case.images.items()},
-            label, tuple(case.covariates.items()),
+def _read(
+    listed: Listed, name: str, subject: str, conversion: Conversion
+) -> tuple[Case, tuple[str, ...]]:
+    """One scan as a case, and what was corrected on the way from DICOM.
+
+    Raises:
+        DataError: for anything that is wrong with this scan, expected or not.
+    """
+    try:
+        scan, notes = conversion.ready(listed, name)
+        case = examine(scan, name, subject)
+    except MedganError:
+        raise
+    except Exception as error:  # of one scan, which must not stop the others
+        log.debug("%s", name, exc_info=True)
+        raise DataError(
+            "E_UNREADABLE", name, f"cannot be read ({type(error).__name__})",
+            "export the scan again, or leave it out",
+        ) from None  # fmt: skip
+    if listed.known is None:
+        return case, notes
+    known = listed.known
+    before = known.hashes if len(known.hashes) > 1 else dict.fromkeys(case.hashes, known.sha256)
+    same = all(before[channel] == sha256 for channel, sha256 in case.hashes.items())
+    if not same or case.label_sha256 != known.label_sha256:
+        raise DataError(
+            "E_MANIFEST", name, "the file is not the one that was checked",
+            "run medgan check again",
         )  # fmt: skip
-        try:
-            found = examine(listed, case.case, case.subject)
-            if (found.hashes, found.label_sha256) != (case.hashes, case.label_sha256):
-                raise DataError(
-                    "E_MANIFEST", case.case, "the file is not the one that was checked",
-                    "run medgan check again",
-                )  # fmt: skip
-            cases.append(replace(found, healthy=case.healthy, split=case.split))
-        except DataError as error:
-            refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
-        progress(number, len(chosen))
-    key = [(case.case, case.subject, path) for case in chosen for path in case.images.values()]
-    return Manifest(tuple(cases), tuple(refusals), manifest.licence), key
+    return replace(case, healthy=known.healthy, split=known.split), notes
 
 
 def examine(listed: Listed, case: str, subject: str) -> Case:
@@ -181,23 +190,34 @@ def examine(listed: Listed, case: str, subject: str) -> Case:
             )
     images = {name: check_image(path, case) for name, path in listed.images.items()}
     image = next(iter(images.values()))
-    for name, other in images.items():
-        if not same_grid(image, other):
-            raise DataError(
-                "E_CHANNEL_GRID", case, f"{name} and {next(iter(images))} lie on different grids",
-                "register and resample the channels to one grid",
-            )  # fmt: skip
-    label: Checked | None = None
-    if listed.label is not None:
-        label = check_label(listed.label, case, image)
+    _check_channels(images, case)
+    label = None if listed.label is None else check_label(listed.label, case, image)
     volumes = {} if label is None else _label_volumes(label)
     return Case(
         case, subject, {name: str(path) for name, path in listed.images.items()},
         str(listed.label) if listed.label else None,
         {name: image.sha256 for name, image in images.items()}, label.sha256 if label else None,
         image.shape, image.spacing, tuple(volumes), dict(listed.covariates),
-        label_mm3=tuple(volumes.values()),
+        label_mm3=tuple(volumes.values()), orientation=_orientation(image),
+        voxels={name: voxel_hash(image.data) for name, image in images.items()},
     )  # fmt: skip
+
+
+def _check_channels(images: dict[str, Checked], case: str) -> None:
+    first, *others = images
+    for name in others:
+        if not same_grid(images[first], images[name]):
+            raise DataError(
+                "E_CHANNEL_GRID", case, f"{name} and {first} lie on different grids",
+                "register and resample the channels to one grid",
+            )  # fmt: skip
+
+
+def _orientation(image: Checked) -> str:
+    """Where the three array axes point: letters of Right, Left, Anterior, Posterior, ..."""
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(map(str, aff2axcodes(image.affine)))
 
 
 def _label_volumes(label: Checked) -> dict[int, float]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Case:
         covariates: column name to value, as text.
         healthy: whether training and calibration may use it.
         split: train, calibration or test.
+        orientation: where the three array axes point, such as RAS or LPS.
+        voxels: hash of each channel's voxel values, the same for every way of storing them.
     """
 
     case: str
@@ -47,6 +49,8 @@ class Case:
     healthy: bool = True
     split: str = "test"
     label_mm3: tuple[float, ...] = ()
+    orientation: str = "RAS"
+    voxels: dict[str, str] = field(default_factory=dict)
 
     @property
     def image(self) -> str:
@@ -79,9 +83,9 @@ class SeriesRow:
         modality: a standard term.
         matrix: columns, rows and slices.
         spacing: mm along them, as far as it is known.
-        verdict: used, aside (nothing that medgan reads) or refused.
+        verdict: used, ignored (of no kind that medgan reads) or refused.
         code: of the reason; empty for what is used.
-        what, remedy: the reason; for what is used, what was mended.
+        what, remedy: the reason; for what is used, what was corrected.
     """
 
     case: str

@@ -55,11 +55,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
 
 def _extent_ras(case: Case) -> np.ndarray:
     """Field of view in mm along R, A and S."""
-    import nibabel
-    from nibabel.orientations import io_orientation
-
-    affine = nibabel.load(case.image).affine  # pyright: ignore
-    order = io_orientation(affine)[:, 0].astype(int)
+    order = ["LRPAIS".index(letter) // 2 for letter in case.orientation]
     extent = np.empty(3)
     extent[order] = np.multiply(case.shape, case.spacing)
     return extent

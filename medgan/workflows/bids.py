@@ -16,7 +16,7 @@ from typing import Any, Literal
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.core.version import __version__
-from medgan.data.layouts.layouts import stem
+from medgan.data.layouts.files import stem
 from medgan.data.manifest import Case, Manifest
 
 BIDS_VERSION = "1.9.0"

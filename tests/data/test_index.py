@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgan.core.errors import ConfigError, DataError
+import medgan.data.index
+from medgan.core.config import DataConfig
+from medgan.core.errors import ConfigError, DataError, Interrupted
+from medgan.data.checks import Checked
 from medgan.data.index import index
-from medgan.data.layouts.layouts import LICENCE_LENGTH, licence_of, list_scans
+from medgan.data.layouts.descriptions import LICENCE_LENGTH, licence_of
+from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import SPLITS, Case, Manifest, Refusal
+from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_drawn_splits, with_given_splits, with_health
 from tests.kit.data_sets import write_folder
@@ -352,12 +357,12 @@ def test_a_table_gives_names_labels_and_covariates(tmp_path: Path, ending: str) 
 def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     scan(tmp_path / "a.nii.gz")
     path = tmp_path / "list.csv"
-    path.write_bytes("\ufeffimage,age\r\na.nii.gz,5,surplus\r\n".encode())
+    path.write_bytes("\ufeffimage,age\r\na.nii.gz,5,\r\n,,\r\n".encode())
     assert indexed(path).cases[0].covariates == {"age": "5"}
 
 
 def test_a_table_without_an_image_or_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"E_DATASET.*line 3"):
+    with pytest.raises(DataError, match=r"E_DATASET.*row 2"):
         list_scans(table(tmp_path / "list.csv", "image,age", "a.nii.gz,1", ",2"))
     (tmp_path / "list.csv").write_bytes("image,näme\na.nii,x\n".encode("latin-1"))
     with pytest.raises(DataError, match="E_DATASET"):
@@ -401,6 +406,44 @@ def test_what_is_missing_or_of_no_known_layout_is_refused(tmp_path: Path) -> Non
 
 
 # Refusals
+
+
+@pytest.mark.parametrize("ending", [".Nii", ".NII", ".nii.GZ", ".Nii.Gz", ".NII.GZ"])
+def test_capitals_of_an_ending_do_not_matter(tmp_path: Path, ending: str) -> None:
+    plain = ".nii.gz" if ending.lower().endswith("gz") else ".nii"
+    scan(tmp_path / f"a{plain}").rename(tmp_path / f"a{ending}")
+    label(tmp_path / f"a_seg{plain}").rename(tmp_path / f"a_SEG{ending}")
+    (case,) = indexed(tmp_path).cases
+    assert case.case == PSEUDONYMS.case("a")
+    assert case.labels == (1,)
+    assert plan(DataConfig(), [case]).spacing == (2, 2, 2)
+
+
+def test_an_unexpected_fault_in_one_scan_is_refused_and_the_rest_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(["a", "b", "c"]):
+        scan(tmp_path / f"{name}.nii.gz", seed)
+    read = medgan.data.index.check_image
+
+    def fail(path: Path, case: str) -> Checked:
+        if path.name == "b.nii.gz":
+            raise OverflowError(f"secret {path}")
+        return read(path, case)
+
+    monkeypatch.setattr(medgan.data.index, "check_image", fail)
+    manifest = indexed(tmp_path)
+    assert len(manifest.cases) == 2
+    (refusal,) = manifest.refusals
+    assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_UNREADABLE")
+    assert refusal.what == "cannot be read (OverflowError)"
+
+    def stop(path: Path, case: str) -> Checked:
+        raise Interrupted("E_STOPPED", "medgan", "asked to stop", "run it again")
+
+    monkeypatch.setattr(medgan.data.index, "check_image", stop)
+    with pytest.raises(Interrupted):
+        indexed(tmp_path)
 
 
 def test_one_bad_file_is_refused_and_the_rest_kept(tmp_path: Path) -> None:

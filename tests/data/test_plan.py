@@ -22,7 +22,7 @@ def case(
     return Case(
         case=path.stem, subject=path.stem, images={"image": str(path)}, label=None,
         hashes={"image": ""}, covariates={}, label_sha256=None, shape=shape,
-        spacing=(x, y, z), labels=labels,
+        spacing=(x, y, z), labels=labels, orientation="".join(nibabel.aff2axcodes(affine)),
     )  # fmt: skip
 
 

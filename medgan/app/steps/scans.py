@@ -10,7 +10,7 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.core.progress import counting
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
-from medgan.data.layouts.layouts import is_manifest
+from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import (

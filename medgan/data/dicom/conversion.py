@@ -16,7 +16,8 @@ from medgan.data.dicom.frames import Frame, looks_like_dicom, looks_lost, read_f
 from medgan.data.dicom.geometry import place
 from medgan.data.dicom.series import Series, check_consistent, check_wanted, group_series
 from medgan.data.dicom.voxels import read_voxels
-from medgan.data.layouts.layouts import Listed, files_below, inside, is_nifti
+from medgan.data.layouts.files import files_below, inside, is_nifti
+from medgan.data.layouts.listed import Listed
 
 log = logging.getLogger(__name__)
 CONVERTED = "dicom"
@@ -56,7 +57,7 @@ class Conversion:
         Raises:
             DataError: E_LAYOUT where DICOM cannot be used.
         """
-        if len(listed.images) != 1 or listed.missing:
+        if len(listed.images) != 1 or listed.missing or listed.fault:
             return [listed]
         if is_nifti(listed.image) or not (listed.image.is_dir() or looks_like_dicom(listed.image)):
             return [listed]
@@ -107,7 +108,7 @@ class Conversion:
             case: its pseudonym.
 
         Raises:
-            DataError: any of DICOM's; those in `ASIDE` set the series aside.
+            DataError: any of DICOM's; those in `IGNORED` leave the series out.
             EnvironmentFailure: E_DISK.
         """
         if listed.fault is not None:

@@ -1,4 +1,4 @@
-"""Frames become series; what is no scan, a scout or a reformat is set aside."""
+"""Frames become series; what is no scan, a localizer or a reformat is ignored."""
 
 import filecmp
 from collections import defaultdict
@@ -10,7 +10,7 @@ import numpy as np
 from medgan.core.errors import DataError
 from medgan.data.dicom.frames import Frame
 
-ASIDE = frozenset({"E_OBJECT", "E_MODALITY", "E_LOCALIZER", "E_DERIVED"})
+IGNORED = frozenset({"E_OBJECT", "E_MODALITY", "E_LOCALIZER", "E_DERIVED"})
 """Codes of what is no fault: a study is full of files that are not scans to learn from."""
 SAME_DIRECTION = 5e-3
 """Largest difference of a direction cosine within one series; headers round them."""
@@ -128,7 +128,7 @@ def _same_content(a: Frame, b: Frame) -> bool:
 
 
 def check_wanted(series: Series, case: str, modality: str = "") -> None:
-    """Whether a series is of the kind that medgan reads; what is not is set aside.
+    """Whether a series is of the kind that medgan reads; what is not is ignored.
 
     Args:
         series: any.

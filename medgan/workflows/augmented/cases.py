@@ -14,7 +14,7 @@ from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.data.conditions import Value
 from medgan.data.index import examine
-from medgan.data.layouts.layouts import Listed
+from medgan.data.layouts.listed import Listed
 from medgan.data.manifest import IMAGE, Case
 from medgan.model.model import Model
 from medgan.workflows.augmented.filters import Filters, Verdict

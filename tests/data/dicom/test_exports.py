@@ -12,7 +12,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from medgan.core.volume import Volume
 from medgan.data.dicom.frames import quiet_pydicom
-from medgan.data.layouts.layouts import files_below
+from medgan.data.layouts.files import files_below
 from medgan.data.pseudonyms import write_private_key
 from tests.kit.dicom import (
     PSEUDONYMS,
@@ -135,7 +135,7 @@ def test_three_planes_under_one_uid_are_a_localizer_whatever_it_is_called(tmp_pa
         )
     ]
     save(of_one_uid(*planes), tmp_path / "in")
-    assert verdicts(tmp_path / "in", tmp_path) == [("aside", "E_LOCALIZER")] * 3
+    assert verdicts(tmp_path / "in", tmp_path) == [("ignored", "E_LOCALIZER")] * 3
 
 
 def test_a_series_in_parts_of_several_folders_and_syntaxes_is_one(tmp_path):

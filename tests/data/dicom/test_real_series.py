@@ -11,7 +11,7 @@ import pytest
 import medgan
 from medgan.core.volume import Volume
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.layouts.layouts import Listed
+from medgan.data.layouts.listed import Listed
 
 pytestmark = pytest.mark.data
 SERIES = ("chest_ct_b40f", "chest_ct_b70f", "head_mr_hfp", "head_mr_hfs")

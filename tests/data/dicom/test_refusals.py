@@ -231,7 +231,7 @@ def test_what_is_no_scan_is_set_aside_even_within_the_same_series(code, tags, tm
     other[0].SeriesInstanceUID = series[0].SeriesInstanceUID
     save(other + series, tmp_path / "in")
     found = indexed(tmp_path / "in", tmp_path)
-    assert [(row.verdict, row.code) for row in found.series] == [("aside", code), ("used", "")]
+    assert [(row.verdict, row.code) for row in found.series] == [("ignored", code), ("used", "")]
     assert found.refusals == ()
     assert "MUSTERMANN" not in str(found)
 

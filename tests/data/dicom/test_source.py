@@ -38,7 +38,7 @@ def study(folder, **tags):
     return folder
 
 
-def test_check_prints_the_table_and_asides_do_not_change_the_status(tmp_path):
+def test_check_prints_the_table_and_ignored_series_do_not_change_the_status(tmp_path):
     done = inside("check", study(tmp_path / "in"), "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     head, scan, scout, *_ = done.stdout.splitlines()
@@ -46,10 +46,10 @@ def test_check_prints_the_table_and_asides_do_not_change_the_status(tmp_path):
     assert scan.split()[2:] == "CT 32 x 40 x 8 0.5 x 0.75 x 2.5 used".split()
     assert (
         scout.split()[2:]
-        == "CT 32 x 40 x 1 0.5 x 0.75 aside E_LOCALIZER a localizer; nothing to do".split()
+        == "CT 32 x 40 x 1 0.5 x 0.75 ignored E_LOCALIZER a localizer; nothing to do".split()
     )
     manifest = Manifest.load(tmp_path / "out" / "manifest.json")
-    assert [row.verdict for row in manifest.series] == ["used", "aside"]
+    assert [row.verdict for row in manifest.series] == ["used", "ignored"]
     converted = Path(manifest.cases[0].image)
     assert converted.parent == tmp_path / "out" / "dicom"
     assert stat.S_IMODE(converted.stat().st_mode) == 0o600
@@ -148,7 +148,7 @@ def test_a_modality_is_chosen_like_a_suffix(tmp_path, caplog):
     assert "choose one with --set data.suffix=CT" in caplog.text
     found = indexed(tmp_path / "in", tmp_path, "CT")
     assert sorted((row.modality, row.verdict, row.code) for row in found.series) == [
-        ("CT", "used", ""), ("MR", "aside", "E_MODALITY"),
+        ("CT", "used", ""), ("MR", "ignored", "E_MODALITY"),
     ]  # fmt: skip
 
 
