@@ -14,10 +14,10 @@ from medgan.core.errors import Interrupted, MedganError
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
-from tests.data.dicom.test_conversion import compress
-from tests.kit.data_sets import CONFIG, GRID, fresh_state, write_folder
-from tests.kit.dicom import make_series, save
-from tests.workflows.test_dicom import scored  # noqa: F401 - a fixture
+from tests.kit.data_sets import write_folder
+from tests.kit.dicom import compress, make_series, save
+from tests.kit.models import CONFIG, GRID, fresh_state
+from tests.kit.scored_series import scored_series
 
 
 @pytest.fixture(params=[Interrupted, KeyboardInterrupt, SystemExit])
@@ -94,10 +94,10 @@ def test_a_compressed_slice_is_decoded_and_half_an_answer_is_never_taken_for_the
         "medgan.core.files.write_atomic",
     ],
 )
-def test_dicom_objects_are_written(function, interrupted_in, scored, tmp_path):  # noqa: F811
+def test_dicom_objects_are_written(function, interrupted_in, tmp_path):
     from medgan.workflows.dicom import export_dicom
 
-    run, source, _ = scored
+    run, source, _ = scored_series(tmp_path)
     with interrupted_in(function):
         export_dicom(run, source, tmp_path / "out")
 
