@@ -126,12 +126,11 @@ def draw_augmentation(
     volume: Float[Tensor, "B C X Y Z"],
     probability: float,
     generator: torch.Generator,
-    mirror: bool = False,
     flip: bool = True,
 ) -> Augmentation:
     """Draws changes, each kind with the same probability; only shape and device matter.
 
-    Flips across Y and Z and not, unless asked, across X: what is on the left stays there.
+    Flips across Y and Z, never across X: what is on the left stays there.
     Translations reach an eighth of an axis, in whole voxels. Rotation, with a spread of 6 degrees
     about each axis, and scaling, with one of 8%, come together, as one kind: they alone resample,
     and a volume that is resampled has lost the texture by which it could be judged.
@@ -140,7 +139,6 @@ def draw_augmentation(
         volume: shape (B, C, X, Y, Z).
         probability: of each kind of change.
         generator: source of the randomness, on the CPU.
-        mirror: whether left and right may be exchanged.
         flip: whether anything may be flipped at all.
 
     Reference: Karras et al. 2020, arXiv 2006.06676, appendix B, carried to 3D; why it does not
@@ -155,7 +153,7 @@ def draw_augmentation(
         return torch.rand(*size, generator=generator) < probability
 
     flips = chosen(batch, 3) & (torch.rand(batch, 3, generator=generator) < 0.5)
-    flips &= torch.tensor([flip, flip, flip and mirror])
+    flips &= torch.tensor([flip, flip, False])
     shifted, warped, lit, noisy = chosen(4, batch)
     sizes = torch.tensor(volume.shape[2:], dtype=torch.float32).flip(0)
     voxels = (sizes / 4 * (torch.rand(batch, 3, generator=generator) - 0.5)).round()

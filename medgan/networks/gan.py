@@ -36,8 +36,6 @@ class Networks:
         widths: tuple[int, ...],
         stem_channels: int,
         blocks: int,
-        patches: int,
-        minibatch_std: bool,
         condition: int = 0,
         stem_stages: int = 1,
         windows: Sequence[tuple[float, float]] = (),
@@ -53,8 +51,6 @@ class Networks:
             stem_channels: channels at half resolution behind the generator's stages, and of the
                 first stem stage of the other networks.
             blocks: residual blocks a stage; the encoder has half as many.
-            patches: stages of the discriminator that also judge every place.
-            minibatch_std: whether the discriminator sees how much a batch varies.
             condition: length of an encoded condition, 0 for none; the encoder is told none.
             stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
             windows: of CT, (low, high) in HU, through which encoder and discriminator see the
@@ -67,18 +63,7 @@ class Networks:
             Encoder(
                 shape, 1, latent, widths, stem_channels, max(1, blocks // 2), stem_stages, windows
             ),
-            Discriminator(
-                shape,
-                1,
-                widths,
-                stem_channels,
-                blocks,
-                patches,
-                minibatch_std,
-                condition,
-                stem_stages,
-                windows,
-            ),
+            Discriminator(shape, 1, widths, stem_channels, blocks, condition, stem_stages, windows),
         )
 
     @property

@@ -1,6 +1,6 @@
 """Adversarial objectives, gradient penalties and reconstruction: tensors in, tensor out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -102,30 +102,6 @@ OBJECTIVES = {
     "non-saturating": Objective(logistic_discriminator_loss, non_saturating_generator_loss),
     "least-squares": Objective(least_squares_discriminator_loss, least_squares_generator_loss),
 }
-
-
-def probe(
-    judgement: Sequence[Float[Tensor, "B _"]], weights: Sequence[float], random: torch.Generator
-) -> Float[Tensor, " B"]:
-    """One number a volume whose squared gradient stands for that of all logits of a judgement.
-
-    The logits of each head are summed with random signs: the expected squared gradient of the
-    sum is the mean over the head of every logit's own (Hutchinson's estimator), for the price
-    of a single logit.
-
-    Args:
-        judgement: logits of each head, (B, P).
-        weights: of each head's mean squared gradient.
-        random: source of the signs, on the CPU; none are drawn for heads of one logit.
-    """
-    total = judgement[0].new_zeros(len(judgement[0]))
-    for logits, weight in zip(judgement, weights, strict=True):
-        signs = torch.ones(1)
-        if logits.shape[1] > 1:
-            signs = torch.randint(0, 2, logits.shape, generator=random) * 2.0 - 1
-        scale = (weight / logits.shape[1]) ** 0.5
-        total = total + scale * (signs.to(logits.device) * logits).sum(dim=1)
-    return total
 
 
 def gradient_penalty(logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]) -> Scalar:

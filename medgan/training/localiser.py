@@ -28,6 +28,8 @@ from medgan.networks.losses import localisation_loss
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
+BATCH, LEARNING_RATE = 8, 1e-3
+"""Scans in a step; AdamW's learning rate before it falls in the second half."""
 _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
 _GENERATED = 0.5
@@ -63,7 +65,7 @@ class LocaliserState:
         localiser.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         return cls(
             localiser,
-            torch.optim.AdamW(localiser.parameters(), config.learning_rate, betas=(0.9, 0.99)),
+            torch.optim.AdamW(localiser.parameters(), LEARNING_RATE, betas=(0.9, 0.99)),
         )
 
     def progress(self, config: LocaliserConfig) -> float:
@@ -94,7 +96,7 @@ def train_localiser(
         localiser: with fresh weights; changed in place.
         volumes: healthy training scans, (1, X, Y, Z) in [-1, 1].
         families: lesions to plant.
-        config: length, batch and learning rate.
+        config: length of the training.
         seed: of the lesions.
         folder: receives the checkpoint.
         progress: told how many of how many volumes, or seconds, are done.
@@ -119,14 +121,14 @@ def train_localiser(
         started = time.monotonic()
         rng = np.random.default_rng([seed, state.volumes_seen])
         donor = _generated(scoring_networks, latent, rng, device)
-        made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(config.batch)]
+        made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(BATCH)]
         corrupted, truth = (
             torch.from_numpy(np.stack(part))[:, None].to(device) for part in zip(*made, strict=True)
         )
         with torch.no_grad():
             shown = localiser_input(ScoringContext(corrupted, scoring_networks))
         for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * _share_of_rate(state, config)
+            group["lr"] = LEARNING_RATE * _share_of_rate(state, config)
         with torch.autocast(device.type, torch.bfloat16):
             logits = state.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
         loss = localisation_loss(logits.float(), truth)
@@ -134,7 +136,7 @@ def train_localiser(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.localiser.parameters(), 1.0)
         state.optimizer.step()
-        state.volumes_seen += config.batch
+        state.volumes_seen += BATCH
         state.seconds += time.monotonic() - started
         done = state.seconds if config.minutes else state.volumes_seen
         progress(int(done), int(60 * config.minutes) or config.volumes)
@@ -217,7 +219,7 @@ def _moved(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:
     """Rises over the warm-up, stays for half, falls linearly to 2%."""
-    rise = min(1.0, (state.volumes_seen + config.batch) / _WARMUP)
+    rise = min(1.0, (state.volumes_seen + BATCH) / _WARMUP)
     return rise * max(0.02, min(1.0, 2 * (1 - state.progress(config))))
 
 

@@ -15,6 +15,10 @@ from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
 from medgan.training.monitor import Monitor
 
+BETA2 = 0.9
+"""Adam's decay of squared gradients. It forgives a spike within ten steps and so bears twice the
+learning rate of 0.99, which diverges at 4e-4 (docs/explanation/generator.md)."""
+
 
 @dataclass
 class TrainingState:
@@ -177,4 +181,4 @@ class TrainingState:
 
 def _adam(modules: list[nn.Module], config: TrainConfig) -> torch.optim.Adam:
     parameters = [p for module in modules for p in module.parameters()]
-    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, config.beta2))
+    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, BETA2))

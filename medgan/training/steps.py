@@ -1,6 +1,6 @@
 """One step of the discriminators, one of generator and encoder, one of the average."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,6 @@ from medgan.networks.losses import (
     gradient_penalty,
     latent_loss,
     one_centred_penalty,
-    probe,
     reconstruction_loss,
 )
 from medgan.networks.metrics import clipped_share
@@ -27,6 +26,10 @@ Scalars = dict[str, Tensor]
 _AVERAGE_RAMP = 0.08
 """The average's half-life is at most this share of the volumes seen, so that it leaves the
 random start behind."""
+CONDITION_DROPOUT = 0.1
+"""How often each condition of a scan is made unknown."""
+RECONSTRUCTION_WEIGHT, LATENT_WEIGHT = 10.0, 0.5
+"""Weights of the reconstruction loss and of the latent loss."""
 
 
 def discriminator_step(state: TrainingState, batch: Batch, config: TrainConfig) -> Scalars:
@@ -117,7 +120,7 @@ def autocast(state: TrainingState, config: TrainConfig) -> torch.autocast:
 def _drawn(state: TrainingState, batch: Batch, config: TrainConfig) -> tuple[Batch, Tensor]:
     """The batch with some of its conditions made unknown, and as many latents."""
     latents = state.draw_latents(len(batch.volume))
-    condition = state.drop_conditions(batch.condition, config.condition_dropout)
+    condition = state.drop_conditions(batch.condition, CONDITION_DROPOUT)
     return batch._replace(condition=condition), latents
 
 
@@ -151,14 +154,11 @@ def _critic_loss(
         real_pair = real_pair.detach().requires_grad_(penalize)
         fake_pair = fake_pair.detach().requires_grad_(penalize)
         with autocast(state, config):
-            real, unreal = critic.judge(real_pair, given), critic.judge(fake_pair, given)
-        adversarial = share * _over_heads(objective, real, unreal, config)
+            real, unreal = critic(real_pair, given), critic(fake_pair, given)
+        adversarial = share * objective(real, unreal)
         loss = loss + adversarial
         _add(scalars, f"{name}/loss", adversarial)
-        _add(scalars, f"{name}/gap", share * (real[0] - unreal[0]).mean())
-        if len(real) > 1:
-            gaps = [(r - f).mean() for r, f in zip(real[1:], unreal[1:], strict=True)]
-            _add(scalars, f"{name}/patch_gap", share * torch.stack(gaps).mean())
+        _add(scalars, f"{name}/gap", share * (real - unreal).mean())
         if penalize:
             pairs = [(real_pair, real), (fake_pair, unreal)]
             for kind, penalty in _penalties(state, critic, pairs, given, config).items():
@@ -187,15 +187,14 @@ def _realism_loss(
         judgements = _judgements(state, part, fake, whole, config)
         for name, critic, real_pair, fake_pair, given, share in judgements:
             with torch.no_grad():
-                real = critic.judge(real_pair, given)
-            unreal = critic.judge(fake_pair, given)
-            adversarial = share * _over_heads(objective, real, unreal, config)
+                real = critic(real_pair, given)
+            adversarial = share * objective(real, critic(fake_pair, given))
             loss = loss + adversarial
             _add(scalars, f"generator/{name}", adversarial)
         if encode:
             recovered = networks.encoder(fake[:, :1]).float()
             read_back = len(latent) / len(whole.volume) * latent_loss(latent, recovered)
-            loss = loss + config.latent * read_back
+            loss = loss + LATENT_WEIGHT * read_back
             _add(scalars, "generator/latent", read_back)
     return loss
 
@@ -214,7 +213,7 @@ def _restoration_loss(
         recon = networks.generator(networks.encoder(corrupted), part.condition)[:, :1]
         restored = share * reconstruction_loss(part.volume, recon.float())
     _add(scalars, "generator/reconstruction", restored)
-    return config.reconstruction * restored
+    return RECONSTRUCTION_WEIGHT * restored
 
 
 def _add(scalars: Scalars, name: str, value: Tensor) -> None:
@@ -226,43 +225,27 @@ def _critics(state: TrainingState) -> list[nn.Module]:
     return [state.networks.critic, *pair]
 
 
-def _over_heads(
-    objective: Callable[[Tensor, Tensor], Tensor],
-    real: list[Tensor],
-    fake: list[Tensor],
-    config: TrainConfig,
-) -> Tensor:
-    """The objective of the whole, plus those of the patch heads by their weight."""
-    losses = [objective(r, f) for r, f in zip(real, fake, strict=True)]
-    return losses[0] + config.patch_weight * sum(losses[1:], losses[0].new_zeros(()))
-
-
 def _penalties(
     state: TrainingState,
     critic: Discriminator,
-    pairs: list[tuple[Tensor, list[Tensor]]],
+    pairs: list[tuple[Tensor, Tensor]],
     given: Tensor,
     config: TrainConfig,
 ) -> Scalars:
     """The gradient penalties of the configuration, each still without its weight.
 
-    `pairs` holds volumes that require a gradient and the judgement of them: real, then fake.
+    `pairs` holds volumes that require a gradient and their logits: real, then fake.
     """
-    patch = config.patch_gamma / config.gamma
-
-    def probed(judgement: list[Tensor]) -> Tensor:
-        return probe(judgement, [1.0, *[patch] * (len(judgement) - 1)], state.random)
-
     with autocast(state, config):
         if config.penalty == "gp":
             (real, _), (fake, _) = pairs
             share = torch.rand(len(real), generator=state.random).to(real.device)
             volume = between(real, fake, share).detach().requires_grad_(True)
-            return {"gp": one_centred_penalty(probed(critic.judge(volume, given)), volume)}
+            return {"gp": one_centred_penalty(critic(volume, given), volume)}
         kinds = config.penalty.split("+")
         return {
-            kind: gradient_penalty(probed(judgement), volume)
-            for kind, (volume, judgement) in zip(kinds, pairs, strict=False)
+            kind: gradient_penalty(logits, volume)
+            for kind, (volume, logits) in zip(kinds, pairs, strict=False)
         }
 
 
@@ -279,7 +262,7 @@ def _judgements(
         probability = state.augment if config.augment == "adaptive" else config.augment
         if not probability:
             return volume
-        drawn = draw_augmentation(volume, probability, state.random, config.mirror)
+        drawn = draw_augmentation(volume, probability, state.random)
         return augment(volume, drawn)
 
     critic, condition = state.networks.critic, part.condition

@@ -310,7 +310,6 @@ def test_yaml_cannot_run_code(tag, tmp_path):
         (["data.shape=[48, 48, 48]", "model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "32"),
         (["model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "set data.shape"),
         (["train.batch=6", "train.micro_batch=4"], "does not divide"),
-        (["train.micro_batch=2", "model.minibatch_std=true"], "minibatch_std"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(overrides, words):

@@ -3,7 +3,7 @@ import torch
 
 from medgan.networks.blocks import Trunk, halve
 from medgan.networks.gan import Networks, checkpoint_activations
-from medgan.networks.losses import gradient_penalty, probe
+from medgan.networks.losses import gradient_penalty
 
 SHAPE, LATENT = (16, 48, 32), 7
 
@@ -11,7 +11,7 @@ SHAPE, LATENT = (16, 48, 32), 7
 def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, stem_stages=1):
     torch.manual_seed(seed)
     return Networks.build(
-        SHAPE, labels, LATENT, widths, 4, blocks, patches=2, minibatch_std=False,
+        SHAPE, labels, LATENT, widths, 4, blocks,
         stem_stages=stem_stages,
     )  # fmt: skip
 
@@ -78,8 +78,8 @@ def test_one_backward_reaches_every_parameter_once_the_weights_left_their_start(
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
     fake = networks.generator(latent)
     recon = networks.generator(networks.encoder(volume))
-    verdicts = networks.discriminator.judge(fake[:, :1])
-    loss = sum(v.sum() for v in verdicts) + (recon[:, :1] - volume).abs().mean()
+    logits = networks.discriminator(fake[:, :1])
+    loss = logits.sum() + (recon[:, :1] - volume).abs().mean()
     (loss + fake[:, 1:].square().mean()).backward()
     for name, module in networks.modules().items():
         for key, parameter in module.named_parameters():
@@ -128,8 +128,7 @@ def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
     networks = make()
     perturb(networks)
     volume = torch.randn(2, 1, *SHAPE, generator=generator, requires_grad=True)
-    verdicts = networks.discriminator.judge(volume)
-    penalty = gradient_penalty(probe(verdicts, [1.0, 1.0, 1.0], generator), volume)
+    penalty = gradient_penalty(networks.discriminator(volume), volume)
     penalty.backward()
     assert penalty.item() > 0
     for key, parameter in networks.discriminator.named_parameters():
@@ -197,14 +196,11 @@ def test_activations_computed_twice_give_the_same_gradients(widths, stem_stages,
 
     def gradients(on):
         checkpoint_activations(networks.modules().values(), on)
-        random = torch.Generator().manual_seed(3)
         fake = networks.generator(latent)
         recon = networks.generator(networks.encoder(volume))
         loss = networks.discriminator(fake[:, :1]).sum() + recon.square().mean()
         real = volume.clone().requires_grad_(True)
-        penalty = gradient_penalty(
-            probe(networks.discriminator.judge(real), [1.0, 1.0, 1.0], random), real
-        )
+        penalty = gradient_penalty(networks.discriminator(real), real)
         for module in networks.modules().values():
             module.zero_grad()
         (loss + penalty).backward()

@@ -70,8 +70,7 @@ def test_slerp_between_parallel_or_opposite_latents_never_passes_the_origin(fact
 def generator():
     torch.manual_seed(0)
     networks = Networks.build(
-        (16, 16, 16), 0, latent=8, widths=(16, 16), stem_channels=16, blocks=1, patches=1,
-        minibatch_std=False,
+        (16, 16, 16), 0, latent=8, widths=(16, 16), stem_channels=16, blocks=1
     )  # fmt: skip
     networks.requires_grad(False)
     return networks.generator

@@ -10,7 +10,6 @@ from medgan.networks.losses import (
     gradient_penalty,
     latent_loss,
     one_centred_penalty,
-    probe,
     reconstruction_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
@@ -195,21 +194,3 @@ def test_points_between_lie_on_the_line_from_real_to_fake(generator):
     assert torch.equal(middle[0], real[0])
     assert torch.allclose(middle[1], fake[1])
     assert torch.allclose(middle[2], 0.75 * real[2] + 0.25 * fake[2], atol=1e-6)
-
-
-def test_a_probes_squared_gradient_is_on_average_the_mean_of_every_logits_own(generator):
-    mixing = torch.randn(6, 4 * 6 * 5, generator=generator, dtype=torch.float64)
-    volume = volumes(generator, 1)
-    logits = volume.flatten(1) @ mixing.T
-    draws = [gradient_penalty(probe([logits], [0.3], generator), volume).item() for _ in range(600)]
-    expected = 0.3 * mixing.square().sum(dim=1).mean().item()
-    assert sum(draws) / 600 == pytest.approx(expected, rel=0.05)
-
-
-def test_a_probe_of_single_logits_is_their_sum_and_draws_nothing(generator):
-    before = generator.get_state()
-    first, second = torch.randn(2, 3, 1)
-    assert torch.allclose(
-        probe([first, second], [1.0, 4.0], generator), first[:, 0] + 2 * second[:, 0]
-    )
-    assert torch.equal(generator.get_state(), before)

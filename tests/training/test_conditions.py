@@ -18,9 +18,7 @@ AGE = Condition(
 )
 SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 0.5))
 GRID = Preprocessing(spacing=(2, 2, 2), shape=SIZE, conditions=(AGE, SEX))
-TRAIN = TrainConfig(
-    volumes=640, batch=8, warmup=80, gamma=5, learning_rate=2e-3, beta2=0.99, precision="fp32"
-)
+TRAIN = TrainConfig(volumes=640, batch=8, warmup=80, gamma=5, learning_rate=2e-3, precision="fp32")
 
 
 def start() -> TrainingState:

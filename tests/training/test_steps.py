@@ -204,8 +204,7 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
     config = CONFIG.train.model_copy(update={"augment": "adaptive", "precision": "fp32"})
     seen = []
     real = batch([True, True])
-    judge = state.networks.discriminator.judge
-    state.networks.discriminator.judge = lambda v, c: seen.append(v.detach()) or judge(v, c)
+    state.networks.discriminator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     for state.augment in (0.0, 0.8):
         seen.clear()
         discriminator_step(state, real, config)
@@ -214,7 +213,7 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
 
 def without_chance() -> TrainingState:
     """A training whose fakes do not depend on what is drawn."""
-    state = fresh_state(patches=0)
+    state = fresh_state()
     generator = state.networks.generator
     with torch.no_grad():
         for linear in (generator.start, *generator.scales):

@@ -74,8 +74,6 @@ class Config(Section):
         part, divisor = self.train.micro_batch, 2**self.model.downsamplings
         if part and self.train.batch % part:
             raise ValueError(f"train.micro_batch {part} does not divide train.batch")
-        if part and self.model.minibatch_std:
-            raise ValueError("model.minibatch_std needs whole batches, without train.micro_batch")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "

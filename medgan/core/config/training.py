@@ -32,12 +32,6 @@ class ModelConfig(Section):
         "stage of the stem, twice as many at each stage below",
     )
     blocks: int = Field(1, gt=0, description="residual blocks a stage")
-    patches: int = Field(
-        0, ge=0, description="stages of the discriminator, finest first, that judge every place"
-    )
-    minibatch_std: bool = Field(
-        False, description="show the discriminator how much the volumes of a batch differ"
-    )
 
     @property
     def downsamplings(self) -> int:
@@ -63,9 +57,6 @@ class TrainConfig(Section):
         "them: slower, less memory",
     )
     learning_rate: Positive = Field(4e-4, description="Adam's, before it falls at a fifth")
-    beta2: float = Field(
-        0.9, gt=0, lt=1, description="Adam's decay of squared gradients; its beta1 is 0"
-    )
     warmup: int = Field(
         400,
         ge=0,
@@ -83,10 +74,6 @@ class TrainConfig(Section):
         50.0, description="weight of the penalty, halved in the loss; gp's lambda is its half"
     )
     penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
-    patch_weight: float = Field(
-        1.0, ge=0, description="weight of each patch head's objective beside the whole's"
-    )
-    patch_gamma: Positive = Field(0.5, description="as gamma, for the logits of patches")
     encoder_every: int = Field(
         2, gt=0, description="generator steps from one encoder step to the next"
     )
@@ -100,16 +87,10 @@ class TrainConfig(Section):
         description="let the generator's first samples be black; for scans that are mostly air, "
         "such as skull-stripped brains",
     )
-    mirror: bool = Field(False, description="let augmentation exchange left and right")
-    reconstruction: float = Field(10.0, ge=0, description="weight of the reconstruction loss")
     reconstruction_augmentation: Share = Field(
         0.8,
         description="probability of each change (moved, turned, otherwise lit) to a scan before "
         "encoder and generator learn to restore it, so that they do not learn scans by heart",
-    )
-    latent: float = Field(0.5, ge=0, description="weight of the latent loss")
-    condition_dropout: float = Field(
-        0.1, ge=0, le=1, description="how often each condition of a scan is made unknown"
     )
     ema_half_life: Positive = Field(
         2_500.0, description="half-life of the weight average, in volumes"
@@ -132,12 +113,6 @@ class TrainConfig(Section):
         description="stop and finish after this many pictures without a better metric, counted "
         "in the second half, where the learning rate is low; 0 never",
     )
-    max_gap: float = Field(
-        10.0,
-        ge=0,
-        description="alarm when the discriminator's gap between real and fake stays beyond this; "
-        "healthy ones stay below 4; 0 for objectives whose gap has no bound",
-    )
     checkpoint_every: int = Field(800, gt=0, description="volumes from one checkpoint to the next")
     sample_every: int = Field(1_600, gt=0, description="volumes from one picture to the next")
     resume: Literal["auto", "never"] = Field(
@@ -154,12 +129,7 @@ class LocaliserConfig(Section):
         description="scans with planted lesions to learn from, such as 24000; 0 for no localiser",
     )
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
-    batch: int = Field(8, gt=0, description="scans a step")
-    learning_rate: Positive = Field(1e-3, description="AdamW's, before the fall in the second half")
     inputs: tuple[Literal["density", "recon"], ...] = Field(
         ("density", "recon"),
         description="what it sees beside the scan: how unusual each place is, the reconstruction",
-    )
-    leave_out: tuple[str, ...] = Field(
-        (), description="families of lesions not to learn from, to test with"
     )
