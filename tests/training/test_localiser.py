@@ -14,7 +14,7 @@ from medgan.networks.localiser import Localiser
 from medgan.training.localiser import CHECKPOINT, train_localiser
 
 SHAPE = (16, 16, 16)
-CONFIG = LocaliserConfig(volumes=640, batch=8, learning_rate=4e-3)
+CONFIG = LocaliserConfig(volumes=640)
 
 
 def scan(seed: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def scan(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scoring_networks():
     torch.manual_seed(0)
-    made = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
+    made = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1)
     made.requires_grad(False)
     scans = torch.from_numpy(np.stack([scan(seed) for seed in range(12)]))
     usual = FeatureDensity.fit([coarse_features(scans)])
@@ -46,7 +46,8 @@ def trained(scoring_networks, folder, config=CONFIG, **more):
     )
 
 
-def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path):
+def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path, monkeypatch):
+    monkeypatch.setattr("medgan.training.localiser.LEARNING_RATE", 4e-3)  # it is a short training
     localiser = trained(scoring_networks, tmp_path)
     found = []
     for seed in range(100, 106):
@@ -61,7 +62,7 @@ def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path):
 
 
 def test_a_stopped_lesson_goes_on_to_the_same_weights(scoring_networks, tmp_path, monkeypatch):
-    config = LocaliserConfig(volumes=64, batch=8)
+    config = LocaliserConfig(volumes=64)
     whole = trained(scoring_networks, tmp_path / "whole", config)
     monkeypatch.setattr("medgan.training.localiser._CHECKPOINT_SECONDS", 0.0)
 
@@ -82,10 +83,10 @@ def test_a_stopped_lesson_goes_on_to_the_same_weights(scoring_networks, tmp_path
 
 
 def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(scoring_networks, tmp_path):
-    config = LocaliserConfig(volumes=16, batch=8)
+    config = LocaliserConfig(volumes=16)
     trained(scoring_networks, tmp_path, config)
     shown = []
-    longer = LocaliserConfig(volumes=24, batch=8)
+    longer = LocaliserConfig(volumes=24)
     trained(scoring_networks, tmp_path, longer, progress=lambda done, total: shown.append(done))
     assert shown == [8, 16, 24]
     shown.clear()
