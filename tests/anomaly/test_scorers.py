@@ -33,7 +33,7 @@ def healthy(count: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def scoring_networks() -> ScoringNetworks:
     torch.manual_seed(0)
-    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
+    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1)
     networks.requires_grad(False)
     made = ScoringNetworks(
         networks.encoder, networks.generator, networks.discriminator.features, {}
