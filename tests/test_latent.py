@@ -219,8 +219,8 @@ def described(path):
 
 def test_projections_on_disk_carry_pseudonyms_errors_and_the_tables_covariates(places, tmp_path):
     source = places / "scans" / "t.csv"
-    done = run(places, "project", tmp_path, f"data.source={source}")
-    assert done.results["project"]["scans"] == 2
+    done = run(places, "invert", tmp_path, f"data.source={source}")
+    assert done.results["invert"].values["scans"] == 2
     with (tmp_path / "latents.csv").open() as file:
         rows = list(csv.DictReader(file))
     record = json.loads((tmp_path / "latents.json").read_text())
@@ -246,7 +246,7 @@ def test_edits_on_disk_keep_geometry_and_say_what_was_asked(places, tmp_path):
         places, "edit", tmp_path, f"data.source={places / 'scans' / 't.csv'}",
         "latent.changes.age=70", "latent.known.sex=M",
     )  # fmt: skip
-    assert done.results["edit"]["scans"] == 2
+    assert done.results["edit"].values["scans"] == 2
     record = json.loads((tmp_path / "edits.json").read_text())
     assert record["changes"] == {"age": "70"}
     first = record["scans"][0]

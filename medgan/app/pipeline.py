@@ -5,6 +5,7 @@ Steps hand over through files in one folder, so any of them can be run again alo
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,35 +28,46 @@ log = logging.getLogger(__name__)
 RESOLVED = "config.yaml"
 
 
-def run_pipeline(name: str, overrides: list[str]) -> Run:
+def run_pipeline(
+    name: str, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> Run:
     """Runs every step of a pipeline file in order.
 
     Args:
         name: path of a YAML file, or the name of one in `pipelines/`.
-        overrides: `section.key=value`, which win over the file.
+        overrides: `section.key=value`, which win over the file and the values.
+        values: nested settings, which win over the file.
+
+    Returns:
+        The run, with what each step has done.
 
     Raises:
         MedganError: whatever a step cannot do; steps before it have left their files.
     """
-    steps, values = read_pipeline(name)
-    run = Run(build(values, overrides))
+    steps, described = read_pipeline(name)
+    run = Run(build(merge(described, values or {}), overrides))
     with locked(run.out):
         sweep(run.out)
         if "index" in steps:  # other pipelines work in the folder of one that had it
             write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
         for step in steps:
             started = time.monotonic()
-            STEPS[step](run)
+            result = STEPS[step](run)
+            if result is not None:
+                run.results[step] = result
             log.debug("%s took %.1f s", step, time.monotonic() - started)
     return run
 
 
-def forecast_pipeline(name: str, overrides: list[str]) -> "Forecast":
+def forecast_pipeline(
+    name: str, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> "Forecast":
     """What the training of a pipeline would take; writes nothing.
 
     Args:
         name: path of a YAML file, or the name of one in `pipelines/`.
         overrides: settings that win; without scans, `data.shape` says what to expect.
+        values: nested settings, which win over the file.
 
     Raises:
         ConfigError: E_NO_DATA when there is neither.
@@ -63,7 +75,7 @@ def forecast_pipeline(name: str, overrides: list[str]) -> "Forecast":
     """
     from medgan.training.forecast import forecast
 
-    config = build(read_pipeline(name)[1], overrides)
+    config = build(merge(read_pipeline(name)[1], values or {}), overrides)
     data = config.data
     if data.source:
         with TemporaryDirectory() as folder:  # for what DICOM becomes

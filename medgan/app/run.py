@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan.app.result import StepResult
 from medgan.core.config import Config
 from medgan.core.errors import Exit
 from medgan.core.files import write_atomic
-from medgan.core.tables import text_table
 from medgan.core.version import __version__
 from medgan.data.manifest import Manifest, Refusal
 from medgan.tracking.loading import load
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-_WRITERS = ("generate", "score", "project", "interpolate", "edit")
 
 
 @dataclass
@@ -32,12 +31,12 @@ class Run:
 
     Attributes:
         config: settings; a step may add what it found out.
-        results: what each step reports, for the end and for --json.
+        results: of the steps that are done, by their names.
         refusals: files that were left out.
     """
 
     config: Config
-    results: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, StepResult] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     _models: dict[str, "Model"] = field(default_factory=dict)
 
@@ -84,42 +83,25 @@ class Run:
         return "" if uri == "none" else uri or writing_uri(self.out)
 
     def closing_lines(self) -> list[str]:
-        """What DICOM held, what to open and what to try next."""
-        lines = series_lines(self.results.get("index", {}).get("series", []))
-        made = (("index", "manifest"), *((step, "folder") for step in _WRITERS))
-        lines += [
-            f"{step:9} {self.results[step][key]}"
-            for step, key in made
-            if key in self.results.get(step, {})
-        ]
-        if "baseline" in self.results:
-            lines.append(f"try       medgan compare {self.out} MODEL --data YOUR_SCANS")
-        for study in ("compare", "evaluate", "utility", "detection"):
-            if study in self.results:
-                lines += self.results[study]["table"].splitlines()
-        for step in ("augment", "audit"):
-            lines += self.results.get(step, {}).get("lines", [])
-        lines += [
-            f"open      {result['page']}" for result in self.results.values() if "page" in result
-        ]
-        registered = self.results.get("register", {})
-        model = registered.get("uri") or self.results.get("train", {}).get("model")
-        if model:
-            store = registered.get("tracking_uri", "")
-            more = f" --set tracking.uri={store}" if store else ""
-            lines += [
-                f"try       medgan generate {model} -n 100 -o runs/synthetic{more}",
-                f"try       medgan score {model} YOUR_SCANS -o runs/score{more}",
-            ]
-            if store.startswith("sqlite:///"):
-                lines.append(f"try       make ui STORE={store.removeprefix('sqlite:///')}")
-        return lines
+        """What the steps say, the pages to open and the commands to try next."""
+        results = list(self.results.values())
+        lines = [line for result in results for line in result.lines]
+        lines += [f"open      {result.page}" for result in results if result.page]
+        commands = next((r.commands for r in reversed(results) if r.commands), ())
+        return [*lines, *(f"try       {command}" for command in commands)]
+
+    def as_json(self) -> dict[str, Any]:
+        """What --json prints."""
+        results = {step: result.as_json() for step, result in self.results.items()}
+        refusals = [vars(refusal) for refusal in self.refusals]
+        return {"out": str(self.out), **results, "refusals": refusals}
 
     @property
     def exit_status(self) -> Exit:
-        """REFUSED where scans were left out or an audit was not passed."""
-        passed = self.results.get("audit", {}).get("verdict", "passed") == "passed"
-        return Exit.DONE if passed and not self.refusals else Exit.REFUSED
+        """NOT_PASSED after a failed audit, else REFUSED where scans were left out."""
+        if not all(result.passed for result in self.results.values()):
+            return Exit.NOT_PASSED
+        return Exit.REFUSED if self.refusals else Exit.DONE
 
     def refuse(self, refusals: Sequence[Refusal]) -> None:
         """Notes, logs and writes down what was left out."""
@@ -168,19 +150,3 @@ def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
-
-
-def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The table of DICOM series, as text; nothing without any."""
-    if not rows:
-        return []
-    columns = ("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")
-    table = []
-    for row in rows:
-        reason = " ".join(filter(None, (row["code"], row["what"])))
-        reason += f"; {row['remedy']}" if row["remedy"] else ""
-        matrix = " x ".join(str(n) for n in row["matrix"])
-        spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
-        names = (row["case"], row["subject"], row["modality"])
-        table.append((*names, matrix, spacing, row["verdict"], reason))
-    return text_table(columns, table).splitlines()

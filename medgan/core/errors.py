@@ -17,6 +17,8 @@ class Exit(IntEnum):
     """Disk, device or server failed."""
     DIVERGED = 5
     """Training went wrong in spite of rollbacks; the last good checkpoint stands."""
+    NOT_PASSED = 6
+    """A gate or an audit was not passed."""
     INTERNAL = 70
     """A fault of medgan's own."""
     RESUMABLE = 75

@@ -109,7 +109,7 @@ def audit(
     page, report = audit_page(result, pairs, shown), json.dumps(result, indent=1)
     write_together({out / PAIRS: pairs, out / PAGE: page, out / REPORT: report}, private=True)
     lines = [f"{name:6} {v.status}: {v.words}" for name, v in verdicts.items()]
-    return result | {"lines": lines, "page": str(out / PAGE)}
+    return result | {"lines": lines}
 
 
 def _refuse_others(contestant: Contestant, manifest: Manifest) -> None:

@@ -113,7 +113,7 @@ def test_tracebacks_are_for_debug_alone(tmp_path, monkeypatch):
     assert "Traceback" not in done.output
     assert "DOE_JANE" not in done.output
     assert json.loads(done.stdout)["error"]["code"] == "E_INTERNAL"
-    monkeypatch.setitem(sys.modules["medgan.app.cli"]._STATE, "debug", False)
+    monkeypatch.setattr("medgan.app.cli.running.debug", False)
     done = CliRunner().invoke(app, ["--debug", "check", str(tmp_path)])
     assert isinstance(done.exception, ZeroDivisionError)
 
@@ -138,7 +138,7 @@ def test_the_latent_verbs_say_where_their_results_are(tmp_path):
     scan = write_folder(tmp_path / "scans", 1, labels=False) / "person-00.nii.gz"
     steps = ["--set", "latent.steps=1", "--json"]
     for verb, more in (
-        ("project", [scan]),
+        ("invert", [scan]),
         ("interpolate", ["seed:1", scan, "-n", 2, "--set", "sex=F"]),
         ("edit", [scan, "--known", "age=55", "--set", "age=70"]),
     ):

@@ -137,7 +137,7 @@ def test_a_registered_version_never_changes(finished, same_site):
     again = run_pipeline(
         pipeline, [f"out={out}", f"data.source={source}", "score.top_fraction=0.2"]
     )
-    assert again.results["register"]["version"] == "2"
+    assert again.results["register"].values["version"] == "2"
     after = medgan.load("models:/tiny/1", store).score(scan)
     assert (before.score, before.p_value) == (after.score, after.p_value)
     assert medgan.load("models:/tiny/2", store).score(scan).score != before.score
@@ -177,7 +177,7 @@ def test_a_scan_that_vanishes_is_refused_and_the_rest_scored(finished, tmp_path)
     (tmp_path / "o" / "manifest.json").write_text(json.dumps(manifest))
     done = run_pipeline(write_pipeline(tmp_path, ["score"]), settings)
     assert [r.code for r in done.refusals] == ["E_UNREADABLE"]
-    assert done.results["score"]["scans"] == 2
+    assert done.results["score"].values["scans"] == 2
 
 
 def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):
@@ -188,7 +188,7 @@ def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):
     done = run_pipeline(
         "check", [*settings, "data.healthy={group: [0]}", "data.assign=calibration"]
     )
-    assert done.results["index"]["calibration"] == done.results["index"]["test"] == 2
+    assert done.results["index"].values["calibration"] == done.results["index"].values["test"] == 2
 
 
 def test_mlflow_holds_figures_pictures_configuration_and_the_data_digest(finished):
@@ -231,7 +231,7 @@ def test_no_name_of_a_person_or_file_leaves_through_outputs_or_mlflow(finished):
 def test_a_bad_file_is_refused_by_pseudonym_and_the_rest_goes_on(finished, caplog):
     done, out, _, _ = finished
     assert [r.code for r in done.refusals] == ["E_MAGIC"]
-    assert done.results["index"] == {
+    assert done.results["index"].values == {
         "cases": 22, "train": 11, "calibration": 9, "test": 2, "refused": 1,
         "manifest": str(out / "manifest.json"),
     }  # fmt: skip

@@ -80,7 +80,7 @@ def test_a_comparison_holds_real_scans_models_and_baselines_side_by_side(made, s
     assert real["dice"]["labels"].keys() == model["consistency"]["labels"].keys() == {"1"}
     assert "dice" not in baseline
     assert result["protocol"]["test_scans"] == 7
-    lines = done.results["compare"]["table"].splitlines()
+    lines = done.results["compare"].values["table"].splitlines()
     assert len(lines) == 5
     assert lines[4].startswith("| vae |")
     assert lines[4].endswith("|  |  |")
@@ -89,7 +89,7 @@ def test_a_comparison_holds_real_scans_models_and_baselines_side_by_side(made, s
 
 def test_a_generator_trained_on_other_splits_is_marked(made, same_site):
     done = compare(made, ["vae"], "data.seed=5")
-    assert "| vae * |" in done.results["compare"]["table"]
+    assert "| vae * |" in done.results["compare"].values["table"]
 
 
 def test_another_grid_is_refused(made, same_site, tmp_path):

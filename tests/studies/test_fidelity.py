@@ -210,7 +210,7 @@ def test_noisy_scans_in_a_folder_stand_out_and_nothing_written_names_a_scan_or_a
         text = (made / "out" / name).read_text()
         assert "person" not in text
         assert str(made) not in text
-    lines = done.results["evaluate"]["table"].splitlines()
+    lines = done.results["evaluate"].values["table"].splitlines()
     assert len(lines) == 2 + len(rows)
     assert lines[3] in done.closing_lines()
 

@@ -42,9 +42,11 @@ def made(tmp_path_factory):
     pipeline.write_text(yaml.safe_dump({"steps": ["index", "utility"], "config": CONFIG}))
 
     def run(*more):
-        return run_pipeline(
-            str(pipeline), [f"data.source={source}", f"out={folder / 'out'}", *more]
-        ).results["utility"]
+        return (
+            run_pipeline(str(pipeline), [f"data.source={source}", f"out={folder / 'out'}", *more])
+            .results["utility"]
+            .values
+        )
 
     yield folder / "out", run, run()
     home.undo()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import medgan
-from medgan.app.cli import _of_condition
+from medgan.app.cli.options import conditions
 from medgan.app.pipeline import find_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError
@@ -95,7 +95,7 @@ def test_the_table_says_what_each_scan_was_generated_by_and_is_a_data_set(traine
     assert request["conditions"] == {"age": "30.5", "label_1_mm3": "unknown"}
     source = f"data.source={out / 'covariates.csv'}"
     done = run_pipeline("check", [f"out={tmp_path / 'c'}", source, "tracking.uri=none"])
-    assert done.results["index"]["cases"] + done.results["index"]["refused"] == 3
+    assert done.results["index"].values["cases"] + done.results["index"].values["refused"] == 3
     assert {r.code for r in done.refusals} <= {"E_CONSTANT", "E_DUPLICATE"}
 
 
@@ -120,7 +120,7 @@ def test_balancing_fills_up_each_rarer_category(trained, tmp_path):
     done = generate(
         trained, out, "generate.balance=sex", f"data.source={source}", "generate.conditions.age=30"
     )
-    assert done.results["generate"]["count"] == 3
+    assert done.results["generate"].values["count"] == 3
     assert [(row["sex"], row["age"]) for row in table(out)] == [("F", "30.0")] * 3
     assert not (out / "private_key.csv").exists()
 
@@ -129,7 +129,7 @@ def test_a_balanced_set_gets_nothing(trained, tmp_path, caplog):
     source = write_table(trained[1], "even.csv", "FMMF")
     with caplog.at_level(logging.INFO):
         done = generate(trained, tmp_path / "b", "generate.balance=sex", f"data.source={source}")
-    assert done.results["generate"] == {"count": 0}
+    assert done.results["generate"].values == {"count": 0}
     assert "nothing to balance" in caplog.text
     assert not list((tmp_path / "b").glob("*.json"))
 
@@ -164,7 +164,7 @@ def test_a_minority_that_the_model_never_saw_is_refused(trained, tmp_path):
     ],
 )
 def test_a_key_without_a_dot_is_a_condition_unless_it_is_a_setting(text, wanted):
-    assert _of_condition(text) == wanted
+    assert conditions([text]) == [wanted]
 
 
 def test_values_of_conditions_are_kept_as_they_are_written():

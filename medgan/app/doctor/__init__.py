@@ -1,14 +1,12 @@
 """Whether this machine can do the work: versions, device, memory, disk, places, records."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from medgan.app.doctor.finding import Finding
 from medgan.core.errors import Exit
 
-__all__ = ["Finding", "examine", "exit_status", "render"]
+__all__ = ["Finding", "examine", "exit_status"]
 
 
 def examine(out: Path, tracking_uri: str = "") -> list[Finding]:
@@ -40,10 +38,3 @@ def exit_status(findings: Sequence[Finding]) -> Exit:
     """ENVIRONMENT where anything failed."""
     failed = any(finding.level == "failure" for finding in findings)
     return Exit.ENVIRONMENT if failed else Exit.DONE
-
-
-def render(findings: Sequence[Finding], as_json: bool) -> str:
-    """All findings as text or JSON."""
-    if as_json:
-        return json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=1)
-    return "\n".join(str(finding) for finding in findings)

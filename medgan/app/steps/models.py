@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts, open_mlflow
 from medgan.core.errors import ConfigError
 from medgan.core.progress import counting
@@ -10,18 +11,19 @@ from medgan.core.progress import counting
 log = logging.getLogger(__name__)
 
 
-def train_step(run: Run) -> None:
+def train_step(run: Run) -> StepResult:
     """Trains on the training split and writes the model folder; resumes by itself."""
     from medgan.reporting.training import TrainingPage
     from medgan.training.fit import train_model
 
-    run.results["train"] = train_model(
+    values = train_model(
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
         TrainingPage(run.out),
     )  # fmt: skip
+    return StepResult(values, commands=_what_next(str(run.model_folder)))
 
 
-def scorers_step(run: Run) -> None:
+def scorers_step(run: Run) -> StepResult:
     """Learns from the training scans all that scores need, and saves the model again.
 
     What is usual at each place always; planted lesions, where a localiser is wanted.
@@ -51,10 +53,10 @@ def scorers_step(run: Run) -> None:
         model.facts["localiser_families"] = ", ".join(families)
         log.info("localiser: %d families of lesions learned", len(families))
     model.save(run.model_folder)
-    run.results["scorers"] = {"densities": len(model.densities), "volumes": settings.volumes}
+    return StepResult({"densities": len(model.densities), "volumes": settings.volumes})
 
 
-def calibrate_step(run: Run) -> None:
+def calibrate_step(run: Run) -> StepResult:
     """Calibrates the scores on the calibration split and saves the model again."""
     from medgan.anomaly.calibration import ScoringConfig
 
@@ -71,14 +73,14 @@ def calibrate_step(run: Run) -> None:
         folder = Path(run.config.model_uri)
     model.facts["calibration_digest"] = run.manifest().digest
     model.save(folder)
-    run.results["calibrate"] = {"scans": len(cases), "model": str(folder)}
     log.info("calibrated on %d healthy scans: %s", len(cases), folder)
     if "train" in run.results and (tracker := open_mlflow(run)) is not None:
-        run.results["train"]["run"] = tracker.model(folder)
+        run.results["train"].values["run"] = tracker.model(folder)
         tracker.finish()
+    return StepResult({"scans": len(cases), "model": str(folder)})
 
 
-def share_step(run: Run) -> None:
+def share_step(run: Run) -> StepResult:
     """Writes the model without its discriminator, in half precision."""
     from medgan.model.folder import holds_discriminator
 
@@ -94,11 +96,11 @@ def share_step(run: Run) -> None:
         )  # fmt: skip
     model.share(folder)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    run.results["share"] = {"model": str(folder), "bytes": size}
     log.info("to hand on, once audited: %s, %.1f MB", folder, size / 1e6)
+    return StepResult({"model": str(folder), "bytes": size}, written("share", folder))
 
 
-def register_step(run: Run) -> None:
+def register_step(run: Run) -> StepResult | None:
     """Records the model folder in MLflow and registers it under name and alias."""
     from medgan.tracking.loading import load
     from medgan.tracking.registry import register
@@ -106,7 +108,7 @@ def register_step(run: Run) -> None:
     tracker = open_mlflow(run)
     if tracker is None:
         log.info("tracking is off: the model is not registered")
-        return
+        return None
     if run.config.model_uri.startswith(("models:/", "runs:/")):
         raise ConfigError(
             "E_USAGE", run.config.model_uri, "is in MLflow already", "register a model folder"
@@ -119,13 +121,27 @@ def register_step(run: Run) -> None:
     version = register(tracker.model(folder), uri, settings.name, settings.alias, tags)
     tracker.finish()
     address = f"models:/{settings.name}@{settings.alias}"
-    run.results["register"] = {"uri": address, "version": version, "tracking_uri": uri}
     log.info("registered version %s as %s", version, address)
+    values = {"uri": address, "version": version, "tracking_uri": uri}
+    return StepResult(values, commands=_what_next(address, uri))
 
 
-def load_back(run: Run) -> None:
+def _what_next(model: str, store: str = "") -> tuple[str, ...]:
+    """Commands that use a model, one that is registered with the store it is in."""
+    more = f" --set tracking.uri={store}" if store else ""
+    commands = [
+        f"medgan generate {model} -n 100 -o runs/synthetic{more}",
+        f"medgan score {model} YOUR_SCANS -o runs/score{more}",
+    ]
+    if store.startswith("sqlite:///"):
+        commands.append(f"make ui STORE={store.removeprefix('sqlite:///')}")
+    return tuple(commands)
+
+
+def load_back_step(run: Run) -> None:
     """From here on the pipeline uses the model as the registry gives it back."""
     if "register" in run.results:
-        run.config = run.config.model_copy(update={"model_uri": run.results["register"]["uri"]})
+        uri = run.results["register"].values["uri"]
+        run.config = run.config.model_copy(update={"model_uri": uri})
         run.model()
         log.info("loaded back from %s", run.config.model_uri)

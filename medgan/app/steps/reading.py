@@ -1,51 +1,69 @@
 """What a model makes of real scans, and the pages at the end."""
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts
 from medgan.core.errors import ConfigError
 from medgan.core.progress import counting
 
-if TYPE_CHECKING:
-    pass
-
-
 log = logging.getLogger(__name__)
 
 
-def score_step(run: Run) -> None:
+def score_step(run: Run) -> StepResult | None:
     """Scores the test split: scores.csv, scores.json and maps in each scan's own grid."""
     from medgan.workflows.score import score_cases
 
     cases = run.manifest().split("test")
     if not cases:
         log.warning("no scans in the test split: nothing to score")
-        return
+        return None
+    if run.config.score.layout.startswith("mood"):
+        raise ConfigError(
+            "E_VALUE", "score.layout", "is for the step mood", "use medgan score --format mood"
+        )
     folder = run.out / run.config.score.folder
     known = bool(run.config.data.healthy)
     with counting("scoring") as tick:
         rows, refusals = score_cases(run.model(), cases, folder, run.config.score, known, tick)
     run.refuse(refusals)
-    run.results["score"] = {"scans": len(rows), "folder": str(folder)}
     log.info("scored %d scans: %s", len(rows), folder / "scores.csv")
+    return StepResult({"scans": len(rows), "folder": str(folder)}, written("score", folder))
 
 
-def project_step(run: Run) -> None:
-    """Projects the test split: reconstructions, latents, errors, pictures."""
+def mood_step(run: Run) -> StepResult:
+    """Scores a folder as the MOOD challenge wants it: a map or a number for each file."""
+    from medgan.workflows.mood import score_mood
+
+    config = run.config
+    contract, _, task = config.score.layout.partition("-")
+    if contract != "mood":
+        raise ConfigError(
+            "E_VALUE", "score.layout", f"is {config.score.layout}", "set mood-pixel or mood-sample"
+        )
+    with counting("scoring") as tick:
+        refusals = score_mood(run.model(), Path(config.data.source), run.out, task, tick)
+    if refusals:
+        run.refuse(refusals)
+    return StepResult({"folder": str(run.out)}, written("mood", run.out))
+
+
+def invert_step(run: Run) -> StepResult:
+    """Inverts the test split: reconstructions, latents, errors, pictures."""
     from medgan.workflows.editing import write_projections
 
     cases = run.manifest().split("test")
-    with counting("projecting") as tick:
+    with counting("inverting") as tick:
         rows, refusals = write_projections(
             run.model(), cases, run.out, run.config.latent.steps, facts(), tick
         )
     run.refuse(refusals)
-    run.results["project"] = {"scans": len(rows), "folder": str(run.out)}
-    log.info("projected %d scans: %s", len(rows), run.out / "latents.csv")
+    log.info("inverted %d scans: %s", len(rows), run.out / "latents.csv")
+    return StepResult({"scans": len(rows), "folder": str(run.out)}, written("invert", run.out))
 
 
-def edit_step(run: Run) -> None:
+def edit_step(run: Run) -> StepResult:
     """Edits the test split along covariates: before, after, difference, pictures."""
     from medgan.workflows.editing import write_edits
 
@@ -60,15 +78,15 @@ def edit_step(run: Run) -> None:
             settings.steps, facts(), tick,
         )  # fmt: skip
     run.refuse(refusals)
-    run.results["edit"] = {"scans": len(rows), "folder": str(run.out)}
     log.info("edited %d scans: %s", len(rows), run.out / "after")
+    return StepResult({"scans": len(rows), "folder": str(run.out)}, written("edit", run.out))
 
 
-def report_step(run: Run) -> None:
+def report_step(run: Run) -> StepResult:
     """Writes the folder `report/`: pages of what the folder holds."""
     from medgan.reporting.site import write_report
 
     with counting("writing pages") as tick:
         page = write_report(run.out, run.config.report.scans, tick)
-    run.results["report"] = {"page": str(page)}
     log.info("page: %s", page)
+    return StepResult(page=page)

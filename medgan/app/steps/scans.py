@@ -1,13 +1,17 @@
 """From scans on disk to a manifest."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from medgan.app.run import MANIFEST, Run, series_lines
+from medgan.app.result import StepResult, written
+from medgan.app.run import MANIFEST, Run
 from medgan.core.config import DataConfig
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.progress import counting
+from medgan.core.tables import text_table
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.layouts.manifest import matches as is_manifest
@@ -23,7 +27,7 @@ from medgan.data.splits import (
 log = logging.getLogger(__name__)
 
 
-def phantoms(run: Run) -> None:
+def phantoms_step(run: Run) -> StepResult:
     """Makes the procedural cohort and points the data section at it."""
     from medgan.data.phantoms.cohort import make_cohort
 
@@ -37,18 +41,19 @@ def phantoms(run: Run) -> None:
     cohort = make_cohort(folder, settings.healthy, settings.lesioned, settings.shape,
                          settings.spacing, settings.seed)  # fmt: skip
     run.set("data", source=str(cohort), healthy={"diagnosis": ["healthy"]})
-    run.results["phantoms"] = {"healthy": settings.healthy, "lesioned": settings.lesioned}
     log.info("phantoms: %d healthy, %d with a lesion", settings.healthy, settings.lesioned)
+    return StepResult({"healthy": settings.healthy, "lesioned": settings.lesioned})
 
 
-def index_step(run: Run) -> None:
+def index_step(run: Run) -> StepResult:
     """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
     manifest, key = read_manifest(run.config.data, run.out / CONVERTED)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
+    series = [asdict(row) for row in manifest.series]
     if not manifest.cases:
-        for line in series_lines([asdict(row) for row in manifest.series]):
+        for line in series_lines(series):
             log.warning("%s", line)
         raise DataError(
             "E_NO_SCANS", "the data set",
@@ -56,17 +61,19 @@ def index_step(run: Run) -> None:
             f"see refused.csv and {PRIVATE_KEY} in {run.out}",
         )  # fmt: skip
     counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
-    run.results["index"] = {
+    values: dict[str, Any] = {
         "cases": len(manifest.cases), **counts, "refused": len(manifest.refusals),
         "manifest": str(run.out / MANIFEST),
     }  # fmt: skip
-    if manifest.series:
-        run.results["index"]["series"] = [asdict(row) for row in manifest.series]
+    if series:
+        values["series"] = series
     kinds = {row.modality for row in manifest.series if row.verdict == "used"}
     if len(kinds) > 1:
         log.warning("MR and CT are used together: choose one with --set data.suffix=CT")
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
              len(manifest.refusals))  # fmt: skip
+    lines = (*series_lines(series), *written("index", run.out / MANIFEST))
+    return StepResult(values, lines)
 
 
 def read_manifest(
@@ -100,3 +107,19 @@ def read_manifest(
     else:
         manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
     return manifest, key
+
+
+def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of DICOM series, as text; nothing without any."""
+    if not rows:
+        return []
+    columns = ("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")
+    table = []
+    for row in rows:
+        reason = " ".join(filter(None, (row["code"], row["what"])))
+        reason += f"; {row['remedy']}" if row["remedy"] else ""
+        matrix = " x ".join(str(n) for n in row["matrix"])
+        spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
+        names = (row["case"], row["subject"], row["modality"])
+        table.append((*names, matrix, spacing, row["verdict"], reason))
+    return text_table(columns, table).splitlines()

@@ -2,8 +2,9 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from medgan.app.result import StepResult
 from medgan.app.run import MANIFEST, Run, facts
 from medgan.app.steps.scans import read_manifest
 from medgan.core.config import Config
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def baseline_step(run: Run) -> None:
+def baseline_step(run: Run) -> StepResult:
     """Trains a generator from the literature and writes its samples."""
     from medgan.studies.generated_sets import make_baseline
 
-    run.results["baseline"] = make_baseline(run.config, run.manifest(), run.out, facts())
-    log.info("baseline: %s", run.results["baseline"])
+    values = make_baseline(run.config, run.manifest(), run.out, facts())
+    log.info("baseline: %s", values)
+    return StepResult(values, commands=(f"medgan compare {run.out} MODEL --data YOUR_SCANS",))
 
 
-def compare_step(run: Run) -> None:
+def compare_step(run: Run) -> StepResult:
     """Compares synthetic volumes of models and baselines with real ones."""
     from medgan.studies.comparison import compare
     from medgan.studies.generated_sets import read_contestant
@@ -42,21 +44,21 @@ def compare_step(run: Run) -> None:
     device = choose_device(run.config.train.device)
     settings = run.config.compare
     contestants = (read_contestant(uri, run.model, settings.count) for uri in settings.models)
-    run.results["compare"] = compare(contestants, run.manifest(), run.out, settings, device)
+    values = compare(contestants, run.manifest(), run.out, settings, device)
     log.info("comparison: %s", run.out / "comparison.json")
+    return _tabled(values)
 
 
-def utility_step(run: Run) -> None:
+def utility_step(run: Run) -> StepResult:
     """Trains networks with and without synthetic scans and tests them on real ones."""
     from medgan.studies.utility import PAGE, utility
 
-    found = utility(run.manifest(), run.out, run.config, facts())
-    run.results["utility"] = found | {"page": str(run.out / PAGE)}
+    return _tabled(utility(run.manifest(), run.out, run.config, facts()), run.out / PAGE)
 
 
-def audit_step(run: Run) -> None:
+def audit_step(run: Run) -> StepResult:
     """Asks whether a model, or what it generates, gives away the scans it was trained on."""
-    from medgan.studies.audit import audit
+    from medgan.studies.audit import PAGE, audit
     from medgan.studies.cohort_split import both_sides
     from medgan.studies.generated_sets import read_contestant
 
@@ -68,7 +70,10 @@ def audit_step(run: Run) -> None:
     both_sides(manifest)  # what is wrong with it is said before hundreds of scans are drawn
     contestant = read_contestant(settings.model, run.model, settings.count, settings.seed)
     model = run.model(settings.model) if contestant.has_model else None
-    run.results["audit"] = audit(contestant, model, manifest, run.out, settings, facts())
+    values = audit(contestant, model, manifest, run.out, settings, facts())
+    return StepResult(
+        values, tuple(values.pop("lines")), run.out / PAGE, passed=values["verdict"] == "passed"
+    )
 
 
 def _members_and_others(
@@ -92,17 +97,17 @@ def _members_and_others(
     return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]
 
 
-def evaluate_step(run: Run) -> None:
+def evaluate_step(run: Run) -> StepResult:
     """Measures synthetic scans against real ones: figures, a page."""
     from medgan.studies.fidelity import PAGE, evaluate
     from medgan.training.fit import choose_device
 
     config, manifest = run.config, run.manifest()
-    found = evaluate(
+    values = evaluate(
         _judged(run, manifest), manifest, run.out, config.evaluate, config.data,
         choose_device(config.train.device),
     )  # fmt: skip
-    run.results["evaluate"] = found | {"page": str(run.out / PAGE)}
+    return _tabled(values, run.out / PAGE)
 
 
 def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
@@ -135,7 +140,7 @@ def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
     return list(found.cases)
 
 
-def detection_step(run: Run) -> None:
+def detection_step(run: Run) -> StepResult:
     """Evaluates every scorer on lesions planted into the test split."""
     from medgan.studies.detection.benchmark import REPORT, run_benchmark
 
@@ -145,7 +150,13 @@ def detection_step(run: Run) -> None:
             "E_VALUE", "localiser.volumes", "is 0: there would be no localiser to evaluate",
             "set it, such as to 24000",
         )  # fmt: skip
-    run.results["detection"] = run_benchmark(
+    values = run_benchmark(
         run.model(), run.manifest(), run.out, config.detection, config.localiser, config.train.seed
     )
     log.info("detection: %s", run.out / REPORT)
+    return _tabled(values)
+
+
+def _tabled(values: dict[str, Any], page: Path | None = None) -> StepResult:
+    """What a study found, with its table to print."""
+    return StepResult(values, tuple(values["table"].splitlines()), page)

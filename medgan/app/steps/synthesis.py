@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.progress import counting
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def generate_step(run: Run) -> None:
+def generate_step(run: Run) -> StepResult:
     """Writes synthetic scans as a Decathlon data set, with provenance."""
     from medgan.workflows.generate import write_synthetic
 
@@ -30,15 +31,14 @@ def generate_step(run: Run) -> None:
     if settings.balance:
         wanted = _lacking_scans(run)
     if not wanted:
-        run.results["generate"] = {"count": 0}
-        return
+        return StepResult({"count": 0})
     with counting("generating") as tick:
         folder = write_synthetic(
             run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
             settings.smallest_component, wanted, settings.truncation, tick, settings.dicom,
         )  # fmt: skip
-    run.results["generate"] = {"count": len(wanted), "folder": str(folder)}
     log.info("%d synthetic scans: %s", len(wanted), folder)
+    return StepResult({"count": len(wanted), "folder": str(folder)}, written("generate", folder))
 
 
 def _lacking_scans(run: Run) -> list[dict[str, str]]:
@@ -71,16 +71,16 @@ def _lacking_scans(run: Run) -> list[dict[str, str]]:
     return [{**settings.conditions, name: value} for value, n in missing.items() for _ in range(n)]
 
 
-def augment_step(run: Run) -> None:
+def augment_step(run: Run) -> StepResult:
     """Writes a training set of real and synthetic scans."""
     from medgan.workflows.augmented.data_set import augment
 
-    found = augment(run.model(), run.manifest(), run.out, run.config, facts())
-    run.results["augment"] = found
-    log.info("%d synthetic scans: %s", found["kept"], run.out)
+    values = augment(run.model(), run.manifest(), run.out, run.config, facts())
+    log.info("%d synthetic scans: %s", values["kept"], run.out)
+    return StepResult(values, tuple(values.pop("lines")))
 
 
-def interpolate_step(run: Run) -> None:
+def interpolate_step(run: Run) -> StepResult:
     """Writes scans on the way between two, and a picture of them."""
     from medgan.workflows.editing import write_interpolation
 
@@ -89,8 +89,9 @@ def interpolate_step(run: Run) -> None:
     folder = write_interpolation(
         run.model(), run.out, (a, b), (name_a, name_b), settings.frames, smallest, facts(),
     )  # fmt: skip
-    run.results["interpolate"] = {"frames": settings.frames, "folder": str(folder)}
     log.info("%d frames: %s", settings.frames, folder / "strip.png")
+    values = {"frames": settings.frames, "folder": str(folder)}
+    return StepResult(values, written("interpolate", folder))
 
 
 def _end(run: Run, text: str) -> "tuple[str, Latent]":

@@ -36,8 +36,10 @@ class ScoreConfig(Section):
         "column alarm; 0 leaves it empty",
     )
     smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
-    layout: Literal["medgan", "bids"] = Field(
-        "medgan", description="bids puts maps and regions into a BIDS data set, derivatives/medgan"
+    layout: Literal["medgan", "bids", "mood-pixel", "mood-sample"] = Field(
+        "medgan",
+        description="bids puts maps and regions into a BIDS data set, derivatives/medgan; mood is "
+        "the folder contract of a challenge, for the step mood alone",
     )
     bids_labels: Literal["pseudonym", "keep"] = Field(
         "pseudonym", description="keep takes subject and session from the names of a BIDS tree"

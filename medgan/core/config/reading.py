@@ -1,6 +1,7 @@
 """Settings from YAML and `section.key=value`, with errors that name what was meant."""
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from medgan.core.config.settings import Config
 from medgan.core.errors import ConfigError
 
 
-def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:
+def build(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Validated configuration from nested values and `section.key=value` overrides.
 
     Args:
@@ -27,7 +28,7 @@ def build(values: dict[str, Any], overrides: list[str] | None = None) -> Config:
         20.0
     """
     merged = merge({}, values)
-    for override in overrides or []:
+    for override in overrides:
         path, separator, text = override.partition("=")
         if not separator:
             raise ConfigError("E_SET", override, "no value", "write section.key=value")
@@ -62,7 +63,7 @@ def without_names(config: Config) -> dict[str, Any]:
     return settings
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over` laid over it, dictionaries key by key.
 
     An empty dictionary empties what it is laid over: `data.conditions={}` drops a preset's.

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 
 from medgan.app.pipeline import forecast_pipeline
-from medgan.app.run import series_lines
+from medgan.app.steps.scans import series_lines
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 from medgan.data.index import index

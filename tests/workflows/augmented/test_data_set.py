@@ -104,7 +104,7 @@ def test_splits_of_a_manifest_stay_and_only_the_training_split_is_augmented(trai
         cases = {entry["case"] for entry in dataset[key] if not entry["synthetic"]}
         assert cases == {case.case for case in real.split(split)}
     assert not any(entry["synthetic"] for k in ("validation", "test") for entry in dataset[k])
-    assert done.results["augment"]["kept"] == 10
+    assert done.results["augment"].values["kept"] == 10
 
 
 def test_synthetic_scans_are_marked_in_name_header_and_provenance(mixed):
@@ -299,7 +299,7 @@ def test_a_dropped_scan_is_replaced_by_the_next_number_and_counted(
 
     monkeypatch.setattr(Filters, "judge", judge)
     done = augment(trained, tmp_path / "o")
-    found = done.results["augment"]
+    found = done.results["augment"].values
     assert (found["wanted"], found["kept"], found["candidates"]) == (10, 10, 12)
     assert found["dropped"] == {"privacy": 1, "volumes": 1}
     case = read(tmp_path / "o" / "provenance.json")["cases"][3]
@@ -321,8 +321,8 @@ def test_some_missing_scans_are_a_warning_and_nearly_all_an_error(
     settings = ["augment.tries=3"]
     with caplog.at_level(logging.WARNING):
         done = augment(trained, tmp_path / "o", *settings)
-    assert done.results["augment"]["kept"] == 2
-    assert done.results["augment"]["candidates"] == 2 + 8 * 3
+    assert done.results["augment"].values["kept"] == 2
+    assert done.results["augment"].values["candidates"] == 2 + 8 * 3
     assert "8 of 10 synthetic scans are missing" in caplog.text
     assert read(tmp_path / "o" / "dataset.json")["numTraining"] == 20
     monkeypatch.setattr(Filters, "judge", lambda self, s: Verdict({}, "realism"))
@@ -352,7 +352,7 @@ def test_medgan_trains_on_the_mixed_manifest_with_its_splits(trained, mixed, tmp
     assert (names.count(True), names.count(False)) == (10, 10)
     assert (len(manifest.split("calibration")), len(manifest.split("test"))) == (8, 2)
     done = run_pipeline("check", [f"out={tmp_path / 'c'}", source, health])
-    assert done.results["index"]["train"] == 10  # real ones do not say that they are healthy
+    assert done.results["index"].values["train"] == 10  # real ones do not say that they are healthy
 
 
 def test_synthetic_scans_of_a_healthy_model_count_as_healthy(trained, tmp_path):
@@ -365,7 +365,7 @@ def test_synthetic_scans_of_a_healthy_model_count_as_healthy(trained, tmp_path):
     augment(trained, out, f"data.source={source}", healthy)
     again = [f"out={tmp_path / 'c'}", f"data.source={out / 'mixed_manifest.json'}", healthy]
     real = len(Manifest.load(out / "manifest.json").split("train"))
-    assert run_pipeline("check", again).results["index"]["train"] == 2 * real
+    assert run_pipeline("check", again).results["index"].values["train"] == 2 * real
 
 
 @pytest.mark.parametrize("real", ["reference", "copy"])
@@ -375,7 +375,7 @@ def test_the_folder_is_a_data_set_that_medgan_reads_with_its_own_splits(trained,
     done = run_pipeline(
         "check", [f"out={tmp_path / 'c'}", f"data.source={out}", f"data.splits={out}/splits.json"]
     )
-    found = done.results["index"]
+    found = done.results["index"].values
     assert (found["train"], found["calibration"], found["test"], found["refused"]) == (20, 8, 2, 0)
 
 

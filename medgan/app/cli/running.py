@@ -1,0 +1,106 @@
+"""How a verb runs: what it prints, its errors in one line each, its exit status."""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+debug = False
+"""Whether errors that should not happen end in a traceback."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb prints.
+
+    Attributes:
+        values: for --json.
+        lines: without it.
+        status: of the process.
+    """
+
+    values: Any
+    lines: Sequence[str]
+    status: int = 0
+
+
+def run_verb(
+    pipeline: str,
+    values: Mapping[str, Any],
+    overrides: Sequence[str] | None,
+    as_json: bool,
+    preset: str = "",
+    sections: Sequence[str] = ("data",),
+) -> None:
+    """Runs a pipeline with what a verb was given; --set wins over it.
+
+    Args:
+        pipeline: path of a file, or name of a shipped one.
+        values: nested settings that the verb's arguments stand for.
+        overrides: texts of --set.
+        as_json: whether to print JSON.
+        preset: pipeline from which some sections are taken; empty takes none.
+        sections: which.
+    """
+
+    def work() -> Answer:
+        from medgan.app.pipeline import read_pipeline, run_pipeline
+        from medgan.core.config import merge
+
+        described = read_pipeline(preset)[1] if preset else {}
+        taken = {name: described[name] for name in sections if name in described}
+        done = run_pipeline(pipeline, overrides or [], merge(taken, values))
+        return Answer(done.as_json(), done.closing_lines(), int(done.exit_status))
+
+    answer(work, as_json)
+
+
+def answer(work: Callable[[], Answer], as_json: bool) -> None:
+    """Prints what some work gives, turns errors into one line, and ends with its status."""
+    from medgan.core.errors import CodedError, as_coded
+
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("medgan").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        found = work()
+        if as_json:
+            print(json.dumps(found.values, indent=1))
+        else:
+            for line in found.lines:
+                print(line)
+        raise typer.Exit(found.status)
+    except typer.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, CodedError):
+            raise
+        failure = as_coded(error)
+        if as_json:
+            parts = ("code", "where", "what", "remedy")
+            print(json.dumps({"error": {part: getattr(failure, part) for part in parts}}))
+        print(f"medgan: {failure}", file=sys.stderr)
+        raise typer.Exit(int(failure.exit_status)) from None
+
+
+def refuse(where: str, what: str, remedy: str, as_json: bool) -> None:
+    """Ends with one line about options that do not go together."""
+    from medgan.core.errors import ConfigError
+
+    def work() -> Answer:
+        raise ConfigError("E_USAGE", where, what, remedy)
+
+    answer(work, as_json)
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM and Ctrl-C before or after a training; while it runs it has handlers of its own."""
+    from medgan.core.errors import Interrupted
+
+    raise Interrupted("E_STOPPED", "medgan", "asked to stop", "run the same command again")

@@ -1,0 +1,179 @@
+"""Verbs that use a model on scans, or to make scans."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medgan.app.cli.options import Json, Model, Out, Preset, Set, Source, conditions
+from medgan.app.cli.running import Answer, answer, refuse, run_verb
+
+
+def generate(
+    model: Model,
+    count: Annotated[int, typer.Option("-n", "--count", help="synthetic scans to write")] = 8,
+    seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    balance: Annotated[
+        str, typer.Option(help="condition whose rarer categories in --data are filled up")
+    ] = "",
+    data: Annotated[str, typer.Option(help="scans to balance")] = "",
+    out: Out = "runs/generate",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write synthetic scans with labels as a Decathlon data set.
+
+    A key of --set without a dot is a condition of the model: --set age=70 --set sex=F.
+
+    Example: medgan generate runs/demo/model -n 100 -o runs/synthetic
+    """
+    values: dict[str, Any] = {
+        "out": out,
+        "model_uri": model,
+        "generate": {"count": count, "seed": seed, "balance": balance},
+    }
+    if data:
+        values["data"] = {"source": data}
+    run_verb("generate", values, conditions(set_), as_json)
+
+
+def score(
+    model: Model,
+    source: Source,
+    out: Out = "runs/score",
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="medgan; bids: derivatives; mood: the challenge's folders"),
+    ] = "medgan",
+    task: Annotated[str, typer.Option(help="of mood: pixel (default) or sample")] = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Score scans: tables with p-values and regions, maps in each scan's own grid, pages.
+
+    Example: medgan score models:/medgan@challenger scans -o runs/score
+    """
+    values: dict[str, Any] = {"out": out, "model_uri": model, "data": {"source": source}}
+    if task and format_ != "mood":
+        refuse("--task", "is for --format mood", "leave it out", as_json)
+    if format_ == "mood":
+        values["score"] = {"layout": f"mood-{task or 'pixel'}"}
+        run_verb("mood", values, set_, as_json)
+    values["score"] = {"layout": format_}
+    run_verb("score", values, set_, as_json)
+
+
+def invert(
+    model: Model, source: Source, out: Out = "runs/invert", set_: Set = None, as_json: Json = False
+) -> None:
+    """Find the latents that reproduce real scans best; errors, reconstructions, pictures.
+
+    Example: medgan invert runs/ixi/model scans -o runs/invert
+    """
+    values = {"out": out, "model_uri": model, "data": {"source": source}}
+    run_verb("invert", values, set_, as_json)
+
+
+def interpolate(
+    model: Model,
+    a: Annotated[str, typer.Argument(help="NIfTI file, seed:3, or seed:3/5 for its number 5")],
+    b: Annotated[str, typer.Argument(help="likewise")],
+    count: Annotated[int, typer.Option("-n", "--count", help="scans, both ends included")] = 8,
+    out: Out = "runs/interpolate",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write synthetic scans on the way between two, and a picture of them.
+
+    A key of --set without a dot is a condition of ends that are seeds: --set sex=F.
+
+    Example: medgan interpolate runs/ixi/model seed:3 seed:7 -n 8 -o runs/interpolate
+    """
+    latent = {"ends": [a, b], "frames": count}
+    values = {"out": out, "model_uri": model, "latent": latent}
+    run_verb("interpolate", values, conditions(set_), as_json)
+
+
+def edit(
+    model: Model,
+    source: Source,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="what is known of the scan; repeat"),
+    ] = None,
+    out: Out = "runs/edit",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Change real scans along a model's conditions: the same brain, older.
+
+    A key of --set without a dot is a condition to change: --set age=80.
+
+    Example: medgan edit runs/ixi/model scan.nii.gz --known age=55 --set age=80 -o runs/older
+    """
+    values = {"out": out, "model_uri": model, "data": {"source": source}}
+    more = [f"latent.known.{text.strip()}" for text in known or []]
+    run_verb("edit", values, [*more, *conditions(set_, "latent.changes")], as_json)
+
+
+def augment(
+    model: Model,
+    source: Annotated[str, typer.Argument(help="scans it was trained on, or their manifest.json")],
+    ratio: Annotated[float, typer.Option(help="synthetic scans for each real training scan")] = 1.0,
+    balance: Annotated[
+        str, typer.Option(help="condition whose rarer categories are filled up first")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    out: Out = "runs/augment",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write a training set of real and synthetic scans that MONAI and nnU-Net read as is.
+
+    Candidates that are not good enough, or too like a training scan, are dropped and replaced.
+
+    Example: medgan augment runs/mine/model runs/mine/manifest.json --ratio 1 -o runs/mixed
+    """
+    values = {
+        "out": out,
+        "model_uri": model,
+        "data": {"source": source},
+        "augment": {"ratio": ratio, "balance": balance},
+        "generate": {"seed": seed},
+    }
+    run_verb("augment", values, conditions(set_), as_json, config)
+
+
+def export_dicom(
+    scores: Annotated[str, typer.Argument(help="folder of a scoring")],
+    source: Annotated[str, typer.Option(help="the DICOM that was scored")],
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="folder for patient data, apart from the scores")
+    ] = "runs/export-dicom",
+    as_json: Json = False,
+) -> None:
+    """Write scores of DICOM for the PACS: parametric maps, segmentations, pictures.
+
+    They carry the patient and study of the series they were made from. Needs medgan[dicom].
+
+    Example: medgan export-dicom runs/score --source /path/to/new -o /private/export
+    """
+
+    def work() -> Answer:
+        from dataclasses import asdict
+
+        from medgan.core.errors import Exit
+        from medgan.core.progress import counting
+        from medgan.workflows.dicom import export_dicom
+
+        with counting("writing DICOM") as tick:
+            done, refusals = export_dicom(Path(scores), Path(source), Path(out), tick)
+        for refusal in refusals:
+            print(f"medgan: {refusal}", file=sys.stderr)
+        values = {"scans": done, "folder": out, "refused": [asdict(r) for r in refusals]}
+        lines = [f"written   {out}", "note      it holds names of patients: for the PACS only"]
+        return Answer(values, lines, Exit.REFUSED if refusals else Exit.DONE)
+
+    answer(work, as_json)

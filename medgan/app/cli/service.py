@@ -1,0 +1,82 @@
+"""Verbs around the work: any pipeline, report pages, checks of the machine, speed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medgan.app.cli.options import Json, Out, Pipeline, Pipelines, Set
+from medgan.app.cli.running import Answer, answer, run_verb
+
+
+def run(
+    pipeline: Pipeline,
+    data: Annotated[str, typer.Option(help="scans to read")] = "",
+    out: Out = "runs/latest",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Run the steps of any pipeline file.
+
+    Example: medgan run demo -o runs/demo
+    """
+    values = {"out": out} | ({"data": {"source": data}} if data else {})
+    run_verb(pipeline, values, set_, as_json)
+
+
+def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
+    """Write the page of a folder that holds a training or scores.
+
+    Example: medgan report -o runs/demo
+    """
+    run_verb("report", {"out": out}, set_, as_json)
+
+
+def doctor(out: Out = "runs/latest", set_: Set = None, as_json: Json = False) -> None:
+    """Check whether this machine can do the work; status 4 where it cannot.
+
+    Versions, device, memory, disks, folders, the site's secret, DICOM decoders, MLflow's store.
+
+    Example: medgan doctor -o runs/mine
+    """
+
+    def work() -> Answer:
+        from dataclasses import asdict
+
+        from medgan.app.doctor import examine, exit_status
+        from medgan.core.config import build
+
+        findings = examine(Path(out), build({}, set_ or ()).tracking.uri)
+        values = {"findings": [asdict(finding) for finding in findings]}
+        return Answer(values, [str(finding) for finding in findings], exit_status(findings))
+
+    answer(work, as_json)
+
+
+def speed(
+    presets: Pipelines,
+    steps: Annotated[int, typer.Option(help="timed steps")] = 6,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="generators from the literature too")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure training speed and memory, beside the convolution peak of this machine.
+
+    Example: medgan bench speed msd_hippocampus --baselines
+    """
+
+    def work() -> Answer:
+        from medgan.app.bench import MEDGAN, bench, table
+        from medgan.app.pipeline import read_pipeline
+        from medgan.studies.generated_sets import BASELINES
+
+        generators = [MEDGAN, *(BASELINES if baselines else ())]
+        rows = [
+            bench(name, read_pipeline(name)[1], generator, steps)
+            for name in presets
+            for generator in generators
+        ]
+        return Answer(rows, [table(rows)])
+
+    answer(work, as_json)

@@ -1,0 +1,128 @@
+"""Verbs that measure models: fidelity, usefulness, privacy, detection."""
+
+from typing import Annotated, Any
+
+import typer
+
+from medgan.app.cli.options import Json, Model, Out, Preset, Set
+from medgan.app.cli.running import run_verb
+
+
+def evaluate(
+    real: Annotated[str, typer.Argument(help="real scans: folder, BIDS, Decathlon, CSV")],
+    fake: Annotated[str, typer.Argument(help="synthetic scans, a model, a folder of a baseline")],
+    count: Annotated[
+        int, typer.Option("-n", "--count", help="scans that a model makes; 0: as many as real")
+    ] = 0,
+    out: Out = "runs/evaluate",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure whether synthetic scans are realistic and varied, with real scans as reference.
+
+    Example: medgan evaluate scans runs/hippocampus/model -n 200 -o runs/evaluate
+    """
+    values = {
+        "out": out,
+        "data": {"source": real},
+        "evaluate": {"fake": fake, "count": count},
+    }
+    run_verb("evaluate", values, set_, as_json, config)
+
+
+def compare(
+    models: Annotated[list[str], typer.Argument(help="models and folders of baselines")],
+    data: Annotated[str, typer.Option(help="scans they were trained on, and were not")],
+    out: Out = "runs/compare",
+    config: Preset = "",
+    segmentation: Annotated[bool, typer.Option(help="train segmenters too; takes long")] = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Compare synthetic volumes with held-out real ones, one row a generator.
+
+    Example: medgan compare runs/hippocampus/model runs/dcgan --data scans -o runs/compare
+    """
+    values = {
+        "out": out,
+        "data": {"source": data},
+        "compare": {"models": models, "segmentation": segmentation},
+    }
+    run_verb("compare", values, set_, as_json, config)
+
+
+def baseline(
+    name: Annotated[str, typer.Argument(help="alpha_wgan, dcgan or vae")],
+    data: Annotated[str, typer.Option(help="scans to learn from")],
+    out: Out = "runs/baseline",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a generator from the literature and write its samples, to compare with.
+
+    Example: medgan baseline dcgan --data scans -o runs/dcgan --set train.minutes=60
+    """
+    values = {"out": out, "data": {"source": data}, "baseline": {"name": name}}
+    run_verb("baseline", values, set_, as_json, config)
+
+
+def utility(
+    data: Annotated[
+        str, typer.Option(help="scans with splits: to learn from, and to be tested on")
+    ],
+    out: Out = "runs/utility",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train networks with and without synthetic scans; test them on real ones.
+
+    Generators learn from the same few real scans. The same command goes on where it stopped.
+
+    Example: medgan utility --data scans --config msd_hippocampus --set train.minutes=20
+    """
+    values = {"out": out, "data": {"source": data}}
+    run_verb("utility", values, set_, as_json, config, ("data", "model", "train"))
+
+
+def audit(
+    model: Annotated[str, typer.Argument(help="model, or folder of a baseline")],
+    train: Annotated[str, typer.Option(help="scans it was trained on")] = "",
+    holdout: Annotated[str, typer.Option(help="scans of subjects it was not trained on")] = "",
+    data: Annotated[str, typer.Option(help="both at once, with data.splits")] = "",
+    out: Out = "runs/audit",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Test whether a model or its synthetic scans leak information about its training scans.
+
+    Example: medgan audit runs/mine/model --train scans --holdout others -o runs/audit
+    """
+    values: dict[str, Any] = {
+        "out": out,
+        "audit": {"model": model, "train": train, "holdout": holdout},
+    }
+    if data:
+        values["data"] = {"source": data}
+    run_verb("audit", values, set_, as_json, config)
+
+
+def detection(
+    model: Model,
+    data: Annotated[str, typer.Option(help="scans it was trained on, and was not")],
+    out: Out = "runs/detection",
+    config: Preset = "",
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Plant lesions into held-out scans and measure which scorer finds them.
+
+    What learns from planted lesions is tested on families of lesions that it never saw.
+
+    Example: medgan bench detection runs/hippocampus/model --data scans -o runs/detection
+    """
+    values = {"out": out, "model_uri": model, "data": {"source": data}}
+    run_verb("detection", values, set_, as_json, config)
