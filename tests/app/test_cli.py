@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from medgan.app.cli import app
+from medgan.core.version import __version__ as medgan_version
 from tests.kit.command_line import MEDGAN, inside, medgan
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import make_conditioned
@@ -71,6 +72,17 @@ def test_every_verb_has_help_with_an_example_of_its_own(path, command):
     words = shlex.split(example[1])
     assert tuple(words[: len(path)]) == path
     command.make_context(path[-1], words[len(path) :])  # options and arguments are ones it takes
+
+
+def test_the_version_is_printed():
+    done = inside("--version")
+    assert (done.returncode, done.stdout) == (0, f"medgan {medgan_version}\n")
+
+
+def test_a_task_without_the_format_it_belongs_to_is_refused(tmp_path):
+    done = inside("score", "model", tmp_path, "--task", "sample")
+    assert done.returncode == 2
+    assert "E_USAGE --task" in done.stderr
 
 
 def complete(words, shell="bash"):

@@ -19,7 +19,7 @@ from medgan.core.config import (
 from medgan.core.errors import ConfigError, Exit
 
 
-def refusal(values, overrides=None) -> ConfigError:
+def refusal(values, overrides=()) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         build(values, overrides)
     return caught.value

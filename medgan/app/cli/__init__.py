@@ -23,10 +23,11 @@ VERBS = {
 BENCH = (studies.detection, service.speed)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         print(f"medgan {__version__}")
         raise typer.Exit
+    return asked
 
 
 def _options(
