@@ -89,9 +89,9 @@ def test_what_a_projection_minimises_is_the_error_it_reports():
     """On the model's own grid, where nothing is resampled on the way back."""
     model, volume = make_conditioned(), scan()
     found = model.project(volume, steps=5)
-    prepared = model._preparation(volume)
-    recon = prepared.meta["scale"](torch.as_tensor(found.recon.data))
-    error = np.abs(recon.numpy() - np.asarray(prepared)[0]).mean()
+    prepared = model.prepare(volume)
+    recon = prepared.scale[0](torch.as_tensor(found.recon.data))
+    error = np.abs(recon.numpy() - prepared.volume[0].numpy()).mean()
     assert error == pytest.approx(found.error_after, rel=1e-3)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -23,6 +24,26 @@ class Exit(IntEnum):
     """A fault of medgan's own."""
     RESUMABLE = 75
     """Stopped early on request; the same command continues."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something unusual in a scan that is used all the same.
+
+    Attributes:
+        code: short and stable, `W_` and a word.
+        case: the pseudonym of the scan.
+        what: what was found.
+        consequence: what was done about it, or what it means.
+    """
+
+    code: str
+    case: str
+    what: str
+    consequence: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.case}: {self.what}; {self.consequence}"
 
 
 class CodedError(BaseException):

@@ -1,8 +1,9 @@
 """A scan in memory: voxels and the affine that places them in the world."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from medgan.core.files import disk_failure
 
 if TYPE_CHECKING:
-    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti1 import Nifti1Header, Nifti1Image
 
 AIR = -0.9
 """Below this, a prepared volume is air or next to nothing."""
@@ -25,10 +26,19 @@ class Volume:
     Attributes:
         data: shape (X, Y, Z) of a scan or a label map, in the order of the file.
         affine: shape (4, 4), voxel indices to world mm (RAS+).
+        header: of the file it was read from; both forms of its affine, their codes and its units
+            are kept to the bit in what is saved on the same grid.
     """
 
     data: np.ndarray
     affine: np.ndarray
+    header: "Nifti1Header | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along the three array axes."""
+        x, y, z = self.data.shape[:3]
+        return x, y, z
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -36,19 +46,25 @@ class Volume:
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
+    @property
+    def field_of_view(self) -> Float[np.ndarray, "3"]:
+        """Extent in mm along Right, Anterior and Superior, whatever the order of the axes."""
+        return field_of_view(self.affine, self.data.shape)
+
     @classmethod
     def load(cls, path: str | Path) -> "Volume":
         """Reads a NIfTI file as float32; header scaling applied, axes as stored.
 
-        Single axes after the third are dropped.
+        Raises:
+            DataError: when the file is broken or holds no 3D volume.
         """
-        import nibabel
+        from medgan.core.nifti import read_nifti
 
-        image = nibabel.load(path)  # pyright: ignore[reportPrivateImportUsage]
-        data = np.asanyarray(image.dataobj, dtype=np.float32)  # pyright: ignore
-        if data.size == np.prod(data.shape[:3]):
-            data = data.reshape(data.shape[:3])
-        return cls(data, np.asarray(image.affine))  # pyright: ignore
+        return read_nifti(Path(path), "the volume").volume
+
+    def like(self, data: np.ndarray) -> "Volume":
+        """Other voxels (X, Y, Z) on the grid of this volume."""
+        return Volume(data, self.affine, self.header)
 
     def canonical(self) -> "Volume":
         """The same voxels with axes closest to Right, Anterior, Superior; nothing resampled."""
@@ -58,31 +74,21 @@ class Volume:
         image = as_closest_canonical(Nifti1Image(np.squeeze(self.data), self.affine))
         return Volume(np.asanyarray(image.dataobj), np.asarray(image.affine))
 
-    def save(
-        self, path: str | Path, like: "Nifti1Header | None" = None, description: str = ""
-    ) -> None:
+    def save(self, path: str | Path, description: str = "") -> None:
         """Writes a NIfTI file, under a temporary name first.
+
+        Geometry is that of the header, if there is one; its texts and intensity scaling are not
+        written.
 
         Args:
             path: ends in .nii or .nii.gz.
-            like: header whose affine, codes and units are kept to the bit; intensity scaling,
-                description and every other text of it are not.
             description: at most 79 characters of the header's `descrip`.
         """
         import nibabel
-        from nibabel.nifti1 import Nifti1Image
 
         path = Path(path)
-        image = Nifti1Image(self.data, self.affine)
-        header = image.header
-        if like is None:
-            image.set_sform(self.affine, code=1)
-            image.set_qform(self.affine, code=1)
-            header.set_xyzt_units("mm")
-        else:
-            for field in _GEOMETRY:
-                header[field] = like[field]
-        header["descrip"] = description.encode("ascii", "replace")[:79]
+        image = self._image()
+        image.header["descrip"] = description.encode("ascii", "replace")[:79]
         temporary = path.with_name(f".{os.getpid()}.{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,11 +100,45 @@ class Volume:
             with suppress(OSError):
                 temporary.unlink()
 
+    def _image(self) -> "Nifti1Image":
+        from nibabel.nifti1 import Nifti1Image
+        from nibabel.nifti2 import Nifti2Header, Nifti2Image
+
+        if self.header is None:
+            image = Nifti1Image(self.data, self.affine)
+            image.set_sform(self.affine, code=1)
+            image.set_qform(self.affine, code=1)
+            image.header.set_xyzt_units("mm")
+            return image
+        kind = Nifti2Image if isinstance(self.header, Nifti2Header) else Nifti1Image
+        data = self.data
+        if int(self.header["dim"][0]) > 3:  # a single fourth axis
+            data = data[..., None]
+        image = kind(data, self.header.get_best_affine())
+        for name in _GEOMETRY:
+            image.header[name] = self.header[name]
+        return image
+
 
 _GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
+
+
+def field_of_view(affine: np.ndarray, shape: Sequence[int]) -> Float[np.ndarray, "3"]:
+    """Extent in mm along Right, Anterior and Superior of a grid, whatever the order of its axes.
+
+    Args:
+        affine: shape (4, 4), voxel indices to mm.
+        shape: voxels along the three array axes.
+    """
+    from nibabel.orientations import io_orientation
+
+    extent = np.empty(3)
+    order = io_orientation(affine)[:, 0].astype(int)
+    extent[order] = np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape)[:3]
+    return extent
 
 
 def depth(volume: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:

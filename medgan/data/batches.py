@@ -17,13 +17,16 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from medgan.core.config import Preprocessing
-from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.data.codebook import channels
 from medgan.data.conditions import covariates_of, encode
 from medgan.data.labels import as_channels, encode_labels, soft_codes
 from medgan.data.manifest import Case
-from medgan.data.prepare import IMAGE, LABEL, geometry_chain, loader, quiet_monai
+from medgan.data.prepare import Preparation
+from medgan.data.reading import read_case
+
+IMAGE, LABEL = "image", "label"
+"""Names of the tensors in a file of the cache."""
 
 
 class Batch(NamedTuple):
@@ -68,7 +71,6 @@ class PreparedVolumes:
     """
 
     def __init__(self, cases: Sequence[Case], preprocessing: Preprocessing, folder: Path) -> None:
-        quiet_monai()
         self.labels = preprocessing.labels
         self._cases, self._folder = cases, folder
         self.conditions = preprocessing.conditions
@@ -127,24 +129,18 @@ class PreparedVolumes:
 
 
 class _Prepare:
+    """Reads each file of a case once, checks it and brings it to the model's grid."""
+
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._labelled = bool(preprocessing.labels)
-        self._image = geometry_chain(preprocessing, (IMAGE,))
-        self._both = geometry_chain(preprocessing, (IMAGE, LABEL))
+        self._preparation = Preparation(preprocessing)
 
     def __call__(self, case: Case) -> dict[str, np.ndarray]:
-        paths = {IMAGE: case.image}
-        if case.label and self._labelled:
-            paths[LABEL] = case.label
-        if not all(Path(path).is_file() for path in paths.values()):
-            raise DataError("E_UNREADABLE", case.case, "the file is gone", "run medgan check again")
-        chain = self._both if LABEL in paths else self._image
-        item = chain(loader(tuple(paths))(paths))
-        prepared = {IMAGE: item[IMAGE].as_tensor().float().contiguous().numpy()}
-        if LABEL in paths:
-            label = item[LABEL].as_tensor()[0].round().to(torch.int32)
-            prepared[LABEL] = label.contiguous().numpy()
-        return prepared
+        scan = read_case(case, self._labelled)
+        item = {IMAGE: self._preparation(scan.volumes, case.case).volume.numpy()}
+        if scan.label is not None:
+            item[LABEL] = self._preparation.label_map(scan.label.volume, scan.volumes[0])
+        return item
 
 
 @dataclass

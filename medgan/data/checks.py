@@ -1,49 +1,66 @@
 """What is refused, and why: every file is read to its end once before anything uses it."""
 
-import gzip
-import hashlib
-import io
-import math
-import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from medgan.core.errors import DataError
+from medgan.core.errors import DataError, Note
+from medgan.core.nifti import NiftiFile, check_affine, read_nifti
 from medgan.core.volume import Volume
 
-MAX_BYTES = 4 * 2**30
-"""Bytes of voxels, in the file or as float32, that a header may announce; more is refused before
-anything is unpacked."""
-MAX_TRAILING = 2**24
-"""Bytes that may follow the voxels."""
-MAX_SHEAR = 1e-3
-"""Largest cosine between two voxel axes that still counts as a right angle."""
-NIFTI1_HEADER, NIFTI2_HEADER = 348, 540
-_SIZES = [n.to_bytes(4, end) for n in (NIFTI1_HEADER, NIFTI2_HEADER) for end in ("little", "big")]
+LABEL_ROUNDING = 0.01
+"""Label values this near to a whole number are that number: converters leave rounding errors."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What a check learned of a good file.
+class CheckedScan(NamedTuple):
+    """The files of one scan, each read and checked once.
 
     Attributes:
-        sha256: hash of the file as it is on disk.
-        shape: the three array axes.
-        spacing: voxel size in mm along them.
-        data: voxel values, float32, header scaling applied.
-        affine: shape (4, 4), voxel indices to world mm.
+        images: by the name of their channel, in the order of the channels, on one grid.
+        label: the label map on the same grid, or None.
     """
 
-    sha256: str
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    data: np.ndarray
-    affine: np.ndarray
+    images: dict[str, NiftiFile]
+    label: NiftiFile | None = None
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """The channels, in their own grid and intensities."""
+        return tuple(file.volume for file in self.images.values())
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found and used all the same."""
+        files = [*self.images.values(), *([self.label] if self.label else [])]
+        return tuple(dict.fromkeys(note for file in files for note in file.notes))
 
 
-def check_image(path: Path, case: str) -> Checked:
+def check_scan(images: Mapping[str, Path], label: Path | None, case: str) -> CheckedScan:
+    """Reads all files of a scan and refuses what a network must not see.
+
+    Args:
+        images: .nii or .nii.gz file of each channel, by its name.
+        label: file of the label map, or None.
+        case: the pseudonym under which an error or a note names it.
+
+    Raises:
+        DataError: E_CHANNEL_GRID, or any of `check_image`'s and `check_label`'s.
+    """
+    files = {name: check_image(path, case) for name, path in images.items()}
+    first, *others = files
+    for name in others:
+        if not same_grid(files[name].volume, files[first].volume):
+            raise DataError(
+                "E_CHANNEL_GRID", case, f"{name} and {first} lie on different grids",
+                "register and resample the channels to one grid",
+            )  # fmt: skip
+    labels = None if label is None else check_label(label, case, files[first].volume)
+    return CheckedScan(files, labels)
+
+
+def check_image(path: Path, case: str) -> NiftiFile:
     """Reads a scan and refuses what a network must not see.
 
     Args:
@@ -53,9 +70,9 @@ def check_image(path: Path, case: str) -> Checked:
     Raises:
         DataError: with a code that says what is wrong; the text never holds the path.
     """
-    checked = _read(path, case)
-    _check_voxels(checked.data, case)
-    return checked
+    file = read_nifti(path, case)
+    _check_voxels(file.volume.data, case)
+    return file
 
 
 def check_volume(volume: Volume, case: str) -> None:
@@ -68,7 +85,7 @@ def check_volume(volume: Volume, case: str) -> None:
         raise DataError(
             "E_DIMENSIONS", case, f"shape {volume.data.shape}", "give one 3D volume (X, Y, Z)"
         )
-    _check_affine(np.asarray(volume.affine, dtype=float), case)
+    check_affine(np.asarray(volume.affine, dtype=float), case)
     _check_voxels(volume.data, case)
 
 
@@ -80,184 +97,48 @@ def _check_voxels(data: np.ndarray, case: str) -> None:
         raise DataError("E_CONSTANT", case, "all voxels are equal", "leave the scan out")
 
 
-def check_label(path: Path, case: str, image: Checked) -> Checked:
+def check_label(path: Path, case: str, image: Volume) -> NiftiFile:
     """Reads a label map and refuses one that does not fit its image.
+
+    Values within `LABEL_ROUNDING` of a whole number are rounded, with a note.
+
+    Args:
+        path: a .nii or .nii.gz file.
+        case: the pseudonym under which an error names it.
+        image: the scan that it labels.
+
+    Returns:
+        The label map; its volume holds whole numbers.
 
     Raises:
         DataError: E_LABEL_GRID, E_LABEL_VALUE or any of `check_image`'s that concern the file.
     """
-    checked = _read(path, case)
-    if not same_grid(checked, image):
+    file = read_nifti(path, case)
+    if not same_grid(file.volume, image):
         raise DataError(
             "E_LABEL_GRID", case, "label and image lie on different grids", "resample the label"
         )
-    values = np.unique(checked.data)
-    whole = np.isfinite(values).all() and (values == np.round(values)).all()
-    if not whole or values[0] < 0 or values[-1] > 65535:
+    values = np.unique(file.volume.data)
+    whole = np.isfinite(values).all() and np.abs(values - np.rint(values)).max() <= LABEL_ROUNDING
+    if not whole or values[0] < -LABEL_ROUNDING or values[-1] > 65535 + LABEL_ROUNDING:
         raise DataError(
             "E_LABEL_VALUE", case, "label values are not whole numbers from 0", "export it again"
         )
-    return checked
+    if (values == np.rint(values)).all():
+        return file
+    rounded = file.volume.like(np.rint(file.volume.data))
+    note = Note("W_LABEL_VALUE", case, "label values have rounding errors", "they were rounded")
+    return NiftiFile(rounded, file.sha256, (*file.notes, note))
 
 
-def same_grid(a: Checked, b: Checked) -> bool:
-    """Whether two files of one scan have the same shape and lie within a tenth of a voxel."""
-    return a.shape == b.shape and _corner_distance(a, b) <= 0.1 * min(b.spacing)
+def same_grid(a: Volume, b: Volume) -> bool:
+    """Whether two volumes have the same shape and lie within a tenth of a voxel of each other."""
+    return a.data.shape == b.data.shape and _corner_distance(a, b) <= 0.1 * min(b.spacing)
 
 
-def _corner_distance(a: Checked, b: Checked) -> float:
+def _corner_distance(a: Volume, b: Volume) -> float:
     """Largest distance in mm between the same corner voxels of two grids of one shape."""
-    last = np.array(a.shape) - 1
+    last = np.array(a.data.shape) - 1
     corners = np.array([[*(c * last), 1] for c in np.ndindex(2, 2, 2)])
     apart = (corners @ (a.affine - b.affine).T)[:, :3]
     return float(np.linalg.norm(apart, axis=1).max())
-
-
-def _read(path: Path, case: str) -> Checked:
-    import nibabel
-    from nibabel.spatialimages import HeaderDataError
-
-    remedy = "check that the file is there and may be read"
-    try:
-        # A pipe or a device would never end.
-        if path.exists() and not path.is_file():
-            raise DataError("E_UNREADABLE", case, "not a plain file", remedy)
-        if path.stat().st_size > MAX_BYTES + MAX_TRAILING:
-            raise DataError("E_SIZE", case, "the file is too large", "crop or resample it")
-        raw = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise DataError("E_UNREADABLE", case, reason.lower(), remedy) from None
-    header, plain = _unpack(raw, path.name.lower().endswith(".gz"), case)
-    shape = _check_header(header, case)
-    image_class = type(header).__name__.replace("Header", "Image")
-    try:
-        # What overflows becomes infinite, and that is checked.
-        with np.errstate(over="ignore", invalid="ignore"):
-            image = getattr(nibabel, image_class).from_bytes(plain)
-            data = np.asanyarray(image.dataobj, dtype=np.float32).reshape(shape)
-            affine = np.asarray(image.affine, dtype=np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise _broken_header(case, str(error)) from None
-    spacing = _check_affine(affine, case)
-    return Checked(hashlib.sha256(raw).hexdigest(), shape, spacing, data, affine)
-
-
-def _unpack(raw: bytes, zipped: bool, case: str):  # noqa: ANN202 - nibabel header types
-    """The header object and the whole unpacked file, never more than the header announces."""
-    if not raw:
-        raise DataError("E_EMPTY", case, "the file is empty", "copy it again")
-    if zipped and raw[:2] != b"\x1f\x8b":
-        raise DataError("E_MAGIC", case, "named .gz but not gzip", "rename or copy it again")
-    stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if zipped else io.BytesIO(raw)
-    try:
-        start = stream.read(NIFTI2_HEADER + 4)
-        header = _parse_header(start, case)
-        expected = _announced_bytes(header, case)
-        plain = start + stream.read(max(0, expected - len(start)))
-        if len(plain) < expected:
-            raise EOFError
-        trailing = 0
-        while zipped and (rest := stream.read(2**20)):
-            # Reading to the end makes gzip verify its checksum.
-            trailing += len(rest)
-            if trailing > MAX_TRAILING:
-                raise DataError(
-                    "E_SIZE", case, "more data than the header announces", "copy it again"
-                )
-    except EOFError:
-        raise DataError("E_TRUNCATED", case, "the file ends early", "copy it again") from None
-    except (gzip.BadGzipFile, zlib.error):
-        raise DataError(
-            "E_CHECKSUM", case, "the compressed data is damaged", "copy it again"
-        ) from None
-    return header, plain
-
-
-def _parse_header(start: bytes, case: str):  # noqa: ANN202 - nibabel header types
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    if len(start) < NIFTI1_HEADER and any(size.startswith(start[:4]) for size in _SIZES):
-        raise EOFError
-    if start[344:348] == b"n+1\0":
-        kind, length = Nifti1Header, NIFTI1_HEADER
-    elif start[4:8] == b"n+2\0" and start[:4] in _SIZES[2:]:
-        kind, length = Nifti2Header, NIFTI2_HEADER
-    else:
-        raise DataError("E_MAGIC", case, "not a single-file NIfTI", "convert it to .nii or .nii.gz")
-    try:
-        return kind(start[:length], check=False)
-    except (HeaderDataError, WrapStructError, ValueError) as error:
-        raise _broken_header(case, str(error)) from None
-
-
-def _broken_header(case: str, what: str) -> DataError:
-    return DataError("E_HEADER", case, f"broken header ({what})", "export the scan again")
-
-
-def _announced_bytes(header, case: str) -> int:  # noqa: ANN001 - nibabel header types
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        dims = [int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1]]
-        item = header.get_data_dtype().itemsize
-        offset = float(header["vox_offset"])
-    except (HeaderDataError, KeyError, ValueError, OverflowError) as error:
-        raise _broken_header(case, str(error)) from None
-    if not 1 <= int(header["dim"][0]) <= 7 or any(n < 1 for n in dims):
-        raise _broken_header(case, "axis lengths")
-    if not np.isfinite(offset) or not header.sizeof_hdr <= offset <= 2**24:
-        raise _broken_header(case, "data offset")
-    voxels = math.prod(dims)
-    in_memory = voxels * max(item, 4)
-    if in_memory > MAX_BYTES:
-        raise DataError(
-            "E_SIZE", case, f"{in_memory / 2**30:.0f} GiB of voxels announced",
-            "crop or resample it",
-        )  # fmt: skip
-    return int(offset) + voxels * item
-
-
-def _check_header(header, case: str) -> tuple[int, int, int]:  # noqa: ANN001
-    """Array axes of a 3D scan; a single fourth axis is dropped."""
-    dims = [int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1]]
-    if len(dims) == 4 and dims[-1] == 1:
-        dims.pop()
-    if len(dims) != 3 or 1 in dims:
-        flat = len([n for n in dims if n > 1])
-        raise DataError(
-            "E_DIMENSIONS", case, f"{flat}D, not one 3D volume", "split or stack it into 3D files"
-        )
-    kind = header.get_data_dtype()
-    if kind.kind not in "iuf":
-        raise DataError("E_DTYPE", case, "voxels are complex or colours", "export grey values")
-    zooms = np.asarray(header["pixdim"][1:4], dtype=float)
-    if not np.isfinite(zooms).all() or (zooms == 0).any():
-        axis = "XYZ"[int(np.argmax(~np.isfinite(zooms) | (zooms == 0)))]
-        raise DataError(
-            "E_SPACING", case, f"spacing {zooms['XYZ'.index(axis)]:g} mm along {axis}",
-            "repair the header or leave the scan out",
-        )  # fmt: skip
-    scale = [float(header["scl_slope"]), float(header["scl_inter"])]
-    if any(np.isinf(v) or (np.isfinite(v) and abs(v) > 1e30) for v in scale):
-        raise _broken_header(case, "intensity scaling")
-    return dims[0], dims[1], dims[2]
-
-
-def _check_affine(affine: np.ndarray, case: str) -> tuple[float, float, float]:
-    if not np.isfinite(affine).all():
-        raise DataError("E_AFFINE", case, "affine is not finite", "repair the header")
-    axes = affine[:3, :3]
-    spacing = np.linalg.norm(axes, axis=0)
-    if (spacing < 1e-3).any() or (spacing > 1e3).any():
-        raise DataError(
-            "E_SPACING", case, f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm",
-            "repair the header or leave the scan out",
-        )  # fmt: skip
-    cosines = (axes / spacing).T @ (axes / spacing) - np.eye(3)
-    if np.abs(cosines).max() > MAX_SHEAR:
-        raise DataError("E_AFFINE", case, "voxel axes are not at right angles", "resample it")
-    return float(spacing[0]), float(spacing[1]), float(spacing[2])

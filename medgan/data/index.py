@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from medgan.core.errors import DataError, MedganError
-from medgan.data.checks import Checked, check_image, check_label, same_grid
+from medgan.core.volume import Volume
+from medgan.data.checks import check_scan
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.series import IGNORED
 from medgan.data.duplicates import Duplicates, voxel_hash
@@ -188,39 +189,30 @@ def examine(listed: Listed, case: str, subject: str) -> Case:
             raise DataError(
                 "E_OUTSIDE", case, "a link leads out of the data folder", "copy the file into it"
             )
-    images = {name: check_image(path, case) for name, path in listed.images.items()}
-    image = next(iter(images.values()))
-    _check_channels(images, case)
-    label = None if listed.label is None else check_label(listed.label, case, image)
-    volumes = {} if label is None else _label_volumes(label)
+    scan = check_scan(listed.images, listed.label, case)
+    image, label = scan.volumes[0], scan.label
+    volumes = {} if label is None else _label_volumes(label.volume)
+    for note in scan.notes:
+        log.warning("%s", note)
     return Case(
         case, subject, {name: str(path) for name, path in listed.images.items()},
         str(listed.label) if listed.label else None,
-        {name: image.sha256 for name, image in images.items()}, label.sha256 if label else None,
+        {name: file.sha256 for name, file in scan.images.items()},
+        label.sha256 if label else None,
         image.shape, image.spacing, tuple(volumes), dict(listed.covariates),
         label_mm3=tuple(volumes.values()), orientation=_orientation(image),
-        voxels={name: voxel_hash(image.data) for name, image in images.items()},
+        voxels={name: voxel_hash(file.volume.data) for name, file in scan.images.items()},
     )  # fmt: skip
 
 
-def _check_channels(images: dict[str, Checked], case: str) -> None:
-    first, *others = images
-    for name in others:
-        if not same_grid(images[first], images[name]):
-            raise DataError(
-                "E_CHANNEL_GRID", case, f"{name} and {first} lie on different grids",
-                "register and resample the channels to one grid",
-            )  # fmt: skip
-
-
-def _orientation(image: Checked) -> str:
+def _orientation(image: Volume) -> str:
     """Where the three array axes point: letters of Right, Left, Anterior, Posterior, ..."""
     from nibabel.orientations import aff2axcodes
 
     return "".join(map(str, aff2axcodes(image.affine)))
 
 
-def _label_volumes(label: Checked) -> dict[int, float]:
+def _label_volumes(label: Volume) -> dict[int, float]:
     """mm^3 of each label value that is present, without background."""
     voxel = math.prod(label.spacing)
     values, counts = np.unique(label.data, return_counts=True)

@@ -1,26 +1,31 @@
-"""MONAI chains from a file to the model's grid and back."""
+"""From a scan in its own grid to the model's grid and back, by MONAI's transforms."""
 
 import copy
 import logging
+import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from medgan.core.config import Preprocessing
+from medgan.core.errors import DataError
 from medgan.core.intensity import IntensityScale
 from medgan.core.volume import Volume
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
-    from monai.transforms.io.dictionary import LoadImaged
 
 log = logging.getLogger(__name__)
-IMAGE, LABEL = "image", "label"
+MAX_VOXELS = 2**28
+"""Voxels that a scan may have once it is resampled to the model's spacing: 1 GiB as float32, of
+which resampling takes several times as much."""
 MRI_UNITS = 1000
 """Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 _COLDEST_MRI = -500.0
@@ -35,90 +40,130 @@ def quiet_monai() -> None:
     warnings.filterwarnings("ignore", module=r"monai\..*")
 
 
-def loader(keys: tuple[str, ...]) -> "LoadImaged":
-    """Paths to tensors (1, X, Y, Z) with affines, axes as stored."""
-    from monai.transforms.io.dictionary import LoadImaged
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan that was read and checked once, on the model's grid.
 
-    return LoadImaged(keys, reader="NibabelReader", image_only=True, ensure_channel_first=True)
+    Attributes:
+        volume: in [-1, 1] on the model's grid.
+        scale: of each channel, from the scanner's intensities to [-1, 1].
+        source: the channels in their own grid and intensities, which all share one grid.
+    """
+
+    volume: Float[Tensor, "C X Y Z"]
+    scale: tuple[IntensityScale, ...]
+    source: tuple[Volume, ...]
+    _grid: "Grid"
+    _record: "MetaTensor"
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """Voxel indices of the scan's own grid to mm."""
+        return self.source[0].affine
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels of the scan's own grid."""
+        return self.source[0].data.shape
+
+    def back(self, data: Float[np.ndarray, "X Y Z"], outside: float = 0.0) -> Volume:
+        """Carries a map from the model's grid into the scan's own.
+
+        Args:
+            data: on the model's grid.
+            outside: value beyond the model's field of view.
+
+        Returns:
+            float32 in the axes, shape and geometry of the scan.
+        """
+        return self.source[0].like(self._grid.back(data, self._record, outside))
+
+    def in_scanner_units(self, volume: Float[np.ndarray, "X Y Z"], channel: int = 0) -> Volume:
+        """An image in [-1, 1] on the model's grid, in the scan's own grid and intensities."""
+        scale = self.scale[channel]
+        return self.back(scale.back(volume), outside=scale.intensities[0])
+
+    def stretched(self, gain: float, offset: float) -> "PreparedScan":
+        """The scan with every value v as `gain * v + offset`, clipped to [-1, 1]."""
+        return replace(
+            self,
+            volume=(self.volume * gain + offset).clip(-1, 1),
+            scale=tuple(scale.stretched(gain, offset) for scale in self.scale),
+        )
 
 
-def geometry_chain(preprocessing: Preprocessing, keys: tuple[str, ...]) -> Any:  # noqa: ANN401 - a Compose, whose types say less than it does
-    """Loaded scan to the model's grid: RAS+, resample, crop or pad about the centre.
+class Grid:
+    """The model's grid: RAS+, resampled, cropped or padded about the centre; and the way back.
 
     Origin and rotation are dropped after RAS+, so that what a network sees depends on the
     voxels and their spacing alone: the same scan stored in any axis order gives the same
-    numbers to the last bit. `Preparation.back` leads back.
+    numbers to the last bit.
 
     Args:
         preprocessing: the model's.
-        keys: `image`, or `image` and `label`.
+        labels: whether label maps are resampled (nearest value) and not images.
     """
-    from monai.transforms.compose import Compose
-    from monai.transforms.croppad.dictionary import ResizeWithPadOrCropd
-    from monai.transforms.spatial.dictionary import Orientationd, Spacingd
 
-    modes = ["bilinear" if key == IMAGE else "nearest" for key in keys]
-    return Compose(
-        [
-            Orientationd(keys, axcodes="RAS", labels=None),
-            VoxelFramed(keys),
-            AntiAliasd(IMAGE, preprocessing.spacing),
-            Spacingd(keys, pixdim=preprocessing.spacing, mode=modes, padding_mode="border"),
-            Intensityd(IMAGE, preprocessing),
-            ResizeWithPadOrCropd(IMAGE, preprocessing.shape, value=-1.0),
-            *([ResizeWithPadOrCropd(LABEL, preprocessing.shape)] if LABEL in keys else []),
-        ]
-    )
+    def __init__(self, preprocessing: Preprocessing, labels: bool = False) -> None:
+        from monai.transforms.croppad.array import ResizeWithPadOrCrop
+        from monai.transforms.spatial.array import Orientation, Spacing
 
+        self._spacing, self._labels = preprocessing.spacing, labels
+        self._orient = Orientation(axcodes="RAS", labels=None)
+        mode = "nearest" if labels else "bilinear"
+        self._resample = Spacing(preprocessing.spacing, mode=mode, padding_mode="border")
+        self._crop = ResizeWithPadOrCrop(preprocessing.shape, value=0.0 if labels else -1.0)
 
-class VoxelFramed:
-    """Replaces an affine by the bare spacing; MONAI's dictionary-transform interface."""
+    def resample(self, data: Float[np.ndarray, "C X Y Z"], affine: np.ndarray) -> "MetaTensor":
+        """Voxels of a scan in RAS+ at the model's spacing, its whole field of view."""
+        from monai.data.meta_tensor import MetaTensor
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
-        self.keys = keys
+        oriented: Any = self._orient(
+            MetaTensor(torch.from_numpy(data), affine=torch.as_tensor(affine))
+        )
+        framed = _without_position(oriented)
+        return self._resample(framed if self._labels else _anti_aliased(framed, self._spacing))  # pyright: ignore[reportReturnType]
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The same items; metadata of their tensors changed."""
-        result = dict(data)
-        for key in self.keys:
-            tensor: MetaTensor = result[key].contiguous()
-            spacing = np.linalg.norm(np.asarray(tensor.affine)[:3, :3], axis=0).round(5)
-            tensor.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
-            result[key] = tensor
-        return result
+    def crop(self, resampled: "MetaTensor") -> "MetaTensor":
+        """The model's field of view, about the centre."""
+        return self._crop(resampled)  # pyright: ignore[reportReturnType]
 
+    def back(
+        self, data: Float[np.ndarray, "X Y Z"], cropped: "MetaTensor", outside: float
+    ) -> Float[np.ndarray, "I J K"]:
+        """A map of the model's grid on the grid that `cropped` came from."""
+        from monai.data.meta_tensor import MetaTensor
 
-class AntiAliasd:
-    """Gaussian blur along axes that will be coarsened, as resampling alone would alias noise."""
-
-    def __init__(self, key: str, spacing: tuple[float, float, float]) -> None:
-        self.key, self.spacing = key, spacing
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The image blurred with sigma (factor - 1) / 2 voxels, as scikit-image does."""
-        from monai.transforms.intensity.array import GaussianSmooth
-
-        tensor: MetaTensor = data[self.key]
-        factors = np.asarray(self.spacing) / np.diag(np.asarray(tensor.affine))[:3]
-        sigma = np.maximum(0, (factors - 1) / 2)
-        if not sigma.any():
-            return dict(data)
-        return {**data, self.key: GaussianSmooth(sigma=tuple(sigma.clip(1e-6)))(tensor)}
+        # Undoing a crop pads with 0: shift so that this means `outside`.
+        values = torch.as_tensor(data, dtype=torch.float32)[None] - outside
+        value: Any = MetaTensor(values, meta=cropped.meta)
+        # MONAI takes records apart while it undoes them, so each map gets its own.
+        value.applied_operations = copy.deepcopy(cropped.applied_operations)
+        for transform in (self._crop, self._resample, self._orient):
+            value = transform.inverse(value)
+        return np.ascontiguousarray(np.asarray(value)[0] + outside, dtype=np.float32)
 
 
-class Intensityd:
-    """Intensities into [-1, 1] by the model's policy."""
+def _without_position(tensor: "MetaTensor") -> "MetaTensor":
+    """The same voxels with the bare spacing as affine."""
+    tensor = tensor.contiguous()  # pyright: ignore[reportAssignmentType]
+    spacing = np.linalg.norm(np.asarray(tensor.affine)[:3, :3], axis=0).round(5)
+    tensor.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
+    return tensor
 
-    def __init__(self, key: str, preprocessing: Preprocessing) -> None:
-        self.key, self.preprocessing = key, preprocessing
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The image rescaled and clipped."""
-        tensor: MetaTensor = data[self.key]
-        scale = intensity_scale(np.asarray(tensor), self.preprocessing)
-        scaled: Any = scale(tensor)
-        scaled.meta["scale"] = scale
-        return {**data, self.key: scaled}
+def _anti_aliased(tensor: "MetaTensor", spacing: Sequence[float]) -> "MetaTensor":
+    """Blurred along axes that will be coarsened, as resampling alone would alias noise.
+
+    The sigma is (factor - 1) / 2 voxels, as in scikit-image.
+    """
+    from monai.transforms.intensity.array import GaussianSmooth
+
+    factors = np.asarray(spacing) / np.diag(np.asarray(tensor.affine))[:3]
+    sigma = np.maximum(0, (factors - 1) / 2)
+    if not sigma.any():
+        return tensor
+    return GaussianSmooth(sigma=tuple(sigma.clip(1e-6)))(tensor)  # pyright: ignore[reportReturnType]
 
 
 def synthetic_scale(preprocessing: Preprocessing) -> IntensityScale:
@@ -161,7 +206,7 @@ def _say_that_it_looks_like_ct() -> None:
 
 
 class Preparation:
-    """One scan from file or memory to the model's grid, and maps of it back into its own.
+    """Checked scans from their own grid to the model's.
 
     Args:
         preprocessing: the model's.
@@ -169,35 +214,67 @@ class Preparation:
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         quiet_monai()
-        self._load = loader((IMAGE,))
-        self._chain = geometry_chain(preprocessing, (IMAGE,))
+        self.preprocessing = preprocessing
+        self._grid = Grid(preprocessing)
+        self._label_grid = Grid(preprocessing, labels=True)
 
-    def __call__(self, scan: Path | Volume) -> "MetaTensor":
-        """The scan on the model's grid, (1, X, Y, Z) in [-1, 1]; it remembers the way it came."""
-        from monai.data.meta_tensor import MetaTensor
-
-        if isinstance(scan, Path):
-            return self._chain(self._load({IMAGE: str(scan)}))[IMAGE]
-        data = torch.as_tensor(np.ascontiguousarray(scan.data, dtype=np.float32))[None]
-        return self._chain({IMAGE: MetaTensor(data, affine=torch.as_tensor(scan.affine))})[IMAGE]
-
-    def back(self, data: np.ndarray, prepared: "MetaTensor", outside: float = 0.0) -> np.ndarray:
-        """Carries a map from the model's grid into the grid of the scan it was made for.
+    def __call__(self, scan: Volume | Sequence[Volume], case: str = "the scan") -> PreparedScan:
+        """A checked scan on the model's grid.
 
         Args:
-            data: shape (X, Y, Z) of the model's grid.
-            prepared: what the call returned for the scan.
-            outside: value beyond the model's field of view.
+            scan: one channel, or all in the order of the model's channels, on one grid.
+            case: the pseudonym under which an error names it.
 
-        Returns:
-            float32 in the axes and shape of the scan.
+        Raises:
+            DataError: E_SIZE when it would not fit into memory once resampled, or covers less
+                than a voxel of the model.
         """
         from monai.data.meta_tensor import MetaTensor
 
-        # Undoing a crop pads with 0: shift so that this means `outside`.
-        values = torch.as_tensor(data, dtype=torch.float32)[None] - outside
-        value = MetaTensor(values, meta=prepared.meta)
-        # MONAI takes records apart while it undoes them, so each map gets its own.
-        value.applied_operations = copy.deepcopy(prepared.applied_operations)
-        value = self._chain.inverse({IMAGE: value})[IMAGE]
-        return np.ascontiguousarray(np.asarray(value)[0] + outside, dtype=np.float32)
+        source = (scan,) if isinstance(scan, Volume) else tuple(scan)
+        check_resampled_size(source[0], self.preprocessing.spacing, case)
+        data = np.stack([np.asarray(volume.data, dtype=np.float32) for volume in source])
+        resampled = self._grid.resample(data, source[0].affine)
+        plain = resampled.as_tensor()
+        scale = tuple(intensity_scale(one.numpy(), self.preprocessing) for one in plain)
+        values = torch.stack([to(one) for to, one in zip(scale, plain, strict=True)])
+        scaled = MetaTensor(
+            values, meta=resampled.meta, applied_operations=resampled.applied_operations
+        )
+        cropped = self._grid.crop(scaled)
+        volume = cropped.as_tensor().float().contiguous()
+        return PreparedScan(volume, scale, source, self._grid, cropped)
+
+    def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
+        """The label map of a scan on the model's grid.
+
+        Args:
+            label: a checked label map.
+            image: the scan, whose grid is taken: the two may differ by rounding.
+        """
+        resampled = self._label_grid.resample(
+            np.asarray(label.data, dtype=np.float32)[None], image.affine
+        )
+        values = self._label_grid.crop(resampled).as_tensor()[0]
+        return values.round().to(torch.int32).contiguous().numpy()
+
+
+def check_resampled_size(scan: Volume, spacing: Sequence[float], case: str) -> None:
+    """Refuses a scan that resampling would blow up or shrink to nothing.
+
+    Args:
+        scan: in its own grid.
+        spacing: of the model, in mm along R, A and S.
+        case: the pseudonym under which an error names it.
+
+    Raises:
+        DataError: E_SIZE.
+    """
+    size = scan.field_of_view / np.asarray(spacing)
+    if math.prod(size.tolist()) <= MAX_VOXELS and size.min() >= 1:
+        return
+    extent = " x ".join(f"{mm:.3g}" for mm in scan.field_of_view)
+    raise DataError(
+        "E_SIZE", case, f"a field of view of {extent} mm, which the model cannot take",
+        "check the voxel size in its header, or crop it",
+    )  # fmt: skip

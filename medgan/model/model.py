@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,22 +26,20 @@ from medgan.anomaly.scorers import (
 )
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.errors import ConfigError, DataError, ModelError
-from medgan.core.intensity import IntensityScale
 from medgan.core.tables import html_facts
 from medgan.core.volume import Volume
-from medgan.data.checks import check_image, check_volume
+from medgan.data.checks import CheckedScan, check_image, check_volume, same_grid
 from medgan.data.conditions import Value, between, check, draw, encode, understood
 from medgan.data.labels import SMALLEST_COMPONENT, decode_labels, largest_components
-from medgan.data.prepare import Preparation, synthetic_scale
+from medgan.data.prepare import Preparation, PreparedScan, synthetic_scale
 from medgan.model.folder import Stored, read_model, write_model
 from medgan.model.outputs import Edit, Latent, Projection, ScanScore, Synthetic
 from medgan.networks.gan import Networks
 from medgan.networks.latent import Fit, fit, slerp, truncate
 
-if TYPE_CHECKING:
-    from monai.data.meta_tensor import MetaTensor
-
 log = logging.getLogger(__name__)
+Scan = str | Path | Volume | CheckedScan | PreparedScan
+"""What a verb takes: a NIfTI file, a volume in the scanner's intensities, or a prepared scan."""
 STEPS = 100
 """Steps of a projection."""
 TILE = 128
@@ -169,7 +167,7 @@ class Model:
 
     def project(
         self,
-        scan: str | Path | Volume,
+        scan: Scan,
         steps: int = STEPS,
         covariates: Mapping[str, Value] | None = None,
     ) -> Projection:
@@ -188,12 +186,12 @@ class Model:
             DataError: when the scan is one that `medgan check` refuses.
         """
         self._check(covariates or {})
-        return self._project(self._prepare(scan), scan, steps, covariates or {})
+        return self._project(self.prepare(scan), steps, covariates or {})
 
     def interpolate(
         self,
-        a: Latent | str | Path | Volume,
-        b: Latent | str | Path | Volume,
+        a: Latent | Scan,
+        b: Latent | Scan,
         count: int,
         smallest_component: float = SMALLEST_COMPONENT,
         steps: int = STEPS,
@@ -233,7 +231,7 @@ class Model:
 
     def edit(
         self,
-        scan: str | Path | Volume,
+        scan: Scan,
         changes: Mapping[str, Value],
         covariates: Mapping[str, Value] | None = None,
         steps: int = STEPS,
@@ -269,23 +267,21 @@ class Model:
         for name in changes:
             if known[name] is None and changed[name] is not None:
                 log.warning("%s of the scan is unknown: the edit starts from any; give it", name)
-        prepared = self._prepare(scan)
-        projection = self._project(prepared, scan, steps, known)
-        scale = prepared.meta["scale"]
+        prepared = self.prepare(scan)
+        projection = self._project(prepared, steps, known)
+        volume, scale = prepared.source[0], prepared.scale[0]
         with torch.inference_mode():
             values = projection.latent.values
             before, after = (
                 self._generate(Latent(values, told))[:, :1] for told in (known, changed)
             )
-        volume = scan if isinstance(scan, Volume) else Volume.load(scan)
         old, new = (scale.back(drawn[0, 0].numpy()) for drawn in (before, after))
-        native = self._preparation.back(new - old, prepared)
-        difference = native.reshape(volume.data.shape)
-        edited = np.clip(volume.data + difference, volume.data.min(), volume.data.max())
+        difference = prepared.back(new - old)
+        edited = np.clip(volume.data + difference.data, volume.data.min(), volume.data.max())
         return Edit(
-            Volume(edited, volume.affine),
-            Volume(difference, volume.affine),
-            self._to_scan(after, prepared, scan),
+            volume.like(edited),
+            difference,
+            prepared.in_scanner_units(after[0, 0].numpy()),
             projection,
             changed,
         )
@@ -305,23 +301,23 @@ class Model:
         for number in range(first, first + count):
             yield self._generate(self.draw(seed, number, conditions))[0]
 
-    def encode(self, scan: str | Path | Volume) -> np.ndarray:
+    def encode(self, scan: Scan) -> np.ndarray:
         """The latent (L,) from which the generator rebuilds a scan.
 
         Args:
             scan: a NIfTI file, or a volume in the scanner's intensities.
         """
-        return self._encode(self._prepare(scan)).numpy()
+        return self._encode(self.prepare(scan)).numpy()
 
-    def reconstruct(self, scan: str | Path | Volume) -> Volume:
+    def reconstruct(self, scan: Scan) -> Volume:
         """The scan rebuilt from its latent, in its own grid and intensities."""
-        prepared = self._prepare(scan)
-        return self._to_scan(self._reconstruct(prepared), prepared, scan)
+        prepared = self.prepare(scan)
+        return prepared.in_scanner_units(self._reconstruct(prepared)[0, 0].numpy())
 
     @torch.inference_mode()
     def score(
         self,
-        scan: str | Path | Volume,
+        scan: Scan,
         label_map: Volume | None = None,
         smallest_mm3: float = 0.0,
     ) -> ScanScore:
@@ -343,23 +339,22 @@ class Model:
                 "E_UNCALIBRATED", "the model", "has seen no calibration scans",
                 "run medgan calibrate MODEL HEALTHY",
             )  # fmt: skip
-        prepared, gain = self._rescaled(self._prepare(scan))
+        prepared, gain = self._rescaled(self.prepare(scan))
         context = ScoringContext(self._batch(prepared), self.scoring_networks())
         scores, score_map, parts = self.calibration.score(
             *_read(context, self.calibration.scoring_config)
         )
         score, reasons = float(scores[0]), ()
         if self.calibration.reference is not None:
-            reasons = self.calibration.reference.reasons(_statistics(scan, prepared, context))
-        affine = _affine_of(scan, prepared)
-        native = Volume(self._preparation.back(score_map[0, 0].numpy(), prepared), affine)
-        if label_map is not None and label_map.data.shape != native.data.shape:
+            reasons = self.calibration.reference.reasons(_statistics(prepared, context))
+        native = prepared.back(score_map[0, 0].numpy())
+        if label_map is not None and not same_grid(label_map, native):
             raise DataError(
-                "E_LABEL_GRID", "the label map", f"has {label_map.data.shape} voxels, the scan "
-                f"{native.data.shape}", "give one on the scan's grid",
+                "E_LABEL_GRID", "the label map", "and the scan lie on different grids",
+                "give one on the scan's grid",
             )  # fmt: skip
         numbers, regions = find_regions(
-            native.data, self.calibration.level, affine, smallest_mm3,
+            native.data, self.calibration.level, prepared.affine, smallest_mm3,
             label_map=None if label_map is None else np.rint(label_map.data).astype(np.int64),
         )  # fmt: skip
         return ScanScore(
@@ -367,16 +362,16 @@ class Model:
             None if reasons else self.calibration.p_value(score),
             {name: float(value[0]) for name, value in parts.items()},
             native,
-            self._to_scan(context.recon.cpu(), prepared, scan),
+            prepared.in_scanner_units(context.recon[0, 0].cpu().numpy()),
             tuple(regions),
-            Volume(numbers, affine),
+            native.like(numbers),
             tuple(REASONS[name] for name in reasons),
             gain,
         )
 
     def calibrate(
         self,
-        scans: Sequence[str | Path | Volume],
+        scans: Sequence[Scan],
         scoring_config: ScoringConfig | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
@@ -404,9 +399,9 @@ class Model:
         statistics: list[ScanStatistics] = []
         with torch.inference_mode():
             for number, scan in enumerate(scans):
-                prepared = self._prepare(scan)
+                prepared = self.prepare(scan)
                 context = ScoringContext(self._batch(prepared), scoring_networks)
-                statistics.append(_statistics(scan, prepared, context))
+                statistics.append(_statistics(prepared, context))
                 maps, kept = _read(context, scoring_config)
                 masks += [] if kept is None else [kept]
                 for name, score_map in maps.items():
@@ -496,15 +491,29 @@ class Model:
         """
         return cls(**vars(read_model(Path(folder))), device=torch.device(device))
 
-    def _prepare(self, scan: str | Path | Volume) -> "MetaTensor":
-        """Checks a scan as the index does, then brings it to the model's grid."""
-        if isinstance(scan, Volume):
-            check_volume(scan, "the volume")
-            return self._preparation(scan)
-        check_image(Path(scan), "the scan")
-        return self._preparation(Path(scan))
+    def prepare(self, scan: Scan, case: str = "the scan") -> PreparedScan:
+        """Reads and checks a scan as `medgan check` does, and brings it to the model's grid.
 
-    def _rescaled(self, prepared: "MetaTensor") -> tuple["MetaTensor", float]:
+        Args:
+            scan: a NIfTI file, or a volume in the scanner's intensities; a prepared scan stays.
+            case: the name under which an error or a note speaks of it.
+
+        Raises:
+            DataError: when the scan is one that `medgan check` refuses.
+        """
+        if isinstance(scan, PreparedScan):
+            return scan
+        if isinstance(scan, CheckedScan):
+            return self._preparation(scan.volumes, case)
+        if isinstance(scan, Volume):
+            check_volume(scan, case)
+            return self._preparation(scan, case)
+        file = check_image(Path(scan), case)
+        for note in file.notes:
+            log.warning("%s", note)
+        return self._preparation(file.volume, case)
+
+    def _rescaled(self, prepared: PreparedScan) -> tuple[PreparedScan, float]:
         """The scan with its middle intensities where they belong, and the gain that took.
 
         Those of CT stay: HU mean the same in every scanner.
@@ -512,22 +521,20 @@ class Model:
         if self.calibration is None or self.preprocessing.intensity == "ct":
             return prepared, 1.0
         known = self.calibration.reference
-        change = known.rescaling(prepared.as_tensor()[0].numpy()) if known is not None else None
+        change = known.rescaling(prepared.volume[0].numpy()) if known is not None else None
         if change is None:
             return prepared, 1.0
         gain, offset = change
-        rescaled = (prepared * gain + offset).clip(-1, 1)
-        rescaled.meta["scale"] = prepared.meta["scale"].stretched(gain, offset)  # pyright: ignore[reportAttributeAccessIssue]
-        return rescaled, gain  # pyright: ignore[reportReturnType]
+        return prepared.stretched(gain, offset), gain
 
-    def _batch(self, prepared: "MetaTensor") -> Tensor:
-        return prepared.as_tensor()[None].to(self.device, memory_format=torch.channels_last_3d)
+    def _batch(self, prepared: PreparedScan) -> Tensor:
+        return prepared.volume[None].to(self.device, memory_format=torch.channels_last_3d)
 
-    def _encode(self, prepared: "MetaTensor") -> Tensor:
+    def _encode(self, prepared: PreparedScan) -> Tensor:
         with torch.inference_mode():
             return self.networks.encoder(self._batch(prepared))[0].float().cpu()
 
-    def _reconstruct(self, prepared: "MetaTensor") -> Tensor:
+    def _reconstruct(self, prepared: PreparedScan) -> Tensor:
         """(1, 1, X, Y, Z) on the model's grid, on the CPU."""
         with torch.inference_mode():
             return self._generate(Latent(self._encode(prepared).numpy()))[:, :1]
@@ -571,8 +578,7 @@ class Model:
 
     def _project(
         self,
-        prepared: "MetaTensor",
-        scan: str | Path | Volume,
+        prepared: PreparedScan,
         steps: int,
         covariates: Mapping[str, Value],
     ) -> Projection:
@@ -585,17 +591,10 @@ class Model:
 
         def drawn(latent: Latent) -> Volume:
             with torch.inference_mode():
-                return self._to_scan(self._generate(latent)[:, :1], prepared, scan)
+                return prepared.in_scanner_units(self._generate(latent)[0, 0].numpy())
 
         first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
         return Projection(last, drawn(first), drawn(last), found.error_before, found.error_after)
-
-    def _to_scan(self, recon: Tensor, prepared: "MetaTensor", scan: str | Path | Volume) -> Volume:
-        scale: IntensityScale = prepared.meta["scale"]
-        drawn = scale.back(recon[0, 0].numpy())
-        outside = scale.intensities[0]
-        native = self._preparation.back(drawn, prepared, outside)
-        return Volume(native, _affine_of(scan, prepared))
 
     def _synthetic_affine(self) -> np.ndarray:
         """RAS+ with the model's spacing, the world's origin in the middle of the grid."""
@@ -621,22 +620,9 @@ def _read(context: ScoringContext, scoring_config: ScoringConfig) -> tuple[dict[
     return make_maps(context, scoring_config.scorers), foreground_mask(context, scoring_config)
 
 
-def _statistics(
-    scan: str | Path | Volume, prepared: "MetaTensor", context: ScoringContext
-) -> ScanStatistics:
+def _statistics(prepared: PreparedScan, context: ScoringContext) -> ScanStatistics:
     """What is measured of a scan before it is compared with others."""
-    from nibabel.orientations import io_orientation
-
-    affine = _affine_of(scan, prepared)
-    shape = scan.data.shape if isinstance(scan, Volume) else prepared.meta["spatial_shape"]
-    sizes = np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape)[:3]
-    field_of_view = sizes[np.argsort(io_orientation(affine)[:, 0])]  # along R, A, S, not as stored
     volume, recon = (v[0, 0].float().cpu().numpy() for v in (context.volume, context.recon))
     error = float(np.abs(volume - recon).mean())
+    field_of_view = prepared.source[0].field_of_view
     return ScanStatistics(volume, field_of_view, context.latent[0].cpu().numpy(), error)
-
-
-def _affine_of(scan: str | Path | Volume, prepared: "MetaTensor") -> np.ndarray:
-    if isinstance(scan, Volume):
-        return scan.affine
-    return np.asarray(prepared.meta["original_affine"], dtype=np.float64)

@@ -15,11 +15,11 @@ from medgan.core.files import write_atomic
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.manifest import Case, Refusal
+from medgan.data.reading import read_case
 from medgan.model.model import Model
 from medgan.model.outputs import Edit, Latent, Projection, Synthetic
 from medgan.reporting.pictures import DIFFERENCE, Column, side_by_side
 from medgan.workflows.generate import MARK, save_synthetic
-from medgan.workflows.score import save_like
 
 Row = dict[str, Any]
 Tick = Callable[[int, int], None]
@@ -58,10 +58,10 @@ def write_projections(
 
     def work(case: Case) -> tuple[Row, Row]:
         known = _known(model, case)
-        found = model.project(case.image, steps, known)
-        recon = folder / "recons" / f"{case.case}.nii.gz"
-        save_like(found.recon, recon, Path(case.image), RECON_TEXT)
-        _draw_projection(folder / "pictures" / f"{case.case}.png", case, found)
+        scan = model.prepare(read_case(case, labels=False), case.case)
+        found = model.project(scan, steps, known)
+        found.recon.save(folder / "recons" / f"{case.case}.nii.gz", RECON_TEXT)
+        _draw_projection(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
         row = {**_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
         more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}
         return row, row | more
@@ -101,15 +101,16 @@ def write_edits(
 
     def work(case: Case) -> tuple[Row, Row]:
         own = {**_known(model, case), **known}
-        edit = model.edit(case.image, changes, own, steps)
-        scan = Volume.load(case.image)
+        prepared = model.prepare(read_case(case, labels=False), case.case)
+        edit = model.edit(prepared, changes, own, steps)
+        scan = prepared.source[0]
         for kind, volume, text in (
             ("before", scan, ""),
             ("after", edit.edited, EDIT_TEXT),
             ("difference", edit.difference, DIFFERENCE_TEXT),
             ("generated", edit.generated, GENERATED_TEXT),
         ):
-            save_like(volume, folder / kind / f"{case.case}.nii.gz", Path(case.image), text)
+            volume.save(folder / kind / f"{case.case}.nii.gz", text)
         _draw_edit(folder / "pictures" / f"{case.case}.png", scan, edit, changes)
         low, high = float(scan.data.min()), float(scan.data.max())
         mean = float(np.abs(edit.difference.data).mean()) / (high - low)
@@ -216,8 +217,8 @@ def _row(case: Case, found: Projection) -> Row:
     }
 
 
-def _draw_projection(path: Path, case: Case, found: Projection) -> None:
-    scan = Volume.load(case.image).canonical()
+def _draw_projection(path: Path, scan: Volume, found: Projection) -> None:
+    scan = scan.canonical()
     start, recon = (volume.canonical().data for volume in (found.start, found.recon))
     low, high = _grey(scan)
     residual = np.abs(scan.data - recon)

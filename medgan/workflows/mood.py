@@ -15,10 +15,9 @@ import numpy as np
 
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
-from medgan.core.volume import Volume
 from medgan.data.manifest import Refusal
 from medgan.model.model import Model
-from medgan.workflows.score import MAP_TEXT, save_like
+from medgan.workflows.score import MAP_TEXT
 
 TASKS = ("sample", "pixel")
 
@@ -65,8 +64,7 @@ def score_mood(
                 write_atomic(out / f"{scan.name}.txt", f"{share:.6f}\n")
             else:
                 heat = squashed(result.score_map.data, model.calibration.level)
-                volume = Volume(heat, result.score_map.affine)
-                save_like(volume, out / scan.name, scan, MAP_TEXT)
+                result.score_map.like(heat).save(out / scan.name, MAP_TEXT)
         progress(number, len(scans))
     return refusals
 

@@ -14,8 +14,8 @@ from medgan.anomaly.regions import Region
 from medgan.core.config import ScoreConfig
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
-from medgan.core.volume import Volume
 from medgan.data.manifest import Case, Refusal
+from medgan.data.reading import read_case
 from medgan.model.model import Model
 from medgan.workflows.bids import MAP, REGIONS, places, write_derivative
 
@@ -88,8 +88,9 @@ def score_cases(
 def _score_case(
     model: Model, case: Case, folder: Path, settings: ScoreConfig, health_is_known: bool, bids: str
 ) -> tuple[Row, list[Row]]:
-    label_map = Volume.load(case.label) if case.label else None
-    result = model.score(case.image, label_map, settings.smallest_mm3)
+    scan = read_case(case)
+    label_map = scan.label.volume if scan.label else None
+    result = model.score(model.prepare(scan, case.case), label_map, settings.smallest_mm3)
     files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
     if bids:
         files |= {"maps": f"{bids}_{MAP}.nii.gz", "regions": f"{bids}_{REGIONS}.nii.gz"}
@@ -99,7 +100,7 @@ def _score_case(
         ("recons", result.recon, RECON_TEXT),
         ("regions", result.region_map, REGIONS_TEXT),
     ):
-        save_like(volume, folder / files[kind], Path(case.image), text)
+        volume.like(volume.data.astype(np.float32)).save(folder / files[kind], text)
     row = {
         "case": case.case,
         "subject": case.subject,
@@ -165,12 +166,3 @@ def _table(rows: list[Row]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue()
-
-
-def save_like(volume: Volume, path: Path, source: Path, text: str) -> None:
-    """Writes a map with the shape, affine and orientation codes of the file it was made for."""
-    import nibabel
-
-    header = nibabel.load(source).header  # pyright: ignore[reportPrivateImportUsage]
-    data = volume.data.astype(np.float32).reshape(header.get_data_shape())  # pyright: ignore
-    Volume(data, volume.affine).save(path, header, text)  # pyright: ignore[reportArgumentType]

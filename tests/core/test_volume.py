@@ -5,7 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from medgan.core.errors import EnvironmentFailure
+from medgan.core.errors import DataError, EnvironmentFailure
 from medgan.core.volume import Volume
 
 TILTED = np.array([[1.6, -0.6, 0, -5], [1.2, 0.8, 0, 7], [0, 0, -3, 9], [0, 0, 0, 1]])
@@ -60,7 +60,7 @@ def test_like_keeps_geometry_to_the_bit_and_drops_all_text(
     scan = nibabel.load(tmp_path / "scan.nii")
     assert b"DOE^JANE" in (tmp_path / "scan.nii").read_bytes()
 
-    Volume(noise(), scan.affine).save(tmp_path / "map.nii", scan.header, "a map")
+    Volume.load(tmp_path / "scan.nii").like(noise()).save(tmp_path / "map.nii", "a map")
     written = nibabel.load(tmp_path / "map.nii")
     for field in GEOMETRY:
         np.testing.assert_array_equal(written.header[field], scan.header[field], err_msg=field)
@@ -75,10 +75,21 @@ def test_a_long_description_is_cut_and_a_foreign_letter_replaced(tmp_path: Path)
     assert nibabel.load(tmp_path / "a.nii").header["descrip"] == b"?" + b"x" * 78
 
 
-def test_single_trailing_axes_are_dropped_and_others_kept(tmp_path: Path) -> None:
-    for shape, wanted in [((4, 5, 6, 1), (4, 5, 6)), ((4, 5, 6, 2), (4, 5, 6, 2))]:
-        nibabel.save(nibabel.Nifti1Image(noise(shape), TILTED), tmp_path / "a.nii")
-        assert Volume.load(tmp_path / "a.nii").data.shape == wanted
+def test_a_single_fourth_axis_is_dropped_and_a_series_refused(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(noise((4, 5, 6, 1)), TILTED), tmp_path / "a.nii")
+    assert Volume.load(tmp_path / "a.nii").data.shape == (4, 5, 6)
+    nibabel.save(nibabel.Nifti1Image(noise((4, 5, 6, 2)), TILTED), tmp_path / "b.nii")
+    with pytest.raises(DataError, match="E_DIMENSIONS"):
+        Volume.load(tmp_path / "b.nii")
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASL", "SAR"])
+def test_the_field_of_view_runs_along_right_anterior_superior(codes: str) -> None:
+    affine = nibabel.orientations.inv_ornt_aff(nibabel.orientations.axcodes2ornt(codes), (4, 5, 6))
+    volume = Volume(noise(), np.diag([2.0, 3.0, 4.0, 1.0]) @ np.linalg.inv(affine))
+    order = [codes.translate(str.maketrans("LPI", "RAS")).index(axis) for axis in "RAS"]
+    along = np.multiply(volume.shape, volume.spacing)[order]
+    np.testing.assert_allclose(volume.field_of_view, along)
 
 
 def test_an_older_file_survives_a_full_disk(

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
+from medgan.core.volume import Volume
 from medgan.data import batches
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.conditions import learn
@@ -23,6 +25,10 @@ PREPROCESSING = Preprocessing(spacing=(1.0, 1.0, 1.0), shape=(16, 16, 16), label
 
 
 # Prepared volumes
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def a_case(folder: Path, number: int, labelled: bool = True) -> Case:
@@ -38,9 +44,9 @@ def a_case(folder: Path, number: int, labelled: bool = True) -> Case:
     return Case(
         case=f"c-{number}", subject=f"s-{number}", images={"image": str(image)},
         label=str(label) if labelled else None,
-        hashes={"image": hashlib.sha256(image.read_bytes()).hexdigest()},
-        label_sha256="1" if labelled else None, shape=(14, 16, 18), spacing=(1.0, 1.0, 1.0),
-        labels=(1, 4), covariates={},
+        hashes={"image": digest(image)},
+        label_sha256=digest(label) if labelled else None, shape=(14, 16, 18),
+        spacing=(1.0, 1.0, 1.0), labels=(1, 4), covariates={},
     )  # fmt: skip
 
 
@@ -64,8 +70,8 @@ def prepared(cases: list[Case], folder: Path, **changes) -> PreparedVolumes:
 def test_a_prepared_volume_is_what_scoring_sees(tmp_path: Path) -> None:
     case = a_case(tmp_path, 1)
     image, _, labelled = prepared([case], tmp_path)[0]
-    wanted = Preparation(PREPROCESSING)(Path(case.image))
-    np.testing.assert_array_equal(image.numpy(), np.asarray(wanted))
+    wanted = Preparation(PREPROCESSING)(Volume.load(case.image))
+    assert torch.equal(image, wanted.volume)
     assert type(image) is torch.Tensor
     assert labelled
 
@@ -105,11 +111,22 @@ def test_another_preprocessing_is_computed_anew(
 
 
 def test_a_changed_scan_or_label_is_computed_anew(tmp_path: Path, computed: list[str]) -> None:
-    case = a_case(tmp_path, 1)
-    for changed in (case, replace(case, hashes={"image": "2"}), replace(case, label_sha256="2")):
+    case, other = a_case(tmp_path, 1), a_case(tmp_path, 2)
+    scan = replace(other, label=case.label, label_sha256=case.label_sha256)
+    label = replace(case, label=other.label, label_sha256=other.label_sha256)
+    for changed in (case, scan, label):
         prepared([changed], tmp_path)[0]
         prepared([changed], tmp_path)[0]
     assert len(computed) == 3
+
+
+@pytest.mark.parametrize("kind", ["image", "label"])
+def test_a_file_that_has_changed_since_it_was_checked_is_refused(tmp_path: Path, kind: str) -> None:
+    case, other = a_case(tmp_path, 1), a_case(tmp_path, 2)
+    shutil.copy(getattr(other, kind), getattr(case, kind))
+    with pytest.raises(DataError, match="E_MANIFEST c-1"):
+        prepared([case], tmp_path)[0]
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_moved_scan_is_not_computed_anew(tmp_path: Path, computed: list[str]) -> None:

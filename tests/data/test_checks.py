@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from medgan.core.errors import DataError
+from medgan.core.nifti import MAX_BYTES
 from medgan.core.volume import Volume
-from medgan.data.checks import MAX_BYTES, Checked, check_image, check_label
+from medgan.data.checks import check_image, check_label
 
 CASE = "c-0123456789"
 NAME = "DOE^JANE"
@@ -71,7 +72,7 @@ def zipped(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
 def test_a_good_scan_comes_back_as_it_is(tmp_path: Path, ending: str, kind: type) -> None:
     data = voxels().clip(0, 200).astype(kind)
-    checked = check_image(write(tmp_path / f"{NAME}.{ending}", data), CASE)
+    checked = check_image(write(tmp_path / f"{NAME}.{ending}", data), CASE).volume
     assert checked.shape == SHAPE
     np.testing.assert_allclose(checked.spacing, (2, 1.5, 3))
     np.testing.assert_array_equal(checked.data, data)
@@ -86,13 +87,13 @@ def test_nifti_2_and_big_endian_files_are_read(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(voxels(), AFFINE, header), swapped)
     assert swapped.read_bytes()[:4] == (348).to_bytes(4, "big")
     for path in (second, swapped):
-        np.testing.assert_array_equal(check_image(path, CASE).data, voxels())
+        np.testing.assert_array_equal(check_image(path, CASE).volume.data, voxels())
 
 
 def test_header_scaling_is_applied(plain: Path) -> None:
     patch(plain, "scl_slope", 2.0)
     patch(plain, "scl_inter", -10.0)
-    np.testing.assert_array_equal(check_image(plain, CASE).data, 2.0 * voxels() - 10)
+    np.testing.assert_array_equal(check_image(plain, CASE).volume.data, 2.0 * voxels() - 10)
 
 
 def test_a_gzip_file_cut_anywhere_is_truncated(zipped: Path) -> None:
@@ -129,7 +130,7 @@ def test_damage_inside_compressed_data_is_never_passed_on(zipped: Path) -> None:
         zipped.write_bytes(raw)
         outcomes.append(outcome(zipped))
         if outcomes[-1] == "good":  # bits that deflate does not use
-            np.testing.assert_array_equal(check_image(zipped, CASE).data, voxels())
+            np.testing.assert_array_equal(check_image(zipped, CASE).volume.data, voxels())
     refused = {"E_CHECKSUM", "E_TRUNCATED", "E_MAGIC", "E_HEADER"}
     assert set(outcomes) <= refused | {"good"}
     assert outcomes.count("good") < 0.1 * len(outcomes)
@@ -199,7 +200,7 @@ def test_what_is_not_one_volume_is_refused(tmp_path: Path, shape: tuple[int, ...
 
 
 def test_a_single_fourth_axis_is_dropped(tmp_path: Path) -> None:
-    checked = check_image(write(tmp_path / f"{NAME}.nii", voxels((*SHAPE, 1))), CASE)
+    checked = check_image(write(tmp_path / f"{NAME}.nii", voxels((*SHAPE, 1))), CASE).volume
     assert checked.shape == checked.data.shape == SHAPE
 
 
@@ -233,7 +234,7 @@ def test_a_sheared_affine_is_refused_and_a_rotated_one_is_not(tmp_path: Path) ->
     assert refusal(write(tmp_path / f"{NAME}.nii", voxels(), sheared)).code == "E_AFFINE"
     turn = np.eye(4)
     turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
-    checked = check_image(write(tmp_path / f"{NAME}.nii", voxels(), turn @ AFFINE), CASE)
+    checked = check_image(write(tmp_path / f"{NAME}.nii", voxels(), turn @ AFFINE), CASE).volume
     np.testing.assert_allclose(checked.spacing, (2, 1.5, 3), rtol=1e-6)
 
 
@@ -329,7 +330,7 @@ def test_a_file_without_the_right_to_read_is_refused(plain: Path) -> None:
     assert refusal(plain).code == "E_UNREADABLE"
 
 
-def refused_label(path: Path, image: Checked) -> str:
+def refused_label(path: Path, image: Volume) -> str:
     with pytest.raises(DataError) as caught:
         check_label(path, CASE, image)
     assert NAME not in str(caught.value)
@@ -337,9 +338,9 @@ def refused_label(path: Path, image: Checked) -> str:
 
 
 def test_a_label_map_must_lie_on_the_grid_of_its_image(tmp_path: Path, plain: Path) -> None:
-    image = check_image(plain, CASE)
+    image = check_image(plain, CASE).volume
     path, label = tmp_path / f"{NAME}_seg.nii", (voxels() % 3).astype(np.uint8)
-    np.testing.assert_array_equal(check_label(write(path, label), CASE, image).data, label)
+    np.testing.assert_array_equal(check_label(write(path, label), CASE, image).volume.data, label)
     moved = AFFINE.copy()
     moved[:3, 3] += 1
     assert refused_label(write(path, label, moved), image) == "E_LABEL_GRID"
@@ -353,15 +354,29 @@ def test_a_label_map_must_lie_on_the_grid_of_its_image(tmp_path: Path, plain: Pa
 
 def test_an_empty_label_map_is_a_label_map(tmp_path: Path, plain: Path) -> None:
     path = write(tmp_path / f"{NAME}_seg.nii", np.zeros(SHAPE, np.uint8))
-    assert not check_label(path, CASE, check_image(plain, CASE)).data.any()
+    assert not check_label(path, CASE, check_image(plain, CASE).volume).volume.data.any()
 
 
-@pytest.mark.parametrize("value", [0.5, -1.0, 70000.0, np.nan, np.inf])
+@pytest.mark.parametrize("error", [1.53e-5, -0.0039, 0.009])
+def test_label_values_with_rounding_errors_are_rounded_and_noted(
+    tmp_path: Path, plain: Path, error: float
+) -> None:
+    label = (voxels() % 3).astype(np.float32)
+    near = np.where(label > 0, label + np.float32(error), label)
+    file = check_label(
+        write(tmp_path / f"{NAME}_seg.nii", near), CASE, check_image(plain, CASE).volume
+    )
+    np.testing.assert_array_equal(file.volume.data, label)
+    (note,) = file.notes
+    assert str(note).startswith(f"W_LABEL_VALUE {CASE}: ")
+
+
+@pytest.mark.parametrize("value", [0.5, 1.011, -1.0, 70000.0, np.nan, np.inf])
 def test_label_values_are_whole_numbers_from_0(tmp_path: Path, plain: Path, value: float) -> None:
     label = np.ones(SHAPE, np.float32)
     label[1, 1, 1] = value
     path = write(tmp_path / f"{NAME}_seg.nii", label)
-    assert refused_label(path, check_image(plain, CASE)) == "E_LABEL_VALUE"
+    assert refused_label(path, check_image(plain, CASE).volume) == "E_LABEL_VALUE"
 
 
 def test_random_damage_to_a_header_is_refused_or_harmless(plain: Path) -> None:
@@ -376,7 +391,7 @@ def test_random_damage_to_a_header_is_refused_or_harmless(plain: Path) -> None:
         outcomes.add(result := outcome(plain))
         assert time.process_time() - start < 1, number
         if result == "good":
-            checked, again = check_image(plain, CASE), Volume.load(plain)
+            checked, again = check_image(plain, CASE).volume, Volume.load(plain)
             np.testing.assert_array_equal(again.data, checked.data)
             np.testing.assert_array_equal(again.affine, checked.affine)
     assert "the error holds the name" not in outcomes

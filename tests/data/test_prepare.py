@@ -1,3 +1,4 @@
+import resource
 from itertools import permutations, product
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import center_of_mass
 
 from medgan.core.config import Preprocessing
+from medgan.core.errors import DataError
 from medgan.core.volume import Volume
+from medgan.data.checks import check_image
 from medgan.data.prepare import Preparation, _say_that_it_looks_like_ct, intensity_scale
 
 ORIENTATIONS = [
@@ -74,9 +77,9 @@ def test_all_48_orientations_give_the_same_bits(tilt: tuple[float, float, float]
     affine[:3, 3] = (-17, 5.5, 80)
     scan = Volume(noise((13, 17, 9), 0), affine)
     prepare = Preparation(setup((1.5, 1.5, 2.0)))
-    wanted = np.asarray(prepare(scan))
+    wanted = prepare(scan).volume.numpy()
     for orientation in ORIENTATIONS:
-        np.testing.assert_array_equal(np.asarray(prepare(stored(scan, orientation))), wanted)
+        np.testing.assert_array_equal(prepare(stored(scan, orientation)).volume.numpy(), wanted)
 
 
 @few
@@ -92,9 +95,9 @@ def test_any_storage_of_a_scan_gives_the_same_bits_and_maps_of_its_shape(
     other = stored(scan, orientation)
     prepare = Preparation(setup(spacing))
     one, two = prepare(scan), prepare(other)
-    np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+    np.testing.assert_array_equal(one.volume.numpy(), two.volume.numpy())
     value = noise((16, 16, 16), seed)
-    back = prepare.back(value, one), prepare.back(value, two)
+    back = one.back(value).data, two.back(value).data
     assert back[0].shape == scan.data.shape
     assert back[1].shape == other.data.shape
     np.testing.assert_array_equal(apply_orientation(back[0], orientation), back[1])
@@ -108,7 +111,7 @@ def test_where_a_head_lies_in_the_world_does_not_matter(
     prepare, data = Preparation(setup((1.5, 1.2, 2.0))), noise(shape, seed)
     bare = np.diag([*np.linalg.norm(affine[:3, :3], axis=0), 1.0])
     one, other = prepare(Volume(data, affine)), prepare(Volume(data, bare))
-    np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    np.testing.assert_array_equal(one.volume.numpy(), other.volume.numpy())
 
 
 @few
@@ -120,7 +123,7 @@ def test_at_its_own_spacing_every_voxel_of_a_map_returns_to_its_place(
     scan = stored(Volume(noise(shape, seed), affine), orientation)
     prepare = Preparation(setup(spacing, (32, 32, 32), intensity="ct", window=((0.0, 1000.0),)))
     prepared = prepare(scan)
-    back = prepare.back(np.asarray(prepared)[0], prepared, outside=-1.0)
+    back = prepared.back(prepared.volume.numpy()[0], outside=-1.0).data
     np.testing.assert_allclose(back, 2 * scan.data / 1000 - 1, atol=1e-5)
 
 
@@ -137,7 +140,7 @@ def test_a_marked_voxel_of_the_model_is_marked_at_its_place_in_the_world(
     # A grid of 16 about the middle of the scan: the pad before is half of the missing.
     value = np.zeros((16, 16, 16), np.float32)
     value[tuple(place + (16 - shape) // 2)] = 1
-    back = prepare.back(value, prepare(scan))
+    back = prepare(scan).back(value).data
     (found,) = np.argwhere(back > 0.5)
     np.testing.assert_allclose(
         scan.affine @ [*found, 1], affine @ [*place, 1], atol=1e-3 * min(spacing)
@@ -162,7 +165,7 @@ def test_a_resampled_blob_comes_back_to_its_place(
     size = tuple(int(16 * np.ceil(66 / s / 16)) for s in spacing)
     prepare = Preparation(setup(spacing, size, intensity="ct", window=((0.0, 1000.0),)))
     prepared = prepare(scan)
-    back = prepare.back(np.asarray(prepared)[0] + 1, prepared)
+    back = prepared.back(prepared.volume.numpy()[0] + 1).data
     found = scan.affine @ [*center_of_mass(back), 1]
     assert np.linalg.norm(found[:3] - middle) < 0.5 * min(*own, *spacing)
 
@@ -171,7 +174,7 @@ def test_a_resampled_blob_comes_back_to_its_place(
 def test_beyond_the_model_a_map_is_what_was_asked_for(outside: float) -> None:
     scan = Volume(noise((40, 10, 10), 0), np.eye(4))
     prepare = Preparation(setup())
-    back = prepare.back(np.ones((16, 16, 16), np.float32), prepare(scan), outside)
+    back = prepare(scan).back(np.ones((16, 16, 16), np.float32), outside).data
     assert (back[12:28] == 1).all()
     assert (back[:12] == outside).all()
     assert (back[28:] == outside).all()
@@ -182,10 +185,10 @@ def test_maps_go_back_as_often_as_one_likes() -> None:
     prepare = Preparation(setup((1.5, 1.5, 1.5)))
     prepared, value = prepare(scan), noise((16, 16, 16), 1)
     kept = value.copy()
-    first, second = prepare.back(value, prepared), prepare.back(value, prepared)
+    first, second = prepared.back(value).data, prepared.back(value).data
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(value, kept)
-    np.testing.assert_allclose(prepare.back(2 * value, prepared), 2 * first, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(prepared.back(2 * value).data, 2 * first, rtol=1e-4, atol=1e-2)
 
 
 def test_a_preparation_keeps_nothing_of_the_scan_before() -> None:
@@ -193,15 +196,15 @@ def test_a_preparation_keeps_nothing_of_the_scan_before() -> None:
     one, other = Volume(noise((9, 20, 16), 0), np.eye(4)), Volume(noise((20, 9, 7), 1), np.eye(4))
     first = prepare(one)
     prepare(other)
-    assert prepare.back(np.zeros((16, 16, 16), np.float32), first).shape == (9, 20, 16)
-    np.testing.assert_array_equal(np.asarray(prepare(one)), np.asarray(first))
+    assert first.back(np.zeros((16, 16, 16), np.float32)).data.shape == (9, 20, 16)
+    np.testing.assert_array_equal(prepare(one).volume.numpy(), first.volume.numpy())
 
 
 def test_voxel_1_of_the_model_grid_is_on_the_right_front_and_top() -> None:
     data = np.zeros((16, 16, 16), np.float32)
     data[2, 3, 4] = 1000
     affine = np.diag([-1.0, -1, 1, 1])  # array axes to the left, back and top
-    prepared = np.asarray(Preparation(setup(intensity="ct"))(Volume(data, affine)))
+    prepared = Preparation(setup(intensity="ct"))(Volume(data, affine)).volume.numpy()
     assert np.argwhere(prepared[0] == 1).tolist() == [[13, 12, 4]]
 
 
@@ -222,14 +225,14 @@ def test_ct_that_is_scaled_as_mri_is_told_once(caplog: pytest.LogCaptureFixture)
 
 def test_a_window_in_hu_is_exact() -> None:
     data = np.linspace(-1000, 1000, 16**3, dtype=np.float32).reshape(16, 16, 16)
-    prepared = np.asarray(Preparation(setup(intensity="ct"))(Volume(data, np.eye(4))))[0]
+    prepared = Preparation(setup(intensity="ct"))(Volume(data, np.eye(4))).volume.numpy()[0]
     np.testing.assert_allclose(prepared, np.clip((data + 160) / 200 - 1, -1, 1), atol=1e-6)
 
 
 def test_padding_is_the_darkest_there_is() -> None:
     for intensity in ("mri", "ct"):
         scan = Volume(noise((8, 16, 16), 0) + 500, np.eye(4))
-        prepared = np.asarray(Preparation(setup(intensity=intensity))(scan))[0]
+        prepared = Preparation(setup(intensity=intensity))(scan).volume.numpy()[0]
         assert (prepared[:4] == -1).all()
         assert (prepared[12:] == -1).all()
 
@@ -259,16 +262,16 @@ def test_the_unit_of_intensities_does_not_matter(factor: float, seed: int) -> No
 @given(st.floats(1e-9, 1e9))
 def test_a_scan_in_another_unit_is_prepared_alike(factor: float) -> None:
     data, prepare = noise((12, 12, 12), 0), Preparation(setup((1.1, 1.0, 1.0)))
-    wanted = np.asarray(prepare(Volume(data, np.eye(4))))
+    wanted = prepare(Volume(data, np.eye(4))).volume.numpy()
     assert wanted.std() > 0.3
     other = prepare(Volume((data * np.float64(factor)).astype(np.float32), np.eye(4)))
-    np.testing.assert_allclose(np.asarray(other), wanted, atol=1e-4)
+    np.testing.assert_allclose(other.volume.numpy(), wanted, atol=1e-4)
 
 
 def test_a_scan_of_two_values_is_prepared_without_division_by_zero() -> None:
     data = np.zeros((16, 16, 16), np.float32)
     data[5:9] = 300
-    prepared = np.asarray(Preparation(setup())(Volume(data, np.eye(4))))
+    prepared = Preparation(setup())(Volume(data, np.eye(4))).volume.numpy()
     assert np.isfinite(prepared).all()
     assert np.abs(prepared).max() <= 1
 
@@ -276,7 +279,7 @@ def test_a_scan_of_two_values_is_prepared_without_division_by_zero() -> None:
 def test_coarsening_does_not_alias() -> None:
     checkers = (np.indices((48, 48, 48)).sum(0) % 2 * 1000).astype(np.float32)
     prepare = Preparation(setup((3.0, 3.0, 3.0), intensity="ct", window=((0.0, 1000.0),)))
-    inner = np.asarray(prepare(Volume(checkers, np.eye(4))))[0, 2:-2, 2:-2, 2:-2]
+    inner = prepare(Volume(checkers, np.eye(4))).volume.numpy()[0, 2:-2, 2:-2, 2:-2]
     assert np.abs(inner).max() < 0.05
 
 
@@ -284,7 +287,7 @@ def test_refining_does_not_blur() -> None:
     data = noise((16, 16, 16), 0)
     prepare = Preparation(setup(intensity="ct", window=((0.0, 1000.0),)))
     np.testing.assert_allclose(
-        np.asarray(prepare(Volume(data, np.eye(4))))[0], data / 500 - 1, atol=1e-5
+        prepare(Volume(data, np.eye(4))).volume.numpy()[0], data / 500 - 1, atol=1e-5
     )
 
 
@@ -297,10 +300,11 @@ def test_a_path_and_a_volume_give_the_same_bits(tmp_path: Path) -> None:
     for number, orientation in enumerate(ORIENTATIONS[::7]):
         path = tmp_path / f"{number}.nii.gz"
         stored(Volume(noise((12, 14, 9), 0), affine), orientation).save(path)
-        one, two = prepare(path), prepare(Volume.load(path))
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+        read = check_image(path, "c-1").volume
+        one, two = prepare(read), prepare(Volume(read.data, read.affine))
+        np.testing.assert_array_equal(one.volume.numpy(), two.volume.numpy())
         value = noise((16, 16, 16), 1)
-        np.testing.assert_array_equal(prepare.back(value, one), prepare.back(value, two))
+        np.testing.assert_array_equal(one.back(value).data, two.back(value).data)
 
 
 def test_header_scaling_is_applied(tmp_path: Path) -> None:
@@ -314,8 +318,8 @@ def test_header_scaling_is_applied(tmp_path: Path) -> None:
     assert nibabel.load(tmp_path / "a.nii").dataobj.slope != 1
     prepare = Preparation(setup(intensity="ct"))
     wanted = np.clip((raw * 0.5 + 20 + 160) / 200 - 1, -1, 1)
-    for scan in (tmp_path / "a.nii", Volume.load(tmp_path / "a.nii")):
-        np.testing.assert_allclose(np.asarray(prepare(scan))[0], wanted, atol=1e-3)
+    scan = check_image(tmp_path / "a.nii", "c-1").volume
+    np.testing.assert_allclose(prepare(scan).volume.numpy()[0], wanted, atol=1e-3)
 
 
 def test_a_single_fourth_axis_changes_nothing(tmp_path: Path) -> None:
@@ -323,8 +327,41 @@ def test_a_single_fourth_axis_changes_nothing(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "three.nii")
     nibabel.save(nibabel.Nifti1Image(data[..., None], np.eye(4)), tmp_path / "four.nii")
     prepare = Preparation(setup())
-    wanted = np.asarray(prepare(tmp_path / "three.nii"))
-    for scan in (tmp_path / "four.nii", Volume.load(tmp_path / "four.nii")):
-        prepared = prepare(scan)
-        np.testing.assert_array_equal(np.asarray(prepared), wanted)
-        assert prepare.back(wanted[0], prepared).shape == (16, 12, 14)
+    three, four = (
+        prepare(check_image(tmp_path / f"{name}.nii", "c-1").volume) for name in ("three", "four")
+    )
+    np.testing.assert_array_equal(four.volume.numpy(), three.volume.numpy())
+    back = four.back(three.volume.numpy()[0])
+    assert back.data.shape == (16, 12, 14)
+    back.save(tmp_path / "back.nii")
+    assert nibabel.load(tmp_path / "back.nii").shape == (16, 12, 14, 1)
+
+
+# Sizes and channels
+
+
+@pytest.mark.parametrize("spacing", [(90.0, 90.0, 90.0), (0.002, 1.0, 1.0)])
+def test_a_scan_that_resampling_would_blow_up_or_shrink_to_nothing_is_refused(
+    spacing: tuple[float, float, float],
+) -> None:
+    prepare = Preparation(setup())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="E_SIZE c-1") as caught:
+        prepare(Volume(noise((24, 24, 24), 0), np.diag([*spacing, 1.0])), "c-1")
+    assert "mm" in caught.value.what
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16
+
+
+def test_each_channel_is_scaled_by_its_own_intensities_and_resampled_alike() -> None:
+    affine = np.diag([1.3, 0.9, 2.0, 1.0])
+    one, two = (Volume(noise((12, 14, 9), seed), affine) for seed in (0, 1))
+    brighter = two.like(two.data * 7 + 100)
+    prepare = Preparation(setup((1.4, 1.1, 1.2)))
+    both = prepare([one, brighter])
+    assert both.volume.shape == (2, 16, 16, 16)
+    for number, scan in enumerate((one, brighter)):
+        alone = prepare(scan)
+        np.testing.assert_array_equal(both.volume[number].numpy(), alone.volume[0].numpy())
+        assert both.scale[number] == alone.scale[0]
+    value = noise((16, 16, 16), 3)
+    np.testing.assert_array_equal(both.back(value).data, prepare(one).back(value).data)

@@ -203,12 +203,12 @@ def test_a_scan_squeezed_by_a_very_bright_lesion_is_stretched_back_before_it_is_
     assert before.gain == 1
     assert after.gain > 1.7
     assert "scan was raised" in after.explanation
-    prepared = model._prepare(Volume(lesioned, healthy.affine))
+    prepared = model.prepare(Volume(lesioned, healthy.affine))
     stretched, _ = model._rescaled(prepared)
-    inside = (prepared.abs() < 0.99) & (stretched.abs() < 0.99)
+    inside = (prepared.volume.abs() < 0.99) & (stretched.volume.abs() < 0.99)
     in_scanner_units = []
-    for volume in (prepared, stretched):
-        in_scanner_units.append(volume.meta["scale"].back(volume[inside].numpy()))
+    for scan in (prepared, stretched):
+        in_scanner_units.append(scan.scale[0].back(scan.volume[inside].numpy()))
     assert np.allclose(*in_scanner_units, rtol=1e-3)
 
 

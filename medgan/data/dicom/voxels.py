@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from medgan.core.errors import DataError
-from medgan.data.checks import MAX_BYTES, MAX_TRAILING
+from medgan.core.nifti import MAX_BYTES, MAX_TRAILING
 from medgan.data.dicom.decoder import Decoder, check_syntax
 from medgan.data.dicom.frames import Frame
 

@@ -11,7 +11,8 @@ import numpy as np
 from medgan.core.config import Preprocessing
 from medgan.core.files import write_atomic
 from medgan.data.manifest import Case
-from medgan.workflows.augmented.real import affine_of, clear_copies, save_image, save_label
+from medgan.data.reading import read_case
+from medgan.workflows.augmented.real import clear_copies, save_image, save_label
 from medgan.workflows.generate import MARK
 
 log = logging.getLogger(__name__)
@@ -145,17 +146,18 @@ def _placed(case: Case, folder: Path, copy: bool) -> Case:
         case = save_image(case, image)
     # nnU-Net copies label maps to names that end as file_ending says.
     if case.label and (
-        copy
-        or not case.label.lower().endswith(FILE_ENDING)
-        or not _in_place(case.image, case.label)
+        copy or not case.label.lower().endswith(FILE_ENDING) or not _usable_label(case)
     ):
         case = save_label(case, label)
     return case
 
 
-def _in_place(image: str, label: str) -> bool:
-    """Whether both have the same geometry to the last digit, as nnU-Net compares them."""
-    return np.allclose(affine_of(image), affine_of(label))
+def _usable_label(case: Case) -> bool:
+    """Whether the label map suits nnU-Net: the geometry of its image, values without rounding."""
+    scan = read_case(case)
+    assert scan.label is not None
+    rounded = any(note.code == "W_LABEL_VALUE" for note in scan.label.notes)
+    return not rounded and np.allclose(scan.volumes[0].affine, scan.label.volume.affine)
 
 
 def _entry(case: Case, folder: Path, synthetic: bool) -> Entry:

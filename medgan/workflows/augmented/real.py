@@ -10,6 +10,7 @@ import numpy as np
 from medgan.core.volume import Volume
 from medgan.data.checks import check_image, check_label
 from medgan.data.manifest import IMAGE, Case
+from medgan.data.reading import read_case
 
 
 def save_image(case: Case, path: Path) -> Case:
@@ -18,7 +19,7 @@ def save_image(case: Case, path: Path) -> Case:
     Returns:
         The case with the copy as its image.
     """
-    _save(case.image, path, None)
+    _save(read_case(case, labels=False).volumes[0], path)
     sha256 = check_image(path, case.case).sha256
     return replace(case, images={IMAGE: str(path.resolve())}, hashes={IMAGE: sha256})
 
@@ -33,16 +34,11 @@ def save_label(case: Case, path: Path) -> Case:
     """
     assert case.label is not None
     kind = np.uint8 if max(case.labels, default=0) < 256 else np.uint16
-    _save(case.label, path, kind, affine_of(case.image))
-    checked = check_label(path, case.case, check_image(Path(case.image), case.case))
+    scan = read_case(case)
+    assert scan.label is not None
+    scan.volumes[0].like(scan.label.volume.data.astype(kind)).save(path)
+    checked = check_label(path, case.case, scan.volumes[0])
     return replace(case, label=str(path.resolve()), label_sha256=checked.sha256)
-
-
-def affine_of(path: str) -> np.ndarray:
-    """Voxel to mm, by the header alone."""
-    import nibabel
-
-    return nibabel.load(path).affine  # pyright: ignore
 
 
 def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
@@ -62,15 +58,11 @@ def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
                 path.parent.parent.rmdir()
 
 
-def _save(source: str, path: Path, kind: type | None, affine: np.ndarray | None = None) -> None:
-    import nibabel
-
-    volume = Volume.load(source)
-    header = nibabel.load(source).header  # pyright: ignore[reportPrivateImportUsage]
-    stored = np.dtype(header.get_data_dtype())  # pyright: ignore
-    whole = stored.kind in "iu" and not (volume.data % 1).any()
-    data = volume.data.astype(kind or (_whole_kind(volume.data) if whole else np.float32))
-    Volume(data, volume.affine if affine is None else affine).save(path, header)  # pyright: ignore[reportArgumentType]
+def _save(volume: Volume, path: Path) -> None:
+    assert volume.header is not None
+    whole = np.dtype(volume.header.get_data_dtype()).kind in "iu" and not (volume.data % 1).any()
+    kind = _whole_kind(volume.data) if whole else np.float32
+    volume.like(volume.data.astype(kind)).save(path)
 
 
 def _whole_kind(data: np.ndarray) -> type:
