@@ -1,1 +1,1 @@
-"""Pages, plots and pictures."""
+"""Pages, plots and images."""

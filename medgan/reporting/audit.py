@@ -1,24 +1,20 @@
-"""The page and the picture of an audit: which synthetic scans are nearest to training scans."""
+"""The page of a privacy audit: synthetic scans beside their nearest training scans."""
 
 from collections.abc import Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from medgan.reporting.pictures import DIFFERENCE, PLANES, draw_slice
-from medgan.reporting.template import picture, render
+from medgan.reporting.slices import DIFFERENCE, INK, PAPER, PLANES, figure_png, plot_slice
+from medgan.reporting.template import data_uri, render
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_INK, _PAPER, _SOFT = "#e8e8e8", "#111111", "#9aa3b2"
+_SOFT = "#9aa3b2"
 _SYNTHETIC, _FRESH, _PLANTED = "#4cc9f0", "#9aa3b2", "#f9c74f"
 
 
 class Pair(NamedTuple):
-    """A volume beside the training scan that it is nearest to.
+    """A volume beside its nearest training scan.
 
     Attributes:
         kind: what the volume is.
@@ -36,7 +32,7 @@ class Pair(NamedTuple):
 
 
 class Closeness(NamedTuple):
-    """What the curves are drawn from: closeness of each volume, and the threshold."""
+    """Closeness of each volume, and the threshold of near copies."""
 
     fakes: Tensor
     fresh: Tensor
@@ -44,8 +40,8 @@ class Closeness(NamedTuple):
     threshold: float
 
 
-def draw_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> bytes:
-    """A PNG with a row a pair: volume, training scan and difference, each in three planes.
+def plot_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> bytes:
+    """A PNG with one row per pair: volume, training scan, difference, each in three planes.
 
     Args:
         pairs: at least one, all on one grid.
@@ -61,12 +57,12 @@ def draw_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> by
     width = left + sum(widths) + 9 * gap + 2 * space
     step = max(tall) * inch + 2 * gap
     height = top + len(pairs) * step + gap
-    figure = Figure(figsize=(width, height), facecolor=_PAPER)
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
     x = left
     for block, name in enumerate(("scan", "nearest training scan", "difference")):
         middle = x + sum(widths[:3]) / 2
         figure.text(
-            middle / width, 1 - 0.2 / height, name, color=_INK, fontsize=9, ha="center",
+            middle / width, 1 - 0.2 / height, name, color=INK, fontsize=9, ha="center",
             va="center",
         )  # fmt: skip
         for axis in range(3):
@@ -74,13 +70,13 @@ def draw_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> by
                 high = tall[axis] * inch
                 bottom = height - top - (row + 1) * step
                 bottom += (step - high) / 2
-                place = (x / width, bottom / height, widths[axis] / width, high / height)
-                axes = figure.add_axes(place)
+                box = (x / width, bottom / height, widths[axis] / width, high / height)
+                axes = figure.add_axes(box)
                 axes.set_axis_off()
                 data = (pair.volume, pair.scan, pair.volume - pair.scan)[block]
                 across, up = [s for n, s in enumerate(spacing) if n != axis]
                 end = 1.0 if block < 2 else 1.5
-                draw_slice(
+                plot_slice(
                     axes, data, axis, aspect=up / across, interpolation="bilinear",
                     low=-end, high=end, colours=DIFFERENCE if block == 2 else "gray",
                 )  # fmt: skip
@@ -88,20 +84,20 @@ def draw_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> by
         x += space
     for row, pair in enumerate(pairs):
         middle = height - top - (row + 0.5) * step
-        text = f"{pair.kind}\ncloseness {pair.closeness:.2f}\nnext to {pair.case}"
+        text = f"{pair.kind}\ncloseness {pair.closeness:.2f}\nnearest {pair.case}"
         figure.text(
-            (left - 0.08) / width, middle / height, text, color=_INK, fontsize=7, ha="right",
+            (left - 0.08) / width, middle / height, text, color=INK, fontsize=7, ha="right",
             va="center", linespacing=1.5,
         )  # fmt: skip
-    return _png(figure)
+    return figure_png(figure)
 
 
-def draw_closeness(shown: Closeness) -> bytes:
-    """A PNG of how close held-out scans, synthetic scans and planted copies are."""
+def plot_closeness(shown: Closeness) -> bytes:
+    """A PNG of the closeness of held-out scans, synthetic scans and planted copies."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 2.5), facecolor=_PAPER)
-    axes = figure.add_axes((0.17, 0.22, 0.8, 0.68), facecolor=_PAPER)
+    figure = Figure(figsize=(7.2, 2.5), facecolor=PAPER)
+    axes = figure.add_axes((0.17, 0.22, 0.8, 0.68), facecolor=PAPER)
     random = np.random.default_rng(0)
     rows = (
         ("planted copies", shown.planted, _PLANTED),
@@ -111,36 +107,30 @@ def draw_closeness(shown: Closeness) -> bytes:
     for height, (_, values, colour) in enumerate(reversed(rows)):
         jitter = height + random.uniform(-0.26, 0.26, len(values))
         axes.scatter(values.numpy(), jitter, s=7, color=colour, alpha=0.7, linewidths=0)
-    axes.axvline(shown.threshold, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.axvline(shown.threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.text(
-        shown.threshold, 2.62, " flagged", color=_INK, fontsize=8, ha="left", va="center",
+        shown.threshold, 2.62, " flagged", color=INK, fontsize=8, ha="left", va="center",
     )  # fmt: skip
     axes.set_yticks(range(3), [name for name, _, _ in reversed(rows)])
     axes.set_ylim(-0.5, 2.5)
     axes.set_xlabel(
-        "closeness: similarity to the nearest training scan, less to the nearest held-out scan",
+        "closeness: similarity to the nearest training scan minus that to the nearest held-out one",
         color=_SOFT, fontsize=8,
     )  # fmt: skip
-    axes.tick_params(colors=_INK, labelsize=8, length=0)
+    axes.tick_params(colors=INK, labelsize=8, length=0)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(_SOFT)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def audit_page(result: dict[str, Any], pairs: bytes, shown: Closeness) -> str:
-    """The text of audit.html; it shows training scans and is for its owner only.
+    """The text of audit.html. It shows training scans: patient data.
 
     Args:
-        result: as audit.json holds it.
-        pairs: of `draw_pairs`.
-        shown: for the second picture.
+        result: content of audit.json.
+        pairs: of `plot_pairs`.
+        shown: for the plot of closeness.
     """
-    drawn = {"pairs": picture(pairs), "curves": picture(draw_closeness(shown))}
-    return render("audit.html.j2", **result, **drawn, planes=", ".join(PLANES))
-
-
-def _png(figure: "Figure") -> bytes:
-    file = BytesIO()
-    figure.savefig(file, format="png", dpi=130, facecolor=figure.get_facecolor())
-    return file.getvalue()
+    images = {"pairs": data_uri(pairs), "curves": data_uri(plot_closeness(shown))}
+    return render("audit.html.j2", **result, **images, planes=", ".join(PLANES))

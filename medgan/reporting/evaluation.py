@@ -1,25 +1,31 @@
-"""The page of an evaluation: synthetic scans beside real ones, in figures and in pictures."""
+"""The page of an evaluation: synthetic scans beside real scans, in metrics and slices."""
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from medgan.reporting.pictures import LABEL_COLOURS, PLANES, draw_slice
-from medgan.reporting.template import picture, render
+from medgan.reporting.slices import (
+    INK,
+    LABEL_COLOURS,
+    PANEL,
+    PAPER,
+    PLANES,
+    aspect_of,
+    figure_png,
+    plot_slice,
+)
+from medgan.reporting.template import data_uri, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _REAL, _SYNTHETIC = "#c9c9c9", LABEL_COLOURS[0]
-_INK, _PAPER, _PANEL = "#e8e8e8", "#111111", "#1c1c1c"
 _COLUMNS = 6
 _MOST = 9
-"""Structures whose volumes are drawn."""
+"""Most structures whose volumes are plotted."""
 _SIDES = (("real", _REAL), ("synthetic", _SYNTHETIC))
-_BETTER = {"small": "lower", "large": "higher", "as real": "as real"}
+_BETTER = {"small": "lower", "large": "higher", "as real": "like real"}
 
 
 class Shown(NamedTuple):
@@ -40,8 +46,8 @@ def evaluation_page(result: dict[str, Any], shown: Shown) -> str:
     """The page as text, self-contained.
 
     Args:
-        result: what evaluation.json holds.
-        shown: scans of both sets; the first few are drawn, without any name.
+        result: content of evaluation.json.
+        shown: scans of both sets; the first few are shown, without names.
     """
     curves, rows = result["curves"], result["rows"]
     values = {
@@ -51,10 +57,10 @@ def evaluation_page(result: dict[str, Any], shown: Shown) -> str:
         "outside": sum(not row["inside"] for row in rows),
         "left_out": result["left_out"],
         "slices": _slices(shown),
-        "spectrum": _drawn(1, lambda axes: _spectrum(axes[0], curves), (6.4, 3.6)),
-        "histogram": _drawn(1, lambda axes: _histogram(axes[0], curves), (6.4, 3.6)),
-        "frechet": _drawn(1, lambda axes: _frechet(axes[0], curves["frechet"]), (6.4, 3.6)),
-        "volumes": _drawn(
+        "spectrum": _chart(1, lambda axes: _spectrum(axes[0], curves), (6.4, 3.6)),
+        "histogram": _chart(1, lambda axes: _histogram(axes[0], curves), (6.4, 3.6)),
+        "frechet": _chart(1, lambda axes: _frechet(axes[0], curves["frechet"]), (6.4, 3.6)),
+        "volumes": _chart(
             min(len(curves["structures"]), _MOST), lambda axes: _volumes(axes, curves), (6.4, 3.6)
         ),
         "more_structures": max(0, len(curves["structures"]) - _MOST),
@@ -69,7 +75,7 @@ def _grid_text(grid: dict[str, Any]) -> str:
 
 
 def _slices(shown: Shown) -> str:
-    """Three planes a row, real scans on the left and synthetic ones on the right."""
+    """Three planes, real scans on the left, synthetic scans on the right."""
     from matplotlib.figure import Figure
 
     count = min(_COLUMNS, len(shown.real), len(shown.synthetic))
@@ -78,7 +84,7 @@ def _slices(shown: Shown) -> str:
     inch = cell / max(mm[0], mm[1])
     heights = [mm[2] * inch, mm[2] * inch, mm[1] * inch]
     width, height = left + 2 * count * cell + middle, top + sum(heights) + 0.08
-    figure = Figure(figsize=(width, height), facecolor=_PAPER)
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
     for side, (volumes, (name, colour)) in enumerate(
         zip((shown.real, shown.synthetic), _SIDES, strict=True)
     ):
@@ -89,22 +95,25 @@ def _slices(shown: Shown) -> str:
         )  # fmt: skip
         for row, axis in enumerate(range(3)):
             bottom = height - top - sum(heights[: row + 1])
-            across, up = [s for number, s in enumerate(shown.spacing) if number != axis]
             for column in range(count):
                 x = start + column * cell
                 axes = figure.add_axes(
                     (x / width, bottom / height, 0.97 * cell / width, 0.97 * heights[row] / height)
                 )
                 axes.set_axis_off()
-                draw_slice(
-                    axes, volumes[column], axis, aspect=up / across, interpolation="bilinear"
+                plot_slice(
+                    axes,
+                    volumes[column],
+                    axis,
+                    aspect=aspect_of(axis, shown.spacing),
+                    interpolation="bilinear",
                 )
             if not side:
                 figure.text(
                     0.16 / width, (bottom + heights[row] / 2) / height, PLANES[axis], rotation=90,
-                    color=_INK, fontsize=7, ha="center", va="center",
+                    color=INK, fontsize=7, ha="center", va="center",
                 )  # fmt: skip
-    return _embed(figure)
+    return data_uri(figure_png(figure))
 
 
 def _spectrum(axes: "Axes", curves: dict[str, Any]) -> None:
@@ -124,7 +133,7 @@ def _histogram(axes: "Axes", curves: dict[str, Any]) -> None:
         found = curves[name]["histogram"]
         axes.fill_between(x, found["low"], found["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(x, found["mean"], color=colour, linewidth=1.6, label=name)
-    axes.set_yscale("log")  # air would hide the rest
+    axes.set_yscale("log")  # air would hide the other intensities
     axes.set_ylim(bottom=1e-3)
     axes.set_xlabel("intensity inside the networks, from -1 to 1")
     axes.set_ylabel("share of voxels")
@@ -151,29 +160,23 @@ def _volumes(panels: "np.ndarray", curves: dict[str, Any]) -> None:
             volumes = curves[side]["volumes"][number]
             shares = np.linspace(0, 100, len(volumes))
             axes.plot(volumes, shares, color=colour, linewidth=1.6, label=side)
-        axes.set_title(name, color=_INK, fontsize=9)
+        axes.set_title(name, color=INK, fontsize=9)
         axes.ticklabel_format(style="sci", scilimits=(-3, 4))
         axes.set_xlabel("mm³")
     panels[0].set_ylabel("% of scans with less")
 
 
-def _drawn(panels: int, draw: "Callable[[np.ndarray], None]", size: tuple[float, float]) -> str:
+def _chart(panels: int, plot: "Callable[[np.ndarray], None]", size: tuple[float, float]) -> str:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, facecolor=_PAPER, layout="constrained")
+    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
     rows = -(-panels // 3)
     axes = figure.subplots(rows, -(-panels // rows), squeeze=False).ravel()[:panels]
-    draw(axes)
+    plot(axes)
     for ax in axes:
-        ax.set_facecolor(_PANEL)
-        ax.tick_params(colors=_INK, labelsize=9)
-        ax.xaxis.label.set(color=_INK, fontsize=10)
-        ax.yaxis.label.set(color=_INK, fontsize=10)
-    axes[0].legend(fontsize=9, labelcolor=_INK, facecolor=_PANEL, edgecolor="#444444")
-    return _embed(figure)
-
-
-def _embed(figure: "Figure") -> str:
-    file = BytesIO()
-    figure.savefig(file, format="png", dpi=130, facecolor=figure.get_facecolor())
-    return picture(file.getvalue())
+        ax.set_facecolor(PANEL)
+        ax.tick_params(colors=INK, labelsize=9)
+        ax.xaxis.label.set(color=INK, fontsize=10)
+        ax.yaxis.label.set(color=INK, fontsize=10)
+    axes[0].legend(fontsize=9, labelcolor=INK, facecolor=PANEL, edgecolor="#444444")
+    return data_uri(figure_png(figure))

@@ -1,4 +1,4 @@
-"""Plots as a page draws them: figures in, places on a canvas out."""
+"""Plots in pages: values in, canvas positions for SVG out."""
 
 import math
 from collections import Counter
@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 MOST_POINTS = 300
-"""Of a curve; a longer one is shown by means of neighbours."""
+"""Most points of a curve; a longer curve is averaged over neighbours."""
 _BINS = 24
 _DOT = 4.0
 _MOST_STACKED = 12
 
 
 class Tick(NamedTuple):
-    """A labelled place on an axis."""
+    """A labelled position on an axis."""
 
     at: float
     text: str
@@ -32,7 +32,7 @@ class Bar(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A mark with a name; kind is a class of the style sheet."""
+    """A named dot; kind is a class of the style sheet."""
 
     x: float
     y: float
@@ -42,18 +42,18 @@ class Dot(NamedTuple):
 
 @dataclass(frozen=True)
 class Plot:
-    """What is drawn, in units of a canvas whose origin is the upper left corner.
+    """A plot in units of a canvas with the origin in the upper left corner.
 
     Attributes:
-        title: above it; empty for none.
-        text: the same for those who cannot see it.
+        title: above the plot, or empty.
+        text: description for screen readers.
         size: width and height.
-        box: left, top, right and bottom of the field inside the axes.
+        box: left, top, right and bottom of the area inside the axes.
         xs, ys: ticks.
         label: of the horizontal axis.
         points: of a line.
         bars, dots: of a distribution.
-        limit: where a dashed line stands.
+        limit: position of a dashed line.
     """
 
     title: str
@@ -70,7 +70,7 @@ class Plot:
 
 
 class Score(NamedTuple):
-    """A scan among the healthy ones; kind is a class of the style sheet."""
+    """The score of a scan; kind is a class of the style sheet."""
 
     name: str
     value: float
@@ -78,12 +78,12 @@ class Score(NamedTuple):
 
 
 def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label: str) -> Plot:
-    """A figure over a training; values that are not finite are left out.
+    """A metric over a training; values that are not finite are left out.
 
     Args:
-        title: name of the figure.
-        x: volumes seen, or the like.
-        y: the figure there, equally many.
+        title: name of the metric.
+        x: volumes seen.
+        y: the metric, same length.
         label: of the horizontal axis.
     """
     size, box = (300, 150), (44.0, 22.0, 294.0, 118.0)
@@ -92,7 +92,7 @@ def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label:
     if len(points) > MOST_POINTS:
         points = np.array([p.mean(axis=0) for p in np.array_split(points, MOST_POINTS)])
     if not len(points):
-        return Plot(title, f"{title}: no figures", size, box, [], [], label)
+        return Plot(title, f"{title}: no values", size, box, [], [], label)
     xs, across = _axis(points[:, 0].min(), points[:, 0].max(), box[0], box[2], 4)
     ys, up = _axis(points[:, 1].min(), points[:, 1].max(), box[3], box[1], 4)
     line = [(across(float(a)), up(float(b))) for a, b in points]
@@ -107,7 +107,7 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
     Args:
         healthy: scores of the calibration scans.
         scores: of the scans.
-        limit: the score above which scans are flagged, if there is one.
+        limit: score above which scans are flagged, or None.
     """
     values = [*healthy, *(score.value for score in scores), *([] if limit is None else [limit])]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -117,7 +117,7 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
     rows = []
     for score in scores:
         column = int(across(score.value) // (2.2 * _DOT))
-        rows.append(stacked[column] % _MOST_STACKED)  # more lie on each other
+        rows.append(stacked[column] % _MOST_STACKED)  # further dots overlap
         stacked[column] += 1
     top = 14 + (max(rows, default=0) + 1) * 2.2 * _DOT
     floor = top + 120
@@ -147,7 +147,7 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
 
 
 class _Scale(NamedTuple):
-    """Values to places, linearly."""
+    """Linear map from values to canvas positions."""
 
     low: float
     slope: float
@@ -160,7 +160,7 @@ class _Scale(NamedTuple):
 def _axis(
     low: float, high: float, start: float, end: float, count: int
 ) -> tuple[list[Tick], _Scale]:
-    """Ticks at round values, and the scale that leads to them."""
+    """Ticks at round values, and their scale."""
     low, high = float(low), float(high)
     if high <= low:
         low, high = low - 0.5, high + 0.5

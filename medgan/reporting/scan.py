@@ -1,4 +1,4 @@
-"""The page of a scored scan: three planes, what stands out, where its score lies."""
+"""The page of a scored scan: three planes, regions, its score among healthy scans."""
 
 import base64
 import gzip
@@ -9,25 +9,25 @@ import numpy as np
 
 from medgan.core.config import WINDOWS
 from medgan.core.volume import Volume
-from medgan.reporting.pictures import DIFFERENCE, colour_table, heat_table
 from medgan.reporting.plot import Score, distribution
+from medgan.reporting.slices import DIFFERENCE, colour_table, heat_table
 from medgan.reporting.template import render
 
 MOST_VOXELS = 2**24
-"""Shown of a scan; a larger one is shown at a coarser grid."""
+"""Most voxels in a page; larger scans are shown on a coarser grid."""
 NIIVUE = "../niivue/niivue.umd.js"
 _HOUNSFIELD = -200.0
-"""No MRI reaches below; air in CT does. For results that do not say which of both they are."""
+"""Only CT has lower values (air); for results that do not name their modality."""
 
 
 class Maps(NamedTuple):
-    """A scan and what was made of it, on one grid.
+    """A scan, its reconstruction and its maps on one grid.
 
     Attributes:
         scan, recon: in the scan's own intensities.
-        heat: healthy standard deviations.
+        heat: the score map, in healthy standard deviations.
         regions: their numbers, 0 outside.
-        lesion: where one is known to be, 0 outside, or None.
+        lesion: mask of a known lesion, or None.
     """
 
     scan: Volume
@@ -38,7 +38,7 @@ class Maps(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """File names of the pages before and after; empty where there is none."""
+    """File names of the previous and the next page of the same group; empty where none is."""
 
     previous: str = ""
     following: str = ""
@@ -49,23 +49,23 @@ def scan_page(
     regions: Sequence[dict[str, Any]],
     maps: Maps,
     calibration: dict[str, Any],
-    beside: Neighbours | None = None,
+    neighbours: Neighbours | None = None,
 ) -> str:
-    """The page as text, with the voxels in it; NiiVue lies beside it for the view in space.
+    """The page as text, with the voxels in it; NiiVue for the 3D view is a file beside it.
 
     Args:
         row: of scores.json, and whether it is `flagged`.
-        regions: rows of regions.csv that are this scan's, by number.
-        maps: what is shown.
-        calibration: of scores.json: `scores` of healthy scans, the `level` of regions and, of
-            CT, the `windows` in HU through which the model sees.
-        beside: other pages, if there are any.
+        regions: this scan's rows of regions.csv, by number.
+        maps: the volumes to show.
+        calibration: of scores.json: `scores` of healthy scans, the `level` of regions and, for
+            CT, the `windows` in HU that are the model's input.
+        neighbours: other pages of the same group, if there are any.
     """
     shown, reduced = _shown(maps)
     volume = shown.scan
     level, top = heat_range(calibration["level"])
-    seen = [(low, high) for low, high in calibration.get("windows", [])]
-    hounsfield = bool(seen) or float(volume.data.min()) < _HOUNSFIELD
+    windows = [(low, high) for low, high in calibration.get("windows", [])]
+    hounsfield = bool(windows) or float(volume.data.min()) < _HOUNSFIELD
     low, high = (float(np.percentile(volume.data, share)) for share in (0, 99.8))
     whole = [low, max(high, low + 1e-6)]
     grey = _grey_scale(volume.data, hounsfield)
@@ -78,9 +78,9 @@ def scan_page(
     if shown.lesion is not None:
         layers["lesion"] = _layer(shown.lesion.data > 0, 0.0, 1.0, np.uint8)
     inverse = np.linalg.inv(volume.affine)
-    begin = round(level / 2, 1)
+    start = round(level / 2, 1)
     peak = tuple(size // 2 for size in volume.data.shape)
-    if float(shown.heat.data.max()) > begin:
+    if float(shown.heat.data.max()) > start:
         peak = np.unravel_index(int(np.argmax(shown.heat.data)), shown.heat.data.shape)
     payload = {
         "shape": volume.data.shape,
@@ -88,50 +88,50 @@ def scan_page(
         "spacing": volume.spacing,
         "layers": layers,
         "level": level,
-        "begin": begin,
+        "heat_start": start,
         "top": top,
         "window": whole,
-        "opens": seen[0] if seen else whole,
+        "first_window": windows[0] if windows else whole,
         "unit": " HU" if hounsfield else "",
         "peak": [int(n) for n in peak],
-        "places": [_place(region, inverse) for region in regions],
+        "region_peaks": [_peak_voxel(region, inverse) for region in regions],
         "heat_colours": _text(heat_table()),
         "difference_colours": _text(colour_table(DIFFERENCE)),
         "niivue": NIIVUE,
     }
-    mine = Score(row["case"], row["score"], kind_of(row))
+    dots = [Score(row["case"], row["score"], state_of(row))] if row["comparable"] else []
     return render(
         "scan.html.j2", row=row, regions=regions, payload=payload, calibration=calibration,
         mm=[f"{n * s:.4g}" for n, s in zip(volume.data.shape, volume.spacing, strict=True)],
-        named=any(region["label"] for region in regions), reduced=reduced, seen=seen,
-        presets=_presets(seen) if hounsfield else {},
-        plot=distribution(calibration["scores"], [mine], calibration.get("limit")),
-        beside=beside or Neighbours(),
+        named=any(region["label"] for region in regions), reduced=reduced, windows=windows,
+        presets=_presets(windows) if hounsfield else {},
+        plot=distribution(calibration["scores"], dots, calibration.get("limit")),
+        neighbours=neighbours or Neighbours(),
     )  # fmt: skip
 
 
-def _presets(seen: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """Centre and width of the windows of CT by name, in HU, and of those that the model sees."""
+def _presets(windows: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Centre and width of CT windows by name, in HU, and of the model's own."""
     named = {name: (float(low), float(high)) for name, (low, high) in WINDOWS.items()}
-    own = [window for window in seen if window not in named.values()]
+    own = [window for window in windows if window not in named.values()]
     numbers = [""] if len(own) == 1 else [f" {number}" for number in range(1, len(own) + 1)]
     named = {f"the model's{n}": window for n, window in zip(numbers, own, strict=True)} | named
     return {name: ((low + high) / 2, high - low) for name, (low, high) in named.items()}
 
 
-def kind_of(row: dict[str, Any]) -> str:
-    """How a scan is marked in a plot: flagged, odd (not comparable) or plain."""
-    return "odd" if row["p_value"] is None else "flagged" if row["flagged"] else "plain"
+def state_of(row: dict[str, Any]) -> str:
+    """How a comparable scan is marked in plots and tables: flagged or plain."""
+    return "flagged" if row["flagged"] else "plain"
 
 
 def heat_range(level: float) -> tuple[float, float]:
-    """The level of regions, and the heat that is brightest."""
+    """The level of regions, and the map value that is brightest."""
     level = max(float(level), 1.0)
     return level, 3 * level
 
 
 def _shown(maps: Maps) -> tuple[Maps, bool]:
-    """All in RAS+ order, and coarser where there are too many voxels."""
+    """All volumes in RAS+ order, and whether they were made coarser to limit their voxels."""
     from skimage.measure import block_reduce
 
     canonical = [None if volume is None else volume.canonical() for volume in maps]
@@ -145,7 +145,7 @@ def _shown(maps: Maps) -> tuple[Maps, bool]:
     affine = scan.affine @ np.diag([*factors, 1.0])
     affine[:3, 3] = (scan.affine @ [*((factors - 1) / 2), 1.0])[:3]
     block: Any = tuple(int(factor) for factor in factors)
-    # Means of intensities, but the highest heat and any part of a region.
+    # Means of intensities; maxima of maps and regions.
     smaller = [
         volume and Volume(block_reduce(volume.data, block, np.mean if n < 2 else np.max), affine)
         for n, volume in enumerate(canonical)
@@ -154,9 +154,9 @@ def _shown(maps: Maps) -> tuple[Maps, bool]:
 
 
 def _grey_scale(data: np.ndarray, hounsfield: bool) -> tuple[float, float, type]:
-    """Lowest intensity, step and type that a scan is written with.
+    """Lowest intensity, step and data type of a stored scan.
 
-    Steps of 1 HU, since windows on CT are narrow; 256 steps for MRI.
+    Steps of 1 HU for CT, whose windows are narrow; 256 steps for MRI.
     """
     if hounsfield:
         return max(float(data.min()), -1024.0), 1.0, np.uint16
@@ -165,7 +165,7 @@ def _grey_scale(data: np.ndarray, hounsfield: bool) -> tuple[float, float, type]
 
 
 def _layer(data: np.ndarray, low: float, step: float, kind: type) -> dict[str, Any]:
-    """Voxels as a page holds them: X first, in whole steps from `low`, gzipped, as text."""
+    """Voxels as stored in a page: X first, in whole steps from `low`, gzipped, base64."""
     most = np.iinfo(kind).max
     whole = np.clip(np.rint((data.astype(np.float32) - low) / step), 0, most).astype(kind)
     packed = gzip.compress(whole.tobytes(order="F"), 6, mtime=0)
@@ -173,7 +173,7 @@ def _layer(data: np.ndarray, low: float, step: float, kind: type) -> dict[str, A
     return {"data": base64.b64encode(packed).decode(), "low": low, "step": step, "bits": bits}
 
 
-def _place(region: dict[str, Any], inverse: np.ndarray) -> list[int]:
+def _peak_voxel(region: dict[str, Any], inverse: np.ndarray) -> list[int]:
     """The voxel of a region's peak."""
     mm = [float(region[f"peak_{axis}_mm"]) for axis in "ras"]
     return [round(float(v)) for v in (inverse @ [*mm, 1.0])[:3]]

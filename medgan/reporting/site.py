@@ -1,4 +1,4 @@
-"""The folder `report/` of a run: pages that work from the disk, without any network."""
+"""The folder `report/` of a run: pages that open from the disk, without a network."""
 
 import csv
 import json
@@ -14,13 +14,13 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.volume import Volume
 from medgan.data.manifest import Case, Manifest
-from medgan.reporting.cohort import cohort_page, thumbnail_of
 from medgan.reporting.scan import Maps, Neighbours, scan_page
+from medgan.reporting.scores import scores_page, thumbnail_of
 from medgan.reporting.training import TRAINING, write_training_page
 
-FOLDER, COHORT = "report", "index.html"
+FOLDER, SCORES = "report", "index.html"
 USUAL_RATE = 0.05
-"""Of false alarms, by which scans are marked where none was asked for."""
+"""False-alarm rate of the flags where `score.false_alarms` is not set."""
 
 Row = dict[str, Any]
 
@@ -30,12 +30,12 @@ def write_report(
     scans: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Writes `report/`: the training, the cohort of scores, a page a scan; what is absent is not.
+    """Writes `report/`: pages of the training, of all scores and of scans, as far as there are any.
 
     Args:
         folder: of a training, of scores, or of both.
-        scans: how many scans get a page of their own, highest scores first.
-        progress: told how many of how many such pages are written.
+        scans: how many scans get a page of their own, in the order of scores.csv.
+        progress: receives the number of pages written and of all.
 
     Returns:
         The page to open.
@@ -53,20 +53,20 @@ def write_report(
     if scored is None:
         return report / TRAINING
     scores = json.loads((scored / "scores.json").read_text(encoding="utf-8"))
-    calibration, rows = _judged(scores)
+    calibration, rows = _flagged(scores)
     regions = _read_csv(scored / "regions.csv")
     for row in rows:
         row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
-        row |= {"page": "", "picture": {}}
+        row |= {"page": "", "thumbnail": {}}
     _write_scans(folder, scored, rows[:scans], calibration, progress)
     refused = _read_csv(folder / "refused.csv")
-    page = cohort_page(scores, rows, calibration, refused, bool(trained))
-    write_atomic(report / COHORT, page)
-    return report / COHORT
+    page = scores_page(scores, rows, calibration, refused, bool(trained))
+    write_atomic(report / SCORES, page)
+    return report / SCORES
 
 
-def _judged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
-    """The calibration with the rate and the limit of flags, and the rows, flagged first."""
+def _flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
+    """The calibration with the rate and the limit of flags, and the rows with `flagged`."""
     rate = scores["false_alarms"] or USUAL_RATE
     calibration = scores["calibration"] | {"rate": rate, "limit": None}
     calibration["windows"] = scores.get("windows", [])
@@ -87,7 +87,7 @@ def _write_scans(
     calibration: dict[str, Any],
     progress: Callable[[int, int], None],
 ) -> None:
-    """The pages of scans, what they share, and in each row its page and its picture."""
+    """Writes pages of scans and their shared files; adds page and thumbnail to each row."""
     report = folder / FOLDER
     for old in (report / "scans").glob("*.html"):
         old.unlink()
@@ -97,15 +97,21 @@ def _write_scans(
     for name in ("niivue.umd.js", "LICENSE.txt"):
         write_atomic(report / "niivue" / name, (shipped / name).read_bytes())
     cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
-    names = ["", *(f"{row['case']}.html" for row in rows), ""]
     for number, row in enumerate(rows, start=1):
         maps = _read_maps(cases[row["case"]], scored, row)
-        beside = Neighbours(names[number - 1], names[number + 1])
-        page = scan_page(row, row["regions_found"], maps, calibration, beside)
-        row["page"] = f"scans/{names[number]}"
-        row["picture"] = thumbnail_of(maps, calibration["level"])
+        page = scan_page(row, row["regions_found"], maps, calibration, _neighbours(rows, row))
+        row["page"] = f"scans/{row['case']}.html"
+        row["thumbnail"] = thumbnail_of(maps, calibration["level"])
         write_atomic(report / row["page"], page)
         progress(number, len(rows))
+
+
+def _neighbours(rows: list[Row], row: Row) -> Neighbours:
+    """Pages before and after a scan's; comparable scans and the others are two groups."""
+    group = [other["case"] for other in rows if other["comparable"] == row["comparable"]]
+    names = ["", *(f"{case}.html" for case in group), ""]
+    number = group.index(row["case"])
+    return Neighbours(names[number], names[number + 2])
 
 
 def _read_maps(case: Case, scored: Path, row: Row) -> Maps:
@@ -115,7 +121,7 @@ def _read_maps(case: Case, scored: Path, row: Row) -> Maps:
 
 
 def _lesion(case: Case, scan: Volume) -> Volume | None:
-    """The known lesion of a test case, from a column lesion_mask of its table."""
+    """The known lesion of a test case, from the column lesion_mask of its table."""
     path = Path(case.covariates.get("lesion_mask", ""))
     if not path.is_file():
         return None

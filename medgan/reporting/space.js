@@ -1,5 +1,5 @@
 "use strict";
-// The scan and its regions in space, drawn by NiiVue, which is loaded when it is asked for.
+// 3D view of the scan and its regions with NiiVue, loaded on request.
 
 function nifti({shape, affine, spacing, layers}, voxels, name) {
   // NIfTI-1: a header of 348 bytes, four of no extension, then the voxels.
@@ -14,7 +14,7 @@ function nifti({shape, affine, spacing, layers}, voxels, name) {
   put.float(112, layer.step);
   put.float(116, layer.low);
   header.setUint8(123, 2); // mm
-  put.short(254, 1); // the affine is the scanner's
+  put.short(254, 1); // s-form code: scanner
   affine.slice(0, 3).flat().forEach((n, at) => put.float(280 + 4 * at, n));
   [0x6e, 0x2b, 0x31, 0].forEach((n, at) => header.setUint8(344 + at, n));
   new Uint8Array(file, 352).set(new Uint8Array(voxels[name].buffer));
@@ -26,13 +26,13 @@ function script(source) {
     const tag = document.createElement("script");
     tag.src = source;
     tag.onload = done;
-    tag.onerror = () => failed(new Error(`${source} is not there: keep the folder report/ together`));
+    tag.onerror = () => failed(new Error(`${source} is missing: keep the folder report/ together`));
     document.head.append(tag);
   });
 }
 
 function spaceColours(heatColours) {
-  // Only regions are shown in space; their lowest heat must be seen against the dark.
+  // Only regions are shown in 3D; their lowest value must be visible on black.
   const table = {I: [], R: [], G: [], B: [], A: []};
   for (const n of [0, 1, 51, 102, 153, 204, 255]) {
     const at = 3 * (85 + Math.round(n * 2 / 3));
@@ -44,10 +44,10 @@ function spaceColours(heatColours) {
 }
 
 async function openSpace({given, voxels, heatColours, element}) {
-  // Resolves to what moves it: a point in mm, the opacity of the heat.
+  // Resolves to functions that set the cross-hair (mm) and the opacity of the map.
   const canvas = element("space");
   if (!document.createElement("canvas").getContext("webgl2")) {
-    throw new Error("this browser has no WebGL 2; the planes above show the same");
+    throw new Error("this browser has no WebGL 2; the planes above show the same data");
   }
   await script(given.niivue);
   element("space-frame").hidden = false;
@@ -59,7 +59,7 @@ async function openSpace({given, voxels, heatColours, element}) {
   const [from, to] = given.window;
   const add = async (name, colormap, low, high) => {
     const volume = await niivue.NVImage.loadFromUrl({url: nifti(given, voxels, name), name: `${name}.nii`, colormap});
-    [volume.cal_min, volume.cal_max] = [low, high]; // given at loading, they are found anew from the voxels
+    [volume.cal_min, volume.cal_max] = [low, high]; // at loading, NiiVue would replace them by its own
     viewer.addVolume(volume);
   };
   viewer.addColormap("medgan", spaceColours(heatColours));
@@ -82,7 +82,7 @@ async function openSpace({given, voxels, heatColours, element}) {
   }
   viewer.setScale(1.3);
   const cut = () => {
-    const share = Number(element("cut").value) / 100; // 2 is far outside: nothing is cut
+    const share = Number(element("cut").value) / 100; // 2 is far outside: nothing is clipped
     viewer.setClipPlane([share ? 0.5 - share : 2, 270, 0]);
   };
   element("cut").addEventListener("input", cut);

@@ -1,4 +1,4 @@
-"""How pages are made: jinja templates beside this file, everything escaped, nothing loaded."""
+"""Pages from Jinja templates in this folder: all text is escaped, nothing is loaded."""
 
 import base64
 from functools import cache
@@ -8,18 +8,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever a template asks for
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - values of a template
     """A page as text.
 
     Args:
         template: name of a file in this folder.
-        values: what it asks for; text in them is escaped.
+        values: of its variables; text in them is escaped.
     """
     return _pages().get_template(template).render(values)
 
 
-def picture(png: bytes) -> str:
-    """A PNG as the source of an image, so that it is part of the page."""
+def data_uri(png: bytes) -> str:
+    """A PNG as the source of an image inside the page."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
@@ -30,11 +30,11 @@ def _pages() -> Environment:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    pages.filters["figure"] = _figure
+    pages.filters["digits"] = _digits
     pages.globals["file"] = lambda name: Markup(loader.get_source(pages, name)[0])
     return pages
 
 
-def _figure(value: float) -> str:
-    """Three digits that count."""
+def _digits(value: float) -> str:
+    """Three significant digits."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""The page of a training: how it went, what it saw, what came out."""
+"""The page of a training: samples, curves, model card, data card, configuration."""
 
 import json
 import logging
@@ -21,30 +21,30 @@ from medgan.tracking.tracker import read_metrics
 
 log = logging.getLogger(__name__)
 TRAINING = "training.html"
-MOST_LOOKS = 12
-"""Sample grids shown, evenly over the training."""
+MOST_GRIDS = 12
+"""Most sample grids shown, evenly over the training."""
 _GROUPS = (
-    ("samples", "Samples", "how the averaged networks do, at each look"),
+    ("samples", "Samples", "metrics of the averaged networks at each evaluation"),
     ("generator", "Generator and encoder", "losses"),
     ("critic", "Discriminator of images", "losses and penalties"),
     ("pair", "Discriminator of images with labels", "losses and penalties"),
-    ("train", "Course", "what the training changed by itself"),
-    ("time", "Speed", "and the share of time spent waiting for scans"),
+    ("train", "Course", "learning rate and other automatic changes"),
+    ("time", "Speed", "volumes per second, and share of time spent waiting for scans"),
 )
 _SHOWN = ("data", "model", "train", "localiser", "score")
 _PRIVATE = ("data.source", "data.splits", "score.folder")
 """Settings that hold paths."""
 
 
-class Look(NamedTuple):
-    """A sample grid: its file beside the page, and how many volumes had been seen."""
+class SampleGrid(NamedTuple):
+    """A sample grid: its file beside the page, and the number of volumes seen."""
 
     file: str
     volumes: int
 
 
 class TrainingPage:
-    """A tracker that keeps the page of a training up to date, from look to look.
+    """A tracker that writes the page of a training at each evaluation.
 
     Args:
         folder: of the training.
@@ -54,17 +54,17 @@ class TrainingPage:
         self._folder = folder
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
-        """Figures are read from metrics.jsonl."""
+        """Does nothing: the page reads metrics.jsonl."""
 
     def picture(self, path: Path) -> None:
-        """Writes the page anew; a training does not end because its page cannot be written."""
+        """Writes the page; a page that cannot be written does not stop a training."""
         try:
             write_training_page(self._folder)
         except EnvironmentFailure as error:
             log.warning("%s", error)
 
     def rewind(self, volumes_seen: int) -> None:
-        """The next look writes the page anew."""
+        """Does nothing: the next evaluation writes the page."""
 
 
 def write_training_page(folder: Path) -> bool:
@@ -74,7 +74,7 @@ def write_training_page(folder: Path) -> bool:
         folder: of a training, finished or under way.
 
     Returns:
-        Whether there is a training to write of.
+        Whether the folder holds a training.
     """
     metrics = read_metrics(folder / "metrics.jsonl")
     model = _read_json(folder / "model" / "config.json")
@@ -85,7 +85,7 @@ def write_training_page(folder: Path) -> bool:
     values = {
         "seen": metrics[-1]["volumes_seen"] if metrics else 0,
         "groups": _groups(metrics),
-        "looks": _copy_looks(folder),
+        "grids": _copy_grids(folder),
         "settings": settings,
         "data": _data_card(Manifest.load(manifest), settings) if manifest.is_file() else {},
         "model": _model_card(folder, model) if model else {},
@@ -99,26 +99,26 @@ def write_training_page(folder: Path) -> bool:
 
 
 def _groups(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Curves of every figure, those that belong together together."""
+    """Curves of all metrics in groups."""
     names = dict.fromkeys(name for row in metrics for name in row if name != "volumes_seen")
     groups = []
     for prefix, title, about in _GROUPS:
         plots: list[Plot] = []
         for name in (name for name in names if name.startswith(f"{prefix}/")):
-            told = [row for row in metrics if name in row]
+            rows = [row for row in metrics if name in row]
             words = name.split("/", 1)[1].replace("_", " ")
-            seen = [row["volumes_seen"] for row in told]
-            plots.append(curve(words, seen, [row[name] for row in told], "volumes seen"))
+            seen = [row["volumes_seen"] for row in rows]
+            plots.append(curve(words, seen, [row[name] for row in rows], "volumes seen"))
         if plots:
             groups.append({"title": title, "about": about, "plots": plots})
     return groups
 
 
-def _copy_looks(folder: Path) -> list[Look]:
-    """Puts sample grids beside the page, and takes away those that a rollback undid."""
+def _copy_grids(folder: Path) -> list[SampleGrid]:
+    """Copies sample grids beside the page and removes those of undone steps."""
     found = sorted((folder / "samples").glob("*.png"))
-    if len(found) > MOST_LOOKS:
-        chosen = np.linspace(0, len(found) - 1, MOST_LOOKS).round().astype(int)
+    if len(found) > MOST_GRIDS:
+        chosen = np.linspace(0, len(found) - 1, MOST_GRIDS).round().astype(int)
         found = [found[n] for n in chosen]
     beside = folder / "report" / "samples"
     names = {path.name for path in found}
@@ -128,11 +128,11 @@ def _copy_looks(folder: Path) -> list[Look]:
     for path in found:
         if not (beside / path.name).is_file():
             write_atomic(beside / path.name, path.read_bytes())
-    return [Look(f"samples/{path.name}", int(path.stem)) for path in found]
+    return [SampleGrid(f"samples/{path.name}", int(path.stem)) for path in found]
 
 
 def _settings(path: Path) -> dict[str, dict[str, Any]]:
-    """Section to setting to its text and whether it differs from the default; no paths."""
+    """Settings by section: text, and whether it differs from the default; without paths."""
     if not path.is_file():
         return {}
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -153,10 +153,10 @@ def _setting_text(value: Any) -> str:  # noqa: ANN401 - any setting
 
 
 def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
-    """What was learned from, in numbers; only covariates that the settings name."""
+    """Numbers of the training data; only covariates that the settings name."""
     cases = manifest.cases
-    people = {case.subject for case in cases}
-    card = {"scans": f"{len(cases)} of {len(people)} subjects"}
+    subjects = {case.subject for case in cases}
+    card = {"scans": f"{len(cases)} of {len(subjects)} subjects"}
     for split in SPLITS:
         part = manifest.split(split)
         card[split] = f"{len(part)} scans of {len({case.subject for case in part})} subjects"
@@ -181,7 +181,7 @@ def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _ranges(rows: Sequence[tuple[int | float, ...]], unit: str) -> str:
-    """Three axes as they are stored, each with its range."""
+    """Range along each of the three stored axes."""
     values = np.array(rows)
     axes = (
         f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"

@@ -1,4 +1,4 @@
-"""A look at a scan: three planes, a score map over them, the sides of the body named."""
+"""Three planes of a scan with a score map and orientation letters."""
 
 import sys
 from collections.abc import Sequence
@@ -9,15 +9,14 @@ import numpy as np
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.reporting.pictures import PLANES, draw_slice, plane
+from medgan.reporting.slices import INK, PAPER, PLANES, aspect_of, plane, plot_slice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))
-"""What lies on the left, right, top and bottom of each plane."""
-_PLACES = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
-_INK, _PAPER = "#e8e8e8", "#111111"
+"""Orientation letters at the left, right, top and bottom of each plane."""
+_POSITIONS = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
 
 
 def show(
@@ -28,19 +27,19 @@ def show(
     faintest: float = 2.0,
     brightest: float = 8.0,
 ) -> "Figure":
-    """Draws sagittal, coronal and axial slices as radiologists look at them.
+    """Shows sagittal, coronal and axial slices in radiological orientation.
 
     Args:
         volume: a scan, stored in any orientation.
-        score_map: laid over it, on the same grid, such as `result.score_map`.
-        label_map: outlined, on the same grid.
-        at: world mm (Right, Anterior, Superior) to cut through; the highest voxel of the map
-            unless told, the middle without one.
-        faintest: value of the map where its colours begin, in healthy standard deviations.
-        brightest: value from which they are brightest.
+        score_map: overlay on the same grid, such as `result.score_map`.
+        label_map: contours, on the same grid.
+        at: position in world mm (Right, Anterior, Superior); by default the highest voxel of the
+            map, or the middle without a map.
+        faintest: lowest shown value of the map, in healthy standard deviations.
+        brightest: value with the brightest colour.
 
     Returns:
-        A figure of matplotlib, which notebooks display and `savefig` writes.
+        A matplotlib figure. Notebooks display it; `savefig` writes it.
 
     Raises:
         DataError: E_LABEL_GRID when a map lies on another grid.
@@ -55,31 +54,31 @@ def show(
     inch = 2.6 / max(mm[2], mm[1])
     widths = [mm[1], mm[0], mm[0]]
     figure = Figure(
-        figsize=(sum(widths) * inch + 0.8, 2.6 + 0.4), facecolor=_PAPER, layout="constrained"
+        figsize=(sum(widths) * inch + 0.8, 2.6 + 0.4), facecolor=PAPER, layout="constrained"
     )
     low, high = float(scan.data.min()), float(np.percentile(scan.data, 99.8))
     panels = figure.subplots(1, 3, width_ratios=widths)
     for axis, axes in enumerate(panels):
-        across, up = (s for number, s in enumerate(scan.spacing) if number != axis)
+        aspect = aspect_of(axis, scan.spacing)
         axes.set_axis_off()
-        draw_slice(
-            axes, scan.data, axis, cut[axis], low=low, high=high, aspect=up / across,
+        plot_slice(
+            axes, scan.data, axis, cut[axis], low=low, high=high, aspect=aspect,
             label=None if label is None else np.rint(label.data).astype(int),
         )  # fmt: skip
         if heat is not None:
             overlay = axes.imshow(
                 np.ma.masked_less(plane(heat.data, axis, cut[axis]), faintest), cmap="inferno",
-                vmin=0, vmax=brightest, alpha=0.75, aspect=up / across,
+                vmin=0, vmax=brightest, alpha=0.75, aspect=aspect,
             )  # fmt: skip
             if axis == 2:
                 bar = figure.colorbar(overlay, ax=list(panels), fraction=0.03)
-                bar.set_label("healthy standard deviations", color=_INK, fontsize=7)
-                bar.ax.tick_params(colors=_INK, labelsize=7)
-        axes.set_title(PLANES[axis], color=_INK, fontsize=9)
-        for side, (x, y) in zip(_SIDES[axis], _PLACES, strict=True):
+                bar.set_label("healthy standard deviations", color=INK, fontsize=7)
+                bar.ax.tick_params(colors=INK, labelsize=7)
+        axes.set_title(PLANES[axis], color=INK, fontsize=9)
+        for side, (x, y) in zip(_SIDES[axis], _POSITIONS, strict=True):
             axes.text(
-                x, y, side, transform=axes.transAxes, color=_INK, fontsize=8, ha="center",
-                va="center", path_effects=[withStroke(linewidth=2, foreground=_PAPER)],
+                x, y, side, transform=axes.transAxes, color=INK, fontsize=8, ha="center",
+                va="center", path_effects=[withStroke(linewidth=2, foreground=PAPER)],
             )  # fmt: skip
     _let_notebooks_display()
     return figure
@@ -113,7 +112,7 @@ def _voxel(scan: Volume, heat: Volume | None, at: Sequence[float] | None) -> lis
 
 
 def _let_notebooks_display() -> None:
-    """Notebooks know figures that pyplot made; this one was made without its global state."""
+    """Registers PNG for figures made without pyplot, which notebooks would not display."""
     if "IPython" in sys.modules:
         from IPython.core.getipython import get_ipython
         from IPython.core.pylabtools import select_figure_formats

@@ -1,6 +1,6 @@
 "use strict";
-// Three planes through one point of a scan, drawn on canvases; NiiVue draws it in space on request.
-// Voxels lie as in a NIfTI file: X to the patient's right first, then Y to the front, Z to the head.
+// Three planes through one point of a scan on canvases; NiiVue adds a 3D view on request.
+// Voxels are ordered as in a NIfTI file: X to the patient's right first, then Y to the front, Z to the head.
 (async () => {
   const PLANES = [
     {name: "sagittal", fixed: 0, across: 1, up: 2, marks: ["A", "P", "S", "I"], axis: ["R", "L"]},
@@ -11,7 +11,7 @@
   const given = JSON.parse(element("volumes").textContent);
   const {shape, affine, spacing, layers, level, top} = given;
   const strides = [1, shape[0], shape[0] * shape[1]];
-  const status = element("place");
+  const status = element("position");
 
   function bytes(text) {
     return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -34,11 +34,11 @@
   const value = (name, index) => layers[name].low + voxels[name][index] * layers[name].step;
 
   const state = {
-    at: [...given.peak], show: "scan", opacity: 0.6, begin: given.begin, window: [...given.opens],
+    at: [...given.peak], show: "scan", opacity: 0.6, heatStart: given.heat_start, window: [...given.first_window],
     outlines: true, cross: true, lesion: true,
   };
 
-  // From the state to colours ---------------------------------------------------------------
+  // Colour tables ---------------------------------------------------------------
 
   let greys, heat, differences;
 
@@ -49,7 +49,7 @@
     for (let n = 0; n < size; n++) greys[n] = 255 * (low + n * step - from) / Math.max(to - from, 1e-9);
     heat = new Uint8ClampedArray(4 * 256);
     for (let n = 0; n < 256; n++) {
-      const share = (n * layers.heat.step - state.begin) / Math.max(top - state.begin, 1e-9);
+      const share = (n * layers.heat.step - state.heatStart) / Math.max(top - state.heatStart, 1e-9);
       if (share <= 0) continue;
       const colour = 3 * Math.round(255 * Math.min(share, 1));
       heat.set([...heatColours.subarray(colour, colour + 3), 255 * (0.35 + 0.65 * Math.min(share, 1))], 4 * n);
@@ -61,7 +61,7 @@
   // One plane ---------------------------------------------------------------------------------
 
   function indices(plane) {
-    // Voxels of the slice as a radiologist looks at it, row by row from the upper left corner.
+    // Voxels of the slice in radiological orientation, row by row from the upper left corner.
     const wide = shape[plane.across], tall = shape[plane.up], found = new Int32Array(wide * tall);
     const start = state.at[plane.fixed] * strides[plane.fixed];
     for (let row = 0, n = 0; row < tall; row++) {
@@ -122,7 +122,7 @@
           edge(0, 1, 0, 1, 1, 1);
         }
       }
-      const width = thick ? 2.5 : 1.2; // a dark rim sets light lines off from bright tissue
+      const width = thick ? 2.5 : 1.2; // a dark rim keeps light lines visible on bright tissue
       for (const [ink, more] of [["rgb(0 0 0 / .5)", 1.6], [colour, 0]]) {
         context.strokeStyle = ink;
         context.lineWidth = (width + more) * devicePixelRatio;
@@ -192,7 +192,7 @@
     annotate(context, plane);
   }
 
-  // Where we are ------------------------------------------------------------------------------
+  // Position ------------------------------------------------------------------------------
 
   const index = () => state.at.reduce((sum, n, axis) => sum + n * strides[axis], 0);
   const world = () => affine.slice(0, 3).map((row) => row[0] * state.at[0] + row[1] * state.at[1] + row[2] * state.at[2] + row[3]);
@@ -207,11 +207,11 @@
       plane.slider.value = state.at[plane.fixed];
       plane.slider.setAttribute("aria-valuetext", text);
       plane.caption.textContent = text;
-      plane.canvas.setAttribute("aria-label", `${text}. Arrow keys move the point, page up and down change the slice.`);
+      plane.canvas.setAttribute("aria-label", `${text}. Arrow keys move the cross-hair, page up and down change the slice.`);
     });
     status.textContent = `${side(mm[0], ["R", "L"])}, ${side(mm[1], ["A", "P"])}, ${side(mm[2], ["S", "I"])}: ` +
       `scan ${value("scan", here).toFixed(unit)}${given.unit}, reconstruction ${value("recon", here).toFixed(unit)}${given.unit}, ` +
-      `heat ${hot >= most ? "at least " : ""}${hot.toFixed(1)}${region ? `, in region ${region}` : ""}`;
+      `map ${hot >= most ? "at least " : ""}${hot.toFixed(1)}${region ? `, in region ${region}` : ""}`;
     for (const button of document.querySelectorAll("button[data-region]")) {
       const current = Number(button.dataset.region) === region;
       button.setAttribute("aria-pressed", String(current));
@@ -290,7 +290,7 @@
     state.opacity = slider.value / 100;
     space?.opacity(state.opacity);
   });
-  control("begin", "input", (slider) => (state.begin = Number(slider.value)));
+  control("heat-start", "input", (slider) => (state.heatStart = Number(slider.value)));
 
   function windowed() {
     const centre = (state.window[0] + state.window[1]) / 2, width = state.window[1] - state.window[0];
@@ -320,7 +320,7 @@
 
   for (const button of document.querySelectorAll("button[data-region]")) {
     button.addEventListener("click", () => {
-      state.at = [...given.places[Number(button.dataset.region) - 1]];
+      state.at = [...given.region_peaks[Number(button.dataset.region) - 1]];
       refresh();
       element("planes").scrollIntoView({block: "nearest"});
     });
@@ -336,8 +336,8 @@
     const from = (table, share) => table.subarray(3 * Math.round(255 * share), 3 * Math.round(255 * share) + 3);
     fill(heatBar, (share) => from(heatColours, share));
     fill(differenceBar, (share) => from(differenceColours, share));
-    element("heat-low").textContent = state.begin.toFixed(1);
-    const mark = (level - state.begin) / Math.max(top - state.begin, 1e-9);
+    element("heat-low").textContent = state.heatStart.toFixed(1);
+    const mark = (level - state.heatStart) / Math.max(top - state.heatStart, 1e-9);
     element("level").style.left = `${100 * Math.max(0, Math.min(1, mark))}%`;
     const reach = (state.window[1] - state.window[0]) / 2;
     element("difference-low").textContent = `−${reach.toPrecision(3)}`;
@@ -353,7 +353,7 @@
       space = await openSpace({given, voxels, heatColours, element});
       space.opacity(state.opacity);
       space.point(world());
-      say.textContent = "Drag or use the buttons to turn it, the slider to cut it open.";
+      say.textContent = "Drag or use the buttons to rotate, the slider to clip.";
       event.target.hidden = true;
     } catch (error) {
       say.textContent = `No 3D view: ${error.message}.`;

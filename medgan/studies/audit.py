@@ -30,7 +30,7 @@ from medgan.evaluation.privacy.membership import (
 )
 from medgan.model.model import Model
 from medgan.networks.metrics import band_features
-from medgan.reporting.audit import Closeness, Pair, audit_page, draw_pairs
+from medgan.reporting.audit import Closeness, Pair, audit_page, plot_pairs
 from medgan.studies.cohort_split import People
 from medgan.studies.generated_sets import Contestant
 from medgan.studies.nearest_neighbours import SCAN_CHECKS, Resemblance, resemblance, shared
@@ -104,7 +104,7 @@ def audit(
         },
         "power": _power(len(contestant.images), people, attacks, settings),
     }
-    pairs = draw_pairs(_pairs(found, contestant.images, people), people.spacing)
+    pairs = plot_pairs(_pairs(found, contestant.images, people), people.spacing)
     shown = Closeness(found.fakes, found.fresh, found.planted.closeness, found.near.threshold)
     page, report = audit_page(result, pairs, shown), json.dumps(result, indent=1)
     write_together({out / PAIRS: pairs, out / PAGE: page, out / REPORT: report}, private=True)

@@ -20,7 +20,7 @@ from medgan.networks.metrics import (
     neighbourhoods,
     standardised,
 )
-from medgan.reporting.pictures import sample_grid
+from medgan.reporting.sample_grid import sample_grid
 from medgan.tracking.tracker import Tracker
 from medgan.training.monitor import LOW_DIVERSITY
 from medgan.training.state import TrainingState

@@ -33,7 +33,7 @@ from medgan.data.dicom.series import Series
 from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Refusal
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.reporting.pictures import summary_picture
+from medgan.reporting.summary_image import summary_image
 
 log = logging.getLogger(__name__)
 MAX_OFF_MM = 1e-3
@@ -191,7 +191,7 @@ def summarise(
         level: above which the map is unusual.
     """
     heat = score_map.canonical() if row["comparable"] else None
-    return summary_picture(
+    return summary_image(
         scan.canonical(), heat, level, verdict(row), f"medgan {__version__}, research use only"
     )
 

@@ -18,7 +18,8 @@ from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
 from medgan.model.outputs import Edit, Latent, Projection, Synthetic
-from medgan.reporting.pictures import DIFFERENCE, Column, side_by_side
+from medgan.reporting.side_by_side import Column, side_by_side
+from medgan.reporting.slices import DIFFERENCE
 from medgan.workflows.generate import MARK, save_synthetic
 
 Row = dict[str, Any]

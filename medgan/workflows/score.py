@@ -52,8 +52,8 @@ def score_cases(
         progress: told how many of how many are done.
 
     Returns:
-        The rows of the table, highest score first and what is not comparable last, and the
-        refusals.
+        The rows of the table and the refusals. Comparable scans come first, highest score first;
+        scans that are not comparable follow by name, since their scores have no order.
 
     Raises:
         DataError: E_CALIBRATION when the calibration scans are too few for the false-alarm rate.
@@ -78,7 +78,7 @@ def score_cases(
             progress(number, len(cases))
     finally:
         _decide(rows, settings.false_alarms)
-        rows.sort(key=lambda row: (row["p_value"] is None, -row["score"]))
+        rows.sort(key=_order)
         _write_rows(model, rows, regions, settings, folder)
         if bids:
             write_derivative(folder, bids, cases, rows, regions)
@@ -128,7 +128,7 @@ def _region_row(case: str, region: Region) -> Row:
 
 
 def _decide(rows: list[Row], rate: float) -> None:
-    """Fills in q-values, which depend on all scans, and alarms at a rate; 0 is none.
+    """Adds q-values and, for a rate above 0, alarms; scans that are not comparable do not count.
 
     P-values are not rounded: a rounded one could lie on the other side of the rate.
     """
@@ -137,6 +137,11 @@ def _decide(rows: list[Row], rate: float) -> None:
     for row, q_value in zip(comparable, found, strict=True):
         row["q_value"] = q_value
         row["alarm"] = is_alarm(row["p_value"], rate) if rate else None
+
+
+def _order(row: Row) -> tuple[bool, float, str]:
+    comparable = row["comparable"]
+    return not comparable, -row["score"] if comparable else 0.0, row["case"]
 
 
 def _write_rows(

@@ -26,7 +26,7 @@ def maps(data=None, lesion=None):
 
 def row(**changes):
     return {
-        "case": "sub-1", "score": 2.5, "p_value": 0.025, "flagged": True,
+        "case": "sub-1", "score": 2.5, "p_value": 0.025, "flagged": True, "comparable": True,
         "explanation": "The features map drove the score.", **changes,
     }  # fmt: skip
 

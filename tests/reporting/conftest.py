@@ -1,4 +1,4 @@
-"""A folder with scores of a small cohort and its pages, and one of a training."""
+"""A folder with scores of a small data set and its pages, and one of a training."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from medgan.data.index import index
 from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import with_health
-from medgan.reporting.pictures import sample_grid
+from medgan.reporting.sample_grid import sample_grid
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
 from tests.kit.data_sets import tiny_config, write_folder
@@ -73,7 +73,7 @@ def scored(tmp_path_factory) -> Scored:
 
 @pytest.fixture
 def training(tmp_path) -> Path:
-    """A training under way: forty steps, fifteen looks."""
+    """A training under way: forty steps, fifteen evaluations."""
     config = tiny_config(tmp_path, f"data.source={SECRET}", "data.conditions={age: continuous}")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     rows = [{"volumes_seen": 4 * n, "critic/loss": 1 / n, "generator/critic": 0.5} for n in

@@ -29,7 +29,7 @@ def test_a_curve_lies_between_its_ticks_and_they_are_round_and_apart(scale):
 def test_figures_that_are_not_finite_are_left_out_and_none_at_all_is_said():
     plot = curve("loss", [1, 2, 3], [1.0, math.nan, 2.0], "volumes")
     assert len(plot.points) == 2
-    assert "no figures" in curve("loss", [1], [math.inf], "volumes").text
+    assert "no values" in curve("loss", [1], [math.inf], "volumes").text
     assert len(curve("loss", [5], [3.0], "volumes").points) == 1
 
 

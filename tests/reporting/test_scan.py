@@ -38,10 +38,14 @@ def test_a_page_says_score_p_value_and_why_and_lists_the_regions():
 
 
 def test_a_scan_that_is_not_comparable_gets_no_p_value():
-    text = page(row(p_value=None, flagged=False, explanation="its anatomy lies elsewhere"))
+    text = page(
+        row(p_value=None, comparable=False, flagged=False, explanation="its anatomy lies elsewhere")
+    )
     assert "Not comparable." in text
     assert "its anatomy lies elsewhere" in text
     assert "p-value <strong>" not in text
+    assert "<strong>2.50</strong>" not in text
+    assert "<circle" not in text
 
 
 def test_the_voxels_of_a_page_are_those_of_the_files_turned_to_the_patient():
@@ -57,18 +61,18 @@ def test_the_voxels_of_a_page_are_those_of_the_files_turned_to_the_patient():
     np.testing.assert_array_equal(voxels(held, "regions"), given.regions.canonical().data)
 
 
-def test_the_place_of_a_region_is_its_peak_on_the_page():
+def test_the_position_of_a_region_is_its_peak_on_the_page():
     held = payload(page())
     heat, numbers = voxels(held, "heat"), voxels(held, "regions")
-    for number, place in enumerate(held["places"], start=1):
+    for number, place in enumerate(held["region_peaks"], start=1):
         assert numbers[tuple(place)] == number
-    assert held["places"][0] == held["peak"]
-    assert heat[tuple(held["places"][0])] == heat.max()
+    assert held["region_peaks"][0] == held["peak"]
+    assert heat[tuple(held["region_peaks"][0])] == heat.max()
 
 
 def test_planes_open_at_the_highest_heat_or_in_the_middle_where_there_is_none():
     hot = payload(page())
-    assert hot["peak"] == hot["places"][0]
+    assert hot["peak"] == hot["region_peaks"][0]
     cold = payload(page(shown=maps()._replace(heat=Volume(np.zeros(SHAPE, np.float32), AFFINE))))
     assert cold["peak"] == [size // 2 for size in cold["shape"]]
 
@@ -86,21 +90,21 @@ def test_a_score_of_next_to_nothing_has_no_sign():
     assert "<strong>0.00</strong>" in page(row(score=-0.001))
 
 
-def test_ct_opens_in_the_window_that_the_model_sees():
+def test_ct_opens_in_the_window_of_the_model():
     masked = np.linspace(0, 80, np.prod(SHAPE)).reshape(SHAPE)  # without air it looks like MRI
     text = page(shown=maps(masked), windows=[[-20.0, 100.0]])
-    assert payload(text)["opens"] == [-20.0, 100.0]
+    assert payload(text)["first_window"] == [-20.0, 100.0]
     assert payload(text)["unit"] == " HU"
     assert '<option value="40,120">the model&#39;s 40/120 HU</option>' in text
-    assert "the model sees \N{MINUS SIGN}20 to 100 HU" in text
+    assert "input is clipped to \N{MINUS SIGN}20 to 100 HU" in text
     named = page(shown=maps(masked), windows=[WINDOWS["lung"], WINDOWS["bone"]])
     assert "the model&#39;s" not in named
     both = "-1350 to 150 and -500 to 1300 HU".replace("-", "\N{MINUS SIGN}")
-    assert f"the model sees {both}" in named
+    assert f"input is clipped to {both}" in named
     for low, high in WINDOWS.values():
         assert f'value="{(low + high) / 2:g},{high - low:g}"' in named
     plain = payload(page())
-    assert plain["opens"] == plain["window"]
+    assert plain["first_window"] == plain["window"]
     assert plain["unit"] == ""
 
 

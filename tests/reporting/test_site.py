@@ -12,6 +12,7 @@ from medgan.core.config import ScoreConfig
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.volume import Volume
 from medgan.data.manifest import Manifest
+from medgan.reporting.scores import scores_page
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
 from tests.kit.models import make_model
@@ -42,18 +43,57 @@ def test_niivue_lies_beside_the_pages_with_its_licence(scored):
     assert (beside / "niivue.umd.js").stat().st_size > 1_000_000
 
 
-def test_the_cohort_shows_every_score_flagged_first_and_who_was_left_out_and_why(scored):
+def test_the_page_of_scores_shows_flagged_scans_first_and_incomparable_ones_apart(scored):
     text = scored.page.read_text()
     order = re.findall(r'<tr class="(\w+)"', text)
     assert len(order) == len(scored.rows)
-    assert order == sorted(order, key=["flagged", "plain", "odd"].index)
-    assert {"flagged", "odd"} <= set(order)
-    odd = [row for row in scored.rows if row["p_value"] is None]
-    assert text.count(odd[0]["explanation"]) == 2  # in the table, and among those left out
+    assert order == sorted(order, key=["flagged", "plain", "incomparable"].index)
+    assert {"flagged", "incomparable"} <= set(order)
     assert "E_READ" in text
-    assert "area under the ROC curve" in text
+    assert "Area under the ROC curve" in text
     assert "Research use only" in text
-    assert text.count('<circle class="dot') == len(scored.rows)
+
+
+def test_a_scan_that_is_not_comparable_has_no_place_among_the_scores(scored):
+    text = scored.page.read_text()
+    (odd,) = (row for row in scored.rows if not row["comparable"])
+    sortable, apart = text.split('<table id="incomparable"')
+    assert odd["case"] not in sortable
+    assert odd["explanation"] in apart
+    assert f"{odd['score']:.2f}" not in apart
+    assert text.count('<circle class="dot') == len(scored.rows) - 1
+
+
+def scored_rows(*rows):
+    """Columns of scores.json for (case, score, comparable)."""
+    return [
+        {"case": case, "subject": case, "healthy": None, "score": score, "alarm": None,
+         "p_value": 0.5 if comparable else None, "q_value": 0.5 if comparable else None,
+         "comparable": comparable, "explanation": "why", "flagged": False, "regions_found": [],
+         "page": "", "thumbnail": {}}
+        for case, score, comparable in rows
+    ]  # fmt: skip
+
+
+def test_scores_that_mean_nothing_stretch_no_axis_and_have_no_neighbours_among_others():
+    usual, strange = ("c-1", 1.0, True), ("c-2", 900.0, False)
+    calibration = {"scores": [0.0, 1.0, 2.0], "rate": 0.05, "limit": None}
+    pages = [
+        scores_page({"model": {}}, scored_rows(*rows), calibration, [], False)
+        for rows in ([usual], [usual, strange])
+    ]
+    plots = [re.search(r"<svg.*?</svg>", page, re.DOTALL) for page in pages]
+    assert plots[0]
+    assert plots[1]
+    assert plots[0][0] == plots[1][0]
+    assert "without p-value: 1." in pages[1]
+
+
+def test_pages_lead_to_pages_of_the_same_group_alone(scored):
+    last = [row["case"] for row in scored.rows if row["comparable"]][-1]
+    text = (scored.page.parent / "scans" / f"{last}.html").read_text()
+    assert 'rel="prev">Higher score' in text
+    assert 'rel="next"' not in text
 
 
 def test_names_are_text_wherever_they_come_from(scored):
@@ -65,7 +105,7 @@ def test_names_are_text_wherever_they_come_from(scored):
     assert (scored.page.parent / "scans" / f"{EVIL}.html").is_file()
 
 
-def test_every_picture_has_a_text_for_those_who_cannot_see_it(scored):
+def test_every_image_has_a_text_for_screen_readers(scored):
     for text in pages(scored).values():
         for picture in re.findall(r"<(?:img|svg|canvas) [^>]*>", text):
             words = re.search(r'(?:alt|aria-label|aria-roledescription)="([^"]{10,})"', picture)
@@ -100,9 +140,10 @@ def test_fewer_pages_take_the_old_ones_away_and_none_leaves_the_table(scored, tm
     assert "href=" not in text
 
 
-def test_rows_come_highest_score_first_and_are_the_csv(scored):
+def test_comparable_rows_come_highest_score_first_the_others_by_name_and_are_the_csv(scored):
     comparable = [row["score"] for row in scored.rows if row["comparable"]]
     assert comparable == sorted(comparable, reverse=True)
+    assert [row["comparable"] for row in scored.rows][: len(comparable)] == [True] * len(comparable)
     with (scored.folder / "scores" / "scores.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == [r["case"] for r in scored.rows]
 

@@ -2,17 +2,17 @@ import re
 
 from medgan.core.errors import EnvironmentFailure
 from medgan.reporting import training as module
-from medgan.reporting.training import MOST_LOOKS, TrainingPage, write_training_page
+from medgan.reporting.training import MOST_GRIDS, TrainingPage, write_training_page
 
 
-def test_the_page_shows_every_figure_the_settings_and_the_data(training):
+def test_the_page_shows_every_metric_the_settings_and_the_data(training):
     assert write_training_page(training)
     text = (training / "report" / "training.html").read_text()
     for title in ("Samples over time", "Discriminator of images", "Data card", "Configuration"):
         assert f"<h2>{title}</h2>" in text
     assert text.count('<svg class="plot"') == 3
     assert "from 1 at 4 to 0.025 at 160 volumes seen" in text
-    assert "160 volumes seen; the training has not ended" in text
+    assert "160 volumes seen; the training is not finished" in text
     assert "9 of 5 subjects" in text
     assert "20 to 28, median 24; known for 9 scans" in text
     assert "90 to 98 x 80 x 70" in text
@@ -27,11 +27,11 @@ def test_no_path_and_no_covariate_that_was_not_asked_for_is_on_the_page(training
         assert secret not in text
 
 
-def test_looks_are_spread_over_the_training_and_forgotten_with_it(training):
+def test_sample_grids_are_spread_over_the_training_and_forgotten_with_it(training):
     write_training_page(training)
     beside = training / "report" / "samples"
     shown = sorted(int(path.stem) for path in beside.glob("*.png"))
-    assert len(shown) == MOST_LOOKS
+    assert len(shown) == MOST_GRIDS
     assert (shown[0], shown[-1]) == (10, 150)
     for path in (training / "samples").glob("*.png"):
         if int(path.stem) > 30:

@@ -28,8 +28,15 @@ def score_step(run: Run) -> StepResult | None:
     with counting("scoring") as tick:
         rows, refusals = score_cases(run.model(), cases, folder, run.config.score, known, tick)
     run.refuse(refusals)
+    others = sum(not row["comparable"] for row in rows)
+    apart = (
+        f"{others} of {len(rows)} scans are not comparable and have no p-value" if others else ""
+    )
     log.info("scored %d scans: %s", len(rows), folder / "scores.csv")
-    return StepResult({"scans": len(rows), "folder": str(folder)}, written("score", folder))
+    return StepResult(
+        {"scans": len(rows), "not_comparable": others, "folder": str(folder)},
+        written("score", folder) + ((f"{'':9} {apart}",) if apart else ()),
+    )
 
 
 def mood_step(run: Run) -> StepResult:

@@ -22,8 +22,8 @@ from medgan.data.lesions import CONTROL, FAMILIES
 from medgan.data.manifest import Manifest
 from medgan.data.splits import enough_healthy
 from medgan.model.model import Model
-from medgan.reporting.charts import draw_scorers
-from medgan.reporting.pictures import draw_lesions
+from medgan.reporting.charts import plot_scorers
+from medgan.reporting.lesion_examples import plot_lesions
 from medgan.studies.detection.protocol import BATCH, Maps, all_lesions, evaluate
 from medgan.studies.detection.report import Entry, Fold, examples, lesion_table, row, table
 from medgan.studies.detection.results import Lesion, merge
@@ -98,12 +98,12 @@ def run_benchmark(
     result["table"] = table(result["rows"])
     write_atomic(out / REPORT, json.dumps(result, indent=1))
     write_atomic(out / LESIONS, lesion_table(entries[settings.shown].results))
-    draw_scorers(out / "scorers.png", result["rows"])
+    plot_scorers(out / "scorers.png", result["rows"])
     members = combinations[settings.shown]
     shown = examples(
         folds, volumes["calibration"], volumes["test"], settings.shown, members, seed
     )  # fmt: skip
-    draw_lesions(out / "lesions.png", shown)
+    plot_lesions(out / "lesions.png", shown)
     return result
 
 

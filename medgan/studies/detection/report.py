@@ -15,7 +15,7 @@ from medgan.core.tables import markdown_table
 from medgan.data.lesions import CONTROL
 from medgan.evaluation.detection.metrics import Interval
 from medgan.networks.localiser import Localiser
-from medgan.reporting.pictures import Example
+from medgan.reporting.lesion_examples import LesionExample
 from medgan.studies.detection.protocol import BATCH, lesioned_scan
 from medgan.studies.detection.results import METRICS, Lesion, Results
 from medgan.studies.detection.scorers import ModelMaps
@@ -148,7 +148,7 @@ def examples(
     name: str,
     scorers: tuple[str, ...],
     seed: int,
-) -> list[Example]:
+) -> list[LesionExample]:
     """Ten lesions at equal steps of rank, from the lowest to the highest average precision.
 
     Args:
@@ -181,6 +181,8 @@ def examples(
         recon = fold.maps.recon(volume)[0, 0].numpy()
         title = f"{lesion.family}, {lesion.radius:g} voxels, {lesion.contrast}: {precision:.2f}"
         found.append(
-            Example(title, planted.volume, recon, heat[0, 0].numpy(), planted.truth, known.level)
+            LesionExample(
+                title, planted.volume, recon, heat[0, 0].numpy(), planted.truth, known.level
+            )
         )
     return found

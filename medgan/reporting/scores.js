@@ -1,5 +1,5 @@
 "use strict";
-// Sorts and filters the table of scans; without this script it stands as it was written.
+// Sorts and filters the table of scans; without this script the table stays in its first order.
 (() => {
   const table = document.getElementById("scans");
   if (!table) return;
@@ -16,7 +16,7 @@
     const compare = (a, b) => numbers ? a - b : a.localeCompare(b);
     rows.sort((one, other) => {
       const a = value(one), b = value(other);
-      if (a === "" || b === "") return (a === "") - (b === ""); // what has no value comes last
+      if (a === "" || b === "") return (a === "") - (b === ""); // missing values come last
       return up ? compare(a, b) : compare(b, a);
     });
     body.append(...rows);

@@ -3,15 +3,14 @@ import pytest
 from matplotlib.image import imread
 from scipy import ndimage
 
-from medgan.reporting.pictures import (
+from medgan.reporting.sample_grid import sample_grid
+from medgan.reporting.side_by_side import Column, side_by_side
+from medgan.reporting.slices import (
     DIFFERENCE,
     LABEL_COLOURS,
-    Column,
     colour_table,
     heat_table,
     plane,
-    sample_grid,
-    side_by_side,
     thumbnail,
 )
 

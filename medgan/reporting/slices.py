@@ -1,0 +1,147 @@
+"""Slices of volumes in radiological orientation, their colours, and the figures that hold them."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+PLANES = ("sagittal", "coronal", "axial")
+LEFT_SIDES = ("A", "R", "R")
+"""Orientation letter at the left edge of each plane: anterior, the patient's right."""
+INK, PAPER, GREY, PANEL = "#e8e8e8", "#111111", "#9a9a9a", "#1c1c1c"
+"""Colours of text, background, secondary text and plot area in PNG files."""
+LABEL_COLOURS = ("#4cc9f0", "#f9c74f", "#f94144", "#90be6d", "#b388eb", "#ff8fab")
+DIFFERENCE = ("#7fd4ff", "#2b6fb3", "#000000", "#b8432f", "#ffc46b")
+"""Colours of a difference, from negative (blue) over zero (black) to positive (red)."""
+
+
+def plane(data: np.ndarray, axis: int, position: int) -> np.ndarray:
+    """One slice of an RAS+ array in radiological orientation, row 0 at the top.
+
+    Args:
+        data: shape (X, Y, Z).
+        axis: 0 sagittal, 1 coronal, 2 axial; anterior is left in sagittal slices, the
+            patient's right is left in the others.
+        position: index along the axis.
+    """
+    slices = np.take(data, position, axis=axis).T[::-1]
+    return slices[:, ::-1]
+
+
+def heat_table() -> np.ndarray:
+    """Colours of a score map, (256, 3) uint8, from its lowest shown value to its brightest."""
+    return colour_table("inferno", 0.25)
+
+
+def colour_table(colours: str | tuple[str, ...], first: float = 0.0) -> np.ndarray:
+    """A colour map as (256, 3) uint8.
+
+    Args:
+        colours: name of a matplotlib colour map, or `DIFFERENCE`.
+        first: share of the colour map left out at its dark end.
+    """
+    from matplotlib import colormaps
+
+    scale = colormaps[colours] if isinstance(colours, str) else _colormap(colours)
+    return np.rint(255 * scale(np.linspace(first, 1, 256))[:, :3]).astype(np.uint8)
+
+
+def thumbnail(
+    slices: np.ndarray,
+    window: tuple[float, float],
+    heat: np.ndarray,
+    heat_range: tuple[float, float],
+) -> bytes:
+    """A slice with its score map as a PNG, one pixel per voxel.
+
+    Args:
+        slices: from `plane`.
+        window: intensities shown as black and as white.
+        heat: the score map, from `plane`, on the same grid.
+        heat_range: lowest shown and brightest value of the map.
+    """
+    from matplotlib.image import imsave
+
+    grey, share = (
+        np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+        for values, (low, high) in ((slices, window), (heat, heat_range))
+    )
+    colours = heat_table()[np.rint(255 * share).astype(int)] / 255
+    weight = np.where(share > 0, 0.8 * (0.35 + 0.65 * share), 0)[..., None]
+    file = BytesIO()
+    imsave(file, (1 - weight) * grey[..., None] + weight * colours, format="png")
+    return file.getvalue()
+
+
+def plot_slice(
+    axes: "Axes",
+    data: np.ndarray,
+    axis: int,
+    position: int | None = None,
+    *,
+    low: float = -1.0,
+    high: float = 1.0,
+    label: np.ndarray | None = None,
+    colours: str | tuple[str, ...] = "gray",
+    aspect: float = 1.0,
+    interpolation: str = "nearest",
+) -> None:
+    """Plots one slice, the middle one by default, with label contours."""
+    at = data.shape[axis] // 2 if position is None else position
+    slices = plane(data, axis, at)
+    scale = colours if isinstance(colours, str) else _colormap(colours)
+    axes.imshow(slices, cmap=scale, vmin=low, vmax=high, aspect=aspect, interpolation=interpolation)
+    if label is None:
+        return
+    for value in (int(v) for v in np.unique(label) if v > 0):
+        mask = plane(label == value, axis, at).astype(float)
+        if mask.any():
+            colour = LABEL_COLOURS[(value - 1) % len(LABEL_COLOURS)]
+            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
+
+
+def _colormap(colours: tuple[str, ...]) -> "Colormap":
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("medgan", colours)
+
+
+def aspect_of(axis: int, spacing: tuple[float, float, float]) -> float:
+    """Height over width of a voxel in a plane."""
+    across, up = [s for number, s in enumerate(spacing) if number != axis]
+    return up / across
+
+
+def panels(
+    rows: int, columns: int, title: str = "", cell: float = 1.3
+) -> "tuple[Figure, np.ndarray]":
+    """A dark figure with rows and columns of empty panels, `cell` inches wide and high."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(cell * columns + 0.9, cell * rows + 0.3), facecolor=PAPER)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    if title:
+        figure.suptitle(title, color=INK, fontsize=10)
+    figure.subplots_adjust(0.9 / (cell * columns + 0.9), 0.01, 0.995, 0.94, 0.03, 0.04)
+    return figure, axes
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Writes a PNG and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())
+
+
+def figure_png(figure: "Figure") -> bytes:
+    """A PNG for a page."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=130, facecolor=figure.get_facecolor())
+    return file.getvalue()
