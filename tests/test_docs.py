@@ -92,7 +92,7 @@ def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
     conditions = "data.conditions={age: continuous, sex: categorical}"
     settings = [f"data.source={source / 'cohort.csv'}", f"out={tmp_path / 'run'}", conditions]
     run_pipeline(str(pipeline), settings)
-    script = runpy.run_path(str(ROOT / "docs" / "condition_figure.py"))
+    script = runpy.run_path(str(ROOT / "docs" / "scripts" / "condition_plot.py"))
     script["main"](tmp_path / "run", tmp_path / "age.png")
     assert (tmp_path / "age.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out

@@ -1,6 +1,6 @@
-"""Draws what brains conditioned on age and sex look like against real ones; prints the figures.
+"""Plots measurements of brains conditioned on age and sex beside real brains, and prints them.
 
-    python docs/condition_figure.py runs/ixi docs/images/age.png
+    python docs/scripts/condition_plot.py runs/ixi docs/images/age.png
 
 The folder is that of a training with `data.conditions={age: continuous, sex: categorical}` on
 skull-stripped T1 scans.
@@ -26,7 +26,7 @@ EACH = 2
 
 
 def brain_millilitres(volume: Tensor, spacing: tuple[float, float, float]) -> Tensor:
-    """Volume (B,) of what is brighter than the background."""
+    """Volume (B,) of all voxels brighter than the background."""
     voxel = spacing[0] * spacing[1] * spacing[2] / 1000
     return (volume > -0.9).flatten(1).sum(dim=1) * voxel
 
@@ -36,14 +36,14 @@ def measured(volumes: Tensor, spacing: tuple[float, float, float]) -> tuple[Tens
     return dark_share(volumes), brain_millilitres(volumes, spacing)
 
 
-def main(folder: Path, picture: Path) -> None:
-    """Measures real scans (held-out ones alone make the line) and as many synthetic ones."""
+def main(folder: Path, image: Path) -> None:
+    """Measures real scans (the line is fitted to held-out ones) and synthetic scans."""
     model = medgan.load(str(folder / "model"))
     grid = model.preprocessing
     every = Manifest.load(folder / "manifest.json").cases
-    told = [understood(grid.conditions, covariates_of(c, grid.conditions)) for c in every]
-    cases = [case for case, values in zip(every, told, strict=True) if None not in values.values()]
-    known = [values for values in told if None not in values.values()]
+    values_of = [understood(grid.conditions, covariates_of(c, grid.conditions)) for c in every]
+    cases = [case for case, values in zip(every, values_of, strict=True) if None not in values.values()]
+    known = [values for values in values_of if None not in values.values()]
     prepared = PreparedVolumes(cases, grid, folder / "cache")
     real = torch.stack([prepared[i][0] for i in range(len(prepared))])
     ages = [a for a in range(22, 76) for _ in range(EACH)]
@@ -85,7 +85,7 @@ def main(folder: Path, picture: Path) -> None:
     right.boxplot(sizes, tick_labels=names)
     right.tick_params(axis="x", labelsize=7)
     right.set_ylabel("brain volume (ml)")
-    figure.savefig(picture, dpi=110)
+    figure.savefig(image, dpi=110)
 
     held_out = torch.tensor([case.split != "train" for case in cases])
     age = column(known, "age")

@@ -1,6 +1,6 @@
 """Draws one chest CT, read from DICOM, through three of the windows that have names.
 
-python docs/ct_windows.py FOLDER_OF_A_CHEST_CT docs/images/ct-windows.png
+python docs/scripts/ct_windows.py FOLDER_OF_A_CHEST_CT docs/images/ct-windows.png
 """
 
 import sys

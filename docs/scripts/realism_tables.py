@@ -1,6 +1,6 @@
 """Prints the tables of docs/explanation/realism.md and draws its picture.
 
-    python docs/realism_figures.py msd_hippocampus splits.json zoo/hippocampus runs/alpha_wgan \
+    python docs/scripts/realism_tables.py msd_hippocampus splits.json zoo/hippocampus runs/alpha_wgan \
         docs/images/realism.png
 
 The first folder holds the scans that the model and the baseline's samples were trained on.

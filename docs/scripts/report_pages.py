@@ -1,6 +1,6 @@
-"""Plants lesions into healthy scans, scores them, and pictures the pages of the report.
+"""Plants lesions into healthy scans, scores them, and writes screenshots of the report.
 
-python docs/report_pages.py zoo/hippocampus msd_hippocampus runs/pages docs/images
+python docs/scripts/report_pages.py zoo/hippocampus msd_hippocampus runs/pages docs/images
 
 Of 14 scans that the model has not seen, five get a lesion. Needs Chromium and its driver.
 """
@@ -29,11 +29,11 @@ FAMILIES = ("brighter", "darker", "foreign", "push", "noise")
 SCANS, RADIUS, SEED = 14, 5.0, 0
 SIZE = (1200, 1050)
 RATE = 0.05
-"""p-value from which the pages flag a scan."""
+"""p-value at which the pages flag a scan."""
 
 
-def main(model: str, source: str, folder: str, pictures: str) -> None:
-    """Scans, scores, pages, pictures."""
+def main(model: str, source: str, folder: str, images: str) -> None:
+    """Writes scans, scores, pages and screenshots."""
     out = Path(folder)
     table = plant_some(model, Path(source), out / "scans")
     settings = {
@@ -42,9 +42,9 @@ def main(model: str, source: str, folder: str, pictures: str) -> None:
     }  # fmt: skip
     run_pipeline("score", [f"{name}={value}" for name, value in settings.items()])
     rows = json.loads((out / "scores.json").read_text())["scans"]
-    faintest = [row["case"] for row in rows if row["p_value"] <= RATE][-1]
-    pages = {"cohort": "index.html", "scan": f"scans/{faintest}.html"}
-    take({name: out / "report" / page for name, page in pages.items()}, Path(pictures))
+    faintest = [row["case"] for row in rows if row["comparable"] and row["p_value"] <= RATE][-1]
+    pages = {"scores": "index.html", "scan": f"scans/{faintest}.html"}
+    save_screenshots({name: out / "report" / page for name, page in pages.items()}, Path(images))
 
 
 def plant_some(model: str, source: Path, folder: Path) -> Path:
@@ -77,8 +77,8 @@ def plant_some(model: str, source: Path, folder: Path) -> Path:
     return table
 
 
-def take(pages: dict[str, Path], pictures: Path) -> None:
-    """Each page as it opens, in light and dark."""
+def save_screenshots(pages: dict[str, Path], images: Path) -> None:
+    """Writes each page in light and dark."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
     for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
@@ -94,9 +94,9 @@ def take(pages: dict[str, Path], pictures: Path) -> None:
             browser.get(page.resolve().as_uri())
             time.sleep(2)  # the planes are drawn after the page has loaded
             shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-            # A page has few colours: with a palette its file is a third as large.
+            # A page has few colours: a palette reduces its file to a third.
             few = shot.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
-            few.save(pictures / f"report-{name}-{scheme}.png", optimize=True)
+            few.save(images / f"report-{name}-{scheme}.png", optimize=True)
     browser.quit()
 
 

@@ -95,7 +95,7 @@ def test_the_head_faces_the_same_way_supine_and_prone(real_data, say):
 
 
 def test_the_picture_of_windows_is_drawn(real_data, tmp_path):
-    script = runpy.run_path(str(Path(medgan.__file__).parent.parent / "docs" / "ct_windows.py"))
+    script = runpy.run_path(str(Path(medgan.__file__).parent.parent / "docs" / "scripts" / "ct_windows.py"))
     script["main"](real_data / "dicom" / "chest_ct_b40f", tmp_path / "windows.png")
     assert (tmp_path / "windows.png").read_bytes().startswith(b"\x89PNG")
 
