@@ -41,9 +41,10 @@ def main(folder: Path, image: Path) -> None:
     model = medgan.load(str(folder / "model"))
     grid = model.preprocessing
     every = Manifest.load(folder / "manifest.json").cases
-    values_of = [understood(grid.conditions, covariates_of(c, grid.conditions)) for c in every]
-    cases = [case for case, values in zip(every, values_of, strict=True) if None not in values.values()]
-    known = [values for values in values_of if None not in values.values()]
+    covariates = [understood(grid.conditions, covariates_of(c, grid.conditions)) for c in every]
+    pairs = zip(every, covariates, strict=True)
+    cases = [case for case, values in pairs if None not in values.values()]
+    known = [values for values in covariates if None not in values.values()]
     prepared = PreparedVolumes(cases, grid, folder / "cache")
     real = torch.stack([prepared[i][0] for i in range(len(prepared))])
     ages = [a for a in range(22, 76) for _ in range(EACH)]

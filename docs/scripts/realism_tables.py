@@ -1,7 +1,7 @@
-"""Prints the tables of docs/explanation/realism.md and draws its picture.
+"""Prints the tables of docs/explanation/realism.md and writes its plot.
 
-    python docs/scripts/realism_tables.py msd_hippocampus splits.json zoo/hippocampus runs/alpha_wgan \
-        docs/images/realism.png
+    python docs/scripts/realism_tables.py msd_hippocampus splits.json zoo/hippocampus \
+        runs/alpha_wgan docs/images/realism.png
 
 The first folder holds the scans that the model and the baseline's samples were trained on.
 """
@@ -154,7 +154,7 @@ def compare_extractors(volumes: Tensor) -> None:
 
 
 def described(volumes: Tensor, size: int) -> Description:
-    """A set as the figures see it, pairs enough for every draw."""
+    """A set as the metrics use it, with enough pairs for every draw."""
     pairs = round(40 * (len(volumes) / size) ** 2)
     return describe(volumes, band_features(volumes), (1.0, 1.0, 1.0), pairs=pairs)
 
@@ -200,7 +200,7 @@ def row(name: str, found: Standing) -> str:
     return f"{found.value:.3g}{'' if inside(known, found) else ' *'}"
 
 
-def draw(found: dict[str, dict], path: Path) -> None:
+def plot(found: dict[str, dict], path: Path) -> None:
     """How far outside the range of real scans each set lies, in their standard deviations."""
     sides = {"small": 1, "large": -1, "as real": 0}
     names, rows = list(FIGURES), [n for n in found if n != "20 training scans"]
@@ -227,7 +227,7 @@ def draw(found: dict[str, dict], path: Path) -> None:
 def main(source: Path, splits: Path, model: str, baseline: str, picture: Path) -> None:
     """Both tables and the picture."""
     train, held = read(source, splits, model)
-    draw(stand_in(train, held, model, baseline), picture)
+    plot(stand_in(train, held, model, baseline), picture)
     compare_extractors(torch.cat([train, held]))
 
 

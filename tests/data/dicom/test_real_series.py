@@ -14,6 +14,7 @@ from medgan.data.dicom.conversion import Conversion
 from medgan.data.layouts.listed import Listed
 
 pytestmark = pytest.mark.data
+SCRIPT = Path(medgan.__file__).parents[1] / "docs" / "scripts" / "ct_windows.py"
 SERIES = ("chest_ct_b40f", "chest_ct_b70f", "head_mr_hfp", "head_mr_hfs")
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -94,8 +95,8 @@ def test_the_head_faces_the_same_way_supine_and_prone(real_data, say):
     assert fit[best] > max(value for flip, value in fit.items() if flip != best) + 0.05
 
 
-def test_the_picture_of_windows_is_drawn(real_data, tmp_path):
-    script = runpy.run_path(str(Path(medgan.__file__).parent.parent / "docs" / "scripts" / "ct_windows.py"))
+def test_the_image_of_windows_is_written(real_data, tmp_path):
+    script = runpy.run_path(str(SCRIPT))
     script["main"](real_data / "dicom" / "chest_ct_b40f", tmp_path / "windows.png")
     assert (tmp_path / "windows.png").read_bytes().startswith(b"\x89PNG")
 
