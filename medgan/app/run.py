@@ -137,11 +137,30 @@ def facts() -> dict[str, str]:
 
 
 def open_mlflow(run: Run) -> "MlflowRun | None":
-    """The MLflow run of this folder, new or continued; None when tracking is off."""
+    """The MLflow run of this folder, new or continued; None when tracking is off.
+
+    Raises:
+        ConfigError: E_VALUE when MLflow does not accept a name.
+        EnvironmentFailure: E_TRACKING.
+    """
     from medgan.tracking.mlflow import MlflowRun
 
+    check_tracking(run)
     uri = run.writing_uri()
     return MlflowRun(uri, run.config.tracking.experiment, run.out) if uri else None
+
+
+def check_tracking(run: Run) -> None:
+    """Checks the names for MLflow, also those that are used only after the training.
+
+    Raises:
+        ConfigError: E_VALUE.
+    """
+    from medgan.tracking.names import check_names
+
+    names = run.config.tracking
+    if run.writing_uri():
+        check_names(names.experiment, names.name, names.alias)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

@@ -1,20 +1,26 @@
-"""The MLflow model registry: register a model folder, set an alias, load it back."""
+"""The MLflow model registry: register a model folder, set an alias, download it."""
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medgan.core.errors import EnvironmentFailure, MedganError
-from medgan.tracking.client import connect, reading_uri, store_exists, unreachable
+from medgan.core.errors import ConfigError
+from medgan.tracking.client import connect, reading_uri, store_exists
+from medgan.tracking.failures import failure, mlflow_failures
+from medgan.tracking.names import check_names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_MODEL = re.compile(r"models:/([^@]+?)(?:@([^@/]+)|/(\d+))|runs:/([\w-]+)/(.+)")
 
 
 def register(model_uri: str, uri: str, name: str, alias: str, tags: dict[str, str]) -> str:
     """Registers a model folder that a run has recorded, as a new version.
 
-    The folder is stored as plain files: whoever loads it reads tensors and JSON, and nothing
-    in it can run code.
+    The folder is stored as plain files, tensors and JSON: nothing in it can run code. A failed
+    registration leaves no version behind.
 
     Args:
         model_uri: from `MlflowRun.model`.
@@ -27,29 +33,38 @@ def register(model_uri: str, uri: str, name: str, alias: str, tags: dict[str, st
         The version.
 
     Raises:
+        ConfigError: E_VALUE when MLflow does not accept a name.
         EnvironmentFailure: E_TRACKING.
     """
     from mlflow.exceptions import MlflowException
 
-    client = connect(uri)
-    try:
+    check_names(name=name, alias=alias)
+    client = connect(uri, write=True)
+    new, version = True, None
+    with mlflow_failures():
         try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        run_id, _, _ = model_uri.removeprefix("runs:/").partition("/")
-        version = client.create_model_version(name, _source(client, model_uri), run_id, tags=tags)
-        client.set_registered_model_alias(name, alias, version.version)
-        return str(version.version)
-    except MedganError:
-        raise
-    except Exception as error:
-        raise unreachable(error) from None
+            try:
+                client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                new = False
+            run_id, _, _ = model_uri.removeprefix("runs:/").partition("/")
+            source = _source(client, model_uri)
+            version = client.create_model_version(name, source, run_id, tags=tags).version
+            client.set_registered_model_alias(name, alias, str(version))
+            return str(version)
+        except BaseException:
+            with suppress(Exception):
+                if version is not None:
+                    client.delete_model_version(name, str(version))
+                if new and not client.search_model_versions(f"name='{name}'"):
+                    client.delete_registered_model(name)
+            raise
 
 
 def download(model_uri: str, tracking_uri: str, folder: Path) -> Path:
-    """Brings a registered or recorded model folder to this machine.
+    """Copies a registered or recorded model folder to this machine.
 
     Args:
         model_uri: `models:/name@alias`, `models:/name/3` or `runs:/id/model/content`.
@@ -60,36 +75,51 @@ def download(model_uri: str, tracking_uri: str, folder: Path) -> Path:
         The model folder, in `folder`.
 
     Raises:
-        EnvironmentFailure: E_TRACKING when MLflow is out of reach or knows no such model.
+        ConfigError: E_USAGE when `model_uri` has another form.
+        EnvironmentFailure: E_TRACKING when MLflow is out of reach or has no such model.
     """
+    if not _MODEL.fullmatch(model_uri):
+        raise ConfigError(
+            "E_USAGE", model_uri, "is no URI of a model",
+            "give models:/name@alias, models:/name/3 or runs:/id/model/content",
+        )  # fmt: skip
     uri = tracking_uri or reading_uri()
     if not uri or not store_exists(uri):
-        raise EnvironmentFailure(
-            "E_TRACKING", model_uri, "no tracking store here",
-            "name one with --set tracking.uri=sqlite:///path/mlflow.db",
+        raise failure(
+            "no tracking store here", "name one with --set tracking.uri=sqlite:///path/mlflow.db",
+            model_uri,
         )  # fmt: skip
-    client = connect(uri)
-    try:
-        from mlflow.artifacts import download_artifacts
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
 
-        source = _source(client, model_uri)
-        return Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri))
-    except MedganError:
-        raise
-    except Exception as error:
-        raise EnvironmentFailure(
-            "E_TRACKING", model_uri, f"not found ({type(error).__name__})",
-            "check the name, the alias and tracking.uri",
-        ) from None  # fmt: skip
+    client = connect(uri)
+    with mlflow_failures():
+        try:
+            source = _source(client, model_uri)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise failure(
+                "not found in the store", "check the name, the alias or version, and tracking.uri",
+                model_uri,
+            ) from None  # fmt: skip
+        try:
+            path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
+        except (OSError, MlflowException):
+            raise failure(
+                "its files cannot be read from the artifact store",
+                "check that the artifacts of the store were not moved or deleted", model_uri,
+            ) from None  # fmt: skip
+        return Path(path)
 
 
 def _source(client: "MlflowClient", model_uri: str) -> str:
-    """Where the files behind a model's URI lie."""
-    if model_uri.startswith("runs:/"):
-        run_id, _, path = model_uri.removeprefix("runs:/").partition("/")
-        return f"{client.get_run(run_id).info.artifact_uri}/{path}"
-    name, _, alias = model_uri.removeprefix("models:/").partition("@")
+    """Where the files behind a model's URI are stored."""
+    found = _MODEL.fullmatch(model_uri)
+    assert found is not None
+    name, alias, version, run, path = found.groups()
+    if run:
+        return f"{client.get_run(run).info.artifact_uri}/{path}"
     if alias:
         return str(client.get_model_version_by_alias(name, alias).source)
-    name, _, number = name.rpartition("/")
-    return str(client.get_model_version(name, number).source)
+    return str(client.get_model_version(name, version).source)

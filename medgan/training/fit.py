@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +89,11 @@ def train_model(
     reference = make_reference(state, held_out, volumes, config.train.seed)
     stream = BatchStream(volumes, config.train.batch, config.train.seed)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
-    mlflow = open_mlflow()
-    status = "FAILED"
-    try:
+    with open_mlflow() or nullcontext() as mlflow:
         if mlflow is not None:
             _describe(mlflow, config, preprocessing, manifest, facts, out)
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(state, stream, reference, config.train, tracker, out)
-        status = "FINISHED"
-    except KeyboardInterrupt:  # Interrupted is one
-        status = "KILLED"
-        raise
-    finally:
-        if mlflow is not None:
-            mlflow.finish(status)
     course = _choose_weights(state, config.train, out / "checkpoints")
     figures = _figures(out / METRICS, course.get("best_at", state.volumes_seen))
     learned = {

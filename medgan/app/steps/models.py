@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from medgan.app.result import StepResult, written
-from medgan.app.run import Run, facts, open_mlflow
+from medgan.app.run import Run, check_tracking, facts, open_mlflow
 from medgan.core.errors import ConfigError
 from medgan.core.progress import counting
 
@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 def train_step(run: Run) -> StepResult:
     """Trains on the training split and writes the model folder; resumes by itself."""
+    check_tracking(run)
     from medgan.reporting.training import TrainingPage
     from medgan.training.fit import train_model
 
@@ -75,8 +76,8 @@ def calibrate_step(run: Run) -> StepResult:
     model.save(folder)
     log.info("calibrated on %d healthy scans: %s", len(cases), folder)
     if "train" in run.results and (tracker := open_mlflow(run)) is not None:
-        run.results["train"].values["run"] = tracker.model(folder)
-        tracker.finish()
+        with tracker:
+            run.results["train"].values["run"] = tracker.model(folder)
     return StepResult({"scans": len(cases), "model": str(folder)})
 
 
@@ -105,21 +106,22 @@ def register_step(run: Run) -> StepResult | None:
     from medgan.tracking.loading import load
     from medgan.tracking.registry import register
 
-    tracker = open_mlflow(run)
-    if tracker is None:
-        log.info("tracking is off: the model is not registered")
-        return None
     if run.config.model_uri.startswith(("models:/", "runs:/")):
         raise ConfigError(
             "E_USAGE", run.config.model_uri, "is in MLflow already", "register a model folder"
         )
+    if not run.writing_uri():
+        log.info("tracking is off: the model is not registered")
+        return None
     folder = Path(run.config.model_uri) if run.config.model_uri else run.model_folder
     model = load(str(folder))
+    tracker = open_mlflow(run)
+    assert tracker is not None
     settings = run.config.tracking
     tags = {key: str(value) for key, value in model.facts.items()}
     uri = run.writing_uri()
-    version = register(tracker.model(folder), uri, settings.name, settings.alias, tags)
-    tracker.finish()
+    with tracker:
+        version = register(tracker.model(folder), uri, settings.name, settings.alias, tags)
     address = f"models:/{settings.name}@{settings.alias}"
     log.info("registered version %s as %s", version, address)
     values = {"uri": address, "version": version, "tracking_uri": uri}
