@@ -90,7 +90,9 @@ def volume_keeping_offset(label_maps: Sequence[Tensor], values: tuple[int, ...])
     shares = [
         _strongest(encode_labels(label_map, values), len(values))[1:] for label_map in label_maps
     ]
-    wanted = sum(int(torch.isin(m, torch.tensor(values)).sum()) for m in label_maps)
+    wanted = sum(
+        int(torch.isin(m, torch.tensor(values, device=m.device)).sum()) for m in label_maps
+    )
 
     def missing(offset: float) -> int:
         return wanted - sum(int((share > ground - offset).sum()) for share, ground in shares)

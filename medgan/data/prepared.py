@@ -48,6 +48,6 @@ def read_scans(cases: Sequence[Case], preprocessing: Preprocessing, out: Path) -
     images = torch.stack([prepared[number][0] for number in range(len(prepared))])
     maps = [prepared.label_map(number) for number in range(len(prepared))]
     found = [label_map for label_map in maps if label_map is not None]
-    blank = torch.zeros(0, *images.shape[2:], dtype=torch.int32)
-    labelled = torch.tensor([label_map is not None for label_map in maps])
+    blank = torch.zeros(0, *images.shape[2:], dtype=torch.int32, device="cpu")
+    labelled = torch.tensor([label_map is not None for label_map in maps], device="cpu")
     return RealScans(stored(images), labelled, torch.stack(found) if found else blank)

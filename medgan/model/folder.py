@@ -239,7 +239,7 @@ def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> 
 
 
 def _tensors(values: dict[str, Tensor], half: bool) -> bytes:
-    return save_tensors({k: v.half() if half else v for k, v in values.items()})
+    return save_tensors({k: (v.half() if half else v).cpu() for k, v in values.items()})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -409,7 +409,7 @@ class Model:
                 progress(number + 1, len(scans))
             maps = {name: torch.cat(parts) for name, parts in collected.items()}
             found = calibrate(
-                maps or {"none": torch.zeros(0, 1, 1, 1, 1)}, scoring_config,
+                maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}, scoring_config,
                 torch.cat(masks) if masks else None,
             )  # fmt: skip
         self.calibration = replace(found, reference=reference_statistics(statistics))

@@ -25,7 +25,7 @@ class SubBands(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        scales = torch.tensor([SCALES[band.bit_count()] for band in range(8)])
+        scales = torch.tensor([SCALES[band.bit_count()] for band in range(8)], device="cpu")
         self.register_buffer("scales", scales.reshape(2, 2, 2, 1, 1, 1), persistent=False)
 
     def split(self, volume: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:

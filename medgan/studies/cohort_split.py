@@ -49,8 +49,8 @@ class People:
         """
         members, others = both_sides(manifest)
         numbers = {subject: n for n, subject in enumerate({c.subject: 0 for c in members + others})}
-        person = torch.tensor([numbers[c.subject] for c in members + others])
-        member = torch.arange(len(person)) < len(members)
+        person = torch.tensor([numbers[c.subject] for c in members + others], device="cpu")
+        member = torch.arange(len(person), device="cpu") < len(members)
         images = read_scans(members + others, preprocessing, out).images
         voxels = voxel_hashes(images)
         same = set(voxels[: len(members)]) & set(voxels[len(members) :])
@@ -66,7 +66,7 @@ class People:
     def one_each(self) -> Tensor:
         """Numbers of the first scan of every person who was not trained on."""
         firsts = {int(p): n for n, p in reversed(list(enumerate(self.person)))}
-        return torch.tensor(sorted(n for n in firsts.values() if not self.member[n]))
+        return torch.tensor(sorted(n for n in firsts.values() if not self.member[n]), device="cpu")
 
 
 def both_sides(manifest: Manifest) -> tuple[list[Case], list[Case]]:

@@ -93,7 +93,7 @@ class _Arena:
         self.preprocessing, self.settings, self.device = preprocessing, settings, device
         self.digest = manifest.digest
         self.seeds = range(settings.seeds)
-        self.values = torch.tensor(preprocessing.labels)
+        self.values = torch.tensor(preprocessing.labels, device="cpu")
         scans = {
             name: read_scans(enough_healthy(manifest, name, fewest), preprocessing, out)
             for name, fewest in FEWEST.items()

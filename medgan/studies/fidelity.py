@@ -241,7 +241,9 @@ def _classified(
         if found is None:
             continue
         if found.usable:
-            classes = torch.full((len(real), found.real.shape[1]), torch.nan, dtype=torch.float64)
+            classes = torch.full(
+                (len(real), found.real.shape[1]), torch.nan, dtype=torch.float64, device="cpu"
+            )
             classes[known] = found.real
             return replace(real, classes=classes), replace(judged, classes=found.fake)
         reason = (

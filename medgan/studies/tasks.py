@@ -284,7 +284,7 @@ class Classification:
     def real(self, cases: Sequence[Case], out: Path) -> Examples:
         """As `Task.requests`."""
         placed = [case for case in cases if self._group(case) is not None]
-        groups = torch.tensor([self._group(case) for case in placed])
+        groups = torch.tensor([self._group(case) for case in placed], device="cpu")
         if len(groups.unique()) < 2:
             raise DataError(
                 "E_SPLIT", "utility.tested",
@@ -298,7 +298,7 @@ class Classification:
     ) -> Examples:
         """As `Task.real`."""
         groups = [self._group_of(request[self._settings.target]) for request in requests]
-        return Examples(images, torch.tensor(groups))
+        return Examples(images, torch.tensor(groups, device="cpu"))
 
     def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
         """As `Task.train`."""

@@ -183,9 +183,9 @@ def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.dev
     """Times one step of each kind on random volumes."""
     state = TrainingState.fresh(preprocessing, config.model, config.train, device)
     count, shape = config.train.batch, preprocessing.shape
-    volumes = torch.rand(count, 1 + channels(preprocessing.labels), *shape) * 2 - 1
-    labelled = torch.ones(count, dtype=torch.bool)
-    condition = torch.zeros(count, sum(state.condition_widths))
+    volumes = torch.rand(count, 1 + channels(preprocessing.labels), *shape, device=device) * 2 - 1
+    labelled = torch.ones(count, dtype=torch.bool, device=device)
+    condition = torch.zeros(count, sum(state.condition_widths), device=device)
     batch = Batch(volumes[:, :1], volumes[:, 1:], labelled, condition).to(device)
     settings = config.train.model_copy(update={"penalty_every": 2, "encoder_every": 2})
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -85,6 +86,31 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
+class _CopyAsFake(TorchFunctionMode):
+    """Inside, a deep copy of a tensor has no content and is on the CPU, wherever the tensor is.
+
+    torch's FakeCopyMode keeps the device; tensors made for a step would then have to be made on it.
+    """
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        if func is Tensor.__deepcopy__:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), self._without_content(tensor))
+        if func is Tensor.clone:  # the copy of a parameter asks for it
+            return self._without_content(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def _without_content(self, tensor: Tensor) -> Tensor:
+        size, stride = tensor.size(), tensor.stride()
+        with self._mode:
+            empty = torch.empty_strided(size, stride, dtype=tensor.dtype, device="cpu")
+        return empty.requires_grad_(tensor.requires_grad)
+
+
 def predict_memory(
     state: TrainingState, preprocessing: Preprocessing, config: TrainConfig
 ) -> StepMemory:
@@ -100,7 +126,7 @@ def predict_memory(
     """
     config = config.model_copy(update={"penalty_every": 1, "encoder_every": 1})
     fake, live = FakeTensorMode(), LiveBytes()
-    with FakeCopyMode(fake):
+    with _CopyAsFake(fake):
         state = copy.deepcopy(state, {id(state.random): torch.Generator().manual_seed(0)})
     state.device = torch.device("cpu")
     shape, count = preprocessing.shape, config.batch
@@ -114,10 +140,10 @@ def predict_memory(
         live.add(p for module in state.average.modules().values() for p in module.parameters())
         batches = [
             Batch(
-                torch.zeros(count, 1, *shape),
-                torch.zeros(count, channels(preprocessing.labels), *shape),
-                torch.ones(count, dtype=torch.bool),
-                torch.zeros(count, sum(state.condition_widths)),
+                torch.zeros(count, 1, *shape, device="cpu"),
+                torch.zeros(count, channels(preprocessing.labels), *shape, device="cpu"),
+                torch.ones(count, dtype=torch.bool, device="cpu"),
+                torch.zeros(count, sum(state.condition_widths), device="cpu"),
             )
             for _ in range(2)
         ]

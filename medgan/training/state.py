@@ -108,7 +108,9 @@ class TrainingState:
             return condition
         shape = (len(condition), len(self.condition_widths))
         kept = torch.rand(shape, generator=self.random) >= share
-        columns = kept.repeat_interleave(torch.tensor(self.condition_widths), dim=1)
+        columns = kept.repeat_interleave(
+            torch.tensor(self.condition_widths, device=kept.device), dim=1
+        )
         return condition * columns.to(self.device)
 
     def is_finite(self) -> bool:

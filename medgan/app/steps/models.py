@@ -44,6 +44,7 @@ def scorers_step(run: Run) -> StepResult:
         seed = run.config.train.seed
         with seeded(seed, model.device):
             localiser = fresh_localiser(model.preprocessing, model.sizes, settings.inputs)
+        localiser.to(model.device)
         with counting("localiser") as tick:
             train_localiser(
                 model.scoring_networks(), model.sizes.latent, localiser,

@@ -46,7 +46,7 @@ def similarity(
     found, known = [], _details(references)
     for part in queries.split(_CHUNK):
         details = _details(part)
-        best = torch.full((8, len(part), len(references)), -1.0)
+        best = torch.full((8, len(part), len(references)), -1.0, device="cpu")
         for shift in itertools.product(range(-REACH, REACH + 1), repeat=3):
             ours, theirs = _octants(details, shift), _octants(known, [-s for s in shift])
             for octant, (a, b) in enumerate(zip(ours, theirs, strict=True)):

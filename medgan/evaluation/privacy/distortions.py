@@ -65,11 +65,11 @@ def _moved(
     """Resampled once, trilinearly; beyond the border its voxels are repeated."""
     if not (shift.any() or turn.any() or bend):
         return volume
-    sizes = torch.tensor(volume.shape[2:], dtype=torch.float32)
-    axes = [torch.arange(n) - (n - 1) / 2 for n in volume.shape[2:]]
+    sizes = torch.tensor(volume.shape[2:], dtype=torch.float32, device="cpu")
+    axes = [torch.arange(n, device="cpu") - (n - 1) / 2 for n in volume.shape[2:]]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     x, y, z = torch.deg2rad(turn)
-    zero = torch.zeros(())
+    zero = torch.zeros((), device="cpu")
     rows = [torch.stack(row) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
     place = place @ torch.linalg.matrix_exp(torch.stack(rows)).T + shift
     if bend:

@@ -58,7 +58,7 @@ def train_classifier(
     """
     device = images.device
     random = torch.Generator().manual_seed(seed)
-    weights = torch.ones(len(groups)) if weights is None else weights
+    weights = torch.ones(len(groups), device="cpu") if weights is None else weights
     blank = torch.zeros(batch, *images.shape[2:], dtype=torch.long, device=device)
     with seeded(seed, device):
         network = Judge().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore

@@ -18,7 +18,7 @@ def label_volumes(
         voxel: volume of one in mm^3.
     """
     counts = [(classes == label).flatten(1).sum(dim=1) for label in range(1, labels + 1)]
-    blank = torch.zeros(len(classes), 0, dtype=torch.int64)
+    blank = classes.new_zeros(len(classes), 0)
     return (torch.stack(counts, dim=1) if counts else blank).double() * voxel
 
 

@@ -116,17 +116,18 @@ def _field(
     turn: Float[Tensor, "B 3"], zoom: Float[Tensor, " B"], shape: tuple[int, ...]
 ) -> Float[Tensor, "B X Y Z 3"]:
     """Where each voxel is read from: turned in voxels, not in fractions of unequal edges."""
-    matrix = torch.eye(3).expand(len(turn), 3, 3)
+    matrix = torch.eye(3, device="cpu").expand(len(turn), 3, 3)
     for axis in range(3):
         first, second = (i for i in range(3) if i != axis)
-        plane = torch.eye(3).repeat(len(turn), 1, 1)
+        plane = torch.eye(3, device="cpu").repeat(len(turn), 1, 1)
         plane[:, first, first] = plane[:, second, second] = turn[:, axis].cos()
         plane[:, first, second] = -turn[:, axis].sin()
         plane[:, second, first] = turn[:, axis].sin()
         matrix = matrix @ plane
-    size = torch.tensor(shape[::-1], dtype=torch.float32)  # grid_sample counts axes backwards
+    # grid_sample counts axes backwards.
+    size = torch.tensor(shape[::-1], dtype=torch.float32, device="cpu")
     matrix = zoom[:, None, None] * matrix * size[None, None] / size[None, :, None]
-    affine = torch.cat([matrix, torch.zeros(len(turn), 3, 1)], dim=2)
+    affine = torch.cat([matrix, torch.zeros(len(turn), 3, 1, device="cpu")], dim=2)
     return F.affine_grid(affine, [len(turn), 1, *shape], align_corners=False)
 
 
@@ -195,7 +196,9 @@ def hausdorff95(
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
     edges = [n * size for n, size in zip(truth.shape[1:], spacing, strict=True)]
-    distances = torch.full((len(truth), labels), math.hypot(*edges), dtype=torch.float64)
+    distances = torch.full(
+        (len(truth), labels), math.hypot(*edges), dtype=torch.float64, device="cpu"
+    )
     for number in range(len(truth)):
         for label in range(1, labels + 1):
             mine, other = (part[number] == label for part in (predicted, truth))

@@ -48,5 +48,5 @@ def kernel_interval(
 
     halves = torch.stack([kernel_distance(half(real), half(fake)) for _ in range(draws)])
     value = float(kernel_distance(real, fake))
-    ends = torch.quantile(halves - halves.mean(), torch.tensor([0.025, 0.975]).to(halves))
+    ends = torch.quantile(halves - halves.mean(), halves.new_tensor([0.025, 0.975]))
     return Interval(value, value + float(ends[0]), value + float(ends[1]))

@@ -126,7 +126,7 @@ def rbf_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> floa
     """
     both = torch.cat([real, fake]).double()
     squared = torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
-    rows, columns = torch.triu_indices(len(both), len(both), offset=1)
+    rows, columns = torch.triu_indices(len(both), len(both), offset=1, device=both.device)
     width = squared[rows, columns].median()
     kernel = torch.exp(-squared / (2 * width.clamp(min=1e-12)))
     n, m = len(real), len(fake)
@@ -171,13 +171,13 @@ def power_spectra(
     Reference: Durall et al. 2020, arXiv 2003.01826, section 3 (in 2D).
     """
     shape = volumes.shape[2:]
-    window = torch.ones(shape)
-    squared = torch.zeros(shape)
+    window = torch.ones(shape, device="cpu")
+    squared = torch.zeros(shape, device="cpu")
     for axis, (n, mm) in enumerate(zip(shape, spacing, strict=True)):
         along = [n if a == axis else 1 for a in range(3)]
-        window = window * torch.hann_window(n, periodic=False).view(along)
-        squared = squared + torch.fft.fftfreq(n, mm).square().view(along)
-    edges = torch.linspace(0, _nyquist(spacing), _rings(shape) + 1)
+        window = window * torch.hann_window(n, periodic=False, device="cpu").view(along)
+        squared = squared + torch.fft.fftfreq(n, mm, device="cpu").square().view(along)
+    edges = torch.linspace(0, _nyquist(spacing), _rings(shape) + 1, device="cpu")
     ring = torch.bucketize(squared.sqrt(), edges)  # 0 is the mean, the last lies beyond Nyquist
     count = torch.bincount(ring.flatten(), minlength=len(edges) + 1)[1:-1]
     rows = []
@@ -231,7 +231,7 @@ def tissue_volumes(volumes: Float[Tensor, "N 1 X Y Z"], voxel_mm3: float) -> Flo
         limits = limits + 0.5 * np.ptp(volume) / _GREYS  # from a bin's middle to its upper end
         classes = np.bincount(np.digitize(volume, limits).ravel(), minlength=TISSUES + 1)
         rows.append((classes[1:] * voxel_mm3).tolist())
-    return torch.tensor(rows)
+    return torch.tensor(rows, device="cpu")
 
 
 def volume_distance(real: Float[Tensor, " N"], fake: Float[Tensor, " M"]) -> float:

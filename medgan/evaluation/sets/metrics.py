@@ -244,7 +244,8 @@ def halves(subjects: Sequence[str], random: torch.Generator) -> tuple[torch.Tens
     for place in torch.randperm(len(names), generator=random).tolist():
         min(sides, key=len).extend(by_subject[names[place]])
     first, second = (
-        torch.tensor(side)[torch.randperm(len(side), generator=random)] for side in sides
+        torch.tensor(side, device="cpu")[torch.randperm(len(side), generator=random)]
+        for side in sides
     )
     return first, second
 

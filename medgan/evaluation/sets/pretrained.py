@@ -122,8 +122,8 @@ class Planes(nn.Module):
         weights = read_weights(path)
         self.digest = weights.digest
         self.net = _resnet(weights.tensors, 2, 3, path)
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
-        self.register_buffer("spread", torch.tensor(_SPREAD)[:, None, None])
+        self.register_buffer("mean", torch.tensor(_MEAN, device="cpu")[:, None, None])
+        self.register_buffer("spread", torch.tensor(_SPREAD, device="cpu")[:, None, None])
 
     def forward(self, volume: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B F"]:
         """Features of the sagittal, the coronal and the axial plane, in this order."""

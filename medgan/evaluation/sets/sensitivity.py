@@ -34,7 +34,7 @@ def curves(
         spacing: mm along the three axes.
         seed: of the draws.
     """
-    shares = torch.linspace(0, 1, _QUANTILES)
+    shares = torch.linspace(0, 1, _QUANTILES, device="cpu")
     drawn: dict[str, Any] = {
         "frequencies": [round(f, 5) for f in frequencies(shape, spacing)],
         "structures": list(real.structures),
@@ -65,7 +65,7 @@ def _frechet_curves(
     return {
         name: {
             "sizes": sizes,
-            "values": _listed(torch.tensor([one.values for one in some]).mean(dim=0)),
+            "values": _listed(torch.tensor([one.values for one in some], device="cpu").mean(dim=0)),
             "at_infinity": round(sum(one.at_infinity for one in some) / len(some), 4),
         }
         for name, some in found.items()
@@ -74,7 +74,7 @@ def _frechet_curves(
 
 def _bands(rows: Tensor) -> dict[str, list[float]]:
     """Mean and the middle 90% over volumes."""
-    low, high = torch.quantile(rows, torch.tensor([0.05, 0.95]), dim=0)
+    low, high = torch.quantile(rows, rows.new_tensor([0.05, 0.95]), dim=0)
     return {"mean": _listed(rows.mean(dim=0)), "low": _listed(low), "high": _listed(high)}
 
 

@@ -62,10 +62,10 @@ def pair_similarities(
         seed: of the pairs.
         batch: pairs at once.
     """
-    upper = torch.triu_indices(len(volumes), len(volumes), offset=1).T
+    upper = torch.triu_indices(len(volumes), len(volumes), offset=1, device="cpu").T
     draw = torch.randperm(len(upper), generator=torch.Generator().manual_seed(seed))[:pairs]
     chosen = upper[draw].to(volumes.device)
-    found = torch.full((len(volumes), len(volumes)), torch.nan)
+    found = torch.full((len(volumes), len(volumes)), torch.nan, device="cpu")
     for part in chosen.split(batch):
         values = ms_ssim(volumes[part[:, 0]], volumes[part[:, 1]]).cpu()
         found[part[:, 0].cpu(), part[:, 1].cpu()] = values

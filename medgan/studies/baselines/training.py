@@ -68,7 +68,7 @@ def train_baseline(
     random = torch.Generator().manual_seed(seed)
     device = next(baseline.networks()[0].parameters()).device
     seen, started = 0, time.monotonic()
-    order = torch.empty(0, dtype=torch.long)
+    order = torch.empty(0, dtype=torch.long, device="cpu")
     while True:
         seconds = time.monotonic() - started
         done, total = (seconds, 60 * minutes) if minutes else (seen, most)

@@ -85,6 +85,7 @@ def train_left_out_localiser(
     """
     with seeded(seed, model.device):
         localiser = fresh_localiser(model.preprocessing, model.sizes, config.inputs)
+    localiser.to(model.device)
     families = [family for family in FAMILIES if family not in left_out]
     with counting(f"localiser without {', '.join(left_out)}") as tick:
         train_localiser(
