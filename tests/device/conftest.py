@@ -1,8 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+from medgan.anomaly.scorers import ScoringNetworks, learn_densities
+from medgan.networks.gan import Networks
+from tests.builders import SIZE
 from tests.kit.simulated_device import simulated_device
 
 
@@ -10,3 +13,23 @@ from tests.kit.simulated_device import simulated_device
 def device() -> Iterator[torch.device]:
     with simulated_device() as made:
         yield made
+
+
+@pytest.fixture
+def scoring_networks() -> Callable[[torch.device], ScoringNetworks]:
+    """Untrained networks on a device, with densities of six random volumes."""
+
+    def build(device: torch.device) -> ScoringNetworks:
+        torch.manual_seed(0)
+        networks = Networks.build(SIZE, 0, 8, (8, 8), 4, 1, 0, False)
+        networks.requires_grad(False)
+        networks.to(device)
+        assert networks.discriminator is not None
+        made = ScoringNetworks(
+            networks.encoder, networks.generator, networks.discriminator.features, {}
+        )
+        volumes = torch.rand(6, 1, *SIZE) * 2 - 1
+        densities = learn_densities(lambda: volumes.to(device).split(4), made)
+        return ScoringNetworks(made.encode, made.generate, made.features, densities)
+
+    return build

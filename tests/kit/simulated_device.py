@@ -34,7 +34,7 @@ DEVICE = torch.device(NAME, 0)
 _AUTOCAST = torch.library.Library("_", "IMPL")
 _AUTOCAST.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
 
-_ACROSS = {aten.copy_.default, aten._to_copy.default}
+_ACROSS = ("aten::copy_", "aten::_to_copy", "aten::to")
 """Operations that may read from one device and write to another."""
 _INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
             aten._index_put_impl_.default}  # fmt: skip
@@ -81,35 +81,31 @@ class _Factories(TorchDispatchMode):
 
 
 def _run(func, args, kwargs):
+    """Computes with the tensors held, and wraps what comes out."""
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     inside = any(isinstance(t, SimulatedTensor) for t in tensors)
     _check(func, args, tensors, inside)
-    target = kwargs.get("device")
+    target = kwargs.get("device") or next((a for a in args if isinstance(a, torch.device)), None)
     on_device = inside if target is None else torch.device(target).type == NAME
     generator = kwargs.get("generator")
     if on_device and generator is not None and generator.device.type != NAME:
         raise DeviceError(f"{func}: expected a generator of {NAME}, found one of the CPU")
     given, named = tree_map_only(SimulatedTensor, lambda t: t.held, (args, kwargs))
     if target is not None:
-        named = {**named, "device": torch.device("cpu")}
-    if func is aten._to_copy.default:
-        named = {**named, "non_blocking": False}
+        given, named = tree_map_only(torch.device, lambda _: torch.device("cpu"), (given, named))
     with torch._C._DisableTorchDispatch():
         out = func(*given, **named)
     if func is aten._local_scalar_dense.default:
         return out
     if func._schema.is_mutable:
         written = [
-            value for argument, value in zip(func._schema.arguments, args, strict=False)
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ]  # fmt: skip
-        written += [
-            kwargs[a.name] for a in func._schema.arguments
-            if a.name in kwargs and a.alias_info is not None and a.alias_info.is_write
-        ]  # fmt: skip
-        if len(func._schema.returns) == 1 and len(written) == 1:
+            kwargs.get(argument.name, args[place] if place < len(args) else None)
+            for place, argument in enumerate(func._schema.arguments)
+            if argument.is_write
+        ]
+        if len(func._schema.returns) == len(written) == 1:
             return written[0]
-        if len(func._schema.returns) == 0:
+        if not func._schema.returns:
             return None
     if not on_device:
         return out
@@ -117,7 +113,8 @@ def _run(func, args, kwargs):
 
 
 def _check(func, args, tensors, inside) -> None:
-    if not inside or func in _ACROSS:
+    """Raises where tensors of two devices meet: scalars and indices may come from the CPU."""
+    if not inside or func._schema.name in _ACROSS:
         return
     if func in _INDEXED and isinstance(args[0], SimulatedTensor):
         tensors = [args[0], *(t for t in args[2:3] if isinstance(t, Tensor))]

@@ -1,0 +1,115 @@
+"""All that a model does on another device than the CPU is what it does on the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from medgan.anomaly.calibration import ScoringConfig
+from medgan.anomaly.scorers import LOCALISER_INPUTS, SCORERS, available
+from medgan.core.config import Condition, ModelConfig, Preprocessing
+from medgan.core.volume import Volume
+from medgan.data.codebook import channels
+from medgan.data.conditions import width
+from medgan.model import model as models
+from medgan.model.folder import fresh_localiser
+from medgan.model.model import Model
+from medgan.networks.gan import Networks
+from medgan.networks.latent import fit
+from tests.builders import SIZE, ball
+
+SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
+AGE = Condition(
+    name="age", kind="continuous", mean=50, spread=17, quantiles=tuple(range(20, 83, 3))
+)
+GRID = Preprocessing(spacing=(2, 2, 2), shape=SIZE, labels=(3, 7), conditions=(AGE,))
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+SCANS = [
+    Volume(ball(np.random.default_rng(number)).astype(np.float32), AFFINE) for number in range(7)
+]
+
+
+def make_model(device: torch.device) -> Model:
+    torch.manual_seed(0)
+    networks = Networks.build(
+        SIZE, channels(GRID.labels), **SIZES.model_dump(), condition=width(GRID.conditions)
+    )
+    networks.localiser = fresh_localiser(GRID, SIZES, tuple(LOCALISER_INPUTS))
+    with torch.no_grad():
+        for module in networks.modules().values():
+            for parameter in module.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    model = Model(networks, GRID, SIZES, {}, device=device)
+    volumes = torch.rand(6, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    model.learn_densities(lambda: volumes.split(4))
+    return model
+
+
+@pytest.fixture
+def pair(device) -> tuple[Model, Model]:
+    return make_model(torch.device("cpu")), make_model(device)
+
+
+def alike(found: Volume, expected: Volume, atol: float = 1e-3) -> None:
+    reach = np.ptp(expected.data)
+    assert np.allclose(found.data, expected.data, atol=max(1.0, atol * reach))
+
+
+def test_every_scorer_is_calibrated_and_scores(pair):
+    scores = []
+    for model in pair:
+        assert available(model.scoring_networks()) == list(SCORERS)
+        model.calibrate(SCANS[:6], ScoringConfig(tuple(SCORERS), sign="bright", erosion=1.0))
+        scores.append(model.score(SCANS[6]))
+    expected, found = scores
+    for name in SCORERS:
+        assert found.parts[name] == pytest.approx(expected.parts[name], rel=0.02, abs=0.02), name
+    assert found.score == pytest.approx(expected.score, rel=0.02, abs=0.02)
+    alike(found.recon, expected.recon)
+
+
+@pytest.mark.parametrize("tile", [8, 128])
+def test_scans_are_generated_whole_and_in_tiles(pair, tile, monkeypatch):
+    monkeypatch.setattr(models, "TILE", tile)
+    expected, found = (
+        model.generate(2, seed=1, conditions={"age": 70}, truncation=1.0) for model in pair
+    )
+    for here, there in zip(expected, found, strict=True):
+        alike(there.image, here.image)
+        assert np.mean(there.label.data != here.label.data) < 0.01
+
+
+def test_a_scan_is_encoded_inverted_interpolated_and_edited(pair):
+    here, there = pair
+    assert np.allclose(there.encode(SCANS[0]), here.encode(SCANS[0]), atol=1e-4)
+    alike(there.reconstruct(SCANS[0]), here.reconstruct(SCANS[0]))
+    found, expected = (
+        model.project(SCANS[0], steps=3, covariates={"age": 40}) for model in (there, here)
+    )
+    assert found.error_after == pytest.approx(expected.error_after, rel=1e-3)
+    between = there.interpolate(found.latent, SCANS[1], 3, steps=1)
+    assert len(between) == 3
+    found, expected = (model.edit(SCANS[0], {"age": 80}, steps=2) for model in (there, here))
+    alike(found.edited, expected.edited)
+
+
+def test_a_latent_is_fitted_to_a_volume(pair):
+    found = []
+    for model in pair:
+        wanted, start = torch.linspace(-1, 1, 8)[None], torch.zeros(1, 8)
+        generate = model.scoring_networks().generate
+        with torch.no_grad():
+            volume = generate(wanted.to(model.device))
+        found.append(fit(generate, volume, start.to(model.device), steps=5))
+    expected, there = found
+    assert there.latent.device == pair[1].device
+    assert there.error_after < there.error_before
+    assert torch.allclose(there.latent.cpu(), expected.latent, atol=1e-3)
+
+
+def test_a_model_is_saved_from_its_device_and_loaded_onto_it(pair, device, tmp_path):
+    here, there = pair
+    there.calibrate(SCANS[:6])
+    there.save(tmp_path)
+    loaded = Model.load(tmp_path, str(device))
+    assert loaded.score(SCANS[6]).score == pytest.approx(there.score(SCANS[6]).score, rel=1e-3)
+    alike(loaded.generate(1)[0].image, here.generate(1)[0].image)

@@ -1,0 +1,133 @@
+"""Training on another device than the CPU: nothing is mixed, and the numbers are the CPU's."""
+
+import numpy as np
+import pytest
+import torch
+
+from medgan.core.config import Condition, LocaliserConfig, Preprocessing
+from medgan.data.batches import Batch
+from medgan.data.codebook import channels
+from medgan.data.conditions import width
+from medgan.networks.localiser import Localiser
+from medgan.tracking.tracker import JsonlTracker
+from medgan.training import forecast as forecasts
+from medgan.training.checkpoint import restore_newest, save_checkpoint
+from medgan.training.localiser import train_localiser
+from medgan.training.memory import predict_memory, refuse_what_cannot_fit
+from medgan.training.samples import Reference, look
+from medgan.training.state import TrainingState
+from medgan.training.steps import average_step, discriminator_step, generator_step
+from tests.builders import CONFIG, SIZE, tiny_config
+
+CPU = torch.device("cpu")
+AGE = Condition(
+    name="age", kind="continuous", mean=50, spread=17, quantiles=tuple(range(20, 83, 3))
+)
+SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 0.5))
+GRID = Preprocessing(spacing=(2, 2, 2), shape=SIZE, labels=(1, 2), conditions=(AGE, SEX))
+CT = GRID.model_copy(update={"intensity": "ct", "window": ((-1000.0, 0.0), (-200.0, 400.0))})
+TRAIN = CONFIG.train.model_copy(
+    update={
+        "precision": "fp32", "augment": 0.5, "reconstruction_augmentation": 0.5,
+        "condition_dropout": 0.5, "penalty_every": 1, "encoder_every": 1,
+    }
+)  # fmt: skip
+SIZES = CONFIG.model.model_copy(update={"patches": 1, "minibatch_std": True})
+
+
+def batch(grid: Preprocessing, number: int, device: torch.device) -> Batch:
+    random = torch.Generator().manual_seed(number)
+    volumes = torch.rand(2, 1 + channels(grid.labels), *SIZE, generator=random) * 2 - 1
+    condition = torch.rand(2, width(grid.conditions), generator=random)
+    return Batch(volumes[:, :1], volumes[:, 1:], torch.tensor([True, False]), condition).to(device)
+
+
+def advance(state: TrainingState, grid: Preprocessing, config) -> dict[str, float]:
+    scalars = {}
+    for _ in range(2):
+        drawn = batch(grid, state.volumes_seen, state.device)
+        scalars |= discriminator_step(state, drawn, config)
+        scalars |= generator_step(state, drawn, config)
+        average_step(state, config)
+    return {name: value.item() for name, value in scalars.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "grid"),
+    [
+        ({}, GRID),
+        ({"penalty": "gp", "objective": "wgan-gp"}, GRID),
+        ({"micro_batch": 1, "checkpoint_activations": True, "penalty": "r1"}, GRID),
+        ({"precision": "bf16"}, CT),
+    ],
+    ids=["r1+r2", "gp", "micro-batches", "CT"],
+)
+def test_steps_are_those_of_the_cpu(device, settings, grid):
+    config = TRAIN.model_copy(update=settings)
+    here = TrainingState.fresh(grid, SIZES, config, CPU)
+    there = TrainingState.fresh(grid, SIZES, config, device)
+    expected, found = advance(here, grid, config), advance(there, grid, config)
+    assert {"critic/loss", "pair/loss", "generator/latent", "generator/reconstruction"} <= set(
+        found
+    )
+    # The simulated device ignores autocast.
+    assert found == pytest.approx(expected, rel=1e-3 if config.precision == "fp32" else 0.3)
+    assert there.is_finite()
+
+
+def test_a_checkpoint_goes_back_to_its_device(device, tmp_path):
+    state = TrainingState.fresh(GRID, SIZES, TRAIN, device)
+    advance(state, GRID, TRAIN)
+    save_checkpoint(state, tmp_path)
+    resumed = TrainingState.fresh(GRID, SIZES, TRAIN, device)
+    assert restore_newest(resumed, tmp_path)
+    assert advance(resumed, GRID, TRAIN) == pytest.approx(advance(state, GRID, TRAIN), rel=1e-5)
+
+
+def test_samples_are_evaluated(device, tmp_path):
+    config = TRAIN.model_copy(update={"augment": "adaptive", "sample_every": 160})
+    state = TrainingState.fresh(GRID, SIZES, config, device)
+    real = torch.rand(3, 1, *SIZE) * 2 - 1
+    latents = torch.randn(4, SIZES.latent, device=device)
+    reference = Reference(
+        latents,
+        torch.zeros(4, width(GRID.conditions), device=device),
+        real,
+        real,
+        (1, 2),
+        (9.0, 9.0),
+        0.0,
+        0.1,
+        0.5,
+    )
+    tracker = JsonlTracker(tmp_path / "metrics.jsonl", 0)
+    found = look(state, reference, config, tracker, tmp_path)
+    assert np.isfinite(list(found.values())).all()
+    assert found["train/augment"] == state.augment
+
+
+def test_memory_is_forecast_and_too_large_trainings_are_refused(device):
+    here, there = (TrainingState.fresh(GRID, SIZES, TRAIN, d) for d in (CPU, device))
+    assert predict_memory(there, GRID, TRAIN) == predict_memory(here, GRID, TRAIN)
+    refuse_what_cannot_fit(there, GRID, TRAIN)
+
+
+def test_a_dry_run_forecasts_memory_and_time(device, tmp_path, monkeypatch):
+    monkeypatch.setattr(forecasts, "choose_device", lambda name: device)
+    found = forecasts.forecast(tiny_config(tmp_path), GRID)
+    assert found.memory.peak > found.memory.resident > 0
+    assert found.seconds_per_1000 is not None
+
+
+def test_a_localiser_learns_on_the_device_of_the_model(device, scoring_networks, tmp_path):
+    localiser = Localiser(("density", "recon"), (8, 8), 4, 1).to(device)
+    rng = np.random.default_rng(0)
+    scans = [rng.uniform(-1, 1, (1, *SIZE)).astype(np.float32) for _ in range(3)]
+    config = LocaliserConfig(volumes=8, batch=2)
+    made = scoring_networks(device)
+    found = train_localiser(made, 8, localiser, scans, ["brighter"], config, 0, tmp_path)
+    assert all(p.device == device and torch.isfinite(p).all() for p in found.parameters())
+    again = Localiser(("density", "recon"), (8, 8), 4, 1).to(device)
+    train_localiser(made, 8, again, scans, ["brighter"], config, 0, tmp_path)  # resumes, finished
+    for ours, resumed in zip(found.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours.cpu(), resumed.cpu())
