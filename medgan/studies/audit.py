@@ -100,7 +100,7 @@ def audit(
         "protocol": _protocol(contestant, people, manifest, settings, facts),
         "figures": found.as_json(),
         "attacks": {
-            where: {name: a._asdict() for name, a in of.items()} for where, of in attacks.items()
+            where: {name: a.as_json() for name, a in of.items()} for where, of in attacks.items()
         },
         "power": _power(len(contestant.images), people, attacks, settings),
     }
@@ -194,12 +194,12 @@ def _verdicts(
         why = "samples alone, without a model to look into"
         inside = [Check("inside", "inconclusive", why)]
     sizes = f"n = {fakes} synthetic scans, {members} people trained on and {others} held out"
-    best = max((a.high for a in attacks["outside"].values()), default=1.0)
-    worst = max((a.high for a in attacks["inside"].values()), default=1.0)
+    best = max((a.auroc.high for a in attacks["outside"].values()), default=1.0)
+    worst = max((a.auroc.high for a in attacks["inside"].values()), default=1.0)
     return {
         "scans": verdict(
             "the synthetic scans", scans, sizes,
-            f"{max(found.near.high, 0.0):.1%} near copies, {most:.1%} copies and an AUROC of "
+            f"{max(found.near.share.high, 0.0):.1%} near copies, {most:.1%} copies and an AUROC of "
             f"{best:.2f}",
         ),
         "model": verdict(

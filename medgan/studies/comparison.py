@@ -172,8 +172,7 @@ class _Arena:
     def _distance(self, images: Tensor) -> dict[str, float]:
         """From as many volumes as there are training scans, so that all rows have one size."""
         features = band_features(images[: len(self.train.images)]).cpu()
-        interval = kernel_interval(self.reference, features)
-        return {key: round(value, 4) for key, value in interval._asdict().items()}
+        return kernel_interval(self.reference, features).rounded()
 
     def _segmentation(self, images: Tensor, classes: Tensor) -> Row:
         labels = len(self.values)

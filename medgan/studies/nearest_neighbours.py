@@ -8,9 +8,9 @@ from torch import Tensor
 
 from medgan.core.config import AuditConfig
 from medgan.core.progress import counting
+from medgan.evaluation.interval import Interval
 from medgan.evaluation.privacy.copies import (
     Excess,
-    Swapped,
     closeness,
     excess,
     not_authentic,
@@ -78,8 +78,8 @@ class Resemblance:
     disguised: Excess
     copies: int
     copies_fresh: int
-    nearer: Swapped
-    authenticity: Swapped
+    nearer: Interval
+    authenticity: Interval
     not_authentic: float
     not_authentic_fresh: float
 
@@ -91,8 +91,8 @@ class Resemblance:
     def as_json(self) -> dict[str, Any]:
         """Every figure, no volume."""
         return {
-            "near_copies": self.near._asdict(),
-            "near_copies_by_similarity_alone": self.near_plain._asdict(),
+            "near_copies": self.near.as_json(),
+            "near_copies_by_similarity_alone": self.near_plain.as_json(),
             "copies": {
                 "closeness_of_half_the_planted": float(self.planted.closeness.median()),
                 "synthetic": self.copies,
@@ -108,7 +108,7 @@ class Resemblance:
                 "copies": len(self.planted.closeness),
                 "found": self.planted_found,
                 "traced_to_their_original": self.planted.traced,
-                "disguised_held_out": self.disguised._asdict(),
+                "disguised_held_out": self.disguised.as_json(),
             },
         }
 

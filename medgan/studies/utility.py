@@ -17,7 +17,7 @@ from medgan.core.progress import counting
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
-from medgan.evaluation.paired import paired_difference
+from medgan.evaluation.interval import paired_difference
 from medgan.reporting.utility import write_utility_page
 from medgan.studies.command import check_command, run_command
 from medgan.studies.draw import Draw, arms_of
@@ -208,8 +208,8 @@ def _row(
         if arm.name != baseline:
             difference = paired_difference(other, own, figure.of)
             row["figures"][name]["difference"] = {
-                key: round(value, 4) for key, value in difference._asdict().items()
-            }
+                **difference.interval.rounded(), "p_value": round(difference.p_value, 4)
+            }  # fmt: skip
             row["figures"][name]["differences"] = [
                 round(a - figure.of(b), 4) for a, b in zip(values, other, strict=True)
             ]

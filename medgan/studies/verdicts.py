@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from medgan.evaluation.privacy.copies import Excess, Swapped
+from medgan.evaluation.interval import Interval
+from medgan.evaluation.privacy.copies import Excess
 from medgan.evaluation.privacy.membership import Attack
 
 Status = Literal["passed", "failed", "inconclusive"]
@@ -48,10 +49,10 @@ class Verdict:
 def near_check(found: Excess) -> Check:
     """Are more volumes near to training scans than fresh scans are?"""
     return Check(
-        "near copies", "failed" if found.low > 0 else "passed",
+        "near copies", "failed" if found.share.low > 0 else "passed",
         f"{found.flagged} of {found.volumes} synthetic scans are closer to a training scan than "
-        f"all but {found.expected:.1%} of fresh scans are: {_percent(found.value)} beyond those "
-        f"({_percent(found.low)} to {_percent(found.high)})",
+        f"all but {found.expected:.1%} of fresh scans are: {_percent(found.share.value)} beyond "
+        f"those ({_percent(found.share.low)} to {_percent(found.share.high)})",
     )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def copies_check(count: int, fakes: int, fresh: int, scans: int, most: float) ->
     return Check("copies", "failed" if count else "passed", f"{text}; at most {most:.1%} can be")
 
 
-def swapped_check(name: str, what: str, found: Swapped) -> Check:
+def swapped_check(name: str, what: str, found: Interval) -> Check:
     """Is a figure beyond what it would be if membership meant nothing?"""
     return Check(
         name, "failed" if found.value > found.high else "passed",
@@ -75,11 +76,11 @@ def swapped_check(name: str, what: str, found: Swapped) -> Check:
 
 def attack_check(name: str, found: Attack, controls: dict[str, Attack]) -> Check:
     """Does an attack tell members from others, better than can be told without the model?"""
-    text = f"AUROC {found.auroc:.2f} ({found.low:.2f} to {found.high:.2f})"
+    text = f"AUROC {_interval(found.auroc)}"
     if not found.tells:
         return Check(name, "passed", text)
     loud = {n: c for n, c in controls.items() if c.tells}
-    if all(found.low > max(c.high, 1 - c.low) for c in loud.values()):
+    if all(found.auroc.low > max(c.auroc.high, 1 - c.auroc.low) for c in loud.values()):
         return Check(name, "failed", text)
     return Check(name, "inconclusive", f"{text}, {_differ(loud)}")
 
@@ -97,10 +98,10 @@ def unless_they_differ(check: Check, controls: dict[str, Attack]) -> Check:
 
 
 def _differ(loud: dict[str, Attack]) -> str:
-    which, control = max(loud.items(), key=lambda item: abs(item[1].auroc - 0.5))
+    which, control = max(loud.items(), key=lambda item: abs(item[1].auroc.value - 0.5))
     return (
         f"but without the model ({which}) members can be told as well: "
-        f"{control.auroc:.2f} ({control.low:.2f} to {control.high:.2f}); the two sets differ"
+        f"{_interval(control.auroc)}; the two sets differ"
     )
 
 
@@ -115,7 +116,7 @@ def planted_check(found: int, planted: int) -> Check:
 def disguise_check(found: Excess) -> Check:
     """Does a disguise alone make a scan look like a copy?"""
     return Check(
-        "disguised held-out scans", "inconclusive" if found.low > 0 else "passed",
+        "disguised held-out scans", "inconclusive" if found.share.low > 0 else "passed",
         f"{found.flagged} of {found.volumes} were flagged; {found.expected:.1%} are by design",
     )  # fmt: skip
 
@@ -141,6 +142,10 @@ def verdict(of: str, checks: Sequence[Check], sizes: str, least: str) -> Verdict
         return Verdict("inconclusive", words, tuple(checks))
     words = f"These checks of {of}, with {sizes}, found no leakage above {least}. {NO_PROOF}"
     return Verdict("passed", words, tuple(checks))
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _percent(share: float) -> str:

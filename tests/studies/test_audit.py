@@ -15,6 +15,7 @@ from medgan.data.index import index
 from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import in_both
+from medgan.evaluation.interval import Interval
 from medgan.evaluation.privacy.distortions import disguise
 from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
@@ -241,17 +242,17 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
 
 
 def test_an_attack_counts_only_where_it_does_better_than_can_be_done_without_the_model():
-    strong, chance = Attack(0.8, 0.7, 0.9, 0.5), Attack(0.5, 0.4, 0.6, 0.1)
+    strong, chance = Attack(Interval(0.8, 0.7, 0.9), 0.5), Attack(Interval(0.5, 0.4, 0.6), 0.1)
     assert attack_check("a", chance, {"control": strong}).status == "passed"
     assert attack_check("a", strong, {"control": chance}).status == "failed"
     assert attack_check("a", strong, {"control": strong}).status == "inconclusive"
-    perfect = Attack(1.0, 0.95, 1.0, 1.0)
+    perfect = Attack(Interval(1.0, 0.95, 1.0), 1.0)
     assert attack_check("a", perfect, {"control": strong}).status == "failed"
 
 
 def test_held_out_scans_of_another_kind_are_no_floor():
     near = Check("near copies", "failed", "20 of 20 are closer")
-    quiet, loud = Attack(0.5, 0.4, 0.6, 0.1), Attack(1.0, 0.7, 1.0, 1.0)
+    quiet, loud = Attack(Interval(0.5, 0.4, 0.6), 0.1), Attack(Interval(1.0, 0.7, 1.0), 1.0)
     assert unless_they_differ(near, {"features": quiet}) == near
     told = unless_they_differ(near, {"features": quiet, "neighbours": loud})
     assert told.status == "inconclusive"

@@ -1,11 +1,9 @@
 """How well scores find scans with lesions, and maps the lesions in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest
 from skimage import measure
 from sklearn.metrics import average_precision_score
 
@@ -91,60 +89,3 @@ def few_false_parts(healthy: Sequence[Map], points: int = 40) -> Float[np.ndarra
     parts = np.array([np.mean([components(m > t) for m in healthy]) for t in tried])
     allowed = [np.flatnonzero(np.maximum.accumulate(parts) <= most) for most in FALSE_PARTS]
     return np.array([tried[numbers[-1]] for numbers in allowed])
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def false_alarm_interval(alarms: int, scans: int) -> Interval:
-    """Share of healthy scans called abnormal, with its exact binomial interval.
-
-    Reference: Clopper and Pearson 1934, Biometrika 26.
-    """
-    interval = binomtest(alarms, scans).proportion_ci(0.95, method="exact")
-    return Interval(alarms / scans, float(interval.low), float(interval.high))
-
-
-def by_subject(
-    pairs: Float[np.ndarray, "F N N"] | Float[np.ndarray, " N"],
-    draws: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """A mean with an interval from drawing whole subjects again.
-
-    What comes from one subject, its scan and all lesions planted into it, is not independent;
-    drawing rows would make intervals too narrow.
-
-    Args:
-        pairs: one value a subject; or, for each family, one for each pair of a subject with a
-            lesion and a healthy one, who are drawn together. NaN where there is no such pair: a
-            subject without such a lesion, or a subject and itself.
-        draws: how often subjects are drawn.
-        seed: of the draws; figures of the same subjects and seed are drawn alike, so that the
-            difference of two scorers' values gives the interval of their difference.
-
-    Reference: Field and Welsh 2007, Bootstrapping clustered data, JRSS B 69.
-    """
-    count = pairs.shape[-1]
-    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws) / count
-    known = ~np.isnan(pairs)
-    rows = known if pairs.ndim == 1 else known.any(axis=(0, 2))  # subjects with a lesion
-    drawn = drawn[drawn[:, rows].any(axis=1)]
-    lesioned = drawn[:, rows] / drawn[:, rows].sum(axis=1, keepdims=True)
-    if pairs.ndim == 1:
-        value, values = pairs[rows].mean(), lesioned @ pairs[rows]
-    else:
-        counted = known[:, rows].any(axis=0)
-        totals = np.where(known[:, rows], pairs[:, rows], 0).sum(axis=0)
-        matrix = totals / np.maximum(known[:, rows].sum(axis=0), 1)
-        weights = np.einsum("di,ij,dj->d", lesioned, counted, drawn)
-        values = np.einsum("di,ij,dj->d", lesioned, matrix, drawn)[weights > 0]
-        value, values = matrix[counted].mean(), values / weights[weights > 0]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
-from scipy.stats import binomtest
 from torch import Tensor
+
+from medgan.evaluation.interval import Interval, proportion
 
 FINEST, COARSEST = 0.7, 2.0
 """Spreads of the two Gaussians, in voxels, between which details are compared. Chosen on real
@@ -140,17 +141,19 @@ class Excess(NamedTuple):
         flagged: volumes above it.
         volumes: how many there are.
         expected: share that fresh scans would have above it.
-        value: share flagged beyond that.
-        low, high: its interval.
+        share: flagged beyond that.
     """
 
     threshold: float
     flagged: int
     volumes: int
     expected: float
-    value: float
-    low: float
-    high: float
+    share: Interval
+
+    def as_json(self) -> dict[str, float]:
+        """All numbers on one level."""
+        values = self._asdict()
+        return {**values, **values.pop("share")._asdict()}
 
 
 def excess(
@@ -177,20 +180,16 @@ def excess(
     threshold = float(fresh.sort(descending=True).values[above - 1])
     flagged = int((volumes > threshold).sum())
     expected = above / (len(fresh) + 1)
-    low, high = _excess_interval(flagged, len(volumes), above, len(fresh), level)
-    value = flagged / len(volumes) - expected
-    return Excess(threshold, flagged, len(volumes), expected, value, low, high)
+    share = _excess_interval(flagged, len(volumes), above, len(fresh), level)
+    return Excess(threshold, flagged, len(volumes), expected, share)
 
 
-def _excess_interval(
-    flagged: int, count: int, above: int, fresh: int, level: float
-) -> tuple[float, float]:
+def _excess_interval(flagged: int, count: int, above: int, fresh: int, level: float) -> Interval:
     """Of a share with Jeffreys' interval, less the share of fresh scans above a threshold."""
     random, draws = np.random.default_rng(0), 20_000
     ours = random.beta(flagged + 0.5, count - flagged + 0.5, draws)
     usual = random.beta(above, fresh + 1 - above, draws)
-    low, high = np.quantile(ours - usual, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return Interval.of_resamples(flagged / count - above / (fresh + 1), ours - usual, level)
 
 
 def least_noticed(count: int, fresh: int, rate: float = 0.05, level: float = 0.95) -> float:
@@ -204,18 +203,15 @@ def least_noticed(count: int, fresh: int, rate: float = 0.05, level: float = 0.9
     """
     above = max(1, int(rate * (fresh + 1)))
     flagged = next(
-        (n for n in range(count + 1) if _excess_interval(n, count, above, fresh, level)[0] > 0),
+        (n for n in range(count + 1) if _excess_interval(n, count, above, fresh, level).low > 0),
         count,
     )
     return flagged / count - above / (fresh + 1)
 
 
 def most_missed(found: int, count: int, level: float = 0.95) -> float:
-    """The largest share of copies that goes with so many found in so many volumes.
-
-    Reference: Clopper and Pearson 1934, Biometrika 26.
-    """
-    return float(binomtest(found, count).proportion_ci(level, method="exact").high)
+    """The largest share of copies that goes with so many found in so many volumes."""
+    return proportion(found, count, level).high
 
 
 def not_authentic(
@@ -233,19 +229,6 @@ def not_authentic(
     return nearest.values > between.max(dim=1).values[nearest.indices]
 
 
-class Swapped(NamedTuple):
-    """A figure of training scans beside held-out ones, and what it is when they are exchanged.
-
-    Attributes:
-        value: of the sets as they are.
-        low, high: between which it lies, with the level asked for, when people are dealt anew.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
 def swapped(
     figure: Callable[[Tensor, Tensor], float],
     member: Bool[Tensor, " R"],
@@ -253,7 +236,7 @@ def swapped(
     level: float = 0.95,
     draws: int = 250,
     seed: int = 0,
-) -> Swapped:
+) -> Interval:
     """A figure of two sets of equally many people, and its range when membership means nothing.
 
     The nearest of 120 is nearer than the nearest of 40: of the larger set as many people are
@@ -288,5 +271,4 @@ def swapped(
     for _ in range(draws):
         order = people[torch.randperm(len(people), generator=random)]
         dealt.append(of(order[: len(members)], order[len(members) :]))
-    low, high = np.quantile(dealt, [(1 - level) / 2, (1 + level) / 2])
-    return Swapped(value, float(low), float(high))
+    return Interval.of_resamples(value, np.array(dealt), level)

@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import Tensor
 
+from medgan.evaluation.interval import Interval
 from medgan.evaluation.privacy.copies import other_people
 from medgan.evaluation.probes.two_sample import auroc
 
@@ -23,19 +24,23 @@ class Attack(NamedTuple):
 
     Attributes:
         auroc: probability that a member scores above another person; 0.5 is by chance.
-        low, high: its interval.
         found: share of members found where 10% of the others are taken for members.
     """
 
-    auroc: float
-    low: float
-    high: float
+    auroc: Interval
     found: float
+
+    def as_json(self) -> dict[str, float]:
+        """All numbers on one level."""
+        return {
+            "auroc": self.auroc.value, "low": self.auroc.low, "high": self.auroc.high,
+            "found": self.found,
+        }  # fmt: skip
 
     @property
     def tells(self) -> bool:
         """Whether the interval excludes chance."""
-        return not self.low <= 0.5 <= self.high
+        return not self.auroc.low <= 0.5 <= self.auroc.high
 
 
 def attack(
@@ -48,15 +53,12 @@ def attack(
         others: one a person who was not.
         level: of the interval; for the best of several attacks, 1 - 0.05 divided by their number.
     """
-    value = auroc(members, others)
-    low, high = auroc_interval(value, len(members), len(others), level)
+    value = auroc_interval(auroc(members, others), len(members), len(others), level)
     above = float(others.sort(descending=True).values[int(0.1 * len(others))])
-    return Attack(value, low, high, float((members > above).float().mean()))
+    return Attack(value, float((members > above).float().mean()))
 
 
-def auroc_interval(
-    value: float, members: int, others: int, level: float = 0.95
-) -> tuple[float, float]:
+def auroc_interval(value: float, members: int, others: int, level: float = 0.95) -> Interval:
     """The interval of an AUROC, for few people and for values of 0 and 1 too.
 
     All values that the observed one does not contradict, by the variance that they would give it;
@@ -85,13 +87,13 @@ def auroc_interval(
         root = brentq(lambda t: sign * (t - value) - beyond(t), inner, end)
         return float(root)  # pyright: ignore[reportArgumentType]
 
-    return edge(-1), edge(1)
+    return Interval(value, edge(-1), edge(1))
 
 
 def half_width(members: int, others: int, level: float = 0.95) -> float:
     """Half the interval of an AUROC of 0.5: about what an attack has to reach to be noticed."""
-    low, high = auroc_interval(0.5, members, others, level)
-    return (high - low) / 2
+    found = auroc_interval(0.5, members, others, level)
+    return (found.high - found.low) / 2
 
 
 def by_person(scores: Float[Tensor, " N"], person: Int[Tensor, " N"]) -> Float[Tensor, " P"]:
@@ -219,6 +221,8 @@ def _control(
     random, people = torch.Generator().manual_seed(seed), person.unique()
     members = len(person[member].unique())
     deals = [people[torch.randperm(len(people), generator=random)[:members]] for _ in range(draws)]
-    spread = float(np.std([of(torch.isin(person, deal)).auroc for deal in deals]))
+    spread = float(np.std([of(torch.isin(person, deal)).auroc.value for deal in deals]))
     found, wide = of(member), float(norm.ppf((1 + level) / 2)) * spread
-    return found._replace(low=max(0.0, found.auroc - wide), high=min(1.0, found.auroc + wide))
+    value = found.auroc.value
+    interval = Interval(value, max(0.0, value - wide), min(1.0, value + wide))
+    return found._replace(auroc=interval)

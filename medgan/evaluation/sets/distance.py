@@ -1,20 +1,11 @@
 """The kernel distance with an interval."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan.evaluation.interval import Interval
 from medgan.networks.metrics import kernel_distance
-
-
-class Interval(NamedTuple):
-    """A figure and the 95% interval about it."""
-
-    value: float
-    low: float
-    high: float
 
 
 def kernel_interval(
@@ -48,5 +39,4 @@ def kernel_interval(
 
     halves = torch.stack([kernel_distance(half(real), half(fake)) for _ in range(draws)])
     value = float(kernel_distance(real, fake))
-    ends = torch.quantile(halves - halves.mean(), halves.new_tensor([0.025, 0.975]))
-    return Interval(value, value + float(ends[0]), value + float(ends[1]))
+    return Interval.of_resamples(value, (value + halves - halves.mean()).double().numpy())

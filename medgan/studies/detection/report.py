@@ -13,7 +13,6 @@ from torch import Tensor
 from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.core.tables import markdown_table
 from medgan.data.lesions import CONTROL
-from medgan.evaluation.detection.metrics import Interval
 from medgan.networks.localiser import Localiser
 from medgan.reporting.lesion_examples import LesionExample
 from medgan.studies.detection.protocol import BATCH, lesioned_scan
@@ -67,11 +66,11 @@ def row(name: str, entries: dict[str, Entry]) -> dict[str, Any]:
         "name": name,
         "own": entry.own,
         "seconds": round(entry.seconds, 4),
-        "auroc": _rounded(results.auroc()),
-        "paired_auroc": _rounded(results.paired_auroc()),
-        **{metric: _rounded(results.metric(metric)) for metric in METRICS},
+        "auroc": results.auroc().rounded(),
+        "paired_auroc": results.paired_auroc().rounded(),
+        **{metric: results.metric(metric).rounded() for metric in METRICS},
         "prevalence": round(float(np.nanmean(results.prevalence)), 4),
-        "false_alarms": {str(rate): _rounded(results.false_alarms(rate)) for rate in RATES},
+        "false_alarms": {str(rate): results.false_alarms(rate).rounded() for rate in RATES},
         "control_auroc": None if control is None else round(control, 4),
         "p_values": [round(float(p), 4) for p in results.p_values],
         "uniform_p": round(results.uniformity(), 4),
@@ -89,18 +88,14 @@ def row(name: str, entries: dict[str, Entry]) -> dict[str, Any]:
     if entry.own and baselines:
         best = max(baselines, key=lambda n: baselines[n].auroc().value)
         found["auroc_difference"] = {
-            "baseline": best, **_rounded(results.auroc_difference(baselines[best]))
+            "baseline": best, **results.auroc_difference(baselines[best]).rounded()
         }  # fmt: skip
         metric = "average_precision"
         best = max(baselines, key=lambda n: baselines[n].metric(metric).value)
         found[f"{metric}_difference"] = {
-            "baseline": best, **_rounded(results.metric_difference(baselines[best], metric))
+            "baseline": best, **results.metric_difference(baselines[best], metric).rounded()
         }  # fmt: skip
     return found
-
-
-def _rounded(interval: Interval) -> dict[str, float]:
-    return {key: round(value, 4) for key, value in vars(interval).items()}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

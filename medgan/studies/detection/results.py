@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 
 from medgan.anomaly.alarms import is_alarm
 from medgan.data.lesions import CONTROL
-from medgan.evaluation.detection.metrics import Interval, by_subject, false_alarm_interval
+from medgan.evaluation.interval import Interval, by_subject, proportion
 
 METRICS = ("average_precision", "dice", "region_overlap", "sensitivity")
 """Metrics of a map, one value a lesion."""
@@ -101,7 +101,7 @@ class Results:
     def false_alarms(self, rate: float) -> Interval:
         """Share of test scans without lesions that raise an alarm."""
         alarms = sum(is_alarm(float(p), rate) for p in self.p_values)
-        return false_alarm_interval(alarms, len(self.p_values))
+        return proportion(alarms, len(self.p_values))
 
     def uniformity(self) -> float:
         """P-value of a two-sample Kolmogorov-Smirnov test of test against calibration scans.

@@ -1,14 +1,11 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
 
 from medgan.evaluation.detection.metrics import (
     FALSE_PARTS,
-    by_subject,
     components,
     dice,
-    false_alarm_interval,
     few_false_parts,
     few_false_voxels,
     region_overlap,
@@ -68,49 +65,3 @@ def test_thresholds_fall_as_more_false_parts_are_allowed_and_keep_to_them():
     for most, threshold in zip(FALSE_PARTS, thresholds, strict=True):
         assert np.mean([components(m > threshold) for m in healthy]) <= most
     assert np.mean([components(m > thresholds[-1]) for m in healthy]) > 2
-
-
-def test_the_binomial_interval_is_exact():
-    interval = false_alarm_interval(2, 40)
-    assert interval.value == 0.05
-    assert interval.low == pytest.approx(0.0061, abs=1e-4)
-    assert interval.high == pytest.approx(0.1692, abs=1e-4)
-
-
-def test_the_interval_of_a_mean_is_that_of_its_standard_error():
-    values = np.random.default_rng(0).standard_normal(60)
-    interval = by_subject(values)
-    error = values.std(ddof=1) / 60**0.5
-    assert interval.value == pytest.approx(values.mean())
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.15)
-
-
-def test_pairs_are_drawn_by_subject_on_both_sides():
-    rng = np.random.default_rng(0)
-    lesioned, healthy = rng.normal(1, 1, 40), rng.normal(0, 1, 40)
-    above = (lesioned[:, None] > healthy).astype(float)
-    interval = by_subject(above[None])
-    assert interval.value == pytest.approx(
-        roc_auc_score(np.repeat([0, 1], [len(healthy), len(lesioned)]), [*healthy, *lesioned])
-    )
-    assert interval.low < interval.value < interval.high
-    rows_alone = above.mean(axis=1)
-    assert interval.high - interval.low > by_subject(rows_alone).high - by_subject(rows_alone).low
-
-
-def test_pairs_that_are_left_out_count_neither_in_the_mean_nor_in_the_interval():
-    rng = np.random.default_rng(0)
-    pairs = np.repeat(rng.random((1, 12, 1)) > rng.random((1, 1, 12)), 2, axis=0).astype(float)
-    pairs[:, range(12), range(12)] = np.nan
-    assert by_subject(pairs).value == pytest.approx(pairs[0][~np.eye(12, dtype=bool)].mean())
-    certain = np.ones((1, 12, 12))
-    certain[0, range(12), range(12)] = np.nan
-    assert vars(by_subject(certain)) == pytest.approx({"value": 1, "low": 1, "high": 1})
-
-
-def test_equal_figures_differ_by_nothing_on_the_same_draws():
-    values = np.random.default_rng(0).random((3, 20, 20))
-    nothing = by_subject(values - values)
-    assert nothing.low == nothing.value == nothing.high == 0
-    ahead = by_subject(values + 0.01 - values)
-    assert ahead.low == pytest.approx(0.01)

@@ -86,7 +86,7 @@ def test_the_excess_of_fresh_draws_covers_none_about_95_times_in_100(volumes, fr
     for _ in range(300):
         scans, others = (torch.randn(n, generator=random) for n in (volumes, fresh))
         found = excess(scans, others)
-        covered += found.low <= 0 <= found.high
+        covered += found.share.low <= 0 <= found.share.high
     assert 0.92 <= covered / 300 <= 0.99
 
 
@@ -96,15 +96,15 @@ def test_planted_copies_raise_the_excess_by_their_share():
     scans = scans.clamp(max=float(fresh.median()))  # none flagged
     before = excess(scans, fresh)
     after = excess(torch.cat([scans, torch.full((40,), 9.0)]), fresh)
-    assert after.value - before.value == pytest.approx(40 / 200)
-    assert after.low > 0 >= before.low
+    assert after.share.value - before.share.value == pytest.approx(40 / 200)
+    assert after.share.low > 0 >= before.share.low
 
 
 def test_the_smallest_excess_that_is_noticed_is_noticed_and_one_less_is_not():
     fresh = torch.arange(40.0)
     flagged = round((least_noticed(200, 40) + 2 / 41) * 200)
     found = [
-        excess(torch.where(torch.arange(200) < n, 99.0, -1.0), fresh).low
+        excess(torch.where(torch.arange(200) < n, 99.0, -1.0), fresh).share.low
         for n in (flagged - 1, flagged)
     ]
     assert found[0] <= 0 < found[1]

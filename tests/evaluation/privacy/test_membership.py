@@ -23,21 +23,21 @@ def test_the_interval_of_an_auroc_covers_the_truth_about_95_times_in_100():
     covered = 0
     for _ in range(500):
         members, others = (torch.randn(n, generator=random) for n in (20, 40))
-        low, high = auroc_interval(auroc(members + shift, others), 20, 40)
+        _, low, high = auroc_interval(auroc(members + shift, others), 20, 40)
         covered += low <= 0.75 <= high
     assert 0.92 <= covered / 500 <= 0.985
 
 
 def test_the_interval_is_the_mirror_image_on_the_other_side_of_chance():
-    low, high = auroc_interval(0.8, 30, 20)
-    assert auroc_interval(0.2, 30, 20) == pytest.approx((1 - high, 1 - low), abs=1e-4)
+    _, low, high = auroc_interval(0.8, 30, 20)
+    assert auroc_interval(0.2, 30, 20) == pytest.approx((0.2, 1 - high, 1 - low), abs=1e-4)
 
 
 def test_sets_told_apart_perfectly_still_have_an_interval():
-    low, high = auroc_interval(1.0, 8, 40)
+    _, low, high = auroc_interval(1.0, 8, 40)
     assert 0.7 < low < 0.9
     assert high == 1.0
-    assert auroc_interval(0.0, 8, 40) == pytest.approx((0.0, 1 - low), abs=1e-4)
+    assert auroc_interval(0.0, 8, 40) == pytest.approx((0.0, 0.0, 1 - low), abs=1e-4)
 
 
 def test_half_widths_are_those_of_the_research_notes():
@@ -52,9 +52,9 @@ def test_an_attack_at_chance_tells_nothing_and_a_perfect_one_finds_everybody():
     assert not chance.tells
     assert chance.found < 0.25
     assert perfect.tells
-    assert perfect.auroc == perfect.found == 1.0
+    assert perfect.auroc.value == perfect.found == 1.0
     wide = attack(scores[:100], scores[100:], 0.99)
-    assert wide.low < chance.low < chance.high < wide.high
+    assert wide.auroc.low < chance.auroc.low < chance.auroc.high < wide.auroc.high
 
 
 def test_people_count_once_however_many_scans_they_have():
@@ -77,7 +77,7 @@ def test_sets_that_differ_are_told_without_a_model_and_alike_ones_are_not():
     brighter = told_by_features(band_features(volumes), member, person, draws=4)
     assert not alike.tells
     assert brighter.tells
-    assert brighter.auroc > 0.95
+    assert brighter.auroc.value > 0.95
 
 
 def test_groups_in_one_set_alone_are_seen_by_their_neighbours():
@@ -88,7 +88,7 @@ def test_groups_in_one_set_alone_are_seen_by_their_neighbours():
     grouped[:16, :16] += 0.3
     found = told_by_neighbours(grouped, member, person)
     assert found.tells
-    assert found.auroc > 0.95
+    assert found.auroc.value > 0.95
 
 
 def test_the_interval_of_neighbours_knows_that_all_are_compared_with_the_same_people():
@@ -96,7 +96,7 @@ def test_the_interval_of_neighbours_knows_that_all_are_compared_with_the_same_pe
     place, person = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)), torch.arange(40)
     found = told_by_neighbours(-torch.cdist(place, place) / 10, person < 20, person)
     assert not found.tells
-    assert found.high - found.low > 1.2 * 2 * half_width(20, 20)
+    assert found.auroc.high - found.auroc.low > 1.2 * 2 * half_width(20, 20)
 
 
 def symmetric(count, seed):
