@@ -153,9 +153,9 @@ def draw_augmentation(
         return torch.rand(*size, generator=generator) < probability
 
     flips = chosen(batch, 3) & (torch.rand(batch, 3, generator=generator) < 0.5)
-    flips &= torch.tensor([flip, flip, False])
+    flips &= torch.tensor([flip, flip, False], device="cpu")
     shifted, warped, lit, noisy = chosen(4, batch)
-    sizes = torch.tensor(volume.shape[2:], dtype=torch.float32).flip(0)
+    sizes = torch.tensor(volume.shape[2:], dtype=torch.float32, device="cpu").flip(0)
     voxels = (sizes / 4 * (torch.rand(batch, 3, generator=generator) - 0.5)).round()
     shift = 2 / sizes * voxels * shifted[:, None]
     turn = torch.deg2rad(6 * normal(batch, 3)) * warped[:, None]
@@ -169,7 +169,9 @@ def draw_augmentation(
         torch.exp(0.15 * normal(batch) * lit).to(device),
         (0.1 * normal(batch) * lit).to(device),
         (0.1 * normal(batch).abs() * noisy).to(device),
-        (normal(*size) if bool(noisy.any()) else torch.zeros(()).expand(size)).to(device),
+        (normal(*size) if bool(noisy.any()) else torch.zeros((), device="cpu").expand(size)).to(
+            device
+        ),
     )
 
 
