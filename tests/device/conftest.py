@@ -5,8 +5,8 @@ import torch
 
 from medgan.anomaly.scorers import ScoringNetworks, learn_densities
 from medgan.networks.gan import Networks
-from tests.builders import SIZE
 from tests.kit.simulated_device import simulated_device
+from tests.kit.volumes import SIZE
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def scoring_networks() -> Callable[[torch.device], ScoringNetworks]:
 
     def build(device: torch.device) -> ScoringNetworks:
         torch.manual_seed(0)
-        networks = Networks.build(SIZE, 0, 8, (8, 8), 4, 1, 0, False)
+        networks = Networks.build(SIZE, 0, 8, (8, 8), 4, 1)
         networks.requires_grad(False)
         networks.to(device)
         assert networks.discriminator is not None

@@ -72,7 +72,7 @@ def test_generators_to_compare_with_train_and_sample(device, made):
 
 
 def test_detectors_to_compare_with_train_and_map(device):
-    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1, 0, False)
+    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1)
     networks.requires_grad(False)
     networks.to(device)
     encoder = Encoder(SHAPE, 1, 8, (8, 8), 4, 1).to(device)

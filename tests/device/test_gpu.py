@@ -16,7 +16,8 @@ from medgan.data.codebook import channels
 from medgan.training.memory import predict_memory
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
-from tests.builders import CONFIG, TINY, write_folder
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import CONFIG
 
 NAME = "cuda"
 pytestmark = [

@@ -1,44 +1,29 @@
 """All that a model does on another device than the CPU is what it does on the CPU."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.scorers import LOCALISER_INPUTS, SCORERS, available
-from medgan.core.config import Condition, ModelConfig, Preprocessing
 from medgan.core.volume import Volume
-from medgan.data.codebook import channels
-from medgan.data.conditions import width
 from medgan.model import model as models
 from medgan.model.folder import fresh_localiser
 from medgan.model.model import Model
-from medgan.networks.gan import Networks
 from medgan.networks.latent import fit
-from tests.builders import SIZE, ball
+from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_model
+from tests.kit.volumes import SIZE, scans
 
-SIZES = ModelConfig(latent=8, widths=(16, 16), stem_channels=16, blocks=1)
-AGE = Condition(
-    name="age", kind="continuous", mean=50, spread=17, quantiles=tuple(range(20, 83, 3))
-)
-GRID = Preprocessing(spacing=(2, 2, 2), shape=SIZE, labels=(3, 7), conditions=(AGE,))
-AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
-SCANS = [
-    Volume(ball(np.random.default_rng(number)).astype(np.float32), AFFINE) for number in range(7)
-]
+SCANS = scans(7)
 
 
-def make_model(device: torch.device) -> Model:
-    torch.manual_seed(0)
-    networks = Networks.build(
-        SIZE, channels(GRID.labels), **SIZES.model_dump(), condition=width(GRID.conditions)
-    )
-    networks.localiser = fresh_localiser(GRID, SIZES, tuple(LOCALISER_INPUTS))
-    with torch.no_grad():
-        for module in networks.modules().values():
-            for parameter in module.parameters():
-                parameter.add_(0.02 * torch.randn_like(parameter))
-    model = Model(networks, GRID, SIZES, {}, device=device)
+def prepared(device: torch.device) -> Model:
+    """A model with every network and density, on a device."""
+    model = make_model(BY_AGE_AND_SEX)
+    localiser = fresh_localiser(BY_AGE_AND_SEX, SIZES, tuple(LOCALISER_INPUTS))
+    model = replace(model, networks=replace(model.networks, localiser=localiser), device=device)
     volumes = torch.rand(6, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model.learn_densities(lambda: volumes.split(4))
     return model
@@ -46,7 +31,7 @@ def make_model(device: torch.device) -> Model:
 
 @pytest.fixture
 def pair(device) -> tuple[Model, Model]:
-    return make_model(torch.device("cpu")), make_model(device)
+    return prepared(torch.device("cpu")), prepared(device)
 
 
 def alike(found: Volume, expected: Volume, atol: float = 1e-3) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan.core.config import Condition, LocaliserConfig, Preprocessing
+from medgan.core.config import LocaliserConfig, Preprocessing
 from medgan.data.batches import Batch
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
@@ -17,22 +17,19 @@ from medgan.training.memory import predict_memory, refuse_what_cannot_fit
 from medgan.training.samples import Reference, look
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step, discriminator_step, generator_step
-from tests.builders import CONFIG, SIZE, tiny_config
+from tests.kit.data_sets import tiny_config
+from tests.kit.models import BY_AGE_AND_SEX, CONFIG, SIZES
+from tests.kit.volumes import SIZE
 
 CPU = torch.device("cpu")
-AGE = Condition(
-    name="age", kind="continuous", mean=50, spread=17, quantiles=tuple(range(20, 83, 3))
-)
-SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 0.5))
-GRID = Preprocessing(spacing=(2, 2, 2), shape=SIZE, labels=(1, 2), conditions=(AGE, SEX))
+GRID = BY_AGE_AND_SEX
 CT = GRID.model_copy(update={"intensity": "ct", "window": ((-1000.0, 0.0), (-200.0, 400.0))})
 TRAIN = CONFIG.train.model_copy(
     update={
         "precision": "fp32", "augment": 0.5, "reconstruction_augmentation": 0.5,
-        "condition_dropout": 0.5, "penalty_every": 1, "encoder_every": 1,
+        "penalty_every": 1, "encoder_every": 1,
     }
 )  # fmt: skip
-SIZES = CONFIG.model.model_copy(update={"patches": 1, "minibatch_std": True})
 
 
 def batch(grid: Preprocessing, number: int, device: torch.device) -> Batch:
@@ -94,8 +91,8 @@ def test_samples_are_evaluated(device, tmp_path):
         torch.zeros(4, width(GRID.conditions), device=device),
         real,
         real,
-        (1, 2),
-        (9.0, 9.0),
+        (3,),
+        (9.0,),
         0.0,
         0.1,
         0.5,
@@ -123,7 +120,7 @@ def test_a_localiser_learns_on_the_device_of_the_model(device, scoring_networks,
     localiser = Localiser(("density", "recon"), (8, 8), 4, 1).to(device)
     rng = np.random.default_rng(0)
     scans = [rng.uniform(-1, 1, (1, *SIZE)).astype(np.float32) for _ in range(3)]
-    config = LocaliserConfig(volumes=8, batch=2)
+    config = LocaliserConfig(volumes=8)
     made = scoring_networks(device)
     found = train_localiser(made, 8, localiser, scans, ["brighter"], config, 0, tmp_path)
     assert all(p.device == device and torch.isfinite(p).all() for p in found.parameters())
