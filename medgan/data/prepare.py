@@ -119,7 +119,7 @@ class Grid:
         from monai.data.meta_tensor import MetaTensor
 
         oriented: Any = self._orient(
-            MetaTensor(torch.from_numpy(data), affine=torch.as_tensor(affine))
+            MetaTensor(torch.from_numpy(data), affine=torch.as_tensor(affine, device="cpu"))
         )
         framed = _without_position(oriented)
         return self._resample(framed if self._labels else _anti_aliased(framed, self._spacing))  # pyright: ignore[reportReturnType]
@@ -135,7 +135,7 @@ class Grid:
         from monai.data.meta_tensor import MetaTensor
 
         # Undoing a crop pads with 0: shift so that this means `outside`.
-        values = torch.as_tensor(data, dtype=torch.float32)[None] - outside
+        values = torch.as_tensor(data, dtype=torch.float32, device="cpu")[None] - outside
         value: Any = MetaTensor(values, meta=cropped.meta)
         # MONAI takes records apart while it undoes them, so each map gets its own.
         value.applied_operations = copy.deepcopy(cropped.applied_operations)
@@ -148,7 +148,7 @@ def _without_position(tensor: "MetaTensor") -> "MetaTensor":
     """The same voxels with the bare spacing as affine."""
     tensor = tensor.contiguous()  # pyright: ignore[reportAssignmentType]
     spacing = np.linalg.norm(np.asarray(tensor.affine)[:3, :3], axis=0).round(5)
-    tensor.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
+    tensor.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64, device="cpu"))
     return tensor
 
 
