@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medgan.anomaly.calibration import Calibration
+from medgan.core.config import Preprocessing
 
 SUMMARY = (
     "A volumetric GAN of healthy anatomy. It makes synthetic scans and scores how unusual a scan "
@@ -16,6 +17,28 @@ LIMITS = (
     "Synthetic scans can resemble training scans: treat the model as patient data until an audit "
     "has passed (medgan audit).",
 )
+
+
+def model_facts(grid: Preprocessing, calibration_scans: int) -> dict[str, str]:
+    """What a notebook shows of a model, name to value.
+
+    Args:
+        grid: the model's.
+        calibration_scans: how many it is calibrated with, 0 before.
+    """
+    shape, spacing = " x ".join(map(str, grid.shape)), " x ".join(f"{s:g}" for s in grid.spacing)
+    intensities = "MRI"
+    if grid.intensity == "ct":
+        windows = " and ".join(f"{low:g} to {high:g} HU" for low, high in grid.window)
+        intensities = f"CT, {windows}"
+    return {
+        "grid": f"{shape} voxels of {spacing} mm",
+        "channels": ", ".join(grid.channels) if len(grid.channels) > 1 else "",
+        "intensities": intensities,
+        "labels": ", ".join(map(str, grid.labels)),
+        "conditions": ", ".join(condition.name for condition in grid.conditions),
+        "calibrated": f"on {calibration_scans} healthy scans" if calibration_scans else "not yet",
+    }
 
 
 def card_facts(

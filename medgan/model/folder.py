@@ -14,8 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from medgan.anomaly.calibration import Calibration, MapStatistics, ScoringConfig
-from medgan.anomaly.comparability import ReferenceStatistics
+from medgan.anomaly.calibration import Calibration
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.scorers import Densities
 from medgan.core.config import ModelConfig, Preprocessing
@@ -24,6 +23,7 @@ from medgan.core.files import write_together
 from medgan.core.version import __version__
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
+from medgan.model.calibration_files import calibration_from_files, calibration_to_files
 from medgan.model.card import card_text
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
@@ -33,7 +33,6 @@ FORMAT = 2
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 DENSITIES = "densities.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
-_REFERENCE = ("quantiles", "mean", "field_of_view", "latent")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
     if stored.densities:
         files[DENSITIES] = _tensors(_packed(stored.densities), half)
     if stored.calibration is not None:
-        values, maps = _calibration_to_files(stored.calibration)
+        values, maps = calibration_to_files(stored.calibration)
         files |= {CALIBRATION: _json(values), MAPS: _tensors(maps, half)}
     localiser = stored.networks.localiser
     config = {
@@ -103,7 +102,7 @@ def read_model(folder: Path) -> Stored:
         sizes = ModelConfig.model_validate(config["model"])
         calibration = None
         if CALIBRATION in files:
-            calibration = _calibration_from_files(
+            calibration = calibration_from_files(
                 json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
             )
         inputs = _inputs(config.get("localiser"))
@@ -191,51 +190,6 @@ def _densities(stored: dict[str, Tensor]) -> dict[str, FeatureDensity]:
         )
         for name in names
     }
-
-
-def _calibration_to_files(
-    calibration: Calibration,
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    values = {
-        "scoring_config": vars(calibration.scoring_config),
-        "scans": len(calibration.scores),
-        "centres": calibration.centres,
-        "scales": calibration.scales,
-        "scores": list(calibration.scores),
-        "level": calibration.level,
-    }
-    maps = {}
-    if calibration.reference is not None:
-        values["limits"] = dict(calibration.reference.limits)
-        values["gain"] = calibration.reference.gain
-        for name in _REFERENCE:
-            array = np.asarray(getattr(calibration.reference, name), np.float32)
-            maps[f"reference.{name}"] = torch.from_numpy(array)
-    for name, statistics in calibration.statistics.items():
-        maps[f"{name}.mean"] = statistics.mean.contiguous()
-        maps[f"{name}.spread"] = statistics.spread.contiguous()
-    return values, maps
-
-
-def _calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
-    if "scoring_config" not in values:
-        log.warning("the model's calibration is of an older medgan: run medgan calibrate")
-        return None
-    statistics = {
-        name: MapStatistics(maps[f"{name}.mean"].float(), maps[f"{name}.spread"].float())
-        for name in values["centres"]
-    }
-    known = None
-    if "limits" in values:
-        arrays = {name: maps[f"reference.{name}"].float().numpy() for name in _REFERENCE}
-        known = ReferenceStatistics(**arrays, limits=values["limits"], gain=values["gain"])
-    scoring_config = ScoringConfig(
-        **{**values["scoring_config"], "scorers": tuple(values["scoring_config"]["scorers"])}
-    )
-    return Calibration(
-        scoring_config, statistics, values["centres"], values["scales"], tuple(values["scores"]),
-        values["level"], known,
-    )  # fmt: skip
 
 
 def _tensors(values: dict[str, Tensor], half: bool) -> bytes:

@@ -1,0 +1,154 @@
+"""Anomaly scores of a model: its calibration on healthy scans, and the scores of new ones."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan.anomaly.calibration import Calibration, Mask, ScoringConfig, calibrate
+from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
+from medgan.anomaly.regions import find_regions
+from medgan.anomaly.scorers import (
+    Densities,
+    ScoringContext,
+    ScoringNetworks,
+    chosen,
+    foreground_mask,
+    learn_densities,
+    make_maps,
+)
+from medgan.core.errors import DataError, ModelError
+from medgan.core.volume import Volume
+from medgan.data.checks import same_grid
+from medgan.data.prepare import PreparedScan
+from medgan.model.generation import encoded, run_generator
+from medgan.model.inversion import batch_of, in_scanner_units
+from medgan.model.outputs import ScanScore
+from medgan.model.scans import Scan
+
+if TYPE_CHECKING:
+    from medgan.model.model import Model
+
+
+def scoring_networks(model: "Model") -> ScoringNetworks:
+    """The functions and densities of a model that scorers use."""
+    networks, unknown = model.networks, encoded(model, {})
+    localiser, count = networks.localiser, len(model.preprocessing.channels)
+    return ScoringNetworks(
+        networks.encoder,
+        lambda latent: run_generator(model, latent, unknown)[:, :count],
+        None if networks.discriminator is None else networks.discriminator.features,
+        model.densities,
+        localiser,
+        localiser.inputs if localiser is not None else (),
+    )
+
+
+@torch.inference_mode()
+def score(
+    model: "Model", scan: PreparedScan, label_map: Volume | None, smallest_mm3: float
+) -> ScanScore:
+    """Score, map and regions of a scan; as `Model.score`."""
+    calibration = model.calibration
+    if calibration is None:
+        raise ModelError(
+            "E_UNCALIBRATED", "the model", "has no calibration",
+            "run medgan calibrate MODEL HEALTHY",
+        )  # fmt: skip
+    if label_map is not None and not same_grid(label_map, scan.source[0]):
+        raise DataError(
+            "E_LABEL_GRID", "the label map", "and the scan lie on different grids",
+            "give one on the scan's grid",
+        )  # fmt: skip
+    scan, gain = rescaled(model, scan)
+    context = ScoringContext(batch_of(model, scan), scoring_networks(model))
+    scores, score_map, parts = calibration.score(*_maps(context, calibration.scoring_config))
+    value, reasons = float(scores[0]), ()
+    if calibration.reference is not None:
+        reasons = calibration.reference.reasons(_statistics(scan, context))
+    native = scan.back(score_map[0, 0].numpy())
+    numbers, regions = find_regions(
+        native.data, calibration.level, scan.affine, smallest_mm3,
+        label_map=None if label_map is None else np.rint(label_map.data).astype(np.int64),
+    )  # fmt: skip
+    recons = in_scanner_units(scan, context.recon[0])
+    return ScanScore(
+        value,
+        None if reasons else calibration.p_value(value),
+        {name: float(part[0]) for name, part in parts.items()},
+        native,
+        recons[0],
+        tuple(regions),
+        native.like(numbers),
+        tuple(REASONS[name] for name in reasons),
+        gain,
+        dict(zip(model.preprocessing.channels, recons, strict=True)),
+    )
+
+
+def rescaled(model: "Model", scan: PreparedScan) -> tuple[PreparedScan, float]:
+    """The scan with the contrast of the calibration scans, and the gain that took.
+
+    CT and scans of several channels are left as they are.
+    """
+    known = model.calibration and model.calibration.reference
+    if not known or model.preprocessing.intensity == "ct" or len(scan.source) > 1:
+        return scan, 1.0
+    change = known.rescaling(scan.volume[0].numpy())
+    if change is None:
+        return scan, 1.0
+    gain, offset = change
+    return scan.stretched(gain, offset), gain
+
+
+@torch.inference_mode()
+def calibration_of(
+    model: "Model",
+    scans: Sequence[Scan],
+    scoring_config: ScoringConfig,
+    progress: Callable[[int, int], None],
+) -> Calibration:
+    """The calibration of a model on healthy scans; as `Model.calibrate`."""
+    networks = scoring_networks(model)
+    config = replace(scoring_config, scorers=chosen(networks, scoring_config.scorers))
+    collected: dict[str, list[Tensor]] = {}
+    masks: list[Tensor] = []
+    statistics: list[ScanStatistics] = []
+    for number, scan in enumerate(scans, start=1):
+        prepared = model.prepare(scan)
+        context = ScoringContext(batch_of(model, prepared), networks)
+        statistics.append(_statistics(prepared, context))
+        maps, mask = _maps(context, config)
+        masks += [] if mask is None else [mask]
+        for name, score_map in maps.items():
+            collected.setdefault(name, []).append(score_map)
+        progress(number, len(scans))
+    maps = {name: torch.cat(parts) for name, parts in collected.items()}
+    found = calibrate(
+        maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}, config, torch.cat(masks) if masks else None
+    )
+    return replace(found, reference=reference_statistics(statistics))
+
+
+@torch.inference_mode()
+def densities_of(model: "Model", batches: Callable[[], Iterable[Tensor]]) -> Densities:
+    """Feature densities of training scans; as `Model.learn_densities`."""
+    return learn_densities(
+        lambda: (batch.to(model.device) for batch in batches()), scoring_networks(model)
+    )
+
+
+def _maps(context: ScoringContext, config: ScoringConfig) -> tuple[dict[str, Tensor], Mask]:
+    """The maps of a scoring configuration, and the mask of voxels that count."""
+    return make_maps(context, config.scorers), foreground_mask(context, config)
+
+
+def _statistics(scan: PreparedScan, context: ScoringContext) -> ScanStatistics:
+    """What is compared with other scans: of the first channel, the error of all."""
+    volume, recon = (v[0].float().cpu().numpy() for v in (context.volume, context.recon))
+    error = float(np.abs(volume - recon).mean())
+    field_of_view = scan.source[0].field_of_view
+    return ScanStatistics(volume[0], field_of_view, context.latent[0].cpu().numpy(), error)

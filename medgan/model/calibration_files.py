@@ -1,0 +1,59 @@
+"""A calibration as JSON and tensors, and back."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan.anomaly.calibration import Calibration, MapStatistics, ScoringConfig
+from medgan.anomaly.comparability import ReferenceStatistics
+
+log = logging.getLogger(__name__)
+_REFERENCE = ("quantiles", "mean", "field_of_view", "latent")
+
+
+def calibration_to_files(
+    calibration: Calibration,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    values = {
+        "scoring_config": vars(calibration.scoring_config),
+        "scans": len(calibration.scores),
+        "centres": calibration.centres,
+        "scales": calibration.scales,
+        "scores": list(calibration.scores),
+        "level": calibration.level,
+    }
+    maps = {}
+    if calibration.reference is not None:
+        values["limits"] = dict(calibration.reference.limits)
+        values["gain"] = calibration.reference.gain
+        for name in _REFERENCE:
+            array = np.asarray(getattr(calibration.reference, name), np.float32)
+            maps[f"reference.{name}"] = torch.from_numpy(array)
+    for name, statistics in calibration.statistics.items():
+        maps[f"{name}.mean"] = statistics.mean.contiguous()
+        maps[f"{name}.spread"] = statistics.spread.contiguous()
+    return values, maps
+
+
+def calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
+    if "scoring_config" not in values:
+        log.warning("the model's calibration is of an older medgan: run medgan calibrate")
+        return None
+    statistics = {
+        name: MapStatistics(maps[f"{name}.mean"].float(), maps[f"{name}.spread"].float())
+        for name in values["centres"]
+    }
+    known = None
+    if "limits" in values:
+        arrays = {name: maps[f"reference.{name}"].float().numpy() for name in _REFERENCE}
+        known = ReferenceStatistics(**arrays, limits=values["limits"], gain=values["gain"])
+    scoring_config = ScoringConfig(
+        **{**values["scoring_config"], "scorers": tuple(values["scoring_config"]["scorers"])}
+    )
+    return Calibration(
+        scoring_config, statistics, values["centres"], values["scales"], tuple(values["scores"]),
+        values["level"], known,
+    )  # fmt: skip

@@ -1,0 +1,105 @@
+"""GAN inversion: the latent from which the generator reproduces a scan, and edits of it."""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medgan.core.errors import ConfigError
+from medgan.core.volume import Volume
+from medgan.data.conditions import Value, understood
+from medgan.data.prepare import PreparedScan
+from medgan.model.generation import encoded, generate_channels, run_generator, warn_of_unusual
+from medgan.model.outputs import Edit, Inversion, Latent
+from medgan.networks.latent import Fit, fit
+
+if TYPE_CHECKING:
+    from medgan.model.model import Model
+
+log = logging.getLogger(__name__)
+
+
+def batch_of(model: "Model", scan: PreparedScan) -> Float[Tensor, "1 C X Y Z"]:
+    """A prepared scan on the model's device, as its networks take it."""
+    return scan.volume[None].to(model.device, memory_format=torch.channels_last_3d)
+
+
+@torch.inference_mode()
+def encode(model: "Model", scan: PreparedScan) -> Float[Tensor, " L"]:
+    """The encoder's latent of a scan, on the CPU."""
+    return model.networks.encoder(batch_of(model, scan))[0].float().cpu()
+
+
+def reconstruct(model: "Model", scan: PreparedScan, latent: Latent | None = None) -> list[Volume]:
+    """Every channel generated from a latent, in the scan's own grid and intensities.
+
+    Args:
+        model: whose generator is used.
+        scan: in whose grid it is given back.
+        latent: the encoder's unless given.
+    """
+    latent = Latent(encode(model, scan).numpy()) if latent is None else latent
+    return in_scanner_units(scan, generate_channels(model, latent)[0])
+
+
+def in_scanner_units(scan: PreparedScan, channels: Float[Tensor, "C X Y Z"]) -> list[Volume]:
+    """Image channels of a scan from [-1, 1] to its own grid and intensities."""
+    return [
+        scan.in_scanner_units(channels[number].cpu().numpy(), number)
+        for number in range(len(scan.source))
+    ]
+
+
+def invert(
+    model: "Model", scan: PreparedScan, steps: int, covariates: Mapping[str, Value]
+) -> Inversion:
+    """Optimises the encoder's latent of a scan; as `Model.invert`."""
+    known = understood(model.preprocessing.conditions, covariates)
+    start, condition = encode(model, scan)[None].to(model.device), encoded(model, known)
+    count = len(scan.source)
+    found: Fit = fit(
+        lambda values: run_generator(model, values, condition)[:, :count],
+        batch_of(model, scan), start, steps,
+    )  # fmt: skip
+    first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
+    before, after = (reconstruct(model, scan, latent)[0] for latent in (first, last))
+    return Inversion(last, before, after, found.error_before, found.error_after)
+
+
+def edit(
+    model: "Model",
+    scan: PreparedScan,
+    changes: Mapping[str, Value],
+    covariates: Mapping[str, Value],
+    steps: int,
+) -> Edit:
+    """The first channel of a scan with other covariates; as `Model.edit`."""
+    learned = model.preprocessing.conditions
+    if not learned:
+        raise ConfigError(
+            "E_CONDITION", "the model", "has no conditions to edit along",
+            "train one with data.conditions",
+        )  # fmt: skip
+    warn_of_unusual(model, changes)
+    warn_of_unusual(model, covariates)
+    known = understood(learned, covariates)
+    changed = understood(learned, {**known, **changes})
+    for name in changes:
+        if known[name] is None and changed[name] is not None:
+            log.warning("%s of the scan is unknown: the edit starts from any; give it", name)
+    inversion = invert(model, scan, steps, known)
+    values = inversion.latent.values
+    before, after = (
+        generate_channels(model, Latent(values, covariates))[0] for covariates in (known, changed)
+    )
+    old, new = (scan.scale[0].back(channels[0].numpy()) for channels in (before, after))
+    difference, original = scan.back(new - old), scan.source[0]
+    edited = np.clip(
+        original.data + difference.data, original.data.min(), original.data.max()
+    )
+    generated = in_scanner_units(scan, after)[0]
+    return Edit(original.like(edited), difference, generated, inversion, changed)
