@@ -1,4 +1,4 @@
-"""Truncation, projection, interpolation and edits of a model."""
+"""Truncation, inversion, interpolation and edits of a model."""
 
 import csv
 import json
@@ -70,25 +70,25 @@ def test_truncation_redraws_only_what_lies_beyond():
     assert np.array_equal(image(far), image(plain))
 
 
-def test_a_projection_betters_the_encoder_in_the_scans_own_grid():
+def test_an_inversion_betters_the_encoder_in_the_scans_own_grid():
     model = make_conditioned()
     padded = Volume(np.pad(scan().data, ((0, 4), (2, 0), (0, 0))), AFFINE)
-    found = model.project(padded, steps=30, covariates={"age": 60})
+    found = model.invert(padded, steps=30, covariates={"age": 60})
     assert found.error_after < found.error_before
     assert found.latent.covariates == {"age": 60.0, "sex": None}
     for volume in (found.start, found.recon):
         assert volume.data.shape == padded.data.shape
         assert np.array_equal(volume.affine, padded.affine)
-    start = model.project(padded, steps=0, covariates={"age": 60})
+    start = model.invert(padded, steps=0, covariates={"age": 60})
     assert np.array_equal(start.recon.data, found.start.data)
     assert np.array_equal(start.latent.values, model.encode(padded))
     assert start.error_after == start.error_before == found.error_before
 
 
-def test_what_a_projection_minimises_is_the_error_it_reports():
+def test_what_an_inversion_minimises_is_the_error_it_reports():
     """On the model's own grid, where nothing is resampled on the way back."""
     model, volume = make_conditioned(), scan()
-    found = model.project(volume, steps=5)
+    found = model.invert(volume, steps=5)
     prepared = model.prepare(volume)
     recon = prepared.scale[0](torch.as_tensor(found.recon.data))
     error = np.abs(recon.numpy() - prepared.volume[0].numpy()).mean()
@@ -128,7 +128,7 @@ def test_conditions_go_linearly_between_the_ends():
 def test_scans_can_be_interpolated_too_and_fewer_than_two_frames_are_refused():
     model = make_conditioned()
     frames = model.interpolate(scan(0), scan(1), 2, steps=2)
-    again = model.interpolate(model.project(scan(0), 2).latent, scan(1), 2, steps=2)
+    again = model.interpolate(model.invert(scan(0), 2).latent, scan(1), 2, steps=2)
     assert np.array_equal(image(frames[0]), image(again[0]))
     with pytest.raises(ConfigError, match="E_VALUE"):
         model.interpolate(scan(0), scan(1), 1)
@@ -182,7 +182,7 @@ def test_what_cannot_be_edited_is_said(caplog):
     with pytest.raises(ConfigError, match="E_CONDITION sex: no category X"):
         model.edit(scan(), {"age": 80}, {"sex": "X"})
     with pytest.raises(ConfigError, match="E_CONDITION weight"):
-        model.project(scan(), covariates={"weight": 80})
+        model.invert(scan(), covariates={"weight": 80})
     with caplog.at_level(logging.WARNING):
         model.edit(scan(), {"age": 99}, steps=0)
     assert "age 99 is outside the 20 to 80 trained on" in caplog.text
@@ -217,7 +217,7 @@ def described(path):
     return nibabel.load(path).header["descrip"].item().decode()
 
 
-def test_projections_on_disk_carry_pseudonyms_errors_and_the_tables_covariates(places, tmp_path):
+def test_inversions_on_disk_carry_pseudonyms_errors_and_the_tables_covariates(places, tmp_path):
     source = places / "scans" / "t.csv"
     done = run(places, "invert", tmp_path, f"data.source={source}")
     assert done.results["invert"].values["scans"] == 2
@@ -233,7 +233,7 @@ def test_projections_on_disk_carry_pseudonyms_errors_and_the_tables_covariates(p
         assert len(listed["latent"]) == 8
         assert described(tmp_path / row["recon"]).startswith("SYNTHETIC")
         assert (tmp_path / "pictures" / f"{row['case']}.png").is_file()
-    found = medgan.load(str(places / "model")).project(
+    found = medgan.load(str(places / "model")).invert(
         places / "scans" / "person-00.nii.gz", 2, {"age": 40, "sex": "F"}
     )
     assert record["scans"][0]["latent"] == found.latent.values.tolist()
@@ -278,7 +278,7 @@ def test_an_interpolation_on_disk_runs_from_a_seed_to_a_scan(places, tmp_path):
     assert ends[0] == "seed 3 number 5"
     assert re.fullmatch("c-[0-9a-f]{10}", ends[1])
     model = medgan.load(str(places / "model"))
-    frames = model.interpolate(model.draw(3, 5), model.project(end, 2).latent, 3)
+    frames = model.interpolate(model.draw(3, 5), model.invert(end, 2).latent, 3)
     assert np.array_equal(Volume.load(tmp_path / "images" / names[0]).data, image(frames[0]))
 
 

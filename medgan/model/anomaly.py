@@ -128,7 +128,9 @@ def calibration_of(
         progress(number, len(scans))
     maps = {name: torch.cat(parts) for name, parts in collected.items()}
     found = calibrate(
-        maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}, config, torch.cat(masks) if masks else None
+        maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")},
+        config,
+        torch.cat(masks) if masks else None,
     )
     return replace(found, reference=reference_statistics(statistics))
 

@@ -17,6 +17,7 @@ _REFERENCE = ("quantiles", "mean", "field_of_view", "latent")
 def calibration_to_files(
     calibration: Calibration,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """JSON values, and tensors by name."""
     values = {
         "scoring_config": vars(calibration.scoring_config),
         "scans": len(calibration.scores),
@@ -39,6 +40,7 @@ def calibration_to_files(
 
 
 def calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> Calibration | None:
+    """What `calibration_to_files` gave; None for a calibration of an older medgan."""
     if "scoring_config" not in values:
         log.warning("the model's calibration is of an older medgan: run medgan calibrate")
         return None

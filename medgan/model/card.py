@@ -19,12 +19,15 @@ LIMITS = (
 )
 
 
-def model_facts(grid: Preprocessing, calibration_scans: int) -> dict[str, str]:
+def model_facts(
+    grid: Preprocessing, calibration_scans: int, facts: dict[str, Any]
+) -> dict[str, Any]:
     """What a notebook shows of a model, name to value.
 
     Args:
         grid: the model's.
         calibration_scans: how many it is calibrated with, 0 before.
+        facts: where the model comes from.
     """
     shape, spacing = " x ".join(map(str, grid.shape)), " x ".join(f"{s:g}" for s in grid.spacing)
     intensities = "MRI"
@@ -38,6 +41,7 @@ def model_facts(grid: Preprocessing, calibration_scans: int) -> dict[str, str]:
         "labels": ", ".join(map(str, grid.labels)),
         "conditions": ", ".join(condition.name for condition in grid.conditions),
         "calibrated": f"on {calibration_scans} healthy scans" if calibration_scans else "not yet",
+        **{name.replace("_", " "): value for name, value in facts.items()},
     }
 
 

@@ -98,8 +98,6 @@ def edit(
     )
     old, new = (scan.scale[0].back(channels[0].numpy()) for channels in (before, after))
     difference, original = scan.back(new - old), scan.source[0]
-    edited = np.clip(
-        original.data + difference.data, original.data.min(), original.data.max()
-    )
+    edited = np.clip(original.data + difference.data, original.data.min(), original.data.max())
     generated = in_scanner_units(scan, after)[0]
     return Edit(original.like(edited), difference, generated, inversion, changed)

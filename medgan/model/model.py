@@ -64,9 +64,8 @@ class Model:
     def _repr_html_(self) -> str:
         """For notebooks: grid, labels and conditions, and the calibration scans."""
         scans = len(self.calibration.scores) if self.calibration else 0
-        facts = model_facts(self.preprocessing, scans) | {"device": self.device}
-        given = {name.replace("_", " "): value for name, value in self.facts.items()}
-        return html_facts(facts | given, "medgan model")
+        facts = model_facts(self.preprocessing, scans, self.facts) | {"device": self.device}
+        return html_facts(facts, "medgan model")
 
     @cached_property
     def _preparation(self) -> Preparation:
@@ -110,13 +109,9 @@ class Model:
             self, numbers, seed, smallest_component, conditions, truncation
         )
 
-    def iter_channels(
-        self, count: int, seed: int = 0, first: int = 0,
-        conditions: Mapping[str, Value] | None = None,
-    ) -> Iterator[Tensor]:  # fmt: skip
-        """Image and soft label channels behind `generate`, (C, X, Y, Z) in [-1, 1], on the CPU."""
-        for number in range(first, first + count):
-            yield generation.generate_channels(self, self.draw(seed, number, conditions))[0]
+    def channels(self, latent: Latent) -> Tensor:
+        """Image and soft label channels of a latent, (C, X, Y, Z) in [-1, 1], on the CPU."""
+        return generation.generate_channels(self, latent)[0]
 
     def draw(
         self, seed: int, number: int = 0, conditions: Mapping[str, Value] | None = None,
@@ -131,11 +126,8 @@ class Model:
     ) -> list[Synthetic]:  # fmt: skip
         """Synthetic scans on the way from a to b, both included.
 
-        Args:
-            a, b: latents, or scans, which are inverted in `steps` steps.
-            count: how many, at least two; fewer are a ConfigError, E_VALUE.
-            smallest_component: as in `generate`.
-            steps: of each inversion.
+        Ends may be scans, which are inverted in `steps` steps; `count` is at least two. Fewer are
+        a ConfigError, E_VALUE.
         """
         start, end = (x if isinstance(x, Latent) else self.invert(x, steps).latent for x in (a, b))
         return generation.interpolate(self, start, end, count, smallest_component)
@@ -157,7 +149,7 @@ class Model:
 
         Args:
             scan: to reproduce.
-            steps: of the optimisation; 0 keeps the encoder's latent.
+            steps: 0 keeps the encoder's latent.
             covariates: of the scan, by the names of the model's conditions.
         """
         generation.warn_of_unusual(self, covariates or {})
@@ -170,16 +162,13 @@ class Model:
         """The same scan with other covariates, such as the same brain, older.
 
         The scan is inverted and generated twice, with its own covariates and with the changed
-        ones. The difference is added to the scan, so that noise and fine detail stay.
+        ones. The difference is added to the scan.
 
         Args:
             scan: to edit; of several channels, the first is edited.
             changes: such as `{"age": 80}`.
             covariates: of the scan, such as `{"age": 55, "sex": "F"}`.
             steps: of the inversion.
-
-        Raises:
-            ConfigError: E_CONDITION for a model without conditions.
         """
         return inversion.edit(self, self.prepare(scan), changes, covariates or {}, steps)
 
@@ -188,7 +177,7 @@ class Model:
     ) -> ScanScore:
         """Anomaly score, p-value and map of a scan among healthy ones.
 
-        A scan that is not comparable with the calibration scans gets reasons and no p-value.
+        A scan that is not comparable with the calibration scans has no p-value.
 
         Args:
             scan: to score.
@@ -202,22 +191,20 @@ class Model:
         return anomaly.score(self, self.prepare(scan), label_map, smallest_mm3)
 
     def calibrate(
-        self, scans: Sequence[Scan], scoring_config: ScoringConfig | None = None,
+        self, scans: Sequence[Scan], config: ScoringConfig | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:  # fmt: skip
         """Scores healthy scans that were not trained on; sets `calibration`.
 
         Args:
             scans: at least five.
-            scoring_config: scorers and how they are combined; without scorers, the best ones that
-                the model has.
+            config: scorers, and how they are combined; without scorers, the best of the model.
             progress: called with the numbers of scans done and of all.
 
         Raises:
-            ConfigError: E_SCORER for one that the model does not have.
-            DataError: E_CALIBRATION with too few scans.
+            ConfigError, DataError: E_SCORER; E_CALIBRATION with too few scans.
         """
-        config = scoring_config or ScoringConfig(())
+        config = config or ScoringConfig(())
         self.calibration = anomaly.calibration_of(self, scans, config, progress)
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:

@@ -178,7 +178,7 @@ def _generated(
     labels = model.preprocessing.labels
     images, maps = [], []
     for number, conditions in enumerate(requests):
-        channels = next(model.iter_channels(1, seed, number, conditions))
+        channels = model.channels(model.draw(seed, number, conditions))
         images.append(channels[:1])
         if labels:
             hard = decode_labels(channels[1:], labels, model.label_offset)

@@ -151,8 +151,8 @@ def read_contestant(
     model = load_model(uri)
     drawn = []
     with counting("generating") as tick:
-        for channels in model.iter_channels(count, seed):
-            drawn.append(channels)
+        for number in range(count):
+            drawn.append(model.channels(model.draw(seed, number)))
             tick(len(drawn), count)
     labels = model.preprocessing.labels
     maps = [

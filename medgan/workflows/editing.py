@@ -1,4 +1,4 @@
-"""Projections, interpolations and edits on disk, with a picture of each."""
+"""Inversions, interpolations and edits on disk, with a picture of each."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
-from medgan.model.outputs import Edit, Latent, Projection, Synthetic
+from medgan.model.outputs import Edit, Inversion, Latent, Synthetic
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import DIFFERENCE
 from medgan.workflows.generate import MARK, save_synthetic
@@ -32,7 +32,7 @@ _SHOWN = 10
 """Most frames in one picture."""
 
 
-def write_projections(
+def write_inversions(
     model: Model,
     cases: Sequence[Case],
     folder: Path,
@@ -46,10 +46,10 @@ def write_projections(
     cannot be used is refused and the rest goes on.
 
     Args:
-        model: what projects.
+        model: whose generator is used.
         cases: from a manifest.
         folder: receives everything, under pseudonyms.
-        steps: of each projection.
+        steps: of each inversion.
         facts: versions, for the provenance.
         progress: told how many of how many are done.
 
@@ -60,9 +60,9 @@ def write_projections(
     def work(case: Case) -> tuple[Row, Row]:
         known = _known(model, case)
         scan = model.prepare(read_case(case, labels=False), case.case)
-        found = model.project(scan, steps, known)
+        found = model.invert(scan, steps, known)
         found.recon.save(folder / "recons" / f"{case.case}.nii.gz", RECON_TEXT)
-        _draw_projection(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
+        _plot_inversion(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
         row = {**_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
         more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}
         return row, row | more
@@ -89,7 +89,7 @@ def write_edits(
         folder: receives everything, under pseudonyms.
         changes: values by the names of conditions.
         known: what is known of the scans, over what their table says.
-        steps: of each projection.
+        steps: of each inversion.
         facts: versions, for the provenance.
         progress: told how many of how many are done.
 
@@ -115,9 +115,9 @@ def write_edits(
         _draw_edit(folder / "pictures" / f"{case.case}.png", scan, edit, changes)
         low, high = float(scan.data.min()), float(scan.data.max())
         mean = float(np.abs(edit.difference.data).mean()) / (high - low)
-        row = {**_row(case, edit.projection), "mean_change": round(mean, 6)}
+        row = {**_row(case, edit.inversion), "mean_change": round(mean, 6)}
         row["after"] = f"after/{case.case}.nii.gz"
-        own = edit.projection.latent.covariates
+        own = edit.inversion.latent.covariates
         return row, row | {"covariates": own, "changed": edit.covariates}
 
     given = {
@@ -207,7 +207,7 @@ def _known(model: Model, case: Case) -> dict[str, Value]:
     return understood(conditions, covariates_of(case, conditions))
 
 
-def _row(case: Case, found: Projection) -> Row:
+def _row(case: Case, found: Inversion) -> Row:
     length = float(np.linalg.norm(found.latent.values)) / math.sqrt(len(found.latent.values))
     return {
         "case": case.case,
@@ -218,7 +218,7 @@ def _row(case: Case, found: Projection) -> Row:
     }
 
 
-def _draw_projection(path: Path, scan: Volume, found: Projection) -> None:
+def _plot_inversion(path: Path, scan: Volume, found: Inversion) -> None:
     scan = scan.canonical()
     start, recon = (volume.canonical().data for volume in (found.start, found.recon))
     low, high = _grey(scan)
@@ -227,7 +227,7 @@ def _draw_projection(path: Path, scan: Volume, found: Projection) -> None:
     columns = [
         Column("scan\n", scan.data, low, high),
         Column(f"encoder\n{shares[0]}", start, low, high),
-        Column(f"projection\n{shares[1]}", recon, low, high),
+        Column(f"inversion\n{shares[1]}", recon, low, high),
         Column("residual\nup to 30% of the greys", residual, 0.0, 0.3 * (high - low), "inferno"),
     ]
     side_by_side(path, columns, scan.spacing, "SYNTHETIC reconstructions of one scan")
@@ -242,7 +242,7 @@ def _draw_edit(path: Path, scan: Volume, edit: Edit, changes: Mapping[str, Value
     largest = float(np.percentile(np.abs(difference), 99.9)) / (high - low)
     limit = max(0.05, math.ceil(largest / 0.05) * 0.05)
     asked = ", ".join(f"{name} {value}" for name, value in changes.items())
-    own = edit.projection.latent.covariates
+    own = edit.inversion.latent.covariates
     was = ", ".join(f"{n} {'unknown' if own[n] is None else _short(own[n])}" for n in changes)
     columns = [
         Column(f"scan\n{was}", before.data, low, high),

@@ -15,6 +15,7 @@ from medgan.core.config import WINDOWS, Preprocessing
 from medgan.core.errors import ConfigError, DataError, ModelError
 from medgan.core.volume import Volume
 from medgan.data.labels import largest_components
+from medgan.model import anomaly
 from medgan.model.model import Model
 from tests.kit.models import TWO_LABELS, make_model
 from tests.kit.volumes import AFFINE, scans
@@ -204,7 +205,7 @@ def test_a_scan_squeezed_by_a_very_bright_lesion_is_stretched_back_before_it_is_
     assert after.gain > 1.7
     assert "scan was raised" in after.explanation
     prepared = model.prepare(Volume(lesioned, healthy.affine))
-    stretched, _ = model._rescaled(prepared)
+    stretched, _ = anomaly.rescaled(model, prepared)
     inside = (prepared.volume.abs() < 0.99) & (stretched.volume.abs() < 0.99)
     in_scanner_units = []
     for scan in (prepared, stretched):

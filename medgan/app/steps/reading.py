@@ -58,11 +58,11 @@ def mood_step(run: Run) -> StepResult:
 
 def invert_step(run: Run) -> StepResult:
     """Inverts the test split: reconstructions, latents, errors, pictures."""
-    from medgan.workflows.editing import write_projections
+    from medgan.workflows.editing import write_inversions
 
     cases = run.manifest().split("test")
     with counting("inverting") as tick:
-        rows, refusals = write_projections(
+        rows, refusals = write_inversions(
             run.model(), cases, run.out, run.config.latent.steps, facts(), tick
         )
     run.refuse(refusals)

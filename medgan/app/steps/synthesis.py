@@ -113,4 +113,4 @@ def _end(run: Run, text: str) -> "tuple[str, Latent]":
     if len(manifest.cases) != 1:
         raise ConfigError("E_USAGE", "latent.ends", "not one scan", "name a NIfTI file or seed:3")
     case = manifest.cases[0]
-    return case.case, run.model().project(case.image, run.config.latent.steps).latent
+    return case.case, run.model().invert(case.image, run.config.latent.steps).latent

@@ -81,9 +81,9 @@ class GenerateConfig(Section):
 
 
 class LatentConfig(Section):
-    """Projection of real scans, ways between two scans, edits along a covariate."""
+    """Inversion of real scans, interpolation of two, edits along a covariate."""
 
-    steps: int = Field(100, ge=0, description="steps of a projection; 0 keeps the encoder's latent")
+    steps: int = Field(100, ge=0, description="steps of an inversion; 0 keeps the encoder's latent")
     ends: tuple[str, str] = Field(
         ("seed:0", "seed:1"),
         description="scans to interpolate between: a NIfTI file each, or seed:3, or seed:3/5 for "
