@@ -22,7 +22,6 @@ from medgan.core.volume import Volume
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.geometry import place
 from medgan.data.dicom.objects import (
-    Source,
     check_extra,
     map_object,
     regions_object,
@@ -30,6 +29,7 @@ from medgan.data.dicom.objects import (
     summary_object,
 )
 from medgan.data.dicom.series import Series
+from medgan.data.dicom.sources import Source
 from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Refusal
 from medgan.data.pseudonyms import Pseudonyms

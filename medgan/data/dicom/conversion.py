@@ -12,7 +12,8 @@ import numpy as np
 from medgan.core.errors import DataError, EnvironmentFailure
 from medgan.core.volume import Volume
 from medgan.data.dicom.decoder import Decoder
-from medgan.data.dicom.frames import Frame, looks_like_dicom, looks_lost, read_frames
+from medgan.data.dicom.files import looks_like_dicom, looks_lost
+from medgan.data.dicom.frames import Frame, read_frames
 from medgan.data.dicom.geometry import place
 from medgan.data.dicom.series import Series, check_consistent, check_wanted, group_series
 from medgan.data.dicom.voxels import read_voxels

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from medgan.core.errors import DataError
-from medgan.data.dicom.frames import quiet_pydicom
+from medgan.data.dicom.files import quiet_pydicom
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -5,9 +5,8 @@ What is written here holds patient data, as the hospital's own PACS needs it to 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ from jaxtyping import Float, Int, UInt8
 
 from medgan.core.errors import DataError, EnvironmentFailure
 from medgan.core.version import __version__
-from medgan.data.dicom.frames import Frame, quiet_pydicom
-from medgan.data.dicom.geometry import TO_RAS, Placement
+from medgan.data.dicom.files import quiet_pydicom
+from medgan.data.dicom.references import once, refer, reference
+from medgan.data.dicom.sources import REQUIRED, Source, source_slices
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -32,46 +32,8 @@ IDENTITY = (
     *("AccessionNumber", "IssuerOfAccessionNumberSequence", "ReferringPhysicianName"),
 )
 """Elements of the patient and the study that every object of a study has in common."""
-_NEEDED = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"),
-    *("StudyTime", "AccessionNumber", "ReferringPhysicianName"),
-)
-"""Those that an object has even when nothing is known."""
-_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _NUMBERS = {"map": 1, "regions": 2, "summary": 3}
 """Last digit of the series number of each object."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A series as its objects need it; patient data, for the objects alone.
-
-    Attributes:
-        placement: the slices in order.
-        header: of the first of them, without pixels.
-        case: pseudonym of the series.
-    """
-
-    placement: Placement
-    header: "Dataset"
-    case: str
-
-    @classmethod
-    def read(cls, placement: Placement, case: str) -> "Source":
-        """Reads the header that stands for a placed series.
-
-        Raises:
-            DataError: E_DICOM.
-        """
-        import pydicom
-
-        try:
-            with quiet_pydicom():
-                path = placement.frames[0].path
-                header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        except Exception:  # a damaged file makes pydicom raise nearly anything
-            raise DataError("E_DICOM", case, "cannot be read as DICOM", "export it again") from None
-        return cls(placement, header, case)
 
 
 def check_extra() -> None:
@@ -121,7 +83,7 @@ def map_object(
         )  # fmt: skip
         top = max(2 * level, high, 1.0)
         return ParametricMap(
-            _slices(source), frames, contains_recognizable_visual_features=False,
+            source_slices(source), frames, contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[
                 VOILUTTransformation(
@@ -173,7 +135,7 @@ def regions_object(
         ]  # fmt: skip
         frames = np.ascontiguousarray(region_map.transpose(2, 1, 0)).astype(np.uint16)
         return Segmentation(
-            _slices(source), frames, "BINARY", segments, content_label="UNUSUAL_REGIONS",
+            source_slices(source), frames, "BINARY", segments, content_label="UNUSUAL_REGIONS",
             content_description=f"Regions above the level of healthy maps, {RESEARCH}",
             series_description=f"medgan unusual regions, {RESEARCH}",
             **_common(source, "regions", model),
@@ -212,8 +174,8 @@ def summary_object(
         made.ConversionType = "WSD"
         made.BurnedInAnnotation = "YES"
         made.LossyImageCompression = source.header.get("LossyImageCompression") or "00"
-        references = [_reference(frame) for frame in source.placement.frames]
-        made.SourceImageSequence = Items(_once(references))
+        references = [reference(frame) for frame in source.placement.frames]
+        made.SourceImageSequence = Items(once(references))
         return made
 
     return _made(source, build)
@@ -225,7 +187,7 @@ def _made(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
     try:
         with quiet_pydicom():
             made = build()
-            _refer(made, source)
+            refer(made, source)
             _identify(made, source.header)
     except Exception as error:  # any oddity of a header; its text might be quoted
         what = f"the series' header does not allow it ({type(error).__name__})"
@@ -233,116 +195,10 @@ def _made(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
     return made
 
 
-def _slices(source: Source) -> "list[Dataset]":
-    """One data set a slice, as highdicom wants its sources, evened out as the voxels were.
-
-    Every slice counts as a file of its own, under a UID that `_refer` replaces; nobody's name is
-    in here that a library could print.
-    """
-    from pydicom.dataset import Dataset
-    from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
-    from pydicom.valuerep import DS
-
-    placement, header = source.placement, source.header
-    first = placement.frames[0]
-    axes = np.linalg.inv(TO_RAS) @ placement.affine[:3]
-    spacing = np.linalg.norm(axes[:, :3], axis=0)
-    cosines = (axes[:, :2] / spacing[:2]).T.ravel()
-    base = Dataset()
-    base.SOPClassUID = CTImageStorage if first.modality == "CT" else MRImageStorage
-    base.StudyInstanceUID = header.StudyInstanceUID
-    base.SeriesInstanceUID = first.series
-    base.Modality = first.modality
-    for name in _NEEDED:
-        setattr(base, name, None)
-    base.FrameOfReferenceUID = first.reference or generate_uid()
-    base.PositionReferenceIndicator = None
-    base.Rows, base.Columns = first.rows, first.columns
-    base.ImageOrientationPatient = [DS(value, auto_format=True) for value in cosines]
-    base.PixelSpacing = [DS(spacing[n], auto_format=True) for n in (1, 0)]
-    base.SliceThickness = DS(first.thickness or spacing[2], auto_format=True)
-    base.SpacingBetweenSlices = DS(spacing[2], auto_format=True)
-    for name in _LOSSY:
-        if name in header:
-            base[name] = header[name]
-    made = []
-    for number, uid in enumerate(_aliases(source)):
-        one = Dataset()
-        one.update(base)
-        one.SOPInstanceUID = uid
-        position = axes[:, 3] + number * axes[:, 2]
-        one.ImagePositionPatient = [DS(value, auto_format=True) for value in position]
-        made.append(one)
-    return made
-
-
-def _aliases(source: Source) -> "dict[str, Frame]":
-    """A UID for every slice of a source, the same each time, and the slice."""
-    from pydicom.uid import generate_uid
-
-    return {
-        str(generate_uid(entropy_srcs=[frame.instance, str(frame.number)])): frame
-        for frame in source.placement.frames
-    }
-
-
-def _refer(made: "Dataset", source: Source) -> None:
-    """Makes references to slices references to the files and frames that hold them."""
-    aliases = _aliases(source)
-    for element in _sequences(made):
-        items = element.value
-        named = [aliases.get(str(item.get("ReferencedSOPInstanceUID", ""))) for item in items]
-        for item, frame in zip(items, named, strict=True):
-            if frame is not None:
-                item.update(_reference(frame))
-                if element.keyword == "ReferencedInstanceSequence":  # names files only
-                    item.pop("ReferencedFrameNumber", None)
-        if any(named):
-            items[:] = _once(list(items))
-
-
-def _sequences(of: "Dataset") -> "Iterator[Any]":
-    for element in of:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _sequences(item)
-            yield element
-
-
-def _reference(frame: Frame) -> "Dataset":
-    """The item that points at a slice."""
-    from pydicom.dataset import Dataset
-
-    item = Dataset()
-    item.ReferencedSOPClassUID = frame.sop_class
-    item.ReferencedSOPInstanceUID = frame.instance
-    if frame.enhanced:
-        item.ReferencedFrameNumber = frame.number + 1
-    return item
-
-
-def _once(items: "Sequence[Dataset]") -> "list[Dataset]":
-    """Items that name a file, each file once, with all frames that are meant."""
-    files: dict[str, Dataset] = {}
-    for item in items:
-        kept = files.setdefault(str(item.ReferencedSOPInstanceUID), item)
-        if kept is not item:
-            if numbers := [*_frames(kept), *_frames(item)]:
-                kept.ReferencedFrameNumber = numbers
-    return list(files.values())
-
-
-def _frames(item: "Dataset") -> list[int]:
-    value = item.get("ReferencedFrameNumber")
-    if value is None:
-        return []
-    return [int(value)] if isinstance(value, int) else [int(one) for one in value]
-
-
 def _identify(made: "Dataset", header: "Dataset") -> None:
     """Gives an object the patient and the study of a header, to the letter."""
     made.SpecificCharacterSet = "ISO_IR 192"
-    for name in _NEEDED:
+    for name in REQUIRED:
         setattr(made, name, None)
     for name in (*IDENTITY, "BodyPartExamined"):
         if name in header:

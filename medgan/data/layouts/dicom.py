@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medgan.data.dicom.frames import looks_like_dicom
+from medgan.data.dicom.files import looks_like_dicom
 from medgan.data.layouts.files import files_below, is_nifti
 from medgan.data.layouts.listed import Listed, Selection
 from medgan.data.manifest import IMAGE

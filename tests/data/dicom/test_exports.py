@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from medgan.core.volume import Volume
-from medgan.data.dicom.frames import quiet_pydicom
+from medgan.data.dicom.files import quiet_pydicom
 from medgan.data.layouts.files import files_below
 from medgan.data.pseudonyms import write_private_key
 from tests.kit.dicom import (

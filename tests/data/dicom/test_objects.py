@@ -11,12 +11,12 @@ from medgan.core.errors import DataError
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.geometry import TO_RAS, place
 from medgan.data.dicom.objects import (
-    Source,
     map_object,
     regions_object,
     save_private,
     summary_object,
 )
+from medgan.data.dicom.sources import Source
 from medgan.data.layouts.layouts import list_scans
 from tests.kit.dicom import PLANTED, indexed, make_enhanced, make_series, oblique, save
 
