@@ -17,7 +17,7 @@ class Exit(IntEnum):
     ENVIRONMENT = 4
     """Disk, device or server failed."""
     DIVERGED = 5
-    """Training went wrong in spite of rollbacks; the last good checkpoint stands."""
+    """Training diverged in spite of rollbacks; the last good checkpoint is kept."""
     NOT_PASSED = 6
     """A gate or an audit was not passed."""
     INTERNAL = 70
@@ -129,7 +129,7 @@ class InternalFault(MedganError):
 
 
 def as_coded(error: Exception | KeyboardInterrupt) -> CodedError:
-    """An exception as an error with a code; a foreign text is left out, it may name files."""
+    """Any exception as an error with a code; foreign texts are left out: they may name files."""
     if isinstance(error, CodedError):
         return error
     if isinstance(error, KeyboardInterrupt):

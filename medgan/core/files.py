@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Files that are written completely or not at all, and locks of folders."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from medgan.core.errors import EnvironmentFailure
 
 
 def write_atomic(path: Path, data: bytes | str, private: bool = False) -> None:
-    """Writes aside, flushes to the disk, then renames.
+    """Writes a temporary file, flushes it to the disk and renames it.
 
     Args:
         path: its folder is made if missing.
@@ -20,7 +20,7 @@ def write_atomic(path: Path, data: bytes | str, private: bool = False) -> None:
 
     Raises:
         EnvironmentFailure: E_DISK when the disk is full or cannot be written; an older file of
-            this name stays as it was.
+            this name is kept.
     """
     write_together({path: data}, private)
 
@@ -29,30 +29,30 @@ def write_together(files: Mapping[Path, bytes | str], private: bool = False) -> 
     """Writes files that belong together: all are on the disk before the first is renamed.
 
     Args:
-        files: path to content, the one that vouches for the others last.
+        files: path to content, the one that refers to the others last.
         private: readable by the owner only.
 
     Raises:
         EnvironmentFailure: E_DISK; no file has been replaced.
     """
-    aside = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     path = next(iter(files))
     try:
         for path, data in files.items():
-            _write_aside(path, aside[path], data, private)
-        for path, temporary in aside.items():
+            _write_temporary(path, temporaries[path], data, private)
+        for path, temporary in temporaries.items():
             temporary.replace(path)
         for folder in {path.parent for path in files}:
             _flush_folder(folder)
     except OSError as error:
         raise disk_failure(path, error) from None
     finally:
-        for temporary in aside.values():
+        for temporary in temporaries.values():
             with suppress(OSError):
                 temporary.unlink()
 
 
-def _write_aside(path: Path, temporary: Path, data: bytes | str, private: bool) -> None:
+def _write_temporary(path: Path, temporary: Path, data: bytes | str, private: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     with os.fdopen(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
@@ -72,7 +72,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written; the folder must be `locked`."""
+    """Removes incomplete files of killed processes; the folder must be `locked`."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 class IntensityScale:
     """A rising map of a scanner's intensities onto [-1, 1], linear between its knots.
 
-    What lies beyond the first and last knot is clipped.
+    Values beyond the first and last knot are clipped.
 
     Attributes:
         intensities: the scanner's, at the knots, rising.

@@ -1,4 +1,4 @@
-"""How long jobs show where they are: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long jobs: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that is told how many of how many are done.
+    """Shows progress; gives a function of the numbers done and in total.
 
     Args:
         what: such as "checking scans".
@@ -40,8 +40,8 @@ class TrainingProgress:
     """Shows volumes seen, volumes per second, time left and losses.
 
     Args:
-        volumes: the whole length.
-        seconds: time limit of the whole training; 0 for none.
+        volumes: in total.
+        seconds: time limit of the training; 0 for none.
     """
 
     def __init__(self, volumes: int, seconds: float) -> None:
@@ -64,17 +64,17 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, volumes_seen: int, seconds: float, figures: dict[str, float]) -> None:
+    def update(self, volumes_seen: int, seconds: float, metrics: dict[str, float]) -> None:
         """Shows the state after a step.
 
         Args:
             volumes_seen: so far.
             seconds: trained so far.
-            figures: of the step, with time/volumes_per_second and the losses; of a step that
-                leaves the encoder out, without the reconstruction's.
+            metrics: of the step: time/volumes_per_second and the losses; without the
+                reconstruction loss if the step skips the encoder.
         """
-        rate = figures["time/volumes_per_second"]
-        self._recon = figures.get("generator/reconstruction", self._recon)
+        rate = metrics["time/volumes_per_second"]
+        self._recon = metrics.get("generator/reconstruction", self._recon)
         self._rate = rate if self._rate == 0 else 0.95 * self._rate + 0.05 * rate
         left = (self._volumes - volumes_seen) / self._rate
         share = volumes_seen / self._volumes
@@ -84,7 +84,7 @@ class TrainingProgress:
         minutes, rest = divmod(max(0, int(left)), 60)
         text = (
             f"training: {volumes_seen:,} volumes  {self._rate:.1f}/s  {minutes}:{rest:02d} left  "
-            f"D {figures['critic/loss']:.2f}  G {figures['generator/critic']:.2f}  "
+            f"D {metrics['critic/loss']:.2f}  G {metrics['generator/critic']:.2f}  "
             f"recon {self._recon:.3f}"
         )
         self._bar.update(self._task, completed=min(share, 1.0), description=text)

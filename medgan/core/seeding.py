@@ -1,4 +1,4 @@
-"""A seed for what torch draws from its global generators, without leaving a trace there."""
+"""Seeding of the global random generators of torch, which are restored afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Fixes torch's global generators inside and gives them back as they were.
+    """Seeds the global generators of torch inside, and restores them afterwards.
 
-    Initial weights and dropout cannot be handed a generator of their own.
+    Initial weights and dropout accept no generator of their own.
 
     Args:
         seed: of the CPU's and the device's generator.

@@ -16,7 +16,7 @@ def load(path_or_uri: str | PathLike[str], tracking_uri: str = "", device: str =
             `runs:/id/model/content`.
         tracking_uri: where MLflow keeps its records; empty takes MLFLOW_TRACKING_URI, else
             `sqlite:///runs/mlflow.db` where that file exists.
-        device: where the networks go, such as `cuda`.
+        device: of the networks, such as `cuda`.
 
     Raises:
         ModelError: E_MODEL when the folder is not a model.

@@ -1,4 +1,4 @@
-"""The tracker that a training sees, and the one that always writes: metrics.jsonl."""
+"""Trackers of a training: the interface, and the one that writes metrics.jsonl."""
 
 import json
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ class Tracker(Protocol):
     """Records a run."""
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
-        """Records figures at a point of the training."""
+        """Records metrics at a point of the training."""
         ...
 
     def picture(self, path: Path) -> None:
-        """Records a picture that has been written."""
+        """Records a picture file."""
         ...
 
     def rewind(self, volumes_seen: int) -> None:
-        """The training went back to this point; what was recorded beyond is void."""
+        """The training went back to this point; later records are void."""
         ...
 
 
 class JsonlTracker:
-    """Appends one JSON object a call to a file; the record of last resort.
+    """Appends one JSON object a call to a file.
 
     Args:
         path: the file; its folder is made.
-        resume_at: rows beyond this many volumes, left by a run that was killed after its last
+        resume_at: rows beyond this many volumes, from a run that was killed after its last
             checkpoint, are dropped.
     """
 
@@ -40,15 +40,15 @@ class JsonlTracker:
         self.rewind(resume_at)
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
-        """One line: volumes_seen and the figures."""
+        """One line: volumes_seen and the metrics."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"volumes_seen": volumes_seen, **scalars}) + "\n")
 
     def picture(self, path: Path) -> None:
-        """Pictures lie beside the file already."""
+        """Nothing to do: pictures are in the same folder."""
 
     def rewind(self, volumes_seen: int) -> None:
-        """Drops the rows beyond."""
+        """Drops later rows."""
         kept = [row for row in read_metrics(self._path) if row["volumes_seen"] <= volumes_seen]
         write_atomic(self._path, "".join(json.dumps(row) + "\n" for row in kept))
 
@@ -76,7 +76,7 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line cut off by a kill is passed over."""
+    """The rows of a metrics.jsonl; an incomplete last line is skipped."""
     rows = []
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():

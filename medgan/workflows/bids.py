@@ -1,7 +1,7 @@
 """Scores as a BIDS derivative data set: maps, regions, a table a subject, a sidecar a file.
 
-Under pseudonyms unless told: a derivative is handed on more often than the scans, and labels of
-subjects are often made of initials, dates or hospital numbers.
+Under pseudonyms by default: derivatives are shared more often than scans, and subject labels often
+contain initials, dates or hospital numbers.
 """
 
 import csv
@@ -37,7 +37,7 @@ _REGIONS = {
     "volume_mm3": ("volume", "mm^3"),
     "peak": ("highest value of the map in it", "healthy standard deviations"),
     "mean": ("mean of the map in it", "healthy standard deviations"),
-    **{f"peak_{axis}_mm": (f"place of the peak, {axis.upper()} of RAS", "mm") for axis in "ras"},
+    **{f"peak_{axis}_mm": (f"position of the peak, {axis.upper()} of RAS", "mm") for axis in "ras"},
 }
 
 
@@ -51,8 +51,8 @@ def subject_of(pseudonym: str) -> str:
     return "sub-" + re.sub(r"[^A-Za-z0-9]", "", pseudonym.removeprefix("s-"))
 
 
-def places(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[str, str]:
-    """Where the files of each case lie, up to `_desc-`, from the folder that holds the derivative.
+def bids_prefixes(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[str, str]:
+    """The paths of each case up to `_desc-`, relative to the folder of the derivative.
 
     Args:
         cases: to be scored.
@@ -72,38 +72,38 @@ def places(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -> dict[
             name = _NAME.fullmatch(stem(Path(case.image)))
             if name is None:
                 raise DataError(
-                    "E_BIDS", case.case, "its file has no name of BIDS to keep the labels of",
+                    "E_BIDS", case.case, "its file has no BIDS name with labels to keep",
                     "leave score.bids_labels at pseudonym",
                 )  # fmt: skip
-            # A description of the scan would stand beside that of the map.
+            # The map has a description of its own.
             subject, session, more = name[1], name[2] or "", re.sub("_desc-[^_]+", "", name[3])
         elif scans[case.subject] > 1:
             seen[case.subject] += 1
             more = f"_run-{seen[case.subject]}"
         folder = f"{subject}/{session[1:]}/anat" if session else f"{subject}/anat"
-        place = f"{DERIVATIVES}/{folder}/{subject}{session}{more}"
-        if place in taken:
+        prefix = f"{DERIVATIVES}/{folder}/{subject}{session}{more}"
+        if prefix in taken:
             raise DataError(
                 "E_BIDS", case.case, "another scan has the same subject, session and run",
                 "leave score.bids_labels at pseudonym, or score one kind of scans at a time",
             )  # fmt: skip
-        taken.add(place)
-        found[case.case] = place
+        taken.add(prefix)
+        found[case.case] = prefix
     return found
 
 
 def write_derivative(
     folder: Path,
-    place_of: Mapping[str, str],
+    prefixes: Mapping[str, str],
     cases: Sequence[Case],
     rows: Sequence[Mapping[str, Any]],
     regions: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Writes what makes a data set of the maps and region maps that lie in it.
+    """Writes the tables and descriptions of a data set of maps and region maps.
 
     Args:
         folder: holds `derivatives/medgan`.
-        place_of: from `places`.
+        prefixes: from `bids_prefixes`.
         cases: that were to be scored.
         rows: of the table of scores.
         regions: rows of the table of regions.
@@ -122,7 +122,7 @@ def write_derivative(
         "Anomaly maps and regions of scans among healthy ones, by medgan. Research use only.\n"
         "Scores are in the sub-*_scans.tsv; scans.json says what their columns mean.\n",
     )
-    # No name of BIDS fits a map of standard deviations; _statmap is what others call it.
+    # BIDS has no suffix for a map of standard deviations; others use _statmap.
     write_atomic(root / ".bidsignore", "*_statmap.nii.gz\n*_statmap.json\n")
     columns = {name: {"Description": text} for name, text in _SCANS.items()}
     _write_json(root / "scans.json", {"Description": "scores of scans", **columns})
@@ -131,22 +131,22 @@ def write_derivative(
         found[region["case"]].append(region)
     by_subject = defaultdict(list)
     for row in rows:
-        place = folder / place_of[row["case"]]
-        _write_sidecars(place, found[row["case"]])
-        owner = place.parent.parent
-        values = {name: _told(row[name]) for name in _SCANS}
-        filename = f"anat/{place.name}_{REGIONS}.nii.gz"
+        path = folder / prefixes[row["case"]]
+        _write_sidecars(path, found[row["case"]])
+        owner = path.parent.parent
+        values = {name: _shown(row[name]) for name in _SCANS}
+        filename = f"anat/{path.name}_{REGIONS}.nii.gz"
         by_subject[owner].append({"filename": filename, **values})
     for owner, scans in by_subject.items():
         name = "_".join(owner.relative_to(root).parts)
         _write_table(owner / f"{name}_scans.tsv", ("filename", *_SCANS), scans)
 
 
-def _write_sidecars(place: Path, regions: Sequence[Mapping[str, Any]]) -> None:
-    """What the two images of a scan hold, and the regions by their numbers."""
+def _write_sidecars(path: Path, regions: Sequence[Mapping[str, Any]]) -> None:
+    """Descriptions of the two images of a scan, and the table of its regions."""
 
     def beside(name: str) -> Path:
-        return place.with_name(f"{place.name}_{name}")
+        return path.with_name(f"{path.name}_{name}")
 
     _write_json(
         beside(f"{MAP}.json"),
@@ -176,7 +176,7 @@ def _write_sidecars(place: Path, regions: Sequence[Mapping[str, Any]]) -> None:
     _write_table(beside(f"{REGIONS}.tsv"), ("index", "name", *_REGIONS), rows)
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "n/a" if value is None else str(value).lower()
 
 

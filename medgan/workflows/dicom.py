@@ -1,7 +1,7 @@
 """Scores of DICOM series as DICOM objects for the PACS that the series came from.
 
-Scores hold nothing of a header. The series are given again and found by their pseudonyms, and only
-what is written here joins the two: it holds patient data, and goes into a folder of its own.
+Scores contain no patient data. The series are read again and matched by their pseudonyms. The
+objects contain patient data, so they are written to a separate folder.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from medgan.core.errors import ConfigError, DataError
+from medgan.core.errors import ConfigError, DataError, MedganError
 from medgan.core.files import disk_failure
 from medgan.core.version import __version__
 from medgan.core.volume import Volume
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.dicom.geometry import place
+from medgan.data.dicom.geometry import stack_slices
 from medgan.data.dicom.objects import (
     check_extra,
     map_object,
@@ -37,7 +37,7 @@ from medgan.reporting.summary_image import summary_image
 
 log = logging.getLogger(__name__)
 MAX_OFF_MM = 1e-3
-"""How far a map's voxels may lie from those of the series."""
+"""Largest distance in mm between the voxels of a map and those of the series."""
 
 
 def export_dicom(
@@ -48,17 +48,18 @@ def export_dicom(
 ) -> tuple[int, list[Refusal]]:
     """Writes `<case>/map.dcm`, `regions.dcm` and `summary.dcm` of every scored series.
 
-    Of a scan that is not comparable with the calibration scans only the summary is written, which
-    says so; without regions there is no `regions.dcm`.
+    For a scan that is not comparable with the calibration scans only the summary is written, with
+    the reason; without regions there is no `regions.dcm`. A scan that cannot be written is refused,
+    and the rest goes on.
 
     Args:
-        scores: folder of a run that scored DICOM, or of its scores.
-        source: the DICOM that was scored, as it was given then.
-        out: receives a folder a scan, under pseudonyms; readable by the owner only.
-        progress: told how many of how many are done.
+        scores: folder of a run that scored DICOM, or the folder of its scores.
+        source: the DICOM that was scored.
+        out: receives a folder for each scan, under pseudonyms; readable by the owner only.
+        progress: called with the number of finished scans and of all scans.
 
     Returns:
-        How many scans were written, and which were not, and why.
+        How many scans were written, and the refused ones.
 
     Raises:
         EnvironmentFailure: E_EXTRA, E_DISK.
@@ -69,7 +70,7 @@ def export_dicom(
     folder, summary = _read_scores(scores)
     if _inside(out, scores) or _inside(scores, out):
         raise ConfigError(
-            "E_USAGE", "--out", "DICOM objects hold names of patients, and scores are shown around",
+            "E_USAGE", "--out", "DICOM objects hold names of patients, and scores are shared",
             "choose a folder apart from the scores",
         )  # fmt: skip
     rows = summary["scans"]
@@ -98,6 +99,12 @@ def export_dicom(
                 done += 1
             except DataError as error:
                 refusals.append(Refusal(case, error.code, error.what, error.remedy))
+            except MedganError:
+                raise
+            except Exception as error:  # of one scan, which must not stop the others
+                log.debug("%s", case, exc_info=True)
+                what = f"no DICOM object can be made ({type(error).__name__})"
+                refusals.append(Refusal(case, "E_EXPORT", what, "use the NIfTI maps"))
             progress(number, len(rows))
     return done, refusals
 
@@ -133,12 +140,12 @@ def _export_one(
     scores: Path, out: Path,
 ) -> None:  # fmt: skip
     case, model = row["case"], summary["model"]
-    placed = place(series, case)
+    stack = stack_slices(series, case)
     scan, _ = conversion.volume(series, case)
     score_map, region_map = (_read_map(scores / row[kind], case) for kind in ("map", "regions"))
     for volume in (score_map, region_map):
         _check_grid(volume, scan, case)
-    source = Source.read(placed, case)
+    source = Source.read(stack, case)
     level = float(summary["calibration"]["level"])
     numbers = np.rint(region_map.data).astype(np.int16)
     made = {}
@@ -152,7 +159,7 @@ def _export_one(
         path = out / f"{name}.dcm"
         if name in made:
             save_private(made[name], path)
-        else:  # of an earlier scoring, perhaps
+        else:  # possibly from an earlier scoring
             path.unlink(missing_ok=True)
 
 
@@ -166,7 +173,7 @@ def _read_map(path: Path, case: str) -> Volume:
 
 
 def _check_grid(volume: Volume, scan: Volume, case: str) -> None:
-    """Whether a map lies where the series does."""
+    """Whether a map has the grid of the series."""
     shape = scan.data.shape
     if volume.data.shape == shape:
         corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], dtype=float)
@@ -175,29 +182,29 @@ def _check_grid(volume: Volume, scan: Volume, case: str) -> None:
         if np.linalg.norm(off, axis=1).max() <= MAX_OFF_MM:
             return
     raise DataError(
-        "E_NO_SERIES", case, "its map lies on another grid than the series", "score it again"
+        "E_NO_SERIES", case, "its map has another grid than the series", "score it again"
     )
 
 
 def summarise(
     row: dict[str, Any], scan: Volume, score_map: Volume, level: float
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a summary: three planes through the highest peak and the verdict.
+    """The picture of a summary: three planes through the highest peak, and the result.
 
     Args:
         row: of scores.json.
         scan: as converted.
         score_map: on its grid.
-        level: above which the map is unusual.
+        level: threshold of the map.
     """
-    heat = score_map.canonical() if row["comparable"] else None
+    shown = score_map.canonical() if row["comparable"] else None
     return summary_image(
-        scan.canonical(), heat, level, verdict(row), f"medgan {__version__}, research use only"
+        scan.canonical(), shown, level, result_text(row), f"medgan {__version__}, research use only"
     )
 
 
-def verdict(row: dict[str, Any]) -> str:
-    """What a row of scores.json says, in two sentences or so."""
+def result_text(row: dict[str, Any]) -> str:
+    """A row of scores.json in two sentences."""
     if not row["comparable"]:
         return row["explanation"]
     text = f"Score {row['score']:.2f}, p = {row['p_value']:.3g}"

@@ -17,7 +17,7 @@ from medgan.core.files import write_atomic
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
-from medgan.workflows.bids import MAP, REGIONS, places, write_derivative
+from medgan.workflows.bids import MAP, REGIONS, bids_prefixes, write_derivative
 
 Row = dict[str, Any]
 MAP_TEXT = "medgan score map, healthy standard deviations"
@@ -61,7 +61,7 @@ def score_cases(
     settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
     if settings.false_alarms and model.calibration is not None:
         require_calibration(len(model.calibration.scores), settings.false_alarms)
-    bids = places(cases, settings.bids_labels) if settings.layout == "bids" else {}
+    bids = bids_prefixes(cases, settings.bids_labels) if settings.layout == "bids" else {}
     rows: list[Row] = []
     regions: list[Row] = []
     refusals: list[Refusal] = []

@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 
 from medgan.core.volume import Volume
-from medgan.data.phantoms.heads import draw_head, render
+from medgan.data.phantoms.heads import render, sample_head
 
 SIZE = (16, 16, 16)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -31,7 +31,7 @@ def phantom_volumes(count: int, seed: int = 0) -> torch.Tensor:
     drawn = []
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        image, _ = render(draw_head(rng, rng.uniform(20, 85)), (24, 28, 24), 8.0, rng)
+        image, _ = render(sample_head(rng, rng.uniform(20, 85)), (24, 28, 24), 8.0, rng)
         drawn.append(image)
     stack = np.stack(drawn)[:, None].astype(np.float32)
     return torch.from_numpy(2 * np.clip(stack / np.percentile(stack, 99.5), 0, 1) - 1)

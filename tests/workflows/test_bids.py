@@ -14,7 +14,7 @@ from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.model.model import Model
-from medgan.workflows.bids import places, subject_of
+from medgan.workflows.bids import bids_prefixes, subject_of
 from medgan.workflows.score import score_cases
 from tests.kit.command_line import inside
 from tests.kit.models import CONFIG, GRID, fresh_state
@@ -141,7 +141,7 @@ def test_labels_are_pseudonyms_unless_told_and_scans_of_one_person_are_runs(mode
     assert len(rows) == 3
     plain = replace(cases[0], images={"image": str(tmp_path / "Jane.nii.gz")})
     with pytest.raises(DataError, match="E_BIDS") as caught:
-        places([plain], "keep")
+        bids_prefixes([plain], "keep")
     assert "Jane" not in str(caught.value)
 
 
@@ -167,9 +167,9 @@ def test_runs_acquisitions_and_echoes_keep_names_of_their_own(names, kept, tree)
     ]
     if not kept:
         with pytest.raises(DataError, match="E_BIDS"):
-            places(cases, "keep")
+            bids_prefixes(cases, "keep")
         return
-    found = [place.rpartition("/")[2] for place in places(cases, "keep").values()]
+    found = [place.rpartition("/")[2] for place in bids_prefixes(cases, "keep").values()]
     assert tuple(found) == kept
     suffix = names[0].rpartition("_")[2]
     assert all(BIDSValidator().is_bids(f"/sub-01/anat/{n}_{suffix}.nii.gz") for n in found)

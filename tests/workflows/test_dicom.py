@@ -104,6 +104,27 @@ def test_a_scan_without_its_series_or_on_another_grid_is_left_out(scored, tmp_pa
     assert "another grid" in refusals[0].what
 
 
+@pytest.mark.parametrize("broken", [ValueError("x"), KeyError("map"), MemoryError()])
+def test_any_fault_of_one_scan_is_that_scans_and_the_rest_is_written(
+    broken, scored, tmp_path, monkeypatch
+):
+    from medgan.workflows import dicom
+
+    run, source, rows = scored
+    summarise = dicom.summarise
+
+    def sometimes(row, *more):
+        if row["case"] == rows[0]["case"]:
+            raise broken
+        return summarise(row, *more)
+
+    monkeypatch.setattr(dicom, "summarise", sometimes)
+    done, refusals = export_dicom(run, source, tmp_path / "out")
+    assert done == 1
+    assert [(r.case, r.code) for r in refusals] == [(rows[0]["case"], "E_EXPORT")]
+    assert type(broken).__name__ in refusals[0].what
+
+
 def test_without_highdicom_one_error_says_what_to_install(scored, tmp_path, monkeypatch):
     run, source, _ = scored
     monkeypatch.setitem(sys.modules, "highdicom", None)

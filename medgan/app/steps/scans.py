@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def phantoms_step(run: Run) -> StepResult:
     """Makes the procedural cohort and points the data section at it."""
-    from medgan.data.phantoms.cohort import make_cohort
+    from medgan.data.phantoms.data_set import make_data_set
 
     if run.config.data.source:
         raise ConfigError(
@@ -38,7 +38,7 @@ def phantoms_step(run: Run) -> StepResult:
         )  # fmt: skip
     settings = run.config.phantoms
     folder = run.out / "cohort"
-    cohort = make_cohort(folder, settings.healthy, settings.lesioned, settings.shape,
+    cohort = make_data_set(folder, settings.healthy, settings.lesioned, settings.shape,
                          settings.spacing, settings.seed)  # fmt: skip
     run.set("data", source=str(cohort), healthy={"diagnosis": ["healthy"]})
     log.info("phantoms: %d healthy, %d with a lesion", settings.healthy, settings.lesioned)

@@ -1,4 +1,4 @@
-"""From a place on disk that holds DICOM to private NIfTI files, one a usable series."""
+"""DICOM files to private NIfTI files, one for each usable series."""
 
 import logging
 import os
@@ -12,9 +12,9 @@ import numpy as np
 from medgan.core.errors import DataError, EnvironmentFailure
 from medgan.core.volume import Volume
 from medgan.data.dicom.decoder import Decoder
-from medgan.data.dicom.files import looks_like_dicom, looks_lost
+from medgan.data.dicom.files import looks_like_dicom, may_be_damaged_dicom
 from medgan.data.dicom.frames import Frame, read_frames
-from medgan.data.dicom.geometry import place
+from medgan.data.dicom.geometry import stack_slices
 from medgan.data.dicom.series import Series, check_consistent, check_wanted, group_series
 from medgan.data.dicom.voxels import read_voxels
 from medgan.data.layouts.files import files_below, inside, is_nifti
@@ -22,15 +22,15 @@ from medgan.data.layouts.listed import Listed
 
 log = logging.getLogger(__name__)
 CONVERTED = "dicom"
-"""Where in a run's folder the converted series lie."""
+"""The folder of the converted series in that of a run."""
 
 
 class Conversion:
-    """Replaces places that hold DICOM by the series in them, and series by NIfTI files.
+    """Replaces folders of DICOM by the series in them, and series by NIfTI files.
 
     Args:
         folder: receives the files, under pseudonyms and readable by the owner only; None where
-            DICOM cannot be used.
+            DICOM is not accepted.
         modality: MR or CT where only that one is wanted.
     """
 
@@ -51,12 +51,12 @@ class Conversion:
         self._decoder.close()
 
     def expand(self, listed: Listed) -> list[Listed]:
-        """What is to be looked at: the scan itself, or every series where there is DICOM.
+        """The scans to be read: the scan itself, or each series of a folder of DICOM.
 
-        A file that cannot be read stands for itself, so that nothing goes missing unsaid.
+        A file that cannot be read is listed, too, so that it is refused.
 
         Raises:
-            DataError: E_LAYOUT where DICOM cannot be used.
+            DataError: E_LAYOUT where DICOM is not accepted.
         """
         if len(listed.images) != 1 or listed.missing or listed.fault:
             return [listed]
@@ -79,7 +79,7 @@ class Conversion:
                 if linked or (listed.root and not inside(path, listed.root)):
                     raise DataError(
                         "E_OUTSIDE", "a file", "a link leads out of the data folder",
-                        "copy what it leads to into it",
+                        "copy its target into the folder",
                     )  # fmt: skip
                 frames += read_frames(path)
             except DataError as fault:
@@ -102,7 +102,7 @@ class Conversion:
         )  # fmt: skip
 
     def ready(self, listed: Listed, case: str) -> tuple[Listed, tuple[str, ...]]:
-        """A scan that can be read as NIfTI, and what was mended on the way.
+        """A scan that can be read as NIfTI, and what was corrected.
 
         Args:
             listed: as `expand` gave it.
@@ -124,47 +124,47 @@ class Conversion:
         return replace(listed.with_image(path), root=None), notes
 
     def volume(self, series: Series, case: str) -> tuple[Volume, tuple[str, ...]]:
-        """The voxels of a series on its own grid, and what was mended.
+        """The voxels of a series on its own grid, and what was corrected.
 
         Raises:
             DataError: any of DICOM's.
         """
         check_wanted(series, case, self._modality)
         check_consistent(series, case)
-        placed = place(series, case)
-        voxels, notes = read_voxels(placed.frames, self._decoder, case)
+        stack = stack_slices(series, case)
+        voxels, notes = read_voxels(stack.frames, self._decoder, case)
         if series.copies:
             notes = (*notes, f"{series.copies} identical copies left out")
         if series.damaged:
             notes = (
                 *notes,
-                "beside a damaged file: if that was its first or last slice, it lacks it",
+                "a file in its folder is damaged: its first or last slice may be missing",
             )
         if not series.first.patient:
-            notes = (*notes, "no PatientID: the study counts as the subject")
-        return Volume(voxels, placed.affine), (*placed.notes, *notes)
+            notes = (*notes, "no PatientID: the study is taken as the subject")
+        return Volume(voxels, stack.affine), (*stack.notes, *notes)
 
 
-def _files(place: Path) -> list[Path]:
-    """DICOM files anywhere below a folder, or beside a file, and what may have been some."""
-    if not place.is_dir():
+def _files(source: Path) -> list[Path]:
+    """DICOM files below a folder or in the folder of a file, and files that may be damaged ones."""
+    if not source.is_dir():
         return sorted(
             path
-            for path in place.parent.iterdir()
+            for path in source.parent.iterdir()
             if not path.name.startswith(".") and looks_like_dicom(path)
         )
-    paths = files_below(place)
+    paths = files_below(source)
     known = {path for path in paths if looks_like_dicom(path)}
     folders = {path.parent for path in known}
     return [
         path
         for path in paths
-        if path in known or path.is_dir() or (path.parent in folders and looks_lost(path))
+        if path in known or path.is_dir() or (path.parent in folders and may_be_damaged_dicom(path))
     ]
 
 
 def _write(volume: Volume, path: Path) -> None:
-    """Writes a converted series and reads it back; whole numbers that fit stay whole."""
+    """Writes a converted series and reads it back; integers stay integers."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     small = volume.data
     low, high = float(small.min()), float(small.max())

@@ -1,8 +1,7 @@
-"""Pixels of DICOM files. Compressed ones are decoded in a process of their own.
+"""Pixels of DICOM files. Compressed ones are decoded in a child process with limited memory.
 
-Decoders are C libraries, and a damaged stream makes some of them write where they must not: of
-damaged JPEG and JPEG 2000 frames, some kill the process that decodes them. That process is a
-child here, which gets paths on its standard input and answers with arrays.
+Most decoders are C libraries, and damaged JPEG and JPEG 2000 streams can crash them; others may
+expand without end. The child gets paths on its standard input and answers with arrays.
 """
 
 import json
@@ -38,13 +37,13 @@ PLUGINS = {
 }
 """pydicom's plugin that decodes each compressed transfer syntax."""
 SECONDS = 60.0
-"""A file that takes longer has hung its decoder."""
+"""After this time a decoder is stopped."""
 CHILD_BYTES = 12 * 2**30
-"""Address space of the child: a bomb ends there and nowhere else."""
+"""Address space of the child."""
 _ITEM = b"\xfe\xff\x00\xe0"
-"""How compressed pixel data begin."""
+"""Start of compressed pixel data."""
 _END = b"\xff\xd9"
-"""How JPEG, JPEG-LS and JPEG 2000 streams end."""
+"""End of JPEG, JPEG-LS and JPEG 2000 streams."""
 
 
 def check_syntax(syntax: str, case: str) -> None:
@@ -58,7 +57,7 @@ def check_syntax(syntax: str, case: str) -> None:
     from pydicom.uid import UID
 
     name = UID(syntax).name
-    if name == syntax:  # a private one, whose number may say who made it
+    if name == syntax:  # a private one, whose number may name the maker
         name = "of a private kind"
     raise DataError(
         "E_SYNTAX", case, f"transfer syntax {name}, which is not read", "export it uncompressed"
@@ -94,7 +93,7 @@ class Decoder:
             DataError: E_SYNTAX, E_PIXELS, E_TRUNCATED, E_UNREADABLE.
         """
         check_syntax(syntax, case)
-        if syntax in NATIVE or syntax == RLE:
+        if syntax in NATIVE:
             found = _read(path, numbers, syntax)
         else:
             found = self._ask(path, numbers, syntax)
@@ -117,7 +116,7 @@ class Decoder:
             child.stdin.flush()
             return _answer(child.stdout)
         except (OSError, EOFError, ValueError):
-            self.close()  # it crashed or was killed; the next file gets a new one
+            self.close()  # it crashed or was stopped; the next file gets a new one
             return "E_PIXELS"
         except BaseException:  # half an answer must not be taken for that to the next request
             self.close()
@@ -129,18 +128,18 @@ class Decoder:
 _FAULTS = {
     "E_PIXELS": ("pixels of a slice cannot be decoded", "export the series again"),
     "E_TRUNCATED": ("pixels of a slice end early", "copy or export the series again"),
-    "E_UNREADABLE": ("a file has vanished or may not be read", "check that the file is there"),
+    "E_UNREADABLE": ("a file is missing or may not be read", "check that the file is there"),
 }
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    # The child must find this medgan, wherever the parent has it from.
-    places = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+    # The child must import the same medgan.
+    paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     code = "from medgan.data.dicom.decoder import serve; serve()"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         start_new_session=True,
     )  # fmt: skip
 
@@ -163,14 +162,14 @@ def _answer(stream: IO[bytes]) -> "np.ndarray | str":
 
 
 def serve() -> None:
-    """The child: a request a line, each answered by a line and, where all went well, bytes."""
-    import resource
+    """The child: answers each line of a request with a line and, after success, bytes."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
+        import resource
 
-    with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold pixels
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a decoder prints goes nowhere
+    os.dup2(2, 1)  # what a decoder prints is dropped
     for line in sys.stdin.buffer:
         request: dict[str, Any] = json.loads(line)
         found = _read(Path(request["path"]), request["numbers"], request["syntax"])
@@ -198,7 +197,7 @@ def _read(path: Path, numbers: Sequence[int], syntax: str) -> "np.ndarray | str"
             header.file_meta.TransferSyntaxUID = UID(syntax)
             if _ends_early(header, syntax):
                 return "E_TRUNCATED"
-            if _is_otherwise(header, syntax):
+            if _differs_from_header(header, syntax):
                 return "E_PIXELS"
             decoder = get_decoder(UID(syntax))
             plugin = PLUGINS.get(syntax, "")
@@ -215,8 +214,8 @@ def _read(path: Path, numbers: Sequence[int], syntax: str) -> "np.ndarray | str"
         return "E_PIXELS"
 
 
-def _is_otherwise(header: "Dataset", syntax: str) -> bool:
-    """Whether pixels are stored otherwise than announced: they would come out scrambled."""
+def _differs_from_header(header: "Dataset", syntax: str) -> bool:
+    """Whether pixels are stored differently than the header says: they would be scrambled."""
     from pydicom.encaps import generate_frames
 
     count = max(1, int(header.get("NumberOfFrames") or 1))
@@ -224,7 +223,7 @@ def _is_otherwise(header: "Dataset", syntax: str) -> bool:
     if syntax in NATIVE:
         surplus = len(header.PixelData) - count * _frame_bytes(header)
         compressed = surplus > 1 and header.PixelData.startswith(_ITEM)
-        # Some padding is usual, as much again is not.
+        # Some padding is common, a whole frame is not.
         return (
             compressed
             or surplus >= _frame_bytes(header)
@@ -240,7 +239,7 @@ def _frame_bytes(header: "Dataset") -> int:
 
 
 def _size_in(stream: bytes) -> tuple[int, int] | None:
-    """Rows and columns that a stream of JPEG, JPEG-LS or JPEG 2000 names itself.
+    """Rows and columns in a stream of JPEG, JPEG-LS or JPEG 2000.
 
     Reference: ITU-T T.81 B.2.2, T.87 C.2.2, T.800 A.5.1.
     """
@@ -260,7 +259,7 @@ def _size_in(stream: bytes) -> tuple[int, int] | None:
 
 
 def _ends_early(header: "Dataset", syntax: str) -> bool:
-    """Whether there are fewer bytes than announced; decoders of JPEG would fill up with grey."""
+    """Whether there are fewer bytes than the header says; decoders of JPEG would fill in grey."""
     from pydicom.encaps import generate_frames
 
     count = max(1, int(header.get("NumberOfFrames") or 1))

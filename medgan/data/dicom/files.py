@@ -1,4 +1,4 @@
-"""Which files are DICOM, or may have been."""
+"""Which files are DICOM, or damaged DICOM."""
 
 import logging
 import warnings
@@ -13,7 +13,7 @@ PREAMBLE = 128
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keeps pydicom's messages off the terminal: they quote what headers say."""
+    """Silences messages of pydicom: they quote headers."""
     logger = logging.getLogger("pydicom")
     level, logger.level = logger.level, logging.CRITICAL + 1
     try:
@@ -25,10 +25,9 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a plain file begins as DICOM does, with its preamble or, as old ones, without.
+    """Whether a file begins like DICOM, with a preamble or, as old files, without.
 
-    Without a preamble any bytes might look like a first element, so the name must not say
-    that they are something else.
+    Without a preamble any bytes may look like a first element, so the name must be one of DICOM.
     """
     try:
         if not path.is_file():
@@ -49,15 +48,15 @@ def is_dicom(path: Path) -> bool:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a file is DICOM or claims so by its name: a damaged one must not go missing."""
+    """Whether a file is DICOM by its content or its name; damaged files are to be reported."""
     return (path.suffix.lower() in DICOM_SUFFIXES and path.is_file()) or is_dicom(path)
 
 
-def looks_lost(path: Path) -> bool:
-    """Whether a file may be what a broken transfer left of DICOM.
+def may_be_damaged_dicom(path: Path) -> bool:
+    """Whether a file may be DICOM from a broken transfer.
 
-    It is empty, ends within the preamble, begins with nothing but zeros, or may not be read. Only
-    beside DICOM does that say anything.
+    It is empty, ends within the preamble, begins with zeros only, or may not be read. This says
+    something only of files in a folder with DICOM.
     """
     try:
         if not path.is_file() or not _has_dicom_name(path):

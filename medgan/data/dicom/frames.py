@@ -1,4 +1,4 @@
-"""What a DICOM header says of each of its slices; no voxel is decoded here."""
+"""The slices that a DICOM header describes; no voxel is decoded here."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SINGLE = {"1.2.840.10008.5.1.4.1.1.2": "CT", "1.2.840.10008.5.1.4.1.1.4": "MR"}
-"""Storage classes of one slice a file."""
+"""Storage classes with one slice in a file."""
 ENHANCED = {
     "1.2.840.10008.5.1.4.1.1.2.1": "CT",
     "1.2.840.10008.5.1.4.1.1.2.2": "CT",  # converted from single slices
     "1.2.840.10008.5.1.4.1.1.4.1": "MR",
     "1.2.840.10008.5.1.4.1.1.4.4": "MR",
 }
-"""Storage classes of many slices a file, each with functional groups."""
+"""Storage classes with many slices in a file, each with functional groups."""
 MODALITIES = SINGLE | ENHANCED
 DIRECTORY = "1.2.840.10008.1.3.10"
 """A DICOMDIR: an index of other files."""
@@ -36,7 +36,7 @@ OTHER_MODALITIES = frozenset(
     "AU BMD CR DOC DX ECG FID IO IVUS KO M3D MG NM OCT OP OT PLAN PR PT PX REG RF RG RTDOSE "
     "RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR STAIN US VL XA XC".split()
 )
-"""Standard terms that may be printed; anything else in the tag might be somebody's name."""
+"""Standard terms that may be printed; anything else in the tag might be a name."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality",
@@ -52,7 +52,7 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class Frame:
-    """One slice as its header describes it. Texts and UIDs in here never leave this room.
+    """One slice as its header describes it. Texts and UIDs must not leave this package.
 
     Attributes:
         path, number: the file and which of its frames.
@@ -65,14 +65,14 @@ class Frame:
         syntax: transfer syntax UID.
         frames: frames in the file.
         rows, columns, allocated, stored, high_bit, signed, samples, photometric: of the pixels;
-            0 or empty where the header is silent.
+            0 or empty where the header does not say.
         position: mm, LPS, centre of the first pixel; None when missing.
         cosines: of a row and of a column; None when missing.
         pixel_spacing: mm between rows and between columns; None when missing.
         thickness, apart: slice thickness and nominal distance of slices in mm; 0 when missing.
         tilt: degrees of the gantry.
         slope, intercept: of the rescaling; None when missing or not a number.
-        unit: of the rescaling; a lookup table instead counts as the unit "LUT".
+        unit: of the rescaling; "LUT" where there is a lookup table instead.
         burned_in: whether the pixels hold text.
     """
 
@@ -111,7 +111,7 @@ class Frame:
 
 
 def read_frames(path: Path) -> list[Frame]:
-    """The frames that a file announces; none for a DICOMDIR, one bare frame for what is no scan.
+    """The frames of a file; none for a DICOMDIR, one without geometry for what is no scan.
 
     Raises:
         DataError: E_DICOM, E_EMPTY, E_SYNTAX, E_UNREADABLE; without the name of the file.
@@ -125,20 +125,20 @@ def read_frames(path: Path) -> list[Frame]:
             with path.open("rb") as file:
                 start = file.read(PREAMBLE + 4)
             if not any(start):
-                raise DataError("E_EMPTY", "a file", "holds nothing, or nothing but zeros", remedy)
+                raise DataError("E_EMPTY", "a file", "is empty, or holds only zeros", remedy)
             if not is_dicom(path):
-                raise DataError("E_DICOM", "a file", "not DICOM in spite of its name", remedy)
-            whole = start[PREAMBLE:] == b"DICM"
-            meta = read_file_meta_info(str(path)) if whole else None
+                raise DataError("E_DICOM", "a file", "is named like DICOM and is not", remedy)
+            has_preamble = start[PREAMBLE:] == b"DICM"
+            meta = read_file_meta_info(str(path)) if has_preamble else None
             if meta is not None and meta.get("MediaStorageSOPClassUID") == DIRECTORY:
                 return []
             if meta is not None and meta.get("TransferSyntaxUID") == DEFLATED:
-                # A small deflated file can fill any memory as it is opened.
+                # Opening a small deflated file can take any amount of memory.
                 raise DataError(
                     "E_SYNTAX", "a file", "deflated, which is not read", "export it uncompressed"
                 )
             header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=list(_TAGS), force=not whole
+                path, stop_before_pixels=True, specific_tags=list(_TAGS), force=not has_preamble
             )
             return _frames(header, path)
     except DataError:
@@ -147,10 +147,10 @@ def read_frames(path: Path) -> list[Frame]:
         if error.errno is None:  # pydicom's own
             raise DataError("E_DICOM", "a file", "cannot be read as DICOM", remedy) from None
         raise DataError(
-            "E_UNREADABLE", "a file", "has vanished or may not be read", "check that it is there"
+            "E_UNREADABLE", "a file", "is missing or may not be read", "check that it is there"
         ) from None
     except RecursionError:
-        what = "sequences lie too deep in each other"
+        what = "sequences are nested too deeply"
         raise DataError("E_DICOM", "a file", what, remedy) from None
     except Exception:  # a damaged file makes pydicom raise nearly anything
         raise DataError("E_DICOM", "a file", "cannot be read as DICOM", remedy) from None
@@ -198,14 +198,16 @@ def _frames(header: "Dataset", path: Path) -> list[Frame]:
         slope, intercept = 1.0, 0.0
     return [
         replace(
-            _placed(common, header, header, header), slope=slope, intercept=intercept,
-            unit="LUT" if "ModalityLUTSequence" in header else get_text(header, "RescaleType").upper(),
+            _with_geometry(common, header, header, header), slope=slope, intercept=intercept,
+            unit="LUT"
+            if "ModalityLUTSequence" in header
+            else get_text(header, "RescaleType").upper(),
         )
     ]  # fmt: skip
 
 
 def _enhanced_frames(header: "Dataset", common: Frame) -> list[Frame]:
-    """A frame for each item of the per-frame functional groups; one without place if none."""
+    """A frame for each item of the per-frame functional groups; one without if none."""
     shared = get_items(header, "SharedFunctionalGroupsSequence")
     each = get_items(header, "PerFrameFunctionalGroupsSequence")
     if len(each) != common.frames:
@@ -213,7 +215,7 @@ def _enhanced_frames(header: "Dataset", common: Frame) -> list[Frame]:
     frames = []
     for number, own in enumerate(each):
         groups = [own, *shared]
-        frame = _placed(
+        frame = _with_geometry(
             replace(common, number=number),
             get_first_item(groups, "PlanePositionSequence"),
             get_first_item(groups, "PlaneOrientationSequence"),
@@ -234,13 +236,13 @@ def _enhanced_frames(header: "Dataset", common: Frame) -> list[Frame]:
     return frames
 
 
-def _placed(
+def _with_geometry(
     frame: Frame,
     position: "Dataset | None",
     orientation: "Dataset | None",
     measures: "Dataset | None",
 ) -> Frame:
-    """A frame with its place, from the data sets that hold the three parts of it."""
+    """A frame with its geometry, from the data sets that hold the three parts of it."""
     return replace(
         frame,
         position=get_numbers(position, "ImagePositionPatient", 3),

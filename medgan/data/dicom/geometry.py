@@ -1,4 +1,4 @@
-"""Where the slices of a series lie: their order and the affine, or why there is none."""
+"""The geometry of a series: the order of its slices and the affine."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,29 +11,31 @@ from medgan.data.dicom.frames import Frame
 from medgan.data.dicom.series import Series
 
 MAX_SKEW = 5e-3
-"""By how much direction cosines may miss unit length and right angles; headers round them."""
+"""Tolerance of direction cosines for unit length and right angles; headers round them."""
 MAX_UNEVEN = 0.1
-"""How far a slice may lie from its place in an even stack, as a share of the slice spacing."""
+"""Largest distance of a slice from its even position, as a share of the slice spacing."""
 MAX_DRIFT = 0.5
-"""How far a stack may lean or a slice lie sideways, in pixels."""
+"""Largest sideways shift of a slice or of the whole stack, in pixels."""
 FEWEST = 3
-"""Slices of a scan: with two, no distance could be compared with another."""
-SAME_PLACE = 0.05
-"""Slices closer than this share of the typical distance lie at the same place."""
+"""Slices of a scan: with two, there is no second distance to compare with."""
+SAME_POSITION = 0.05
+"""Slices closer than this share of the typical distance have the same position."""
 MAX_TILT = 0.1
-"""Degrees of gantry tilt that a header may name while the slices look upright."""
+"""Largest gantry tilt in degrees that a header may state while positions show none."""
+MAX_MM = 1e5
+"""Largest coordinate and pixel size in mm; larger ones are errors, and sums of them overflow."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM's axes are Left, Posterior, Superior."""
 
 
 @dataclass(frozen=True)
-class Placement:
+class SliceStack:
     """A stack of slices.
 
     Attributes:
         frames: in order, along the normal of the slices.
         affine: shape (4, 4): column, row and slice number to world mm (RAS+).
-        notes: what was evened out.
+        notes: what was corrected.
     """
 
     frames: tuple[Frame, ...]
@@ -41,8 +43,8 @@ class Placement:
     notes: tuple[str, ...] = ()
 
 
-def place(series: Series, case: str) -> Placement:
-    """Orders the slices of a series and fits the affine.
+def stack_slices(series: Series, case: str) -> SliceStack:
+    """Sorts the slices of a series and fits the affine.
 
     Raises:
         DataError: E_POSITION, E_ORIENTATION, E_SPACING, E_MATRIX, E_DIMENSIONS, E_TIME_SERIES,
@@ -64,6 +66,10 @@ def place(series: Series, case: str) -> Placement:
             "export the whole series",
         )  # fmt: skip
     positions = np.array([frame.position for frame in series.frames], dtype=float)
+    if np.abs(positions).max() > MAX_MM or max(row_mm, column_mm) > MAX_MM:
+        raise DataError(
+            "E_POSITION", case, "positions or pixel sizes are impossible", "export it again"
+        )
     heights = positions @ axes[2]
     order = np.argsort(heights, kind="stable")
     frames = tuple(series.frames[n] for n in order)
@@ -77,8 +83,8 @@ def place(series: Series, case: str) -> Placement:
     affine[:3, 2] = axes[2] * step
     affine[:3, 3] = positions[0]
     affine[:3] = TO_RAS @ affine[:3]
-    notes = (f"slices evened out by up to {uneven:.2g} mm",) if uneven > 2e-3 * step else ()
-    return Placement(frames, affine, notes)
+    notes = (f"slice positions corrected by up to {uneven:.2g} mm",) if uneven > 2e-3 * step else ()
+    return SliceStack(frames, affine, notes)
 
 
 def _axes(series: Series, case: str) -> Float[np.ndarray, "3 3"]:
@@ -101,7 +107,7 @@ def _axes(series: Series, case: str) -> Float[np.ndarray, "3 3"]:
     along, down = along / lengths[0], down / lengths[1]
     normal = np.cross(along, down)
     normal /= np.linalg.norm(normal)
-    # The error of rounding is shared between both.
+    # Both share the rounding error.
     middle = (along + down) / np.linalg.norm(along + down)
     across = np.cross(normal, middle)
     return np.array([(middle - across) / np.sqrt(2), (middle + across) / np.sqrt(2), normal])
@@ -127,18 +133,18 @@ def _check_steps(heights: np.ndarray, case: str) -> tuple[float, float]:
     gaps = np.diff(heights)
     apart = gaps[gaps > 1e-3]
     typical = float(np.median(apart)) if len(apart) else np.inf
-    starts = np.concatenate([[True], gaps > SAME_PLACE * typical])
+    starts = np.concatenate([[True], gaps > SAME_POSITION * typical])
     if not starts.all():
         counts = Counter(np.unique(np.cumsum(starts), return_counts=True)[1].tolist())
         usual = counts.most_common(1)[0][0]
         if usual > 1:
             raise DataError(
                 "E_TIME_SERIES", case,
-                f"{usual} images at each place: time points, echoes, directions or phases",
+                f"{usual} images at each position: time points, echoes, directions or phases",
                 "export one of them as a series of its own",
             )  # fmt: skip
         raise DataError(
-            "E_SLICE_DUPLICATE", case, f"{int((~starts).sum())} slices lie where another does",
+            "E_SLICE_DUPLICATE", case, f"slices at the position of another: {(~starts).sum()}",
             "leave out those that do not belong to the scan",
         )  # fmt: skip
     step = float((heights[-1] - heights[0]) / len(gaps))
@@ -151,13 +157,13 @@ def _check_steps(heights: np.ndarray, case: str) -> tuple[float, float]:
         raise DataError("E_SLICE_GAP", case, f"slices missing: {missing}", "export it again")
     raise DataError(
         "E_SLICE_SPACING", case,
-        f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart",
+        f"slices are {gaps.min():.3g} to {gaps.max():.3g} mm apart",
         "export the series reconstructed at one distance",
     )  # fmt: skip
 
 
 def _check_nominal(frames: tuple[Frame, ...], step: float, case: str) -> None:
-    """Every second slice missing leaves an even stack; the nominal distance tells.
+    """Compares with the nominal distance: without every second slice, a stack is still even.
 
     Some scanners write the gap between slices there instead: less than the thickness.
     """
@@ -165,7 +171,7 @@ def _check_nominal(frames: tuple[Frame, ...], step: float, case: str) -> None:
     if nominal and nominal >= 0.99 * frames[0].thickness > 0 and step > 1.5 * nominal:
         raise DataError(
             "E_SLICE_GAP", case,
-            f"slices lie {step:.3g} mm apart where the header says {nominal:.3g}",
+            f"slices are {step:.3g} mm apart, the header says {nominal:.3g}",
             "export it again",
         )  # fmt: skip
 
@@ -173,21 +179,21 @@ def _check_nominal(frames: tuple[Frame, ...], step: float, case: str) -> None:
 def _check_upright(
     frames: tuple[Frame, ...], positions: np.ndarray, axes: np.ndarray, pixel_mm: float, case: str
 ) -> None:
-    """Whether slices lie straight above each other."""
+    """Whether slices are aligned along their normal."""
     remedy = "export it corrected for tilt, or resample it"
     sideways = (positions - positions[0]) @ axes[:2].T
     lean = sideways[-1] / (len(frames) - 1)
     if np.linalg.norm(sideways[-1]) > MAX_DRIFT * pixel_mm:
         height = (positions[-1] - positions[0]) @ axes[2]
         angle = np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), height))
-        raise DataError("E_TILT", case, f"the stack leans by {angle:.1f} degrees", remedy)
+        raise DataError("E_TILT", case, f"the stack is sheared by {angle:.1f} degrees", remedy)
     wobble = np.linalg.norm(sideways - np.arange(len(frames))[:, None] * lean, axis=1).max()
     if wobble > MAX_DRIFT * pixel_mm:
         raise DataError(
             "E_SLICE_SPACING", case, f"slices are shifted sideways by up to {wobble:.3g} mm",
             "export the series in parts",
         )  # fmt: skip
-    # Some scanners name a tilt that positions and directions do not show.
+    # Some scanners state a tilt that positions and directions do not show.
     tilt = max(abs(frame.tilt) for frame in frames)
     if tilt > MAX_TILT and abs(axes[2][2]) > np.cos(np.radians(MAX_TILT)):
         raise DataError("E_TILT", case, f"the gantry was tilted by {tilt:.1f} degrees", remedy)

@@ -1,6 +1,6 @@
-"""DICOM objects made of results, in the patient and study of the series they were made from.
+"""DICOM objects of results, in the patient and study of the scored series.
 
-What is written here holds patient data, as the hospital's own PACS needs it to file them.
+They hold patient data, by which the PACS of the hospital files them.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ IDENTITY = (
     *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription"),
     *("AccessionNumber", "IssuerOfAccessionNumberSequence", "ReferringPhysicianName"),
 )
-"""Elements of the patient and the study that every object of a study has in common."""
+"""Elements of the patient and the study."""
 _NUMBERS = {"map": 1, "regions": 2, "summary": 3}
 """Last digit of the series number of each object."""
 
@@ -54,12 +54,12 @@ def check_extra() -> None:
 def map_object(
     source: Source, score_map: Float[np.ndarray, "X Y Z"], level: float, model: Mapping[str, Any]
 ) -> "Dataset":
-    """A heat map as a Parametric Map of floating point values.
+    """A score map as a Parametric Map of floating point values.
 
     Args:
         source: what was scored.
         score_map: healthy standard deviations, on the grid of the series.
-        level: above which maps are unusual; where the display begins.
+        level: threshold of the map, where the display begins.
         model: facts of the model.
 
     Raises:
@@ -103,7 +103,7 @@ def regions_object(
 ) -> "Dataset":
     """Regions as a binary Segmentation, a segment each.
 
-    A region is where a map is high and says nothing of why, so its codes are "Spatial and
+    A region is where the map is high, for whatever reason, so its codes are "Spatial and
     Relational Concept" and "Selected region", not lesion.
 
     Args:
@@ -147,7 +147,7 @@ def regions_object(
 def summary_object(
     source: Source, picture: UInt8[np.ndarray, "H W 3"], model: Mapping[str, Any]
 ) -> "Dataset":
-    """A picture with text as a Secondary Capture, for viewers that show nothing else.
+    """A picture with text as a Secondary Capture, for viewers without other objects.
 
     Args:
         source: what was scored.
@@ -170,11 +170,11 @@ def summary_object(
             picture, "RGB", 8, "PATIENT", study, patient_orientation=("L", "P"),
             series_description=f"medgan summary, {RESEARCH}", **common,
         )  # fmt: skip
-        made.add_new("PatientOrientation", "CS", None)  # three planes: none holds for all
+        made.add_new("PatientOrientation", "CS", None)  # there are three planes
         made.ConversionType = "WSD"
         made.BurnedInAnnotation = "YES"
         made.LossyImageCompression = source.header.get("LossyImageCompression") or "00"
-        references = [reference(frame) for frame in source.placement.frames]
+        references = [reference(frame) for frame in source.stack.frames]
         made.SourceImageSequence = Items(once(references))
         return made
 
@@ -189,14 +189,14 @@ def _made(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
             made = build()
             refer(made, source)
             _identify(made, source.header)
-    except Exception as error:  # any oddity of a header; its text might be quoted
+    except Exception as error:  # of an odd header, whose text the error may quote
         what = f"the series' header does not allow it ({type(error).__name__})"
         raise DataError("E_EXPORT", source.case, what, "use the NIfTI maps") from None
     return made
 
 
 def _identify(made: "Dataset", header: "Dataset") -> None:
-    """Gives an object the patient and the study of a header, to the letter."""
+    """Copies the patient and the study of a header into an object."""
     made.SpecificCharacterSet = "ISO_IR 192"
     for name in REQUIRED:
         setattr(made, name, None)
@@ -212,7 +212,7 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
 
 
 def _common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What every object is constructed with; its UIDs are new."""
+    """Arguments that all objects have in common; their UIDs are new."""
     from pydicom.uid import generate_uid
 
     first = 90

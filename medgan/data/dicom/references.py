@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def refer(made: "Dataset", source: Source) -> None:
-    """Makes references to slices references to the files and frames that hold them."""
-    aliases = slice_uids(source)
+    """Replaces references to slices by references to the files and frames that hold them."""
+    frames_by_uid = slice_uids(source)
     for element in _sequences(made):
         items = element.value
-        named = [aliases.get(str(item.get("ReferencedSOPInstanceUID", ""))) for item in items]
+        named = [frames_by_uid.get(str(item.get("ReferencedSOPInstanceUID", ""))) for item in items]
         for item, frame in zip(items, named, strict=True):
             if frame is not None:
                 item.update(reference(frame))
@@ -34,7 +34,7 @@ def _sequences(of: "Dataset") -> "Iterator[Any]":
 
 
 def reference(frame: Frame) -> "Dataset":
-    """The item that points at a slice."""
+    """The item that references a slice."""
     from pydicom.dataset import Dataset
 
     item = Dataset()
@@ -46,7 +46,7 @@ def reference(frame: Frame) -> "Dataset":
 
 
 def once(items: "Sequence[Dataset]") -> "list[Dataset]":
-    """Items that name a file, each file once, with all frames that are meant."""
+    """Items with each file once, with all of its frames."""
     files: dict[str, Dataset] = {}
     for item in items:
         kept = files.setdefault(str(item.ReferencedSOPInstanceUID), item)

@@ -14,26 +14,28 @@ IGNORED = frozenset({"E_OBJECT", "E_MODALITY", "E_LOCALIZER", "E_DERIVED"})
 """Codes of what is no fault: a study is full of files that are not scans to learn from."""
 SAME_DIRECTION = 5e-3
 """Largest difference of a direction cosine within one series; headers round them."""
+ALLOCATED = (8, 16, 32)
+"""Bits of a stored value."""
 SCOUTS = {"LOCALIZER", "SCOUT"}
 REFORMATS = {
     *("ADC", "CPR", "FA", "MAXIMUM INTENSITY PROJECTION", "MINIP", "MIP", "MPR", "PHASE"),
     *("IMAGINARY", "P", "PHASE MAP", "PROJECTION IMAGE", "RESAMPLED", "SCREEN SAVE", "SUBTRACT"),
     *("T1MAP", "T2MAP", "TRACEW", "VELOCITY", "VELOCITY MAP", "VRT"),
 }  # fmt: skip
-"""Terms of ImageType for what is computed from scans, or is no picture of anatomy."""
+"""Terms of ImageType for images that are computed from scans or show no anatomy."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Frames of one SeriesInstanceUID, direction and image type, as one would stack them.
+    """Frames of one SeriesInstanceUID, direction and image type.
 
     Attributes:
         frames: in the order in which they were found.
         name: for its pseudonym; secret.
         subject: likewise, from PatientID and its issuer; the study where there is no ID.
-        copies: files that were left out because an identical one is there.
+        copies: files that were left out as identical to others.
         scout: whether it is one of three planes across each other under one SeriesInstanceUID.
-        damaged: whether a file beside its files is damaged, and might belong to it.
+        damaged: whether a file in the same folder is damaged, and might belong to it.
     """
 
     frames: tuple[Frame, ...]
@@ -45,7 +47,7 @@ class Series:
 
     @property
     def first(self) -> Frame:
-        """A frame that stands for all."""
+        """The first frame, for what all frames have in common."""
         return self.frames[0]
 
     @property
@@ -64,13 +66,15 @@ def group_series(frames: Iterable[Frame]) -> list[Series]:
     """
     groups: dict[tuple[str, ...], list[list[Frame]]] = {}
     for frame in frames:
-        place = groups.setdefault((frame.series, frame.modality, str(frame.image), *frame.kind), [])
-        alike = next((group for group in place if _same_direction(group[0], frame)), None)
+        same_kind = groups.setdefault(
+            (frame.series, frame.modality, str(frame.image), *frame.kind), []
+        )
+        alike = next((group for group in same_kind if _same_direction(group[0], frame)), None)
         if alike is None:
-            place.append([frame])
+            same_kind.append([frame])
         else:
             alike.append(frame)
-    found = [_series(group) for place in groups.values() for group in place]
+    found = [_series(group) for same_kind in groups.values() for group in same_kind]
     planes = defaultdict(set)
     for one in found:
         planes[_scan_of(one)].add(_plane(one))
@@ -92,14 +96,14 @@ def _plane(series: Series) -> int | None:
 
 def _same_direction(a: Frame, b: Frame) -> bool:
     if a.cosines is None or b.cosines is None:
-        # A slice without a direction would be missed where it belongs.
+        # Otherwise the series would lack the slice.
         return True
     return max(abs(p - q) for p, q in zip(a.cosines, b.cosines, strict=True)) <= SAME_DIRECTION
 
 
 def _series(group: list[Frame]) -> Series:
     kept, copies = _without_copies(group)
-    # Not the first file's: what is rounded one way there may be rounded another way elsewhere.
+    # The order of files may differ between sites, and directions are rounded differently.
     first = min(kept, key=lambda frame: (frame.instance, frame.number))
     direction = [round(value, 2) + 0.0 for value in first.cosines or ()]
     name = "\n".join((first.series, first.modality, str(first.image), *first.kind, str(direction)))
@@ -111,11 +115,11 @@ def _without_copies(group: list[Frame]) -> tuple[list[Frame], int]:
     seen: dict[tuple[str, int], list[Frame]] = {}
     kept, copies = [], 0
     for frame in group:
-        twins = seen.setdefault((frame.instance, frame.number), [])
-        if frame.instance and any(_same_content(frame, twin) for twin in twins):
+        same = seen.setdefault((frame.instance, frame.number), [])
+        if frame.instance and any(_same_content(frame, other) for other in same):
             copies += 1
         else:
-            twins.append(frame)
+            same.append(frame)
             kept.append(frame)
     return kept, copies
 
@@ -167,7 +171,7 @@ def check_wanted(series: Series, case: str, modality: str = "") -> None:
 
 
 def check_consistent(series: Series, case: str) -> None:
-    """Whether the slices may be one scan of one person, with pixels that are grey values.
+    """Whether the slices can be one scan of one patient, with grey values as pixels.
 
     Raises:
         DataError: E_PATIENT, E_SLICE_DUPLICATE, E_BURNED_IN, E_MOSAIC, E_FRAMES, E_HEADER,
@@ -192,16 +196,16 @@ def check_consistent(series: Series, case: str) -> None:
         )  # fmt: skip
     if "MOSAIC" in first.kind:
         raise DataError(
-            "E_MOSAIC", case, "slices are tiled into one picture", "convert it with dcm2niix"
+            "E_MOSAIC", case, "slices are tiled into one image", "convert it with dcm2niix"
         )
     if any(f.frames > 1 and (not f.enhanced or f.position is None) for f in frames):
         raise DataError(
-            "E_FRAMES", case, "frames of a multi-frame file have no places of their own",
+            "E_FRAMES", case, "frames of a multi-frame file have no positions of their own",
             "export it as single slices or as enhanced MR or CT",
         )  # fmt: skip
     if not all(f.rows and f.columns and f.allocated and f.stored and f.photometric for f in frames):
         raise DataError(
-            "E_HEADER", case, "a slice does not say how its pixels are stored",
+            "E_HEADER", case, "the header of a slice does not say how its pixels are stored",
             "export the series again",
         )  # fmt: skip
     grey = {"MONOCHROME1", "MONOCHROME2"}
@@ -213,10 +217,25 @@ def check_consistent(series: Series, case: str) -> None:
         )
     if len({frame.reference for frame in frames}) > 1:
         raise DataError(
-            "E_FRAME_OF_REFERENCE", case, "slices are placed in different frames of reference",
+            "E_FRAME_OF_REFERENCE", case, "slices have different frames of reference",
             "export the series again, in parts",
         )  # fmt: skip
+    _check_bits(series, case)
     _check_rescaling(series, case)
+
+
+def _check_bits(series: Series, case: str) -> None:
+    for frame in series.frames:
+        if frame.allocated not in ALLOCATED or not 0 < frame.stored <= frame.allocated:
+            raise DataError(
+                "E_HEADER", case, f"{frame.stored} of {frame.allocated} bits a voxel",
+                "export the series again",
+            )  # fmt: skip
+        if frame.high_bit != frame.stored - 1:  # the standard forbids it; pydicom cuts it off
+            raise DataError(
+                "E_HEADER", case, "voxel values are not stored in the lowest bits",
+                "export the series again",
+            )  # fmt: skip
 
 
 def _check_rescaling(series: Series, case: str) -> None:

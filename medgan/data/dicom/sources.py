@@ -1,4 +1,4 @@
-"""A series as the DICOM objects made from it need it; patient data."""
+"""The series that DICOM objects are made from; it holds patient data."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ import numpy as np
 from medgan.core.errors import DataError
 from medgan.data.dicom.files import quiet_pydicom
 from medgan.data.dicom.frames import Frame
-from medgan.data.dicom.geometry import TO_RAS, Placement
+from medgan.data.dicom.geometry import TO_RAS, SliceStack
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -17,27 +17,27 @@ REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"),
     *("StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
-"""Those that an object has even when nothing is known."""
+"""Elements that every object has, even if empty."""
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A series as its objects need it; patient data, for the objects alone.
+    """A series with patient data, which only objects for the PACS may contain.
 
     Attributes:
-        placement: the slices in order.
+        stack: the slices in order.
         header: of the first of them, without pixels.
         case: pseudonym of the series.
     """
 
-    placement: Placement
+    stack: SliceStack
     header: "Dataset"
     case: str
 
     @classmethod
-    def read(cls, placement: Placement, case: str) -> "Source":
-        """Reads the header that stands for a placed series.
+    def read(cls, stack: SliceStack, case: str) -> "Source":
+        """Reads the header of the first slice.
 
         Raises:
             DataError: E_DICOM.
@@ -46,26 +46,26 @@ class Source:
 
         try:
             with quiet_pydicom():
-                path = placement.frames[0].path
+                path = stack.frames[0].path
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         except Exception:  # a damaged file makes pydicom raise nearly anything
             raise DataError("E_DICOM", case, "cannot be read as DICOM", "export it again") from None
-        return cls(placement, header, case)
+        return cls(stack, header, case)
 
 
 def source_slices(source: Source) -> "list[Dataset]":
-    """One data set a slice, as highdicom wants its sources, evened out as the voxels were.
+    """A data set for each slice, as highdicom needs them, at the corrected positions.
 
-    Every slice counts as a file of its own, under a UID that `_refer` replaces; nobody's name is
-    in here that a library could print.
+    Each slice has a UID of its own, which `refer` replaces. They hold no names of patients, which
+    a library might print.
     """
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
     from pydicom.valuerep import DS
 
-    placement, header = source.placement, source.header
-    first = placement.frames[0]
-    axes = np.linalg.inv(TO_RAS) @ placement.affine[:3]
+    stack, header = source.stack, source.header
+    first = stack.frames[0]
+    axes = np.linalg.inv(TO_RAS) @ stack.affine[:3]
     spacing = np.linalg.norm(axes[:, :3], axis=0)
     cosines = (axes[:, :2] / spacing[:2]).T.ravel()
     base = Dataset()
@@ -97,10 +97,10 @@ def source_slices(source: Source) -> "list[Dataset]":
 
 
 def slice_uids(source: Source) -> "dict[str, Frame]":
-    """A UID for every slice of a source, the same each time, and the slice."""
+    """The slices of a source by UIDs that are the same each time."""
     from pydicom.uid import generate_uid
 
     return {
         str(generate_uid(entropy_srcs=[frame.instance, str(frame.number)])): frame
-        for frame in source.placement.frames
+        for frame in source.stack.frames
     }

@@ -1,4 +1,4 @@
-"""Voxels of a placed series: decoded, cleaned of unused bits, rescaled."""
+"""Voxels of sorted slices: decoded, without unused bits, rescaled."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +10,6 @@ from medgan.core.errors import DataError
 from medgan.core.nifti import MAX_BYTES, MAX_TRAILING
 from medgan.data.dicom.decoder import Decoder, check_syntax
 from medgan.data.dicom.frames import Frame
-
-ALLOCATED = (8, 16, 32)
 
 
 def read_voxels(
@@ -25,11 +23,11 @@ def read_voxels(
         case: pseudonym of the series.
 
     Returns:
-        HU for CT, the scanner's values for MR; shape (columns, rows, slices). And what was done
-        that is worth saying.
+        HU for CT, the scanner's values for MR, shape (columns, rows, slices); and notes on
+        what was changed.
 
     Raises:
-        DataError: E_SIZE, E_HEADER, E_SYNTAX, E_PIXELS, E_TRUNCATED, E_UNREADABLE.
+        DataError: E_SIZE, E_SYNTAX, E_PIXELS, E_TRUNCATED, E_UNREADABLE.
     """
     first = frames[0]
     shape = (first.columns, first.rows, len(frames))
@@ -37,70 +35,60 @@ def read_voxels(
         raise DataError("E_SIZE", case, "too many voxels", "crop or resample it")
     for frame in frames:
         check_syntax(frame.syntax, case)
-        if frame.allocated not in ALLOCATED or not 0 < frame.stored <= frame.allocated:
-            raise DataError(
-                "E_HEADER", case, f"{frame.stored} of {frame.allocated} bits a voxel",
-                "export the series again",
-            )  # fmt: skip
-        if frame.high_bit != frame.stored - 1:  # the standard forbids it; pydicom cuts it off
-            raise DataError(
-                "E_HEADER", case, "voxels do not lie in their lowest bits",
-                "export the series again",
-            )  # fmt: skip
     voxels = np.empty(shape, np.float32)
     files: dict[object, list[int]] = {}
-    for place, frame in enumerate(frames):
-        files.setdefault(frame.path, []).append(place)
-    for places in files.values():
-        places.sort(key=lambda place: frames[place].number)
-        some = frames[places[0]]
-        numbers = [frames[place].number for place in places]
+    for position, frame in enumerate(frames):
+        files.setdefault(frame.path, []).append(position)
+    for positions in files.values():
+        positions.sort(key=lambda position: frames[position].number)
+        some = frames[positions[0]]
+        numbers = [frames[position].number for position in positions]
         if _bytes(some.path) > MAX_BYTES + MAX_TRAILING:
             raise DataError("E_SIZE", case, "a file is too large", "crop or resample it")
         stored = decoder.read(some.path, some.syntax, numbers, case)
-        if stored.shape != (len(places), first.rows, first.columns):
+        if stored.shape != (len(positions), first.rows, first.columns):
             raise DataError(
-                "E_PIXELS", case, "pixels of a slice are not as its header says",
+                "E_PIXELS", case, "the pixels of a slice are not as its header says",
                 "export the series again",
             )  # fmt: skip
-        for place, values in zip(places, stored, strict=True):
+        for position, values in zip(positions, stored, strict=True):
             with np.errstate(over="ignore"):  # what overflows becomes infinite; that is checked
-                voxels[:, :, place] = rescaled(values, frames[place]).T
+                voxels[:, :, position] = rescaled(values, frames[position]).T
     return voxels, _notes(frames)
 
 
 def _bytes(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_size
-    return 0  # it has vanished, which reading it will say
+    return 0  # it is missing, which the decoder reports
 
 
 def rescaled(stored: np.ndarray, frame: Frame) -> np.ndarray:
     """Stored values as HU or the scanner's values, float64.
 
-    Bits beyond BitsStored, where old overlays lie, are dropped. MONOCHROME1 says that low values
-    are shown bright. MR has no scale of its own, so it is turned over within its bits and bright
-    means bright again; HU are defined by the rescaling alone and stay.
+    Bits beyond BitsStored, which may hold overlays, are dropped. With MONOCHROME1, low values are
+    displayed bright. MR has no scale of its own, so its values are inverted within their bits; HU
+    are defined by the rescaling alone and stay.
     """
     values = stored.astype(np.int64)
     values &= (1 << frame.stored) - 1
     if frame.signed:
         sign = 1 << (frame.stored - 1)
         values = (values ^ sign) - sign
-    if _is_turned_over(frame):
+    if _is_inverted(frame):
         values = (-1 if frame.signed else (1 << frame.stored) - 1) - values
     assert frame.slope is not None
     assert frame.intercept is not None
     return values * frame.slope + frame.intercept
 
 
-def _is_turned_over(frame: Frame) -> bool:
+def _is_inverted(frame: Frame) -> bool:
     return frame.photometric == "MONOCHROME1" and frame.modality != "CT"
 
 
 def _notes(frames: tuple[Frame, ...]) -> tuple[str, ...]:
     if not any(frame.photometric == "MONOCHROME1" for frame in frames):
         return ()
-    if any(_is_turned_over(frame) for frame in frames):
-        return ("MONOCHROME1: dark and bright exchanged",)
+    if any(_is_inverted(frame) for frame in frames):
+        return ("MONOCHROME1: intensities inverted",)
     return ("MONOCHROME1: HU kept as they are",)

@@ -1,1 +1,1 @@
-"""Generated head phantoms: the cohort of the demo."""
+"""Head phantoms: the data set of the demo."""

@@ -1,18 +1,17 @@
 """Procedural T1-like heads.
 
-Anatomy is drawn in a template frame in mm: x from left to right, y to the front, z up, the
-origin near the anterior commissure. Every surface is a distance in mm, positive inside.
+Anatomy is defined in template coordinates in mm: x to the right, y anterior, z superior, the
+origin near the anterior commissure. Each surface is a signed distance in mm, positive inside.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from medgan.core.errors import DataError
+from medgan.data.phantoms.shapes import capsule, ellipsoid, join, mirrored
 
-Number = int | float
 # Relative T1 intensity (white matter 1) and label of each tissue.
 _TISSUES: dict[str, tuple[float, int]] = {
     "air": (0.0, 0),
@@ -49,7 +48,7 @@ _FOLD_WAVELENGTH = 36.0
 
 @dataclass(frozen=True)
 class Head:
-    """Everything that is drawn about one head.
+    """The random parameters of one head.
 
     Attributes:
         age: years.
@@ -85,10 +84,10 @@ class Head:
     snr: float
 
 
-def draw_head(rng: np.random.Generator, age: float) -> Head:
+def sample_head(rng: np.random.Generator, age: float) -> Head:
     """One head of the given age in years: the older, the wider its ventricles and sulci."""
     years = (age - 20) / 65
-    # The main folds are everybody's; a subject turns their phases a little, each side its own.
+    # All subjects share the main folds, with small changes of phase on each side.
     template = np.random.default_rng(20)
     directions = template.normal(size=(_FOLDS, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -123,10 +122,10 @@ def render(
     """A scan of a head, centred in the field of view, with twofold supersampling.
 
     Args:
-        head: what to draw; made smaller where the field of view is.
+        head: its parameters; it is shrunk to fit the field of view.
         shape: voxels along R, A, S.
         spacing: voxel size in mm.
-        rng: draws the noise.
+        rng: of the noise.
 
     Returns:
         Intensities, float32 of that shape, and values of `phantoms.LABELS`, uint8, 0 elsewhere.
@@ -189,18 +188,18 @@ def _paint(
 
 def _outer_layers(head: Head, points: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Tissues from the skin to the cavity of the skull, with their distances in mm."""
-    at = _mirrored(points)
-    hemisphere = _ellipsoid(at, (0, 0, 8), (67, 84, np.where(at[2] > 8, 62, 37)))
-    cavity = _join(hemisphere, _ellipsoid(at, (38, -2, -24), (25, 40, 19)), 12)
-    cavity = _join(cavity, _ellipsoid(at, *_CEREBELLUM) + 3, 8)
-    cavity = _join(cavity, _capsule(at, _STEM) + 3, 8)
+    at = mirrored(points)
+    hemisphere = ellipsoid(at, (0, 0, 8), (67, 84, np.where(at[2] > 8, 62, 37)))
+    cavity = join(hemisphere, ellipsoid(at, (38, -2, -24), (25, 40, 19)), 12)
+    cavity = join(cavity, ellipsoid(at, *_CEREBELLUM) + 3, 8)
+    cavity = join(cavity, capsule(at, _STEM) + 3, 8)
     bone = cavity + head.skull
-    skin = _join(bone + head.scalp, _ellipsoid(at, (0, 0, -31), (57, 84, 42)), 12)
+    skin = join(bone + head.scalp, ellipsoid(at, (0, 0, -31), (57, 84, 42)), 12)
     yield "fat", skin
     yield "muscle", np.minimum(skin - head.scalp, -3 - bone)
-    yield "fat", np.minimum(_ellipsoid(at, (31, 60, -33), (17, 20, 15)), skin - 2)
-    yield "eye", _ellipsoid(at, (31, 67, -33), (12, 12, 12))
-    yield "air", np.minimum(_ellipsoid(at, (0, 60, -44), (11, 20, 18)), skin - 6)
+    yield "fat", np.minimum(ellipsoid(at, (31, 60, -33), (17, 20, 15)), skin - 2)
+    yield "eye", ellipsoid(at, (31, 67, -33), (12, 12, 12))
+    yield "air", np.minimum(ellipsoid(at, (0, 60, -44), (11, 20, 18)), skin - 6)
     yield "bone", bone
     yield "fluid", cavity
 
@@ -209,8 +208,8 @@ def _brain_layers(
     head: Head, cavity: np.ndarray, points: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Tissues in the cavity of the skull, each painted over the last, with their distances."""
-    at = _mirrored(points)
-    cerebellum = _ellipsoid(at, *_CEREBELLUM)
+    at = mirrored(points)
+    cerebellum = ellipsoid(at, *_CEREBELLUM)
     hull = np.minimum(cavity - head.rim, -cerebellum - 2)
     ventricles = _ventricles(head, points)
     # Around the ventricles stays a wall that no sulcus enters.
@@ -220,17 +219,17 @@ def _brain_layers(
     leaves = 3 * np.cos(0.6 * (at[2] + 0.5 * at[1]))
     yield "cortex", cerebellum - 0.5 * head.rim
     yield "white", cerebellum - 11 + leaves
-    yield "white", _capsule(at, _STEM)
-    yield "nucleus", _ellipsoid(at, (11, -15, 4), (9, 15, 9))
-    yield "nucleus", _ellipsoid(at, (25, 3, 2), (6.5, 17, 10))
-    yield "nucleus", _ellipsoid(at, (17, 20, 8), (5, 11, 8))
+    yield "white", capsule(at, _STEM)
+    yield "nucleus", ellipsoid(at, (11, -15, 4), (9, 15, 9))
+    yield "nucleus", ellipsoid(at, (25, 3, 2), (6.5, 17, 10))
+    yield "nucleus", ellipsoid(at, (17, 20, 8), (5, 11, 8))
     yield "ventricle", ventricles
 
 
 def _pia(head: Head, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Distance to the surface of the cerebrum with its sulci; `depth` is that to its hull."""
     x, y, z = points
-    at = _mirrored(points)
+    at = mirrored(points)
     radial = np.sqrt((x / 67) ** 2 + (y / 84) ** 2 + ((z - 8) / 55) ** 2) + np.float32(0.05)
     # Waves on nearly the direction alone make sulci perpendicular to the hull.
     stretch = radial**-0.8
@@ -242,7 +241,7 @@ def _pia(head: Head, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
     deep = head.fold_depth * np.clip((z + 45) / 45, 0.4, 1)
     sulcus = np.hypot(sheet, np.maximum(depth - deep, 0)) - head.sulcus
     # The fissure between the hemispheres ends at the callosum, the lateral one at the insula.
-    bridge = _ellipsoid(at, (0, -3, 5), (1e6, 43, 28))
+    bridge = ellipsoid(at, (0, -3, 5), (1e6, 43, 28))
     fissure = np.hypot(x, np.maximum(bridge, 0)) - 0.8 - 0.7 * head.sulcus
     beyond = np.maximum(np.maximum(np.abs(y - 2) - 26, 38 - at[0]), 0)
     lateral = np.hypot(z + 3 + 0.3 * y, beyond) - 0.8 - head.sulcus
@@ -251,15 +250,15 @@ def _pia(head: Head, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 def _ventricles(head: Head, points: np.ndarray) -> np.ndarray:
     """Distance to the lateral, third and fourth ventricles."""
-    at = _mirrored(points)
+    at = mirrored(points)
     width = np.where(points[0] > 0, head.ventricle[1], head.ventricle[0]).astype(np.float32)
     # In cross-section broader than high; wider ones grow away from the midline.
     outwards = np.stack([0.75 * at[0] - 3 * (width - 1), *at[1:]])
-    lateral = np.maximum(*(_capsule(outwards, branch, width) for branch in _HORNS))
+    lateral = np.maximum(*(capsule(outwards, branch, width) for branch in _HORNS))
     lateral = np.minimum(lateral, at[0] - 1)
     mean = float(head.ventricle.mean())
-    third = _ellipsoid(at, (0, -6, -1), (2.2 * mean**2, 13, 9))
-    fourth = _ellipsoid(at, (0, -37, -34), (5 * mean, 4 * mean, 7))
+    third = ellipsoid(at, (0, -6, -1), (2.2 * mean**2, 13, 9))
+    fourth = ellipsoid(at, (0, -37, -34), (5 * mean, 4 * mean, 7))
     return np.maximum(lateral, np.maximum(third, fourth))
 
 
@@ -285,11 +284,6 @@ def _template_points(
     return np.stack([x * (1 + np.float32(0.0012) * y), y, z]), inside
 
 
-def _mirrored(points: np.ndarray) -> np.ndarray:
-    """Points (3, N) with those of the left side taken to the right."""
-    return np.stack([np.abs(points[0]), *points[1:]])
-
-
 def _field(coefficients: np.ndarray, axes: list[np.ndarray]) -> np.ndarray:
     """A smooth field on a grid: cosines with wavelengths of 400 mm and its fractions."""
     for positions in axes:
@@ -311,36 +305,3 @@ def _coarse(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     fine[inside] = values
     x, y, z = (n // 2 for n in fine.shape)
     return fine.reshape(x, 2, y, 2, z, 2).mean((1, 3, 5))
-
-
-def _ellipsoid(
-    at: np.ndarray, centre: tuple[Number, ...], radii: tuple[Number | np.ndarray, ...]
-) -> np.ndarray:
-    """Distance to an ellipsoid, exact to first order at its surface."""
-    near = far = np.float32(1e-6)
-    for position, middle, radius in zip(at, centre, radii, strict=True):
-        scaled = (position - np.float32(middle)) / np.float32(radius)
-        near = near + scaled**2
-        far = far + (scaled / np.float32(radius)) ** 2
-    near = np.sqrt(near)
-    return near * (1 - near) / np.sqrt(far)
-
-
-def _capsule(
-    at: np.ndarray, nodes: tuple[tuple[Number, ...], ...], width: np.ndarray | float = 1.0
-) -> np.ndarray:
-    """Distance to a chain of rods through nodes of x, y, z and radius; `width` scales radii."""
-    best = np.full(at.shape[1], -np.inf, np.float32)
-    for start, end in pairwise(np.array(nodes, np.float32)):
-        along, offset = end[:3] - start[:3], at - start[:3, None]
-        part = np.clip(along @ offset / (along @ along), 0, 1)
-        offset -= part * along[:, None]
-        distance = np.sqrt((offset**2).sum(0))
-        best = np.maximum(best, width * (start[3] + part * (end[3] - start[3])) - distance)
-    return best
-
-
-def _join(a: np.ndarray, b: np.ndarray, blend: Number) -> np.ndarray:
-    """Distance to the union of two bodies, rounded where they meet over `blend` mm."""
-    gap = np.maximum(blend - np.abs(a - b), 0) / blend
-    return np.maximum(a, b) + gap**2 * np.float32(blend / 4)

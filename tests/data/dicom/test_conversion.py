@@ -89,7 +89,7 @@ def test_slices_a_little_off_are_evened_out_and_the_table_says_so(tmp_path):
     series[3].ImagePositionPatient[2] += 0.1
     save(series, tmp_path / "in")
     volume, row = one_volume(tmp_path / "in", tmp_path)
-    assert row.what == "slices evened out by up to 0.1 mm"
+    assert row.what == "slice positions corrected by up to 0.1 mm"
     np.testing.assert_allclose(volume.affine, affine_of(), atol=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_monochrome1_is_exchanged_in_mr_and_leaves_hu_alone(signed, tmp_path):
     save(make_series("MR", **inverse), tmp_path / "mr")
     volume, row = one_volume(tmp_path / "mr", tmp_path)
     np.testing.assert_array_equal(volume.data, (-1 if signed else 4095) - stored)
-    assert row.what == "MONOCHROME1: dark and bright exchanged"
+    assert row.what == "MONOCHROME1: intensities inverted"
     save(make_series("CT", **inverse), tmp_path / "ct")
     volume, row = one_volume(tmp_path / "ct", tmp_path)
     np.testing.assert_array_equal(volume.data, stored - 1024)

@@ -71,7 +71,7 @@ def test_a_last_slice_of_which_nothing_is_left_is_said(left, tmp_path):
     assert [(row.verdict, row.code) for row in found.series] == [
         ("used", ""), ("refused", "E_EMPTY"),
     ]  # fmt: skip
-    assert found.series[0].what.startswith("beside a damaged file")
+    assert found.series[0].what.startswith("a file in its folder is damaged")
     assert [refusal.code for refusal in found.refusals] == ["E_EMPTY"]
 
 
@@ -220,7 +220,7 @@ def test_positions_with_one_decimal_lie_as_simpleitk_lays_them(step, tmp_path):
         ds.InstanceNumber = 20 - number  # against the order of places
     folder = save(series, tmp_path / "in")
     volume, row = one_volume(folder, tmp_path)
-    assert row.what.startswith("slices evened out")
+    assert row.what.startswith("slice positions corrected")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     affine = np.eye(4)

@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence
 
 from medgan.core.errors import DataError
 from medgan.data.dicom.conversion import Conversion
-from medgan.data.dicom.geometry import TO_RAS, place
+from medgan.data.dicom.geometry import TO_RAS, stack_slices
 from medgan.data.dicom.objects import (
     map_object,
     regions_object,
@@ -27,12 +27,12 @@ LEVEL = 3.0
 def source_of(folder):
     with Conversion(folder) as conversion:
         (one,) = [s for listed in list_scans(folder) for s in conversion.expand(listed)]
-    return Source.read(place(one.series, "c-1"), "c-1")
+    return Source.read(stack_slices(one.series, "c-1"), "c-1")
 
 
 def shape_of(source):
-    first = source.placement.frames[0]
-    return first.columns, first.rows, len(source.placement.frames)
+    first = source.stack.frames[0]
+    return first.columns, first.rows, len(source.stack.frames)
 
 
 def results(shape):
@@ -90,7 +90,7 @@ def test_a_map_opens_with_the_voxels_and_places_of_the_nifti_map(made):
     _, source, out, (score_map, _, _) = made
     found = highdicom.pm.ParametricMap.from_file(out / "map.dcm")
     volume = found.get_volume(apply_real_world_transform=True, dtype=np.float32)
-    placed = voxels_in_place(volume, source.placement.affine, score_map.shape)
+    placed = voxels_in_place(volume, source.stack.affine, score_map.shape)
     np.testing.assert_array_equal(placed, score_map)
     (mapping,) = found.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "{SD}"
@@ -105,7 +105,7 @@ def test_regions_open_as_segments_on_their_voxels(made):
     # Slices without a region are left out: the volume covers the others.
     full = np.zeros(regions.shape, np.int16)
     used = np.flatnonzero(regions.any(axis=(0, 1)))
-    affine = source.placement.affine.copy()
+    affine = source.stack.affine.copy()
     affine[:3, 3] += used[0] * affine[:3, 2]
     shape = (*regions.shape[:2], used[-1] - used[0] + 1)
     full[:, :, used[0] : used[-1] + 1] = voxels_in_place(volume, affine, shape)
@@ -221,7 +221,7 @@ def test_an_uneven_stack_lies_where_its_nifti_does_and_keeps_its_references(tmp_
     }
     for number, ds in enumerate(series):
         place = named[ds.SOPInstanceUID].PlanePositionSequence[0].ImagePositionPatient
-        ras = (source.placement.affine @ (0, 0, number, 1))[:3]
+        ras = (source.stack.affine @ (0, 0, number, 1))[:3]
         np.testing.assert_allclose(place, np.diag(TO_RAS) * ras, atol=1e-6)
 
 
@@ -247,7 +247,7 @@ def test_maps_of_real_series_lie_on_their_grid(real_data, tmp_path, name):
         save_private(made, tmp_path / f"{kind}.dcm")
     found = highdicom.pm.ParametricMap.from_file(tmp_path / "map.dcm")
     volume = found.get_volume(dtype=np.float32)
-    placed = voxels_in_place(volume, source.placement.affine, score_map.shape, 3)
+    placed = voxels_in_place(volume, source.stack.affine, score_map.shape, 3)
     np.testing.assert_array_equal(placed, score_map[::3, ::3, ::3])
     segments = highdicom.seg.segread(tmp_path / "regions.dcm")
     assert int(segments.pixel_array.sum()) == int((regions > 0).sum())

@@ -416,3 +416,35 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path):
     (folder / "i003").rename(folder / "i003.dcm")
     (folder / "i003.dcm").chmod(0)
     assert "E_UNREADABLE" in [refusal.code for refusal in indexed(folder, tmp_path).refusals]
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        ({"BitsStored": 60000, "HighBit": 59999}, "E_HEADER"),
+        ({"BitsAllocated": 64}, "E_HEADER"),
+        ({"PixelSpacing": [1e300, 1e300]}, "E_POSITION"),
+        ({"ImagePositionPatient": [0, 0, "1e308"]}, "E_POSITION"),
+        ({"Rows": 65535, "Columns": 65535}, "E_SIZE"),
+        ({"RescaleSlope": "1e308", "RescaleIntercept": "-1e308"}, ""),
+    ],
+)
+def test_impossible_values_in_a_header_are_refused_by_name_before_decoding(
+    modality, tags, code, tmp_path
+):
+    save(put(None, **tags)(make_series(modality)), tmp_path / "in" / "0")
+    save(make_series(modality, seed=1), tmp_path / "in" / "1")
+    found = indexed(tmp_path / "in", tmp_path)
+    assert len(found.cases) == 1
+    assert "cannot be read" not in found.refusals[0].what
+    assert not code or found.refusals[0].code == code
+
+
+def test_run_lengths_are_decoded_in_the_process_with_limited_memory(tmp_path, monkeypatch):
+    """A damaged file can expand sixty-fourfold."""
+    path = save(make_series("CT", slices=1), tmp_path) / "i000"
+    compress(path, RLELossless)
+    monkeypatch.setattr("medgan.data.dicom.decoder._read", None)
+    with closing(Decoder()) as decoder:
+        assert decoder.read(path, RLELossless, [0], "c").shape == (1, 40, 32)

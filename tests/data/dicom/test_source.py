@@ -104,7 +104,7 @@ def test_series_of_one_patient_share_a_subject_and_other_issuers_are_others(tmp_
     assert len({a, c, d, e}) == 4
     assert a == PSEUDONYMS.subject("7^X")
     assert d == PSEUDONYMS.subject("7")
-    assert found.series[4].what == "no PatientID: the study counts as the subject"
+    assert found.series[4].what == "no PatientID: the study is taken as the subject"
 
 
 def test_pseudonyms_and_files_are_the_same_wherever_a_series_lies(tmp_path):

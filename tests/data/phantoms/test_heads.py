@@ -3,8 +3,8 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from medgan.core.errors import DataError
-from medgan.data.phantoms.cohort import LABELS
-from medgan.data.phantoms.heads import draw_head, render
+from medgan.data.phantoms.data_set import LABELS
+from medgan.data.phantoms.heads import render, sample_head
 
 SHAPE = (32, 36, 32)
 SPACING = 6.0
@@ -12,7 +12,7 @@ SPACING = 6.0
 
 def phantom(seed: int, age: float = 50.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return render(draw_head(rng, age), SHAPE, SPACING, rng)
+    return render(sample_head(rng, age), SHAPE, SPACING, rng)
 
 
 def test_ventricles_and_only_ventricles_grow_with_age() -> None:
@@ -56,7 +56,7 @@ def test_the_head_lies_inside_the_field_of_view(
 ) -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        head = draw_head(rng, 50.0)
+        head = sample_head(rng, 50.0)
         image, label = render(head, shape, spacing, rng)
         border = np.ones(shape, bool)
         border[1:-1, 1:-1, 1:-1] = False
@@ -68,4 +68,4 @@ def test_the_head_lies_inside_the_field_of_view(
 def test_a_field_of_view_too_small_for_a_head_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="E_VIEW"):
-        render(draw_head(rng, 50.0), (16, 16, 16), 4.0, rng)
+        render(sample_head(rng, 50.0), (16, 16, 16), 4.0, rng)

@@ -7,8 +7,8 @@ from scipy.ndimage import binary_dilation
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data.phantoms.cohort import make_cohort, plant_lesion
-from medgan.data.phantoms.heads import draw_head, render
+from medgan.data.phantoms.data_set import make_data_set, plant_lesion
+from medgan.data.phantoms.heads import render, sample_head
 
 SHAPE = (32, 36, 32)
 SPACING = 6.0
@@ -16,11 +16,11 @@ SPACING = 6.0
 
 def phantom(seed: int, age: float = 50.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return render(draw_head(rng, age), SHAPE, SPACING, rng)
+    return render(sample_head(rng, age), SHAPE, SPACING, rng)
 
 
 def cohort(folder: Path, healthy: int, lesioned: int, seed: int = 3) -> list[dict[str, str]]:
-    table = make_cohort(folder, healthy, lesioned, SHAPE, SPACING, seed)
+    table = make_data_set(folder, healthy, lesioned, SHAPE, SPACING, seed)
     with table.open(newline="") as file:
         return list(csv.DictReader(file))
 

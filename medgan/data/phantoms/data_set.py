@@ -1,4 +1,4 @@
-"""The embedded demo cohort: procedural heads, healthy or with a planted lesion."""
+"""The data set of the demo: procedural heads, healthy or with a planted lesion."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data.phantoms.heads import coordinates, draw_head, render
+from medgan.data.phantoms.heads import coordinates, render, sample_head
 
 LABELS: dict[int, str] = {1: "ventricles", 2: "grey matter", 3: "white matter"}
 _COLUMNS = "case,subject,image,label,lesion_mask,age,sex,diagnosis".split(",")
@@ -23,7 +23,7 @@ def plant_lesion(
         image: shape (X, Y, Z), from `render`.
         label: shape (X, Y, Z), from `render`.
         spacing: voxel size in mm.
-        rng: draws place, radius (8 to 18 mm), outline and strength.
+        rng: of position, radius (8 to 18 mm), outline and contrast.
 
     Returns:
         The changed scan, float32, and the mask of the lesion, uint8.
@@ -52,7 +52,7 @@ def plant_lesion(
     return planted, (soft >= 0.5).astype(np.uint8)
 
 
-def make_cohort(
+def make_data_set(
     folder: Path,
     healthy: int,
     lesioned: int,
@@ -60,9 +60,9 @@ def make_cohort(
     spacing: float,
     seed: int,
 ) -> Path:
-    """Writes scans, label maps, lesion masks and `cohort.csv`.
+    """Writes scans, label maps, lesion masks and `scans.csv`.
 
-    A subject depends on the seed and its number, not on how many there are.
+    A subject depends on the seed and its number only.
 
     Args:
         folder: receives `images`, `labels`, `lesions` and the table, with paths relative to it.
@@ -73,7 +73,7 @@ def make_cohort(
         seed: same seed, same files.
 
     Returns:
-        Path of `cohort.csv`.
+        Path of `scans.csv`.
     """
     for name in ("images", "labels", "lesions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def make_cohort(
     for number in range(healthy + lesioned):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
         age, sex = rng.uniform(20, 85), rng.choice(["F", "M"])
-        image, label = render(draw_head(rng, age), shape, spacing, rng)
+        image, label = render(sample_head(rng, age), shape, spacing, rng)
         case = f"phantom-{number + 1:03d}"
         paths = {"image": f"images/{case}.nii.gz", "label": f"labels/{case}.nii.gz"}
         if number >= healthy:
@@ -95,7 +95,7 @@ def make_cohort(
         diagnosis = "lesion" if number >= healthy else "healthy"
         about = {"case": case, "subject": case, "age": f"{age:.1f}", "sex": sex}
         rows.append({**about, **paths, "diagnosis": diagnosis})
-    table = folder / "cohort.csv"
+    table = folder / "scans.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
