@@ -23,8 +23,8 @@ from medgan.data.manifest import IMAGE, Case
 from medgan.data.plan import plan
 from medgan.studies.generated_sets import BASELINES
 from medgan.training.fit import choose_device
-from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
+from medgan.training.steps import average_step
+from medgan.training.tasks import chosen_task
 
 SCANS = 12
 MEDGAN = "medgan"
@@ -109,23 +109,23 @@ def _bench_medgan(
     device: torch.device,
 ) -> tuple[Effort, list[nn.Module]]:
     """Steps as in training, read through the real loader."""
-    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    task = chosen_task(preprocessing, config.model, config.train)
+    state = task.start(device)
     batches = iter(BatchStream(volumes, config.train.batch, 0))
     waited = 0.0
 
     def step() -> None:
         nonlocal waited
-        for kind in (discriminator_step, generator_step):
+        for kind in (task.discriminator_step, task.generator_step):
             started = time.perf_counter()
             batch = next(batches).to(device)
             waited += time.perf_counter() - started
-            kind(state, batch, config.train)
-        average_step(state, config.train)
+            kind(state, batch)
+        average_step(state, task.schedule)
 
     effort = _timed(step, config.train.penalty_every, steps, device, lambda: waited)
     batches.close()
-    networks: list[nn.Module] = list(state.networks.modules().values())
-    return effort, networks + ([state.pair_discriminator] if state.pair_discriminator else [])
+    return effort, list(state.all_networks().values())
 
 
 def _bench_baseline(

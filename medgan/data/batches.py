@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,28 +28,67 @@ IMAGE, LABEL = "image", "label"
 """Names of the tensors in a file of the cache."""
 
 
-class Batch(NamedTuple):
-    """What one step of training reads.
+@dataclass(frozen=True)
+class Batch:
+    """Named tensors of the scans that one step of training reads, the first axis over the scans.
+
+    Every batch has `volume`, `labels`, `labelled` and `condition`; a training task may add others.
 
     Attributes:
-        volume: images in [-1, 1].
-        labels: soft label channels in [-1, 1], -1 where a scan has no label map.
-        labelled: which scans have a label map.
-        condition: what is known of each scan, as `encode` gives it; no column without conditions.
+        tensors: by name.
     """
 
-    volume: Float[Tensor, "B 1 X Y Z"]
-    labels: Float[Tensor, "B D X Y Z"]
-    labelled: Bool[Tensor, " B"]
-    condition: Float[Tensor, "B D"]
+    tensors: Mapping[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def __len__(self) -> int:
+        return len(self.volume)
+
+    @property
+    def volume(self) -> Float[Tensor, "B C X Y Z"]:
+        """Image channels in [-1, 1]."""
+        return self.tensors["volume"]
+
+    @property
+    def labels(self) -> Float[Tensor, "B D X Y Z"]:
+        """Soft label channels in [-1, 1], -1 where a scan has no label map."""
+        return self.tensors["labels"]
+
+    @property
+    def labelled(self) -> Bool[Tensor, " B"]:
+        """Which scans have a label map."""
+        return self.tensors["labelled"]
+
+    @property
+    def condition(self) -> Float[Tensor, "B E"]:
+        """Encoded covariates of each scan (see `encode`); no column without conditions."""
+        return self.tensors["condition"]
+
+    def having(self, **tensors: Tensor) -> "Batch":
+        """The same batch with some tensors added or exchanged."""
+        return Batch({**self.tensors, **tensors})
+
+    def split(self, size: int) -> "Iterator[Batch]":
+        """Batches of `size` scans each; 0 gives the whole."""
+        parts = {name: t.split(size or len(t)) for name, t in self.tensors.items()}
+        for number in range(len(parts["volume"])):
+            yield Batch({name: part[number] for name, part in parts.items()})
 
     def to(self, device: torch.device) -> "Batch":
         """On the device, images in the memory layout that 3D convolutions are fastest in."""
+        layouts = {
+            name: torch.channels_last_3d
+            if t.ndim == 5 and name != "labels"
+            else torch.preserve_format
+            for name, t in self.tensors.items()
+        }
         return Batch(
-            self.volume.to(device, non_blocking=True, memory_format=torch.channels_last_3d),
-            self.labels.to(device, non_blocking=True),
-            self.labelled.to(device, non_blocking=True),
-            self.condition.to(device, non_blocking=True),
+            {
+                name: t.to(device, non_blocking=True, memory_format=layouts[name])
+                for name, t in self.tensors.items()
+            }
         )
 
 
@@ -170,10 +208,12 @@ class BatchStream:
                 self.position += self.size
                 ahead = reader.submit(self._read, self.position)
                 yield Batch(
-                    torch.from_numpy(images),
-                    as_channels(torch.from_numpy(soft)),
-                    torch.from_numpy(labelled),
-                    torch.from_numpy(condition),
+                    {
+                        "volume": torch.from_numpy(images),
+                        "labels": as_channels(torch.from_numpy(soft)),
+                        "labelled": torch.from_numpy(labelled),
+                        "condition": torch.from_numpy(condition),
+                    }
                 )
 
     def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from medgan.anomaly.calibration import MIN_SCANS
-from medgan.core.config import Config, Preprocessing, TrainConfig, without_names
+from medgan.core.config import Config, Preprocessing, without_names
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
@@ -26,8 +26,10 @@ from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metric
 from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
 from medgan.training.memory import refuse_what_cannot_fit
-from medgan.training.samples import forget_pictures, make_reference
+from medgan.training.monitor import Criteria
+from medgan.training.samples import forget_pictures, label_offset
 from medgan.training.state import TrainingState
+from medgan.training.tasks import chosen_task
 
 log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
@@ -71,7 +73,8 @@ def train_model(
     preprocessing = plan(config.data, cases)
     _say_plan(preprocessing)
     device = choose_device(config.train.device)
-    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
+    task = chosen_task(preprocessing, config.model, config.train)
+    state = task.start(device)
     if config.train.resume == "never":
         for name in ("checkpoints", "samples"):
             shutil.rmtree(out / name, ignore_errors=True)
@@ -79,22 +82,22 @@ def train_model(
     _same_training(out / "checkpoints", cases, preprocessing, config)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
-    refuse_what_cannot_fit(state, preprocessing, config.train)
+    refuse_what_cannot_fit(config, preprocessing, device)
     forget_pictures(out, state.volumes_seen)  # of a run that was killed further on
     volumes = PreparedVolumes(cases, preprocessing, out / "cache")
     held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")
     with counting("preparing scans") as tick:
         volumes.warm(tick)
         held_out.warm()
-    reference = make_reference(state, held_out, volumes, config.train.seed)
+    evaluate, criteria = task.evaluator(state, held_out, volumes), Criteria.of(config.train)
     stream = BatchStream(volumes, config.train.batch, config.train.seed)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
     with open_mlflow() or nullcontext() as mlflow:
         if mlflow is not None:
             _describe(mlflow, config, preprocessing, manifest, facts, out)
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
-        train(state, stream, reference, config.train, tracker, out)
-    course = _choose_weights(state, config.train, out / "checkpoints")
+        train(task, state, stream, evaluate, criteria, tracker, out)
+    course = _choose_weights(state, criteria, out / "checkpoints")
     figures = _figures(out / METRICS, course.get("best_at", state.volumes_seen))
     learned = {
         "training_scans": len(cases),
@@ -107,7 +110,7 @@ def train_model(
         **{name.removeprefix("samples/"): value for name, value in figures.items()},
     }
     model = Model(state.average, preprocessing, config.model, learned)
-    model.label_offset = reference.label_offset
+    model.label_offset = label_offset(volumes)
     model.save(model_folder)
     log.info("model: %s", model_folder)
     return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **course, **figures}
@@ -180,15 +183,15 @@ def _describe(
     mlflow.dataset(manifest.digest, counts)
 
 
-def _choose_weights(state: TrainingState, config: TrainConfig, checkpoints: Path) -> dict[str, Any]:
+def _choose_weights(state: TrainingState, criteria: Criteria, checkpoints: Path) -> dict[str, Any]:
     """Puts the best weights into the average where they beat the last; says what happened."""
     monitor, course = state.monitor, {}
     if monitor.rollbacks:
         course["rollbacks"] = monitor.rollbacks
-    if reason := monitor.stop_reason(config):
+    if reason := monitor.stop_reason(criteria):
         course["stopped_early"] = reason
         log.info("stopped early at %d volumes: %s", state.volumes_seen, reason)
-    if monitor.metric == config.metric and restore_best(state, checkpoints):
+    if monitor.metric == criteria.metric and restore_best(state, checkpoints):
         course |= {"best_at": monitor.best_at, "best_by": monitor.metric}
         log.info("best %s at %d volumes", monitor.metric, monitor.best_at)
     return course

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from medgan.core.config import Config, Preprocessing, TrainConfig
+from medgan.core.config import Config, Preprocessing
 from medgan.core.system import gigabytes
 from medgan.data.batches import Batch
-from medgan.data.codebook import channels
 from medgan.training.fit import choose_device
 from medgan.training.memory import StepMemory, free_memory, predict_memory
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
+from medgan.training.steps import average_step
+from medgan.training.tasks import chosen_task
 
 _SHORT = 5.0
 """Steps of less than these seconds are timed once more: the first one also loads libraries."""
@@ -112,16 +112,14 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
         EnvironmentFailure: E_DEVICE.
     """
     device = choose_device(config.train.device)
-    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
-    networks = dict(state.networks.modules())
-    if state.pair_discriminator is not None:
-        networks["pair discriminator"] = state.pair_discriminator
+    state = chosen_task(preprocessing, config.model, config.train).start(device)
+    networks = state.all_networks()
     parameters = {
         name: sum(p.numel() for p in module.parameters()) for name, module in networks.items()
     }
     found = Forecast(
         preprocessing, device.type, parameters, config.train.batch,
-        predict_memory(state, preprocessing, config.train), free_memory(device),
+        predict_memory(config, preprocessing), free_memory(device),
         config.train.volumes, config.train.minutes,
     )  # fmt: skip
     if not found.fits:
@@ -181,33 +179,30 @@ def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) ->
 
 def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
     """Times one step of each kind on random volumes."""
-    state = TrainingState.fresh(preprocessing, config.model, config.train, device)
-    count, shape = config.train.batch, preprocessing.shape
-    volumes = torch.rand(count, 1 + channels(preprocessing.labels), *shape, device=device) * 2 - 1
-    labelled = torch.ones(count, dtype=torch.bool, device=device)
-    condition = torch.zeros(count, sum(state.condition_widths), device=device)
-    batch = Batch(volumes[:, :1], volumes[:, 1:], labelled, condition).to(device)
-    settings = config.train.model_copy(update={"penalty_every": 2, "encoder_every": 2})
+    train = config.train.model_copy(update={"penalty_every": 2, "encoder_every": 2})
+    task = chosen_task(preprocessing, config.model, train)
+    state, batch = task.start(device), task.example(train.batch, device)
 
-    def timed(step: Callable[..., object], seen: int) -> float:
+    def timed(step: Callable[[TrainingState, Batch], object], seen: int) -> float:
         seconds = 0.0
         for _ in range(2):
             state.volumes_seen = seen
             started = time.perf_counter()
-            step(state, batch, settings)
-            if state.device.type == "cuda":
-                torch.cuda.synchronize(state.device)
+            step(state, batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             seconds = time.perf_counter() - started
             if seconds > _SHORT:
                 break
         return seconds
 
-    def generator(state: TrainingState, batch: Batch, config: TrainConfig) -> None:
-        generator_step(state, batch, config)
-        average_step(state, config)
+    def generator(state: TrainingState, batch: Batch) -> None:
+        task.generator_step(state, batch)
+        average_step(state, task.schedule)
 
+    count = train.batch
     return _Pace(
-        penalised=timed(discriminator_step, 0), plain=timed(discriminator_step, count),
+        penalised=timed(task.discriminator_step, 0), plain=timed(task.discriminator_step, count),
         encoding=timed(generator, 0), bare=timed(generator, count),
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ from medgan.core.volume import depth
 from medgan.data.lesions import plant_several
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
+from medgan.training.moments import moments_from_tensors, moments_to_tensors
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
@@ -225,8 +226,7 @@ def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:
 
 def _save(state: LocaliserState, path: Path, identity: str) -> None:
     flat = {f"weights.{k}": v for k, v in state.localiser.state_dict().items()}
-    for number, moments in state.optimizer.state_dict()["state"].items():
-        flat |= {f"moments.{number}.{key}": value for key, value in moments.items()}
+    flat |= moments_to_tensors(state.optimizer, "moments")
     tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
     facts = {
         "volumes_seen": str(state.volumes_seen),
@@ -249,13 +249,7 @@ def _restore(state: LocaliserState, path: Path, identity: str) -> None:
         weights = {
             k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")
         }
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("moments."):
-                _, number, name = key.split(".")
-                moments.setdefault(int(number), {})[name] = value
         state.localiser.load_state_dict(weights)
-        fresh = state.optimizer.state_dict()
-        state.optimizer.load_state_dict({**fresh, "state": moments})
+        moments_from_tensors(state.optimizer, "moments", tensors)
         state.volumes_seen, state.seconds = int(facts["volumes_seen"]), float(facts["seconds"])
         log.info("localiser: resumed at %d volumes", state.volumes_seen)

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import torch
 
-from medgan.core.config import TrainConfig
 from medgan.core.errors import Interrupted, TrainingDiverged
 from medgan.core.progress import TrainingProgress
 from medgan.data.batches import Batch, BatchStream
 from medgan.tracking.tracker import Tracker
 from medgan.training.checkpoint import roll_back, save_best, save_checkpoint
-from medgan.training.monitor import MOST_ROLLBACKS, Alarm
-from medgan.training.samples import Reference, forget_pictures, look
+from medgan.training.monitor import MOST_ROLLBACKS, Alarm, Criteria
+from medgan.training.samples import forget_pictures
+from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step, progress
+from medgan.training.steps import average_step
+from medgan.training.tasks.task import Evaluator, Task
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +37,26 @@ class StopRequest:
 
 
 def train(
+    task: Task,
     state: TrainingState,
     stream: BatchStream,
-    reference: Reference,
-    config: TrainConfig,
+    evaluate: Evaluator,
+    criteria: Criteria,
     tracker: Tracker,
     folder: Path,
 ) -> None:
-    """Trains until enough volumes are seen, the time is up or the metric is content.
+    """Trains until enough volumes are seen, the time is up or the metric is small enough.
 
     Checkpoints go into `folder`. On an alarm the training goes back to the last checkpoint that
     can be trusted, with half the learning rate and new randomness, twice at most.
 
     Args:
+        task: what is trained.
         state: fresh or restored; changed in place.
         stream: real volumes; goes on at the state's position.
-        reference: for pictures and figures.
-        config: the train section.
-        tracker: receives every figure and picture.
+        evaluate: of the task.
+        criteria: by which the training is judged.
+        tracker: receives every metric and picture.
         folder: receives `checkpoints/` and `samples/`.
 
     Raises:
@@ -62,45 +65,48 @@ def train(
             rollback; the last good checkpoint stands.
         EnvironmentFailure: E_DISK when a checkpoint cannot be written.
     """
-    checkpoints = folder / "checkpoints"
+    schedule, checkpoints = task.schedule, folder / "checkpoints"
     stream.position = state.volumes_drawn
     if not any(checkpoints.glob("*.json")):
         save_checkpoint(state, checkpoints)  # so that there is always one to go back to
-    bar = TrainingProgress(config.volumes, 60 * config.minutes)
+    bar = TrainingProgress(schedule.volumes, 60 * schedule.minutes)
     clock = time.monotonic()
     with closing(iter(stream)) as batches, _stop_requests() as stop, bar:
-        while progress(state, config) < 1 and not state.monitor.stop_reason(config):
+        while schedule.progress(state) < 1 and not state.monitor.stop_reason(criteria):
             started = time.monotonic()
-            critic_batch, waited = _next(batches, state.device)
-            generator_batch, waited_more = _next(batches, state.device)
+            first_batch, waited = _next(batches, state.device)
+            second_batch, waited_more = _next(batches, state.device)
             try:
-                scalars = discriminator_step(state, critic_batch, config)
-                scalars |= generator_step(state, generator_batch, config)
-                average_step(state, config)
+                scalars = task.discriminator_step(state, first_batch)
+                scalars |= task.generator_step(state, second_batch)
+                average_step(state, schedule)
                 state.volumes_drawn = stream.position
-                figures = {name: float(value) for name, value in scalars.items()}
-                state.monitor.step(figures, config)
+                metrics = {name: float(value) for name, value in scalars.items()}
+                state.monitor.step(metrics, criteria)
                 now = time.monotonic()
-                figures["train/rollbacks"] = state.monitor.rollbacks
-                figures["time/volumes_per_second"] = config.batch / (now - started)
-                figures["time/loading_share"] = (waited + waited_more) / (now - started)
+                metrics["train/rollbacks"] = state.monitor.rollbacks
+                metrics["time/volumes_per_second"] = schedule.batch / (now - started)
+                metrics["time/loading_share"] = (waited + waited_more) / (now - started)
                 state.seconds, clock = state.seconds + now - clock, now
-                tracker.log(figures, state.volumes_seen)
-                bar.update(state.volumes_seen, state.seconds, figures)
-                done = progress(state, config) >= 1
-                if done or _due(state, config.sample_every, config):
+                tracker.log(metrics, state.volumes_seen)
+                bar.update(state.volumes_seen, state.seconds, metrics)
+                done = schedule.progress(state) >= 1
+                if done or schedule.passed(state, schedule.evaluate_every):
                     _check(state)
-                    samples = look(state, reference, config, tracker, folder)
-                    late = progress(state, config) > 0.5
-                    if state.monitor.look(samples, state.volumes_seen, late, config):
+                    picture = folder / "samples" / f"{state.volumes_seen:09d}.png"
+                    samples = evaluate(state, picture)
+                    tracker.log(samples, state.volumes_seen)
+                    tracker.picture(picture)
+                    late = schedule.progress(state) > 0.5
+                    if state.monitor.evaluation(samples, state.volumes_seen, late, criteria):
                         save_best(state, checkpoints)
-                    done = done or bool(state.monitor.stop_reason(config))
+                    done = done or bool(state.monitor.stop_reason(criteria))
                 calm = not state.monitor.alarm_pending
-                if stop or done or (calm and _due(state, config.checkpoint_every, config)):
+                if stop or done or (calm and schedule.passed(state, schedule.checkpoint_every)):
                     _check(state)
                     save_checkpoint(state, checkpoints)
             except (Alarm, FloatingPointError) as trouble:
-                _go_back(trouble, state, config, tracker, folder)
+                _go_back(trouble, state, schedule, tracker, folder)
                 continue
             if stop and not done:
                 raise Interrupted(
@@ -116,13 +122,8 @@ def _next(batches: Iterator[Batch], device: torch.device) -> tuple[Batch, float]
     return batch, time.monotonic() - started
 
 
-def _due(state: TrainingState, every: int, config: TrainConfig) -> bool:
-    """Whether the step just done passed a multiple of `every` volumes."""
-    return state.volumes_seen // every > (state.volumes_seen - config.batch) // every
-
-
 def _check(state: TrainingState) -> None:
-    """Weights that are not finite must neither be looked at nor saved."""
+    """Weights that are not finite must be neither evaluated nor saved."""
     if not state.is_finite():
         raise FloatingPointError
 
@@ -130,7 +131,7 @@ def _check(state: TrainingState) -> None:
 def _go_back(
     trouble: Alarm | FloatingPointError,
     state: TrainingState,
-    config: TrainConfig,
+    schedule: Schedule,
     tracker: Tracker,
     folder: Path,
 ) -> None:
@@ -142,7 +143,7 @@ def _go_back(
         roll_back(state, checkpoints)
         tracker.rewind(state.volumes_seen)
         forget_pictures(folder, state.volumes_seen)
-        if progress(state, config) < 1:
+        if schedule.progress(state) < 1:
             log.warning(
                 "%s %s: %s; back to %d volumes with half the learning rate, rollback %d of %d",
                 alarm.code, at, alarm.what, state.volumes_seen, used + 1, MOST_ROLLBACKS,

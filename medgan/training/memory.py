@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from medgan.core.config import Preprocessing, TrainConfig
+from medgan.core.config import Config, Preprocessing
 from medgan.core.errors import EnvironmentFailure
 from medgan.core.system import free_ram, gigabytes
-from medgan.data.batches import Batch
-from medgan.data.codebook import channels
-from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
+from medgan.training.steps import average_step
+from medgan.training.tasks import chosen_task
 
 _BYTES_A_VOXEL = 4096
 """More than a step takes for each voxel of a batch with networks of usual widths (32 x 48 x 32
@@ -86,72 +83,39 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
-class _CopyAsFake(TorchFunctionMode):
-    """Inside, a deep copy of a tensor has no content and is on the CPU, wherever the tensor is.
-
-    torch's FakeCopyMode keeps the device; tensors made for a step would then have to be made on it.
-    """
-
-    def __init__(self, mode: FakeTensorMode) -> None:
-        super().__init__()
-        self._mode = mode
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
-        if func is Tensor.__deepcopy__:
-            tensor, memo = args
-            return memo.setdefault(id(tensor), self._without_content(tensor))
-        if func is Tensor.clone:  # the copy of a parameter asks for it
-            return self._without_content(args[0])
-        return func(*args, **(kwargs or {}))
-
-    def _without_content(self, tensor: Tensor) -> Tensor:
-        size, stride = tensor.size(), tensor.stride()
-        with self._mode:
-            empty = torch.empty_strided(size, stride, dtype=tensor.dtype, device="cpu")
-        return empty.requires_grad_(tensor.requires_grad)
-
-
-def predict_memory(
-    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig
-) -> StepMemory:
+def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
     """Runs the real steps on tensors without content and counts what would be alive.
 
     Neither what kernels take for themselves is in it (workspaces, reordered weights) nor the
     process itself and its libraries.
 
     Args:
-        state: of the training; it is not changed.
+        config: of the training; the steps that take most are assumed.
         preprocessing: its grid and labels.
-        config: its settings; the steps that take most are assumed.
     """
-    config = config.model_copy(update={"penalty_every": 1, "encoder_every": 1})
-    fake, live = FakeTensorMode(), LiveBytes()
-    with _CopyAsFake(fake):
-        state = copy.deepcopy(state, {id(state.random): torch.Generator().manual_seed(0)})
-    state.device = torch.device("cpu")
-    shape, count = preprocessing.shape, config.batch
+    train = config.train.model_copy(update={"penalty_every": 1, "encoder_every": 1})
+    task = chosen_task(preprocessing, config.model, train)
+    # Wherever the training runs, its tensors are counted on the CPU: their sizes are the same.
+    cpu, fake, live = torch.device("cpu"), FakeTensorMode(), LiveBytes()
+    random = torch.random.get_rng_state()
+    state = task.start(cpu)
+    torch.random.set_rng_state(random)
+    with FakeCopyMode(fake):
+        state = copy.deepcopy(state, {id(state.random): state.random})
     with fake, live:
-        for optimizer in (state.critic_optimizer, state.generator_optimizer):
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            for parameter in parameters:
-                parameter.grad = torch.zeros_like(parameter)
+        for optimizer in (state.discriminator_optimizer, state.generator_optimizer):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
             optimizer.step()
-            live.add(parameters)
+        live.add(p for module in state.all_networks().values() for p in module.parameters())
         live.add(p for module in state.average.modules().values() for p in module.parameters())
-        batches = [
-            Batch(
-                torch.zeros(count, 1, *shape, device="cpu"),
-                torch.zeros(count, channels(preprocessing.labels), *shape, device="cpu"),
-                torch.ones(count, dtype=torch.bool, device="cpu"),
-                torch.zeros(count, sum(state.condition_widths), device="cpu"),
-            )
-            for _ in range(2)
-        ]
+        batches = [task.example(train.batch, cpu) for _ in range(2)]
         resident = live.peak = live.now
-        discriminator_step(state, batches[0], config)
+        task.discriminator_step(state, batches[0])
         discriminator, live.peak = live.peak, live.now
-        generator_step(state, batches[1], config)
-        average_step(state, config)
+        task.generator_step(state, batches[1])
+        average_step(state, task.schedule)
     return StepMemory(resident, discriminator, live.peak)
 
 
@@ -163,18 +127,18 @@ def free_memory(device: torch.device) -> int:
 
 
 def refuse_what_cannot_fit(
-    state: TrainingState, preprocessing: Preprocessing, config: TrainConfig
+    config: Config, preprocessing: Preprocessing, device: torch.device
 ) -> None:
     """Stops a training that would run out of memory before it begins.
 
     Raises:
         EnvironmentFailure: E_MEMORY, with what is needed and what is free.
     """
-    free = free_memory(state.device)
+    free = free_memory(device)
     x, y, z = preprocessing.shape
-    if _BYTES_A_VOXEL * config.batch * x * y * z < free:
+    if _BYTES_A_VOXEL * config.train.batch * x * y * z < free:
         return
-    refuse(predict_memory(state, preprocessing, config), free)
+    refuse(predict_memory(config, preprocessing), free)
 
 
 def refuse(needed: StepMemory, free: int) -> None:

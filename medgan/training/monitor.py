@@ -1,4 +1,4 @@
-"""What a training remembers of how it goes: alarms, the best look, when enough is enough."""
+"""Watches a training: alarms, the best evaluation so far, and when to stop early."""
 
 import math
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from medgan.core.config import TrainConfig
 
 LOW_DIVERSITY = 0.25
-"""Share of the real volumes' diversity below which samples count as all alike. Healthy trainings
+"""Share of the real volumes' diversity below which samples count as collapsed. Healthy trainings
 on hippocampi stay above 0.9."""
 MOST_CLIPPED = 0.9
-"""Samples are clipped to [-1, 1], so that a generator that has run away shows in nothing else: of
-the voxels that real scans leave inside, this share is clipped. A random one clips a fifth."""
+"""Share of clipped voxels, among those that real scans do not clip, that counts as exploded.
+Samples are clipped to [-1, 1], so no other metric shows it. A random generator clips a fifth."""
 ABSURD = 1e6
-"""No loss, penalty or gap of a healthy training comes near."""
+"""Losses, penalties and gaps of healthy trainings stay far below."""
 WIDEST_GAP = 10.0
-"""Between the discriminator's logits of real and fake scans; healthy trainings stay below 4."""
+"""Between a discriminator's logits of real and fake scans; healthy trainings stay below 4."""
 MOST_ABSURD_STEPS = 10
 MOST_LOW_DIVERSITY = 2
 MOST_ROLLBACKS = 2
@@ -27,7 +27,7 @@ METRICS: dict[str, Callable[[float], float]] = {
     "precision": lambda share: 1 - share,
     "coverage": lambda share: 1 - share,
 }
-"""From a look's figure to what should be small: the choices of `train.metric`."""
+"""From a metric of an evaluation to what should be small: the choices of `train.metric`."""
 
 
 class Alarm(Exception):
@@ -52,17 +52,41 @@ class Alarm(Exception):
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Criteria:
+    """By what a training is judged.
+
+    Attributes:
+        metric: that chooses the weights and stops early, of `METRICS`.
+        stop_at: the training ends once the metric is this small; None never.
+        patience: or after so many late evaluations without a better one; 0 never.
+        bounded_gap: whether a discriminator's gap beyond `WIDEST_GAP` is an alarm; that of wgan-gp
+            has no bound.
+    """
+
+    metric: str
+    stop_at: float | None
+    patience: int
+    bounded_gap: bool
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Criteria":
+        """The criteria of a configuration."""
+        bounded = config.objective != "wgan-gp"
+        return cls(config.metric, config.stop_at, config.patience, bounded)
+
+
 @dataclass
 class Monitor:
-    """The memory of a training's course; it goes into every checkpoint.
+    """The course of a training so far; it goes into every checkpoint.
 
     Attributes:
         rollbacks: how often the training went back; each halves the learning rate.
-        absurd_steps: absurd steps less calm ones, never below 0.
-        low_diversity_evaluations: looks in a row at samples that are all alike.
+        absurd_steps: absurd steps less normal ones, never below 0.
+        low_diversity_evaluations: evaluations in a row with samples that hardly vary.
         metric: by which `best` was found.
         best: smallest value of the metric (of shares: distance from 1); None before the
-            first look.
+            first evaluation.
         best_at: volumes seen then.
         best_sha256: of the file with the averaged weights of that moment.
         evaluations_since_best: those of the second half of the training alone.
@@ -82,41 +106,43 @@ class Monitor:
         """Whether an alarm is pending: what is saved now may be damaged already."""
         return self.absurd_steps > 0 or self.low_diversity_evaluations > 0
 
-    def step(self, figures: dict[str, float], config: TrainConfig) -> None:
-        """Takes in the figures of a step; one noisy step is no alarm, ten in a row are.
+    def step(self, metrics: dict[str, float], criteria: Criteria) -> None:
+        """Takes in the metrics of a step; one noisy step is no alarm, ten in a row are.
 
         Args:
-            figures: as the steps give them.
-            config: for the objective: the gap of wgan-gp has no bound.
+            metrics: as the steps give them.
+            criteria: for the gap.
 
         Raises:
             Alarm: E_GAP, E_EXPLODED.
         """
-        alarm = _absurd(figures, config)
+        alarm = _absurd(metrics, criteria)
         self.absurd_steps = self.absurd_steps + 1 if alarm else max(0, self.absurd_steps - 1)
         if alarm and self.absurd_steps >= MOST_ABSURD_STEPS:
             raise alarm
 
-    def look(self, figures: dict[str, float], at: int, late: bool, config: TrainConfig) -> bool:
-        """Takes in the figures of a look.
+    def evaluation(
+        self, metrics: dict[str, float], at: int, late: bool, criteria: Criteria
+    ) -> bool:
+        """Takes in the metrics of an evaluation.
 
         Args:
-            figures: as `look` gives them.
+            metrics: as a task's evaluator gives them.
             at: volumes seen.
-            late: whether the second half has begun. Only then do looks without a better metric
-                count: the falling learning rate is still to sharpen what has come to rest.
-            config: for the metric.
+            late: whether the second half has begun. Only then do evaluations without a better
+                metric count, because the falling learning rate still sharpens samples.
+            criteria: for the metric.
 
         Returns:
             Whether there was never a better one.
 
         Raises:
-            Alarm: E_EXPLODED at once, E_COLLAPSE when the look before was low as well.
+            Alarm: E_EXPLODED at once, E_COLLAPSE when the evaluation before was low as well.
         """
-        # Averaged weights and many volumes: not noise, and perhaps the last look there is.
-        if not figures["samples/clipped"] <= MOST_CLIPPED:
-            raise _exploded("samples/clipped", figures["samples/clipped"])
-        share = figures["samples/diversity"]
+        # Averaged weights and many volumes: this is no noise, and may be the last evaluation.
+        if not metrics["samples/clipped"] <= MOST_CLIPPED:
+            raise _exploded("samples/clipped", metrics["samples/clipped"])
+        share = metrics["samples/diversity"]
         self.low_diversity_evaluations = (
             0 if share >= LOW_DIVERSITY else self.low_diversity_evaluations + 1
         )
@@ -125,9 +151,9 @@ class Monitor:
                 "E_COLLAPSE", f"samples vary {share:.0%} as much as real scans",
                 "use more data, raise train.gamma or lower train.learning_rate",
             )  # fmt: skip
-        if self.metric != config.metric:
-            self.metric, self.best, self.evaluations_since_best = config.metric, None, 0
-        value = METRICS[config.metric](figures[f"samples/{config.metric}"])
+        if self.metric != criteria.metric:
+            self.metric, self.best, self.evaluations_since_best = criteria.metric, None, 0
+        value = METRICS[criteria.metric](metrics[f"samples/{criteria.metric}"])
         if (
             not self.alarm_pending
             and math.isfinite(value)
@@ -138,24 +164,24 @@ class Monitor:
         self.evaluations_since_best += late
         return False
 
-    def stop_reason(self, config: TrainConfig) -> str:
+    def stop_reason(self, criteria: Criteria) -> str:
         """Why the training can stop early; empty while it should go on."""
-        if self.metric != config.metric or self.best is None:
+        if self.metric != criteria.metric or self.best is None:
             return ""
-        if config.stop_at is not None and self.best <= config.stop_at:
+        if criteria.stop_at is not None and self.best <= criteria.stop_at:
             return f"{self.metric} {self.best:.4g} reached train.stop_at"
-        if config.patience and self.evaluations_since_best >= config.patience:
-            return f"no better {self.metric} in {self.evaluations_since_best} looks"
+        if criteria.patience and self.evaluations_since_best >= criteria.patience:
+            return f"no better {self.metric} in {self.evaluations_since_best} evaluations"
         return ""
 
 
-def _absurd(figures: dict[str, float], config: TrainConfig) -> Alarm | None:
-    """What no healthy step shows, or None."""
-    for name, value in figures.items():
+def _absurd(metrics: dict[str, float], criteria: Criteria) -> Alarm | None:
+    """The alarm of a step with values that no healthy step has, or None."""
+    for name, value in metrics.items():
         limit = MOST_CLIPPED if name == "generator/clipped" else ABSURD
         if not abs(value) <= limit:  # so that NaN is absurd
             return _exploded(name, value)
-        if name.endswith("/gap") and config.objective != "wgan-gp" and abs(value) > WIDEST_GAP:
+        if name.endswith("/gap") and criteria.bounded_gap and abs(value) > WIDEST_GAP:
             return Alarm(
                 "E_GAP", f"{name} is {value:.3g}, so one side has won",
                 "raise train.gamma or lower train.learning_rate",

@@ -2,36 +2,36 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
-from medgan.data.codebook import channels
-from medgan.data.conditions import width, widths
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
+from medgan.training.moments import moments_from_tensors, moments_to_tensors
 from medgan.training.monitor import Monitor
 
 BETA2 = 0.9
-"""Adam's decay of squared gradients. It forgives a spike within ten steps and so bears twice the
+"""Adam's decay of squared gradients. It forgets a spike within ten steps and so allows twice the
 learning rate of 0.99, which diverges at 4e-4 (docs/explanation/generator.md)."""
 
 
 @dataclass
 class TrainingState:
-    """The moving parts of a training.
+    """The moving parts of a training, whichever its task.
 
     Attributes:
-        networks: generator, encoder and the discriminator that scores.
-        pair_discriminator: judges image and labels together; None where nothing is labelled.
-        average: exponential moving average of `networks`; this is what is shipped.
-        critic_optimizer, generator_optimizer: Adam, of the discriminators and of generator
-            and encoder.
+        networks: those of the model.
+        pair_discriminator: judges image and labels together and is not part of the model; None
+            without labels.
+        average: exponential moving average of `networks`; these weights are shipped.
+        discriminator_optimizer, generator_optimizer: Adam, of the discriminators and of the
+            networks that are trained against them.
         random: source of all latents and corruptions, on the CPU.
-        condition_widths: columns that each condition takes in an encoded one.
+        device: of all networks.
+        bf16: whether networks run under autocast.
         volumes_seen: real volumes shown to the discriminators so far.
         volumes_drawn: position of the stream of real volumes.
         seconds: time trained so far, over all interruptions.
@@ -42,11 +42,11 @@ class TrainingState:
     networks: Networks
     pair_discriminator: Discriminator | None
     average: Networks
-    critic_optimizer: torch.optim.Adam
+    discriminator_optimizer: torch.optim.Adam
     generator_optimizer: torch.optim.Adam
     random: torch.Generator
     device: torch.device
-    condition_widths: tuple[int, ...] = ()
+    bf16: bool = True
     volumes_seen: int = 0
     volumes_drawn: int = 0
     seconds: float = 0.0
@@ -56,62 +56,50 @@ class TrainingState:
     @classmethod
     def fresh(
         cls,
-        preprocessing: Preprocessing,
-        model: ModelConfig,
-        config: TrainConfig,
+        networks: Networks,
+        trained: Sequence[nn.Module],
+        pair_discriminator: Discriminator | None,
+        seed: int,
         device: torch.device,
+        bf16: bool,
     ) -> "TrainingState":
-        """A training at its very start; weights are a function of the seed."""
-        torch.manual_seed(config.seed)
-        condition = width(preprocessing.conditions)
-        networks = Networks.build(
-            preprocessing.shape,
-            channels(preprocessing.labels),
-            **model.model_dump(),
-            condition=condition,
-            windows=preprocessing.views,
-        )
-        if config.init_background:
-            networks.generator.init_background()
-        pair = None
-        if preprocessing.labels:
-            pair = Discriminator(
-                preprocessing.shape,
-                1 + channels(preprocessing.labels),
-                tuple(max(8, w // 2) for w in model.widths),
-                stem_channels=0,
-                blocks=1,
-                condition=condition,
-                stem_stages=model.stem_stages,
-                windows=preprocessing.views,
-            ).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+        """A training at its very start.
+
+        Args:
+            networks: with fresh weights.
+            trained: those of them that are trained against the discriminators.
+            pair_discriminator: with fresh weights, or None.
+            seed: of latents and corruptions.
+            device: where the training runs.
+            bf16: whether networks run under autocast.
+        """
         networks.to(device)
+        discriminators: list[nn.Module] = [networks.critic]
+        if pair_discriminator is not None:
+            layout = torch.channels_last_3d
+            discriminators.append(pair_discriminator.to(device, memory_format=layout))  # pyright: ignore
         average = copy.deepcopy(networks)
         average.requires_grad(False)
-        critics: list[nn.Module] = [networks.critic, *([pair] if pair else [])]
-        builders: list[nn.Module] = [networks.generator, networks.encoder]
         return cls(
-            networks, pair, average, _adam(critics, config), _adam(builders, config),
-            torch.Generator().manual_seed(config.seed), device, widths(preprocessing.conditions),
+            networks, pair_discriminator, average, _adam(discriminators), _adam(trained),
+            torch.Generator().manual_seed(seed), device, bf16,
         )  # fmt: skip
 
-    def draw_latents(self, count: int) -> Tensor:
-        """Standard normal latents (count, L) on the training's device."""
-        shape = (count, self.networks.generator.latent)
-        return torch.randn(shape, generator=self.random).to(self.device)
+    def discriminators(self) -> list[nn.Module]:
+        """All discriminators."""
+        pair = [self.pair_discriminator] if self.pair_discriminator is not None else []
+        return [self.networks.critic, *pair]
 
-    def drop_conditions(
-        self, condition: Float[Tensor, "B D"], share: float
-    ) -> Float[Tensor, "B D"]:
-        """Makes a share of what is known unknown, each condition of each scan on its own."""
-        if not self.condition_widths:
-            return condition
-        shape = (len(condition), len(self.condition_widths))
-        kept = torch.rand(shape, generator=self.random) >= share
-        columns = kept.repeat_interleave(
-            torch.tensor(self.condition_widths, device=kept.device), dim=1
-        )
-        return condition * columns.to(self.device)
+    def all_networks(self) -> dict[str, nn.Module]:
+        """Every network that is trained, by name."""
+        modules = dict(self.networks.modules())
+        if self.pair_discriminator is not None:
+            modules["pair discriminator"] = self.pair_discriminator
+        return modules
+
+    def autocast(self) -> torch.autocast:
+        """bf16 autocast on the training's device, or a context that does nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number: what is not must not be saved."""
@@ -124,8 +112,7 @@ class TrainingState:
         for name, module in self._modules().items():
             flat |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self._optimizers().items():
-            for number, moments in optimizer.state_dict()["state"].items():
-                flat |= {f"{name}.{number}.{key}": value for key, value in moments.items()}
+            flat |= moments_to_tensors(optimizer, name)
         return {key: value.detach().cpu().contiguous() for key, value in flat.items()}
 
     def scalars(self) -> str:
@@ -152,14 +139,7 @@ class TrainingState:
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             )
         for name, optimizer in self._optimizers().items():
-            values = optimizer.state_dict()
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"{name}."):
-                    _, number, moment = key.rsplit(".", 2)
-                    moments.setdefault(int(number), {})[moment] = value
-            values["state"] = moments
-            optimizer.load_state_dict(values)
+            moments_from_tensors(optimizer, name, tensors)
         self.random.set_state(tensors["random"])
         values = json.loads(scalars)
         self.monitor = Monitor(**values.pop("monitor", {}))
@@ -176,11 +156,12 @@ class TrainingState:
 
     def _optimizers(self) -> dict[str, torch.optim.Adam]:
         return {
-            "critic_optimizer": self.critic_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
             "generator_optimizer": self.generator_optimizer,
         }
 
 
-def _adam(modules: list[nn.Module], config: TrainConfig) -> torch.optim.Adam:
+def _adam(modules: Sequence[nn.Module]) -> torch.optim.Adam:
+    """An optimizer of all parameters of some networks; each step sets its learning rate."""
     parameters = [p for module in modules for p in module.parameters()]
-    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.0, BETA2))
+    return torch.optim.Adam(parameters, betas=(0.0, BETA2))

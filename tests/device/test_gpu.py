@@ -11,11 +11,9 @@ import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.volume import Volume
-from medgan.data.batches import Batch
-from medgan.data.codebook import channels
 from medgan.training.memory import predict_memory
-from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
+from medgan.training.steps import average_step
+from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import CONFIG
 
@@ -74,23 +72,19 @@ def test_the_forecast_of_memory_is_what_a_step_takes():
     """Kernels take memory of their own beyond the tensors that are counted."""
     device = torch.device(NAME)
     grid = Preprocessing(spacing=(1, 1, 1), shape=(96, 96, 96), labels=(1,))
-    config = CONFIG.train.model_copy(
+    train = CONFIG.train.model_copy(
         update={"batch": 2, "penalty_every": 1, "encoder_every": 1, "precision": "bf16"}
     )
     sizes = ModelConfig(latent=64, widths=(32, 64, 128), stem_channels=16)
+    predicted = predict_memory(CONFIG.model_copy(update={"train": train, "model": sizes}), grid)
+    task = Synthesis.of(grid, sizes, train)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
-    state = TrainingState.fresh(grid, sizes, config, device)
-    predicted = predict_memory(state, grid, config)
-    volumes = torch.rand(2, 1 + channels(grid.labels), *grid.shape, device=device) * 2 - 1
-    batch = Batch(
-        volumes[:, :1], volumes[:, 1:], torch.ones(2, dtype=torch.bool, device=device),
-        torch.zeros(2, 0, device=device),
-    )  # fmt: skip
+    state, batch = task.start(device), task.example(2, device)
     for _ in range(2):  # the first step also chooses kernels and makes the moments
         torch.cuda.reset_peak_memory_stats(device)
-        discriminator_step(state, batch, config)
-        generator_step(state, batch, config)
-        average_step(state, config)
+        task.discriminator_step(state, batch)
+        task.generator_step(state, batch)
+        average_step(state, task.schedule)
     measured = torch.cuda.max_memory_allocated(device) - before
     assert 0.7 * measured < predicted.peak < 1.3 * measured

@@ -9,14 +9,14 @@ from medgan.data.batches import Batch
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
 from medgan.networks.localiser import Localiser
-from medgan.tracking.tracker import JsonlTracker
 from medgan.training import forecast as forecasts
 from medgan.training.checkpoint import restore_newest, save_checkpoint
 from medgan.training.localiser import train_localiser
 from medgan.training.memory import predict_memory, refuse_what_cannot_fit
-from medgan.training.samples import Reference, look
+from medgan.training.samples import Adaptation, Reference, evaluate_samples
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
+from medgan.training.steps import average_step
+from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import tiny_config
 from tests.kit.models import BY_AGE_AND_SEX, CONFIG, SIZES
 from tests.kit.volumes import SIZE
@@ -36,16 +36,17 @@ def batch(grid: Preprocessing, number: int, device: torch.device) -> Batch:
     random = torch.Generator().manual_seed(number)
     volumes = torch.rand(2, 1 + channels(grid.labels), *SIZE, generator=random) * 2 - 1
     condition = torch.rand(2, width(grid.conditions), generator=random)
-    return Batch(volumes[:, :1], volumes[:, 1:], torch.tensor([True, False]), condition).to(device)
+    tensors = {"volume": volumes[:, :1], "labels": volumes[:, 1:], "condition": condition}
+    return Batch({**tensors, "labelled": torch.tensor([True, False])}).to(device)
 
 
 def advance(state: TrainingState, grid: Preprocessing, config) -> dict[str, float]:
-    scalars = {}
+    scalars, task = {}, Synthesis.of(grid, SIZES, config)
     for _ in range(2):
         drawn = batch(grid, state.volumes_seen, state.device)
-        scalars |= discriminator_step(state, drawn, config)
-        scalars |= generator_step(state, drawn, config)
-        average_step(state, config)
+        scalars |= task.discriminator_step(state, drawn)
+        scalars |= task.generator_step(state, drawn)
+        average_step(state, task.schedule)
     return {name: value.item() for name, value in scalars.items()}
 
 
@@ -61,8 +62,8 @@ def advance(state: TrainingState, grid: Preprocessing, config) -> dict[str, floa
 )
 def test_steps_are_those_of_the_cpu(device, settings, grid):
     config = TRAIN.model_copy(update=settings)
-    here = TrainingState.fresh(grid, SIZES, config, CPU)
-    there = TrainingState.fresh(grid, SIZES, config, device)
+    here = Synthesis.of(grid, SIZES, config).start(CPU)
+    there = Synthesis.of(grid, SIZES, config).start(device)
     expected, found = advance(here, grid, config), advance(there, grid, config)
     assert {"critic/loss", "pair/loss", "generator/latent", "generator/reconstruction"} <= set(
         found
@@ -73,17 +74,16 @@ def test_steps_are_those_of_the_cpu(device, settings, grid):
 
 
 def test_a_checkpoint_goes_back_to_its_device(device, tmp_path):
-    state = TrainingState.fresh(GRID, SIZES, TRAIN, device)
+    state = Synthesis.of(GRID, SIZES, TRAIN).start(device)
     advance(state, GRID, TRAIN)
     save_checkpoint(state, tmp_path)
-    resumed = TrainingState.fresh(GRID, SIZES, TRAIN, device)
+    resumed = Synthesis.of(GRID, SIZES, TRAIN).start(device)
     assert restore_newest(resumed, tmp_path)
     assert advance(resumed, GRID, TRAIN) == pytest.approx(advance(state, GRID, TRAIN), rel=1e-5)
 
 
 def test_samples_are_evaluated(device, tmp_path):
-    config = TRAIN.model_copy(update={"augment": "adaptive", "sample_every": 160})
-    state = TrainingState.fresh(GRID, SIZES, config, device)
+    state = Synthesis.of(GRID, SIZES, TRAIN).start(device)
     real = torch.rand(3, 1, *SIZE) * 2 - 1
     latents = torch.randn(4, SIZES.latent, device=device)
     reference = Reference(
@@ -97,16 +97,15 @@ def test_samples_are_evaluated(device, tmp_path):
         0.1,
         0.5,
     )
-    tracker = JsonlTracker(tmp_path / "metrics.jsonl", 0)
-    found = look(state, reference, config, tracker, tmp_path)
+    found = evaluate_samples(state, tmp_path / "samples.png", reference, Adaptation(160, 2), 2, 0)
     assert np.isfinite(list(found.values())).all()
     assert found["train/augment"] == state.augment
 
 
 def test_memory_is_forecast_and_too_large_trainings_are_refused(device):
-    here, there = (TrainingState.fresh(GRID, SIZES, TRAIN, d) for d in (CPU, device))
-    assert predict_memory(there, GRID, TRAIN) == predict_memory(here, GRID, TRAIN)
-    refuse_what_cannot_fit(there, GRID, TRAIN)
+    config = CONFIG.model_copy(update={"train": TRAIN})
+    assert predict_memory(config, GRID).peak > 0
+    refuse_what_cannot_fit(config, GRID, device)
 
 
 def test_a_dry_run_forecasts_memory_and_time(device, tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ from medgan.data.conditions import width
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
+from medgan.training.steps import average_step
+from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import TINY
 
 CONFIG = build(TINY)
@@ -56,31 +57,37 @@ def fresh_state(seed: int = 0, **sizes: object) -> TrainingState:
     """A tiny training at its start, labels learned."""
     model = CONFIG.model.model_copy(update=sizes)
     train = CONFIG.train.model_copy(update={"seed": seed})
-    return TrainingState.fresh(GRID, model, train, torch.device("cpu"))
+    return Synthesis.of(GRID, model, train).start(torch.device("cpu"))
+
+
+def synthesis(grid: Preprocessing = GRID, **train: object) -> Synthesis:
+    """A tiny training task, labels learned, with some training settings of its own."""
+    return Synthesis.of(grid, CONFIG.model, CONFIG.train.model_copy(update=train))
 
 
 def advance(state: TrainingState, steps: int) -> None:
     """Trains on random batches that depend on the position alone."""
+    task = synthesis()
     for _ in range(steps):
         random = torch.Generator().manual_seed(state.volumes_seen)
-        batch = Batch(
-            torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1,
-            torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1,
-            torch.tensor([True, False]),
-            torch.zeros(2, 0),
-        )
-        discriminator_step(state, batch, CONFIG.train)
-        generator_step(state, batch, CONFIG.train)
-        average_step(state, CONFIG.train)
+        shown = _batch([True, False], random)
+        task.discriminator_step(state, shown)
+        task.generator_step(state, shown)
+        average_step(state, task.schedule)
 
 
 def batch(labelled: list[bool]) -> Batch:
     """Random volumes and labels; `labelled` says which have a label map."""
-    random = torch.Generator().manual_seed(1)
+    return _batch(labelled, torch.Generator().manual_seed(1))
+
+
+def _batch(labelled: list[bool], random: torch.Generator) -> Batch:
     shape = (len(labelled), 1, 16, 16, 16)
     return Batch(
-        torch.rand(shape, generator=random) * 2 - 1,
-        torch.rand(shape, generator=random) * 2 - 1,
-        torch.tensor(labelled),
-        torch.zeros(len(labelled), 0),
+        {
+            "volume": torch.rand(shape, generator=random) * 2 - 1,
+            "labels": torch.rand(shape, generator=random) * 2 - 1,
+            "labelled": torch.tensor(labelled),
+            "condition": torch.zeros(len(labelled), 0),
+        }
     )

@@ -44,7 +44,7 @@ def test_a_checkpoint_holds_weights_averages_moments_and_random_state():
     for part in (
         *("networks.generator.", "networks.encoder.", "networks.discriminator."),
         *("average.generator.", "pair_discriminator.", "random"),
-        *("critic_optimizer.", "generator_optimizer."),
+        *("discriminator_optimizer.", "generator_optimizer."),
     ):
         assert any(name.startswith(part) for name in names), part
     assert any(name.endswith(".exp_avg_sq") for name in names)

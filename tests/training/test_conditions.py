@@ -9,8 +9,10 @@ from medgan.core.config import Condition, Preprocessing, TrainConfig
 from medgan.data.batches import Batch
 from medgan.data.conditions import encode
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step, discriminator_step, generator_step
-from tests.kit.models import CONFIG, fresh_state
+from medgan.training.steps import average_step
+from medgan.training.tasks import synthesis as module
+from medgan.training.tasks.synthesis import Synthesis
+from tests.kit.models import CONFIG, fresh_state, synthesis
 from tests.kit.volumes import SIZE
 
 AGE = Condition(
@@ -20,9 +22,11 @@ SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=SIZE, conditions=(AGE, SEX))
 TRAIN = TrainConfig(volumes=640, batch=8, warmup=80, gamma=5, learning_rate=2e-3, precision="fp32")
 
+TASK = Synthesis.of(GRID, CONFIG.model, TRAIN)
+
 
 def start() -> TrainingState:
-    return TrainingState.fresh(GRID, CONFIG.model, TRAIN, torch.device("cpu"))
+    return TASK.start(torch.device("cpu"))
 
 
 def make_batch(rng: np.random.Generator) -> Batch:
@@ -34,8 +38,14 @@ def make_batch(rng: np.random.Generator) -> Batch:
         x, y, z = rng.integers(2, 5, 3)
         scan[x : x + 10, y : y + 10, z : z + 10] = (age - 50) / 40
         condition.append(encode(GRID.conditions, {"age": age, "sex": rng.choice(["F", "M"])}))
-    unlabelled = torch.zeros(8, 0, *SIZE), torch.zeros(8, dtype=torch.bool)
-    return Batch(volume, *unlabelled, torch.tensor(np.array(condition)))
+    return Batch(
+        {
+            "volume": volume,
+            "labels": torch.zeros(8, 0, *SIZE),
+            "labelled": torch.zeros(8, dtype=torch.bool),
+            "condition": torch.tensor(np.array(condition)),
+        }
+    )
 
 
 def brightness(state: TrainingState, age: float | None) -> float:
@@ -47,35 +57,40 @@ def brightness(state: TrainingState, age: float | None) -> float:
     return float(fakes[:, 0, 6:10, 6:10, 6:10].mean())
 
 
-def test_as_much_is_dropped_as_configured_and_each_condition_whole():
+def test_as_much_is_dropped_as_configured_and_each_condition_whole(monkeypatch):
     state = start()
     condition = torch.tensor([[0.5, 1, 0, 1]]).expand(4000, -1)
-    dropped = state.drop_conditions(condition, 0.25)
+
+    def drop(share: float) -> torch.Tensor:
+        monkeypatch.setattr(module, "CONDITION_DROPOUT", share)
+        return TASK.drop_conditions(state, condition)
+
+    dropped = drop(0.25)
     age, sex = dropped[:, 1] == 0, dropped[:, 3] == 0
     assert torch.equal(age, dropped[:, 0] == 0)
     for share in (age, sex):
         assert abs(share.double().mean() - 0.25) < 0.03
     assert abs((age & sex).double().mean() - 0.25**2) < 0.02
-    assert torch.equal(state.drop_conditions(condition, 0.0), condition)
-    assert not state.drop_conditions(condition, 1.0).any()
+    assert torch.equal(drop(0.0), condition)
+    assert not drop(1.0).any()
 
 
 def test_without_conditions_no_random_number_is_drawn_and_no_parameter_added():
     state = fresh_state()
     before = state.random.get_state()
-    assert state.drop_conditions(torch.zeros(2, 0), 0.5).shape == (2, 0)
+    assert synthesis().drop_conditions(state, torch.zeros(2, 0)).shape == (2, 0)
     assert torch.equal(before, state.random.get_state())
     assert state.pair_discriminator is not None
-    for module in (*state.networks.modules().values(), state.pair_discriminator):
-        assert not [name for name, _ in module.named_parameters() if "embed" in name]
+    for network in (*state.networks.modules().values(), state.pair_discriminator):
+        assert not [name for name, _ in network.named_parameters() if "embed" in name]
 
 
 def test_critics_learn_from_the_condition_and_so_does_the_generator():
     state, rng = start(), np.random.default_rng(0)
     parts = (state.networks.discriminator.embed, state.networks.generator.embed)
     before = [copy.deepcopy(part) for part in parts]
-    for step in (discriminator_step, generator_step):
-        step(state, make_batch(rng), TRAIN)
+    for step in (TASK.discriminator_step, TASK.generator_step):
+        step(state, make_batch(rng))
     for old, new in zip(before, parts, strict=True):
         assert old is not None
         assert new is not None
@@ -85,9 +100,9 @@ def test_critics_learn_from_the_condition_and_so_does_the_generator():
 def test_after_a_short_training_what_is_asked_for_is_what_comes():
     state, rng = start(), np.random.default_rng(0)
     for _ in range(TRAIN.volumes // TRAIN.batch):
-        discriminator_step(state, make_batch(rng), TRAIN)
-        generator_step(state, make_batch(rng), TRAIN)
-        average_step(state, TRAIN)
+        TASK.discriminator_step(state, make_batch(rng))
+        TASK.generator_step(state, make_batch(rng))
+        average_step(state, TASK.schedule)
     young, middle, old = (brightness(state, age) for age in (25.0, 50.0, 75.0))
     assert young < middle < old
     assert old - young > 0.4  # 1.25 between real ones

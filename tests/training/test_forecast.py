@@ -5,6 +5,8 @@ import pytest
 from medgan.core.config import build
 from medgan.training import forecast as module
 from medgan.training.forecast import forecast
+from medgan.training.memory import StepMemory
+from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import TINY
 from tests.kit.models import GRID
 
@@ -36,20 +38,21 @@ def test_what_does_not_fit_is_said_and_not_timed(monkeypatch):
 def test_each_kind_of_step_counts_as_often_as_it_comes(long, monkeypatch):
     now, sizes = [0.0], []
     monkeypatch.setattr(module, "_LONG", long)
+    monkeypatch.setattr(module, "predict_memory", lambda *_: StepMemory(1, 1, 1))
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
 
     def step(name, rare, common):
-        def run(state, batch, config):
-            every = getattr(config, name)
-            seconds = rare if (state.volumes_seen // config.batch) % every == 0 else common
+        def run(task, state, batch):
+            every = task.adversary.penalty.every if name == "penalty" else task.encoder.every
+            seconds = rare if task.schedule.step_is_due(state, every) else common
             sizes.append(batch.volume.shape[2])
             now[0] += seconds * (batch.volume.shape[2] / 16) ** 3
 
         return run
 
-    monkeypatch.setattr(module, "discriminator_step", step("penalty_every", 8.0, 4.0))
-    monkeypatch.setattr(module, "generator_step", step("encoder_every", 6.0, 2.0))
-    monkeypatch.setattr(module, "average_step", lambda state, config: None)
+    monkeypatch.setattr(Synthesis, "discriminator_step", step("penalty", 8.0, 4.0))
+    monkeypatch.setattr(Synthesis, "generator_step", step("encoder", 6.0, 2.0))
+    monkeypatch.setattr(module, "average_step", lambda state, schedule: None)
     config = build(TINY, ["train.penalty_every=4", "train.encoder_every=2"])
     found = forecast(config, GRID)
     assert found.seconds_per_1000 == 500 * ((8 + 3 * 4) / 4 + (6 + 2) / 2)

@@ -12,12 +12,13 @@ import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import Interrupted, TrainingDiverged
 from medgan.core.volume import Volume
-from medgan.tracking.tracker import JsonlTracker
 from medgan.training import loop
-from medgan.training.samples import Reference, adapted, look
+from medgan.training.samples import Adaptation, Reference, evaluate_samples
 from medgan.training.steps import average_step
+from medgan.training.tasks import synthesis as module
+from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import TINY, write_folder
-from tests.kit.models import CONFIG, fresh_state
+from tests.kit.models import fresh_state
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training
 def spoil(monkeypatch, when, how):
     """Has `how(state)` done after each step for which `when(state)` holds."""
 
-    def corrupted(state, config):
-        average_step(state, config)
+    def corrupted(state, schedule):
+        average_step(state, schedule)
         if when(state):
             with torch.no_grad():
                 how(state)
@@ -84,19 +85,19 @@ def explode(state):
 def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint_named(
     training, monkeypatch
 ):
-    real = loop.generator_step
+    real = Synthesis.generator_step
 
-    def corrupted(state, *arguments):
+    def corrupted(task, state, batch):
         if state.volumes_seen >= 14:
             raise FloatingPointError
-        return real(state, *arguments)
+        return real(task, state, batch)
 
-    monkeypatch.setattr(loop, "generator_step", corrupted)
+    monkeypatch.setattr(Synthesis, "generator_step", corrupted)
     with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*000000012") as caught:
         training()
     assert caught.value.code == "E_NAN"
     assert caught.value.exit_status == 5
-    monkeypatch.setattr(loop, "generator_step", real)
+    monkeypatch.setattr(Synthesis, "generator_step", real)
     out = training()
     assert (out / "model" / "model.safetensors").is_file()
 
@@ -177,10 +178,11 @@ def looks(monkeypatch):
     """Kernel distances that the looks of a training are made to find, one after the other."""
     values = []
 
-    def found(*arguments):
-        return look(*arguments) | {"samples/kernel_distance": values.pop(0)}
+    def found(state, path, **settings):
+        metrics = evaluate_samples(state, path, **settings)
+        return metrics | {"samples/kernel_distance": values.pop(0)}
 
-    monkeypatch.setattr(loop, "look", found)
+    monkeypatch.setattr(module, "evaluate_samples", found)
     return values
 
 
@@ -280,7 +282,7 @@ def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
     volumes = torch.rand(9, 1, 16, 16, 16, generator=random)
     reference = a_reference(volumes, volumes)
     with caplog.at_level(logging.WARNING):
-        look(state, reference, CONFIG.train, JsonlTracker(tmp_path / "m.jsonl"), tmp_path)
+        evaluate_samples(state, tmp_path / "samples.png", reference, None, 2, 0)
     assert "E_DIVERSITY" in caplog.text
 
 
@@ -296,9 +298,10 @@ def test_augmentation_rises_while_training_scans_are_judged_better_than_held_out
     levels = {"seen": 1.0, "held_out": 0.2 if learned_by_heart else 0.9, "fakes": 0.0}
     volumes = {k: torch.full((4, 1, 16, 16, 16), v) for k, v in levels.items()}
     state.networks.discriminator.forward = lambda volume: volume.mean(dim=(1, 2, 3, 4))
-    reference = a_reference(volumes["held_out"], volumes["seen"])
-    config = CONFIG.train.model_copy(update={"sample_every": 1600})
-    assert adapted(state, reference, volumes["fakes"], config) == pytest.approx(expected)
+    found = Adaptation(1600, 4).adapted(
+        state, volumes["seen"], volumes["held_out"], volumes["fakes"]
+    )
+    assert found == pytest.approx(expected)
 
 
 def test_thirty_two_labels_are_learned_in_fifteen_channels_and_generated(tmp_path):

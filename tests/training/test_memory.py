@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medgan.core.config import Preprocessing
+from medgan.core.config import Preprocessing, build
 from medgan.core.errors import EnvironmentFailure
 from medgan.networks.blocks import convolution
 from medgan.training import memory
@@ -13,11 +13,11 @@ from medgan.training.memory import (
     refuse,
     refuse_what_cannot_fit,
 )
-from medgan.training.state import TrainingState
-from medgan.training.steps import discriminator_step, generator_step
-from tests.kit.models import CONFIG, GRID, batch, fresh_state
+from tests.kit.data_sets import TINY
+from tests.kit.models import CONFIG, GRID, batch, fresh_state, synthesis
 
 LARGE = Preprocessing(spacing=(1, 1, 1), shape=(64, 64, 64))
+CPU = torch.device("cpu")
 MOST = {"penalty_every": 1, "encoder_every": 1}
 
 
@@ -50,8 +50,9 @@ def test_live_bytes_see_what_a_backward_pass_keeps_and_frees():
 
 @pytest.mark.parametrize("micro_batch", [0, 1])
 def test_the_prediction_is_what_real_steps_keep_alive(micro_batch):
-    config = CONFIG.train.model_copy(update={**MOST, "micro_batch": micro_batch})
-    predicted = predict_memory(fresh_state(), GRID, config)
+    config = build(TINY, [f"train.micro_batch={micro_batch}"])
+    predicted = predict_memory(config, GRID)
+    task = synthesis(**MOST, micro_batch=micro_batch)
     state = fresh_state()
     for _ in range(2):  # the first step makes the moments
         real = LiveBytes()
@@ -61,30 +62,26 @@ def test_the_prediction_is_what_real_steps_keep_alive(micro_batch):
             modules += state.average.modules().values()
             real.add(p for m in modules for p in m.parameters())
             real.add(p.grad for m in modules for p in m.parameters())
-            for optimizer in (state.critic_optimizer, state.generator_optimizer):
+            for optimizer in (state.discriminator_optimizer, state.generator_optimizer):
                 real.add(v for values in optimizer.state.values() for v in values.values())
-            real.add(tensor for one in batches for tensor in one)
-            discriminator_step(state, batches[0], config)
+            real.add(tensor for one in batches for tensor in one.tensors.values())
+            task.discriminator_step(state, batches[0])
             discriminator, real.peak = real.peak, real.now
-            generator_step(state, batches[1], config)
+            task.generator_step(state, batches[1])
     assert predicted.discriminator == pytest.approx(discriminator, rel=0.02)
     assert predicted.generator == pytest.approx(real.peak, rel=0.02)
 
 
-def test_predicting_changes_nothing():
-    state, untouched = fresh_state(), fresh_state()
-    predict_memory(state, GRID, CONFIG.train)
-    before, after = untouched.tensors(), state.tensors()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[key], after[key]) for key in before)
-    assert before["networks.generator.start.weight"].device == torch.device("cpu")
+def test_predicting_draws_no_random_numbers():
+    before = torch.random.get_rng_state()
+    predict_memory(CONFIG, GRID)
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_activations_grow_with_the_voxels_and_shrink_with_parts_and_with_computing_twice():
     def predict(**settings) -> StepMemory:
-        config = CONFIG.train.model_copy(update={"batch": 4, **settings})
-        state = TrainingState.fresh(LARGE, CONFIG.model, config, torch.device("cpu"))
-        return predict_memory(state, LARGE, config)
+        train = CONFIG.train.model_copy(update={"batch": 4, **settings})
+        return predict_memory(CONFIG.model_copy(update={"train": train}), LARGE)
 
     whole, parts = predict(), predict(micro_batch=1)
     twice, double = predict(checkpoint_activations=True), predict(batch=8)
@@ -97,12 +94,12 @@ def test_activations_grow_with_the_voxels_and_shrink_with_parts_and_with_computi
 def test_a_training_that_cannot_fit_is_refused_with_what_would_help(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**20)
     with pytest.raises(EnvironmentFailure) as caught:
-        refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
+        refuse_what_cannot_fit(CONFIG, GRID, CPU)
     assert caught.value.code == "E_MEMORY"
     for setting in ("train.micro_batch", "train.checkpoint_activations", "model.stem_stages"):
         assert setting in caught.value.remedy
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**50)
-    refuse_what_cannot_fit(fresh_state(), GRID, CONFIG.train)
+    refuse_what_cannot_fit(CONFIG, GRID, CPU)
 
 
 def test_exactly_enough_memory_is_enough():

@@ -3,17 +3,11 @@ import torch
 
 from medgan.core.config import WINDOWS
 from medgan.networks.losses import OBJECTIVES
-from medgan.training import steps
 from medgan.training.state import TrainingState
-from medgan.training.steps import (
-    average_step,
-    discriminator_step,
-    gamma,
-    generator_step,
-    learning_rate,
-    progress,
-)
-from tests.kit.models import CONFIG, GRID, advance, batch, fresh_state
+from medgan.training.steps import average_step
+from medgan.training.tasks import synthesis as module
+from medgan.training.tasks.synthesis import Synthesis
+from tests.kit.models import CONFIG, GRID, advance, batch, fresh_state, synthesis
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
@@ -25,7 +19,7 @@ def test_the_discriminator_step_moves_the_discriminators_and_nothing_else():
     assert state.pair_discriminator is not None
     nets = [*state.networks.modules().values(), state.pair_discriminator]
     before = [weights(n) for n in nets]
-    discriminator_step(state, batch([True, True]), CONFIG.train)
+    synthesis().discriminator_step(state, batch([True, True]))
     moved = [not torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True)]
     assert moved == [False, False, True, True]
 
@@ -35,7 +29,7 @@ def test_the_generator_step_moves_generator_and_encoder_and_nothing_else():
     assert state.pair_discriminator is not None
     nets = [*state.networks.modules().values(), state.pair_discriminator]
     before = [weights(n) for n in nets]
-    generator_step(state, batch([True, True]), CONFIG.train)
+    synthesis().generator_step(state, batch([True, True]))
     moved = [not torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True)]
     assert moved == [True, True, False, False]
 
@@ -44,15 +38,15 @@ def test_a_step_with_several_windows_penalises_and_moves_all_networks():
     grid = GRID.model_copy(
         update={"intensity": "ct", "window": (WINDOWS["lung"], WINDOWS["soft tissue"])}
     )
-    state = TrainingState.fresh(grid, CONFIG.model, CONFIG.train, torch.device("cpu"))
+    state = synthesis(grid).start(torch.device("cpu"))
     assert state.pair_discriminator is not None
     nets = [*state.networks.modules().values(), state.pair_discriminator]
     before = [weights(n) for n in nets]
-    config = CONFIG.train.model_copy(update={"penalty_every": 1, "encoder_every": 1})
-    scalars = discriminator_step(state, batch([True, True]), config)
+    task = synthesis(penalty_every=1, encoder_every=1)
+    scalars = task.discriminator_step(state, batch([True, True]))
     assert scalars["critic/r1"] > 0
     assert scalars["pair/r2"] > 0
-    generator_step(state, batch([True, True]), config)
+    task.generator_step(state, batch([True, True]))
     assert not any(torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True))
 
 
@@ -60,17 +54,17 @@ def test_without_labels_in_a_batch_the_pair_discriminator_rests():
     state = fresh_state()
     assert state.pair_discriminator is not None
     before = weights(state.pair_discriminator)
-    scalars = discriminator_step(state, batch([False, False]), CONFIG.train)
+    scalars = synthesis().discriminator_step(state, batch([False, False]))
     assert "pair/loss" not in scalars
     assert torch.equal(before, weights(state.pair_discriminator))
 
 
 def test_the_scoring_discriminator_never_sees_label_channels():
     labelled, blank = batch([True, True]), batch([True, True])
-    blank = blank._replace(labels=torch.full_like(blank.labels, -1.0))
+    blank = blank.having(labels=torch.full_like(blank.labels, -1.0))
     losses = []
     for one in (labelled, blank):
-        scalars = discriminator_step(fresh_state(), one, CONFIG.train)
+        scalars = synthesis().discriminator_step(fresh_state(), one)
         losses.append(float(scalars["critic/loss"]))
     assert losses[0] == losses[1]
 
@@ -78,8 +72,8 @@ def test_the_scoring_discriminator_never_sees_label_channels():
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_penalties_come_as_often_as_asked(every):
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"penalty_every": every})
-    seen = ["critic/r1" in discriminator_step(state, batch([True, True]), config) for _ in range(6)]
+    task = synthesis(penalty_every=every)
+    seen = ["critic/r1" in task.discriminator_step(state, batch([True, True])) for _ in range(6)]
     assert seen == [number % every == 0 for number in range(6)]
 
 
@@ -89,10 +83,10 @@ def test_penalties_come_as_often_as_asked(every):
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"objective": objective, "penalty": penalty})
+    task = synthesis(objective=objective, penalty=penalty)
     before = weights(state.networks.discriminator), weights(state.networks.generator)
-    figures = discriminator_step(state, batch([True, True]), config)
-    figures |= generator_step(state, batch([True, True]), config)
+    figures = task.discriminator_step(state, batch([True, True]))
+    figures |= task.generator_step(state, batch([True, True]))
     assert {f"critic/{kind}" for kind in kinds} == {
         name for name in figures if name.startswith("critic/") and name[7:] in ("r1", "r2", "gp")
     }
@@ -103,26 +97,24 @@ def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
 
 def test_encoder_steps_come_as_often_as_asked():
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"encoder_every": 2})
+    task = synthesis(encoder_every=2)
     seen = []
     for state.volumes_seen in (0, 2, 4, 6):
-        seen.append("generator/latent" in generator_step(state, batch([True, True]), config))
+        seen.append("generator/latent" in task.generator_step(state, batch([True, True])))
     assert seen == [True, False, True, False]
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_scans_are_moved_before_they_are_spoiled_and_restored(probability, monkeypatch):
+def test_scans_are_augmented_before_they_are_corrupted_and_restored(probability, monkeypatch):
     corrupted, restored = [], []
-    corrupt, loss = steps.corrupt, steps.reconstruction_loss
-    monkeypatch.setattr(steps, "corrupt", lambda v, c: (corrupted.append(v), corrupt(v, c))[1])
+    corrupt, loss = module.corrupt, module.reconstruction_loss
+    monkeypatch.setattr(module, "corrupt", lambda v, c: (corrupted.append(v), corrupt(v, c))[1])
     monkeypatch.setattr(
-        steps, "reconstruction_loss", lambda v, r: (restored.append(v), loss(v, r))[1]
+        module, "reconstruction_loss", lambda v, r: (restored.append(v), loss(v, r))[1]
     )
     given = batch([True, True])
-    config = CONFIG.train.model_copy(
-        update={"reconstruction_augmentation": probability, "encoder_every": 1}
-    )
-    generator_step(fresh_state(), given, config)
+    task = synthesis(reconstruction_augmentation=probability, encoder_every=1)
+    task.generator_step(fresh_state(), given)
     assert torch.equal(corrupted[0], restored[0])
     assert torch.equal(corrupted[0], given.volume) == (probability == 0)
     assert bool(corrupted[0].abs().max() <= 1)
@@ -132,9 +124,9 @@ def test_a_loss_that_is_not_finite_moves_nothing():
     state = fresh_state()
     before = weights(state.networks.discriminator)
     bad = batch([True, True])
-    bad = bad._replace(volume=bad.volume * float("nan"))
+    bad = bad.having(volume=bad.volume * float("nan"))
     with pytest.raises(FloatingPointError):
-        discriminator_step(state, bad, CONFIG.train)
+        synthesis().discriminator_step(state, bad)
     assert torch.equal(before, weights(state.networks.discriminator))
 
 
@@ -145,7 +137,7 @@ def test_the_average_of_constant_weights_is_those_weights():
         for p in state.networks.generator.parameters():
             p.fill_(3.0)
     for _ in range(400):
-        average_step(state, CONFIG.train)
+        average_step(state, synthesis().schedule)
     assert torch.allclose(weights(state.average.generator), torch.tensor(3.0), atol=1e-3)
 
 
@@ -157,37 +149,37 @@ def test_the_average_halves_its_distance_in_one_half_life():
             p.fill_(0.0)
         for p in state.networks.generator.parameters():
             p.fill_(1.0)
-    config = CONFIG.train.model_copy(update={"ema_half_life": 20.0})
-    for _ in range(20 // config.batch):
-        average_step(state, config)
+    task = synthesis(ema_half_life=20.0)
+    for _ in range(20 // task.schedule.batch):
+        average_step(state, task.schedule)
     assert torch.allclose(weights(state.average.generator), torch.tensor(0.5), atol=1e-5)
 
 
 def test_the_learning_rate_rises_stays_and_falls():
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"volumes": 1000, "warmup": 100})
+    task = synthesis(volumes=1000, warmup=100)
     rates = []
     for seen in (0, 50, 98, 200, 400, 600, 1000):
         state.volumes_seen = seen
-        rates.append(learning_rate(state, config) / config.learning_rate)
+        rates.append(task.schedule.rate(state) / task.schedule.learning_rate)
     assert rates == pytest.approx([0.02, 0.52, 1, 1, 0.75, 0.5, 0.05])
 
 
 def test_progress_is_by_volumes_or_minutes_whichever_is_further():
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"volumes": 100, "minutes": 2.0})
+    task = synthesis(volumes=100, minutes=2.0)
     state.volumes_seen, state.seconds = 30, 90.0
-    assert progress(state, config) == 0.75
+    assert task.schedule.progress(state) == 0.75
     state.volumes_seen = 90
-    assert progress(state, config) == 0.9
+    assert task.schedule.progress(state) == 0.9
 
 
 def test_gamma_is_doubled_while_the_networks_find_each_other():
     state = fresh_state()
-    config = CONFIG.train
-    assert gamma(state, config) == 2 * config.gamma
-    state.volumes_seen = 2 * config.warmup
-    assert gamma(state, config) == config.gamma
+    penalty = synthesis().adversary.penalty
+    assert penalty.weight(state) == 2 * CONFIG.train.gamma
+    state.volumes_seen = 2 * CONFIG.train.warmup
+    assert penalty.weight(state) == CONFIG.train.gamma
 
 
 def test_two_trainings_with_one_seed_are_equal_and_with_two_seeds_are_not():
@@ -201,19 +193,20 @@ def test_two_trainings_with_one_seed_are_equal_and_with_two_seeds_are_not():
 
 def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_the_state():
     state = fresh_state()
-    config = CONFIG.train.model_copy(update={"augment": "adaptive", "precision": "fp32"})
+    task = synthesis(augment="adaptive")
     seen = []
     real = batch([True, True])
     state.networks.discriminator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     for state.augment in (0.0, 0.8):
         seen.clear()
-        discriminator_step(state, real, config)
+        task.discriminator_step(state, real)
         assert torch.equal(seen[0], real.volume) == (state.augment == 0.0)
 
 
 def without_chance() -> TrainingState:
     """A training whose fakes do not depend on what is drawn."""
     state = fresh_state()
+    state.bf16 = False
     generator = state.networks.generator
     with torch.no_grad():
         for linear in (generator.start, *generator.scales):
@@ -228,8 +221,8 @@ def test_a_batch_in_parts_moves_the_discriminators_as_the_whole_batch_does():
     moved = []
     for micro_batch in (0, 1, 2):
         state = without_chance()
-        sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
-        figures = discriminator_step(state, shown, CONFIG.train.model_copy(update=sizes))
+        sizes = {"batch": 4, "micro_batch": micro_batch}
+        figures = synthesis(**sizes).discriminator_step(state, shown)
         gradients = [p.grad for p in state.networks.discriminator.parameters()]
         gradients += [p.grad for p in state.pair_discriminator.parameters()]
         moved.append((figures, gradients))
@@ -248,11 +241,11 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
     moved = []
     for micro_batch in (0, 1, 2):
         state = without_chance()
-        monkeypatch.setattr(state, "draw_latents", lambda count: torch.ones(count, 8))
+        monkeypatch.setattr(Synthesis, "draw_latents", lambda self, state, n: torch.ones(n, 8))
         corrupted = shown.volume.flip(2)
-        monkeypatch.setattr(steps, "corrupt", lambda volume, drawn, corrupted=corrupted: corrupted)
-        sizes = {"batch": 4, "micro_batch": micro_batch, "precision": "fp32"}
-        figures = generator_step(state, shown, CONFIG.train.model_copy(update=sizes))
+        monkeypatch.setattr(module, "corrupt", lambda volume, drawn, corrupted=corrupted: corrupted)
+        sizes = {"batch": 4, "micro_batch": micro_batch}
+        figures = synthesis(**sizes).generator_step(state, shown)
         modules = state.networks.generator, state.networks.encoder
         gradients = [p.grad for m in modules for p in m.parameters()]
         moved.append((figures, gradients))
@@ -269,10 +262,10 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
 @pytest.mark.parametrize("settings", [{"micro_batch": 1}, {"checkpoint_activations": True}])
 def test_settings_that_save_memory_train_both_networks_and_labels(settings):
     state = fresh_state(widths=(16, 16), stem_stages=2)
-    config = CONFIG.train.model_copy(update={"encoder_every": 1, **settings})
+    task = synthesis(**{"encoder_every": 1, **settings})
     before = [weights(m) for m in state.networks.modules().values()]
-    figures = discriminator_step(state, batch([True, False]), config)
-    figures |= generator_step(state, batch([True, False]), config)
+    figures = task.discriminator_step(state, batch([True, False]))
+    figures |= task.generator_step(state, batch([True, False]))
     assert all(bool(torch.isfinite(value)) for value in figures.values())
     after = [weights(m) for m in state.networks.modules().values()]
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -282,10 +275,11 @@ def test_activations_computed_twice_move_every_weight_to_the_same_place():
     ends = []
     for on in (False, True):
         state = fresh_state()
-        config = CONFIG.train.model_copy(update={"precision": "fp32", "checkpoint_activations": on})
+        state.bf16 = False
+        task = synthesis(checkpoint_activations=on)
         for _ in range(2):
-            discriminator_step(state, batch([True, True]), config)
-            generator_step(state, batch([True, True]), config)
+            task.discriminator_step(state, batch([True, True]))
+            task.generator_step(state, batch([True, True]))
         ends.append(weights(state.networks.generator))
     assert torch.allclose(*ends, atol=1e-5)
 
@@ -293,7 +287,6 @@ def test_activations_computed_twice_move_every_weight_to_the_same_place():
 def test_a_training_that_begins_black_does_so_in_the_average_too():
     state = fresh_state()
     assert state.networks.generator.out.bias[0] == 0
-    black = CONFIG.train.model_copy(update={"init_background": True})
-    state = TrainingState.fresh(GRID, CONFIG.model, black, torch.device("cpu"))
+    state = synthesis(init_background=True).start(torch.device("cpu"))
     for networks in (state.networks, state.average):
         assert networks.generator.out.bias[0] < -1

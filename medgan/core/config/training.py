@@ -42,6 +42,9 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Length, objective and book-keeping of a training."""
 
+    task: Literal["synthesis"] = Field(
+        "synthesis", description="what is trained: synthesis draws scans"
+    )
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(4, gt=1, description="volumes a step")

@@ -1,0 +1,163 @@
+"""The adversarial part of a step, the same for every task: objective, penalty, augmentation."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from medgan.core.config import TrainConfig
+from medgan.networks.augmentation import augment, draw_augmentation
+from medgan.networks.discriminator import Discriminator
+from medgan.networks.losses import (
+    OBJECTIVES,
+    Objective,
+    between,
+    gradient_penalty,
+    one_centred_penalty,
+)
+from medgan.training.state import TrainingState
+
+Scalars = dict[str, Tensor]
+
+
+class Judgement(NamedTuple):
+    """What one discriminator judges.
+
+    Attributes:
+        name: of the discriminator in the metrics.
+        discriminator: that judges.
+        real, fake: as many volumes each, augmented; those of a pair have the same condition.
+        condition: of the pairs.
+        share: of these volumes in all that the discriminator judges in this step.
+    """
+
+    name: str
+    discriminator: Discriminator
+    real: Tensor
+    fake: Tensor
+    condition: Tensor
+    share: Tensor | float
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """The gradient penalty.
+
+    Attributes:
+        kind: `r1+r2`, `r1` or `gp`.
+        gamma: weight, halved in the loss; doubled for the first `doubled_until` volumes, while
+            both sides still change fast.
+        every: steps from one penalty to the next.
+        doubled_until: in volumes.
+    """
+
+    kind: str
+    gamma: float
+    every: int
+    doubled_until: int
+
+    def weight(self, state: TrainingState) -> float:
+        """Gamma at this point of the training."""
+        return self.gamma * (2 if state.volumes_seen < self.doubled_until else 1)
+
+
+@dataclass(frozen=True)
+class AugmentationPolicy:
+    """Augmentation of what the discriminators see.
+
+    Attributes:
+        probability: of each kind of change; `adaptive` takes that of the training state.
+    """
+
+    probability: float | Literal["adaptive"]
+
+    def applied(self, volume: Tensor, state: TrainingState) -> Tensor:
+        """The volumes, each changed at random."""
+        probability = state.augment if self.probability == "adaptive" else self.probability
+        if not probability:
+            return volume
+        return augment(volume, draw_augmentation(volume, probability, state.random))
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """What discriminators and generator minimise against each other.
+
+    Attributes:
+        objective: adversarial losses of both sides.
+        penalty: of the discriminators.
+        augmentation: of what they see.
+    """
+
+    objective: Objective
+    penalty: Penalty
+    augmentation: AugmentationPolicy
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Adversary":
+        """The adversarial part of a configuration."""
+        penalty = Penalty(config.penalty, config.gamma, config.penalty_every, 2 * config.warmup)
+        policy = AugmentationPolicy(config.augment)
+        return cls(OBJECTIVES[config.objective], penalty, policy)
+
+    def discriminator_loss(
+        self, state: TrainingState, judged: Judgement, penalise: bool, scalars: Scalars
+    ) -> Tensor:
+        """Objective and, to `penalise`, penalties of one discriminator; its metrics are added.
+
+        Args:
+            state: of the training.
+            judged: real and fake volumes.
+            penalise: whether the penalty is due.
+            scalars: receives loss, gap and penalties.
+        """
+        name, discriminator, _, _, condition, share = judged
+        real_volume = judged.real.detach().requires_grad_(penalise)
+        fake_volume = judged.fake.detach().requires_grad_(penalise)
+        with state.autocast():
+            real = discriminator(real_volume, condition)
+            fake = discriminator(fake_volume, condition)
+        loss = share * self.objective.discriminator(real, fake)
+        add(scalars, f"{name}/loss", loss)
+        add(scalars, f"{name}/gap", share * (real - fake).mean())
+        if penalise:
+            pairs = [(real_volume, real), (fake_volume, fake)]
+            for kind, penalty in self._penalties(state, judged, pairs).items():
+                loss = loss + self.penalty.weight(state) / 2 * share * penalty
+                add(scalars, f"{name}/{kind}", share * penalty)
+        return loss
+
+    def generator_loss(self, judged: Judgement, scalars: Scalars) -> Tensor:
+        """Objective of the generator against one discriminator; its metric is added."""
+        with torch.no_grad():
+            real = judged.discriminator(judged.real, judged.condition)
+        fake = judged.discriminator(judged.fake, judged.condition)
+        loss = judged.share * self.objective.generator(real, fake)
+        add(scalars, f"generator/{judged.name}", loss)
+        return loss
+
+    def _penalties(
+        self, state: TrainingState, judged: Judgement, pairs: list[tuple[Tensor, Tensor]]
+    ) -> Scalars:
+        """The gradient penalties, each without its weight.
+
+        `pairs` holds volumes that require a gradient and their logits: real, then fake.
+        """
+        with state.autocast():
+            if self.penalty.kind == "gp":
+                (real, _), (fake, _) = pairs
+                share = torch.rand(len(real), generator=state.random).to(real.device)
+                volume = between(real, fake, share).detach().requires_grad_(True)
+                logits = judged.discriminator(volume, judged.condition)
+                return {"gp": one_centred_penalty(logits, volume)}
+            kinds = self.penalty.kind.split("+")
+            return {
+                kind: gradient_penalty(logits, volume)
+                for kind, (volume, logits) in zip(kinds, pairs, strict=False)
+            }
+
+
+def add(scalars: Scalars, name: str, value: Tensor) -> None:
+    """Adds a part of a batch's share to a metric of the whole."""
+    scalars[name] = scalars[name] + value.detach() if name in scalars else value.detach()

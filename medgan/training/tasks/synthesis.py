@@ -1,0 +1,275 @@
+"""Synthesis: a generator draws scans from latents, an encoder finds the latent of a scan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
+from medgan.data.batches import Batch, PreparedVolumes
+from medgan.data.codebook import channels
+from medgan.data.conditions import width, widths
+from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
+from medgan.networks.discriminator import Discriminator
+from medgan.networks.gan import Networks, checkpoint_activations, frozen
+from medgan.networks.losses import latent_loss, reconstruction_loss
+from medgan.networks.metrics import clipped_share
+from medgan.training.adversary import Adversary, Judgement, Scalars, add
+from medgan.training.samples import Adaptation, evaluate_samples, make_reference
+from medgan.training.schedule import Schedule
+from medgan.training.state import TrainingState
+from medgan.training.steps import descend, move
+from medgan.training.tasks.task import Evaluator
+
+CONDITION_DROPOUT = 0.1
+"""How often each condition of a scan is made unknown."""
+RECONSTRUCTION_WEIGHT, LATENT_WEIGHT = 10.0, 0.5
+"""Weights of the reconstruction loss and of the latent loss."""
+
+
+@dataclass(frozen=True)
+class EncoderLosses:
+    """What the encoder learns by, beside the generator's realism.
+
+    Attributes:
+        every: generator steps from one encoder step to the next.
+        augmentation: probability of each change to a scan before it is corrupted and restored.
+    """
+
+    every: int
+    augmentation: float
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """Generator and encoder against one discriminator of images and one of images with labels.
+
+    Attributes:
+        preprocessing: grid, labels and conditions.
+        model: sizes of the networks.
+        schedule: length, learning rate and weight average.
+        adversary: objective, penalty and augmentation.
+        encoder: what the encoder learns by.
+        micro_batch: volumes whose activations are in memory at a time; 0 is the whole batch.
+        checkpoint_activations: whether the generator's step computes activations twice.
+        init_background: whether the generator's first samples are black.
+        bf16: whether networks run under autocast.
+        seed: of weights, latents and corruptions.
+    """
+
+    preprocessing: Preprocessing
+    model: ModelConfig
+    schedule: Schedule
+    adversary: Adversary
+    encoder: EncoderLosses
+    micro_batch: int
+    checkpoint_activations: bool
+    init_background: bool
+    bf16: bool
+    seed: int
+
+    @classmethod
+    def of(
+        cls, preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig
+    ) -> "Synthesis":
+        """The task of a configuration."""
+        return cls(
+            preprocessing, model, Schedule.of(train), Adversary.of(train),
+            EncoderLosses(train.encoder_every, train.reconstruction_augmentation),
+            train.micro_batch, train.checkpoint_activations, train.init_background,
+            train.precision == "bf16", train.seed,
+        )  # fmt: skip
+
+    def start(self, device: torch.device) -> TrainingState:
+        """Networks with fresh weights, which are a function of the seed, and their optimizers."""
+        torch.manual_seed(self.seed)
+        grid = self.preprocessing
+        networks = Networks.build(
+            grid.shape,
+            channels(grid.labels),
+            **self.model.model_dump(),
+            condition=width(grid.conditions),
+            windows=grid.views,
+        )
+        if self.init_background:
+            networks.generator.init_background()
+        pair = None
+        if grid.labels:
+            pair = Discriminator(
+                grid.shape,
+                1 + channels(grid.labels),
+                tuple(max(8, w // 2) for w in self.model.widths),
+                stem_channels=0,
+                blocks=1,
+                condition=width(grid.conditions),
+                stem_stages=self.model.stem_stages,
+                windows=grid.views,
+            )
+        trained = [networks.generator, networks.encoder]
+        return TrainingState.fresh(networks, trained, pair, self.seed, device, self.bf16)
+
+    def example(self, count: int, device: torch.device) -> Batch:
+        """A batch with random images and label channels; all scans are labelled."""
+        grid = self.preprocessing
+        volumes = torch.rand(count, 1 + channels(grid.labels), *grid.shape, device=device) * 2 - 1
+        return Batch(
+            {
+                "volume": volumes[:, :1],
+                "labels": volumes[:, 1:],
+                "labelled": torch.ones(count, dtype=torch.bool, device=device),
+                "condition": torch.zeros(count, width(grid.conditions), device=device),
+            }
+        )
+
+    def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
+        """Shows real and generated volumes to the discriminators and moves them once.
+
+        Every so many steps adds the gradient penalty.
+        """
+        penalise = self.schedule.step_is_due(state, self.adversary.penalty.every)
+        whole = self._with_latents(state, batch)
+        scalars: Scalars = {}
+        # A second derivative keeps what is computed again: checkpoints would only cost time here.
+        checkpoint_activations(state.discriminators(), False)
+        state.discriminator_optimizer.zero_grad(set_to_none=True)
+        for part in whole.split(self.micro_batch):
+            with torch.no_grad(), state.autocast():
+                fake = state.networks.generator(part["latent"], part.condition)
+            loss = torch.zeros((), device=state.device)
+            for judged in self._judgements(state, part, fake.float(), whole):
+                loss = loss + self.adversary.discriminator_loss(state, judged, penalise, scalars)
+            descend(loss)
+        move(state.discriminator_optimizer, self.schedule.rate(state))
+        state.volumes_seen += len(batch)
+        return scalars
+
+    def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
+        """Moves the generator, and every so many steps the encoder with it.
+
+        The generator learns realism against the discriminators as they are (where the objective
+        pairs, with other real volumes than theirs); with the encoder it learns a latent that can
+        be read back from the generated volume, and to restore a corrupted volume.
+        """
+        encode = self.schedule.step_is_due(state, self.encoder.every)
+        whole = self._with_latents(state, batch)
+        scalars: Scalars = {}
+        discriminators = state.discriminators()
+        networks = [state.networks.generator, state.networks.encoder, *discriminators]
+        checkpoint_activations(networks, self.checkpoint_activations)
+        state.generator_optimizer.zero_grad(set_to_none=True)
+        with frozen(*discriminators):
+            for part in whole.split(self.micro_batch):
+                descend(self._realism_loss(state, part, whole, encode, scalars))
+        if encode:  # apart, so that its activations and those of the fakes never meet in memory
+            volume = self._augmented(batch.volume, state)
+            corrupted = corrupt(volume, draw_corruption(volume, state.random))
+            known = _half_known(whole.condition)
+            whole = whole.having(volume=volume, condition=known, corrupted=corrupted)
+            for part in whole.split(self.micro_batch):
+                descend(self._restoration_loss(state, part, len(part) / len(whole), scalars))
+        move(state.generator_optimizer, self.schedule.rate(state))
+        return scalars
+
+    def evaluator(
+        self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes
+    ) -> Evaluator:
+        """Pictures and metrics of the averaged networks, on fixed latents and validation scans."""
+        reference = make_reference(state, validation, training, self.seed)
+        adaptation = None
+        if self.adversary.augmentation.probability == "adaptive":
+            adaptation = Adaptation(self.schedule.evaluate_every, self.schedule.batch)
+        return partial(
+            evaluate_samples, reference=reference, adaptation=adaptation,
+            batch=self.schedule.batch, micro_batch=self.micro_batch,
+        )  # fmt: skip
+
+    def _with_latents(self, state: TrainingState, batch: Batch) -> Batch:
+        """The batch with some of its conditions made unknown, and as many latents."""
+        latents = self.draw_latents(state, len(batch))
+        return batch.having(condition=self.drop_conditions(state, batch.condition), latent=latents)
+
+    def draw_latents(self, state: TrainingState, count: int) -> Float[Tensor, "B L"]:
+        """Standard normal latents on the training's device."""
+        shape = (count, state.networks.generator.latent)
+        return torch.randn(shape, generator=state.random).to(state.device)
+
+    def drop_conditions(
+        self, state: TrainingState, condition: Float[Tensor, "B D"]
+    ) -> Float[Tensor, "B D"]:
+        """Makes a share of what is known unknown, each condition of each scan on its own."""
+        columns = widths(self.preprocessing.conditions)
+        if not columns:
+            return condition
+        shape = (len(condition), len(columns))
+        kept = torch.rand(shape, generator=state.random) >= CONDITION_DROPOUT
+        return condition * kept.repeat_interleave(torch.tensor(columns, device="cpu"), dim=1).to(
+            state.device
+        )
+
+    def _judgements(
+        self, state: TrainingState, part: Batch, fake: Tensor, whole: Batch
+    ) -> Iterator[Judgement]:
+        """The image alone for all scans, image and labels for those with labels.
+
+        A real volume and the generated one paired with it come with the same condition.
+        """
+
+        def changed(volume: Tensor) -> Tensor:
+            return self.adversary.augmentation.applied(volume, state)
+
+        yield Judgement(
+            "critic", state.networks.critic, changed(part.volume), changed(fake[:, :1]),
+            part.condition, len(part) / len(whole),
+        )  # fmt: skip
+        if state.pair_discriminator is not None and bool(part.labelled.any()):
+            real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
+            yield Judgement(
+                "pair", state.pair_discriminator, changed(real), changed(fake[part.labelled]),
+                part.condition[part.labelled], part.labelled.sum() / whole.labelled.sum(),
+            )  # fmt: skip
+
+    def _realism_loss(
+        self, state: TrainingState, part: Batch, whole: Batch, encode: bool, scalars: Scalars
+    ) -> Tensor:
+        """Objective of the generator on a part of a batch and, to `encode`, the latent loss."""
+        networks, latent, share = state.networks, part["latent"], len(part) / len(whole)
+        loss = torch.zeros((), device=state.device)
+        with state.autocast():
+            fake = networks.generator(latent, part.condition)
+            clipped = clipped_share(fake[:, :1].detach(), part.volume)
+            add(scalars, "generator/clipped", share * clipped)
+            for judged in self._judgements(state, part, fake, whole):
+                loss = loss + self.adversary.generator_loss(judged, scalars)
+            if encode:
+                recovered = networks.encoder(fake[:, :1]).float()
+                read_back = share * latent_loss(latent, recovered)
+                loss = loss + LATENT_WEIGHT * read_back
+                add(scalars, "generator/latent", read_back)
+        return loss
+
+    def _restoration_loss(
+        self, state: TrainingState, part: Batch, share: float, scalars: Scalars
+    ) -> Tensor:
+        """The reconstruction loss of some volumes, restored from corrupted ones."""
+        networks = state.networks
+        with state.autocast():
+            latent = networks.encoder(part["corrupted"])
+            recon = networks.generator(latent, part.condition)[:, :1]
+            restored = share * reconstruction_loss(part.volume, recon.float())
+        add(scalars, "generator/reconstruction", restored)
+        return RECONSTRUCTION_WEIGHT * restored
+
+    def _augmented(self, volume: Tensor, state: TrainingState) -> Tensor:
+        """What is to be restored: another view of each scan, upright and without noise."""
+        if not self.encoder.augmentation:
+            return volume
+        drawn = draw_augmentation(volume, self.encoder.augmentation, state.random, flip=False)
+        return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)
+
+
+def _half_known(condition: Tensor) -> Tensor:
+    """Every second scan's conditions, nothing of the others: scores reconstruct without any."""
+    return condition * (torch.arange(len(condition), device=condition.device) % 2)[:, None]

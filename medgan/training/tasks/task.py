@@ -1,0 +1,56 @@
+"""What a training task says; the loop, checkpoints and the monitor are the same for all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from medgan.data.batches import Batch, PreparedVolumes
+from medgan.training.adversary import Scalars
+from medgan.training.schedule import Schedule
+from medgan.training.state import TrainingState
+
+Evaluator = Callable[[TrainingState, Path], dict[str, float]]
+"""Evaluates the averaged networks: writes a picture to the path and returns `samples/...` metrics,
+`samples/diversity` and `samples/clipped` among them, which the monitor needs."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One kind of training."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its length, learning rate and weight average."""
+        ...
+
+    def start(self, device: torch.device) -> TrainingState:
+        """Networks with fresh weights, which are a function of the seed, and their optimizers."""
+        ...
+
+    def example(self, count: int, device: torch.device) -> Batch:
+        """A batch of the kind that is trained on, with random content; all scans are labelled."""
+        ...
+
+    def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
+        """Moves the discriminators once; `state.volumes_seen` grows by the batch.
+
+        Raises:
+            FloatingPointError: the loss is not finite; nothing was moved.
+        """
+        ...
+
+    def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
+        """Moves the networks that are trained against the discriminators once.
+
+        Raises:
+            FloatingPointError: the loss is not finite; nothing was moved.
+        """
+        ...
+
+    def evaluator(
+        self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes
+    ) -> Evaluator:
+        """What evaluates this training, with the same scans and latents from first to last."""
+        ...
