@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -83,6 +84,31 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
+class _CopyAsFake(TorchFunctionMode):
+    """Inside, a deep copy of a tensor has no content and is on the CPU, wherever the tensor is.
+
+    torch's FakeCopyMode keeps the device; tensors made for a step would then have to be made on it.
+    """
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        if func is Tensor.__deepcopy__:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), self._without_content(tensor))
+        if func is Tensor.clone:  # the copy of a parameter asks for it
+            return self._without_content(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def _without_content(self, tensor: Tensor) -> Tensor:
+        size, stride = tensor.size(), tensor.stride()
+        with self._mode:
+            empty = torch.empty_strided(size, stride, dtype=tensor.dtype, device="cpu")
+        return empty.requires_grad_(tensor.requires_grad)
+
+
 def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
     """Runs the real steps on tensors without content and counts what would be alive.
 
@@ -100,7 +126,7 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
     random = torch.random.get_rng_state()
     state = task.start(cpu)
     torch.random.set_rng_state(random)
-    with FakeCopyMode(fake):
+    with _CopyAsFake(fake):
         state = copy.deepcopy(state, {id(state.random): state.random})
     with fake, live:
         for optimizer in (state.discriminator_optimizer, state.generator_optimizer):
