@@ -28,7 +28,7 @@ from medgan.evaluation.sets.features import EXTRACTORS, Material
 from medgan.evaluation.sets.findings import inside
 from medgan.evaluation.sets.metrics import FIGURES, Standing, stand
 from medgan.networks.metrics import band_features, kernel_distance
-from medgan.studies.generated_sets import read_contestant
+from medgan.studies.generated_sets import read_generated_set
 
 EXTRACTED = ("bands", "random", "selfsupervised")
 DRAWS = 20
@@ -173,8 +173,8 @@ def stand_in(train: Tensor, held: Tensor, model: str, baseline: str) -> dict[str
     sets = {
         "20 training scans": train[:20],
         "80 training scans": some,
-        "medgan": read_contestant(model, medgan.load, 80).images,
-        "alpha_wgan": read_contestant(baseline, medgan.load, 80).images,
+        "medgan": read_generated_set(model, medgan.load, 80).images,
+        "alpha_wgan": read_generated_set(baseline, medgan.load, 80).images,
         **{f"{kind} {DEGRADED[kind][1][n]:g}": degraded(kind, n, some) for kind, n in (
             ("blur", 0), ("blur", 1), ("noise", 1), ("noise", 2), ("bias", 2), ("ghost", 2),
             ("warp", 2), ("foreign", 2),

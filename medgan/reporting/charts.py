@@ -26,7 +26,7 @@ def plot_utility(path: Path, rows: Sequence[dict[str, Any]], name: str, baseline
     for row in rows:
         number = sizes.index(row["size"])
         position = arms.index(row["arm"]) + 0.7 * ((number + 0.5) / len(sizes) - 0.5)
-        found, colour = row["figures"][name], LABEL_COLOURS[number % len(LABEL_COLOURS)]
+        found, colour = row["metrics"][name], LABEL_COLOURS[number % len(LABEL_COLOURS)]
         values.plot(
             found["seeds"], [position] * len(found["seeds"]), "o", color=colour, ms=4, alpha=0.6
         )

@@ -18,7 +18,7 @@ def write_utility_page(page: Path, result: dict[str, Any], baseline: str) -> Non
         baseline: the arm of reference.
     """
     rows = result["rows"]
-    names = list(rows[0]["figures"])
+    names = list(rows[0]["metrics"])
     charts = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in names:
@@ -36,7 +36,7 @@ def conclusions(rows: list[dict[str, Any]], name: str, baseline: str) -> list[st
     """One sentence for each arm with synthetic scans."""
     sentences = []
     for row in rows:
-        metric = row["figures"][name]
+        metric = row["metrics"][name]
         if "difference" not in metric or not row["synthetic"]:
             continue
         gap, sign = metric["difference"], 1 if metric["better"] == "higher" else -1

@@ -1,1 +1,1 @@
-"""Models measured against data: what is written is a table, a picture, a verdict."""
+"""Studies of models: fidelity, utility, privacy, detection and comparison with baselines."""

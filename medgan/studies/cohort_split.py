@@ -1,4 +1,4 @@
-"""Those who were trained on and those who were not, as an audit sees them."""
+"""The real scans of an audit: those that a generator was trained on, and held-out ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,30 +13,33 @@ from medgan.data.prepared import read_scans
 from medgan.data.splits import in_both
 from medgan.evaluation.sets.features import voxel_hashes
 
-FEWEST_MEMBERS, FEWEST_OTHERS = 8, 20
+FEWEST_MEMBERS, FEWEST_HELD_OUT = 8, 20
+HELD_OUT = ("calibration", "test")
+"""Splits that a training never sees. Validation scans are neither members nor held out: the weights
+are chosen by them."""
 
 
 @dataclass(frozen=True)
-class People:
-    """Everybody's scans on one grid, those trained on first.
+class CohortSplit:
+    """Members, the scans of the training split, and held-out scans on one grid.
 
     Attributes:
-        images: (R, 1, X, Y, Z), as `stored` leaves them.
+        images: (R, 1, X, Y, Z), as `stored` leaves them, members first.
         member: (R,) whether a scan was trained on.
-        person: (R,) number of its subject.
+        subject: (R,) number of its subject.
         cases: R of them.
         spacing: of the grid, in mm.
     """
 
     images: Tensor
     member: Tensor
-    person: Tensor
+    subject: Tensor
     cases: tuple[Case, ...]
     spacing: tuple[float, float, float]
 
     @classmethod
-    def read(cls, manifest: Manifest, preprocessing: Preprocessing, out: Path) -> "People":
-        """The healthy scans of a manifest: its training split, and the two others.
+    def read(cls, manifest: Manifest, preprocessing: Preprocessing, out: Path) -> "CohortSplit":
+        """Reads the healthy scans of a manifest.
 
         Args:
             manifest: with splits.
@@ -45,52 +48,55 @@ class People:
 
         Raises:
             ConfigError: E_LEAK when a subject, a file or the same voxels are on both sides.
-            DataError: E_SPLIT with too few people.
+            DataError: E_SPLIT with too few subjects.
         """
-        members, others = both_sides(manifest)
-        numbers = {subject: n for n, subject in enumerate({c.subject: 0 for c in members + others})}
-        person = torch.tensor([numbers[c.subject] for c in members + others], device="cpu")
-        member = torch.arange(len(person), device="cpu") < len(members)
-        images = read_scans(members + others, preprocessing, out).images
+        members, held_out = members_and_held_out(manifest)
+        cases = members + held_out
+        numbers = {subject: n for n, subject in enumerate(dict.fromkeys(c.subject for c in cases))}
+        subject = torch.tensor([numbers[case.subject] for case in cases], device="cpu")
+        member = torch.arange(len(subject), device="cpu") < len(members)
+        images = read_scans(cases, preprocessing, out).images
         voxels = voxel_hashes(images)
         same = set(voxels[: len(members)]) & set(voxels[len(members) :])
         if same:
             raise _leak(f"{len(same)} scans, voxel by voxel,")
-        return cls(images, member, person, (*members, *others), preprocessing.spacing)
+        return cls(images, member, subject, tuple(cases), preprocessing.spacing)
 
     @property
     def count(self) -> tuple[int, int]:
-        """People trained on, and not."""
-        return len(self.person[self.member].unique()), len(self.person[~self.member].unique())
+        """Number of subjects: members, and held out."""
+        return len(self.subject[self.member].unique()), len(self.subject[~self.member].unique())
 
-    def one_each(self) -> Tensor:
-        """Numbers of the first scan of every person who was not trained on."""
-        firsts = {int(p): n for n, p in reversed(list(enumerate(self.person)))}
-        return torch.tensor(sorted(n for n in firsts.values() if not self.member[n]), device="cpu")
+    def one_per_subject(self) -> Tensor:
+        """Numbers of the first scan of every held-out subject."""
+        firsts = {int(p): n for n, p in reversed(list(enumerate(self.subject)))}
+        rows = sorted(n for n in firsts.values() if not self.member[n])
+        return torch.tensor(rows, device="cpu")
 
 
-def both_sides(manifest: Manifest) -> tuple[list[Case], list[Case]]:
-    """The healthy scans trained on, and the others, unread.
+def members_and_held_out(manifest: Manifest) -> tuple[list[Case], list[Case]]:
+    """The healthy training scans, and the healthy scans of `HELD_OUT`, unread.
 
     Raises:
         ConfigError: E_LEAK when a subject or a file is on both sides.
-        DataError: E_SPLIT with too few people.
+        DataError: E_SPLIT with too few subjects.
     """
     members = [c for c in manifest.split("train") if c.healthy]
-    others = [c for s in ("calibration", "test") for c in manifest.split(s) if c.healthy]
-    if both := len(in_both(members, others)):
+    held_out = [c for split in HELD_OUT for c in manifest.split(split) if c.healthy]
+    if both := len(in_both(members, held_out)):
         raise _leak(f"subjects or files of {both} scans")
-    sides = (members, "trained on", FEWEST_MEMBERS), (others, "held out", FEWEST_OTHERS)
+    sides = (members, "trained on", FEWEST_MEMBERS), (held_out, "held out", FEWEST_HELD_OUT)
     for side, what, few in sides:
         if (found := len({case.subject for case in side})) < few:
             raise DataError(
-                "E_SPLIT", f"{found} people {what}", f"{few} are needed, all of them healthy",
-                "add scans of more people",
+                "E_SPLIT", f"{found} subjects {what}", f"{few} healthy ones are needed",
+                "add scans of more subjects",
             )  # fmt: skip
-    return members, others
+    return members, held_out
 
 
 def _leak(what: str) -> ConfigError:
     return ConfigError(
-        "E_LEAK", "the two sets", f"{what} are on both sides", "hold out people never trained on"
-    )
+        "E_LEAK", "the two sets", f"{what} are on both sides",
+        "hold out subjects that were not trained on",
+    )  # fmt: skip

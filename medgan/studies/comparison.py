@@ -1,4 +1,4 @@
-"""The fair comparison of generators: same scans, same judges, and real scans as a row."""
+"""Comparison of generators with real scans: same scans, same evaluation networks."""
 
 import json
 import logging
@@ -23,17 +23,17 @@ from medgan.evaluation.probes.two_sample import real_floor, separability
 from medgan.evaluation.sets.distance import kernel_interval
 from medgan.evaluation.sets.similarity import mean_similarity
 from medgan.networks.metrics import band_features
-from medgan.studies.generated_sets import Contestant
+from medgan.studies.generated_sets import GeneratedSet
 
 log = logging.getLogger(__name__)
 REPORT = "comparison.json"
 REAL = "real against real"
-FEWEST = {"train": 8, "calibration": 2, "test": 4}
+FEWEST = {"train": 8, "test": 4}
 Row = dict[str, Any]
 
 
 def compare(
-    contestants: Iterable[Contestant],
+    generated_sets: Iterable[GeneratedSet],
     manifest: Manifest,
     out: Path,
     settings: CompareConfig,
@@ -41,15 +41,16 @@ def compare(
 ) -> dict[str, Any]:
     """Compares generators with real scans and writes comparison.json.
 
-    Training scans train the judges, test scans test them; calibration and test scans together
-    are the reference of the kernel distance, and calibration scans nothing else.
+    Training scans train the evaluation networks. Test scans test them and are the reference of the
+    kernel distance. Validation scans, by which weights are chosen, and calibration scans are not
+    used.
 
     Args:
-        contestants: all on one grid; read one after the other, as each may be large.
-        manifest: with the splits that the contestants were trained with.
+        generated_sets: all on one grid; read one after the other, since each may be large.
+        manifest: with the splits that the generators were trained with.
         out: receives cache and comparison.json.
         settings: the compare section.
-        device: of the judges.
+        device: of the evaluation networks.
 
     Returns:
         rows, the table as Markdown, and the protocol's sizes.
@@ -58,29 +59,29 @@ def compare(
         ConfigError: E_GRID when they lie on different grids, E_USAGE when there is none.
         DataError: E_SPLIT with too few scans or volumes.
     """
-    arena: _Arena | None = None
+    evaluation: _Evaluation | None = None
     rows: list[Row] = []
-    for contestant in contestants:
-        if arena is None:
-            arena = _Arena(contestant.preprocessing, manifest, out, settings, device)
+    for generated in generated_sets:
+        if evaluation is None:
+            evaluation = _Evaluation(generated.preprocessing, manifest, out, settings, device)
             log.info("%s", REAL)
-            rows.append(arena.real_row())
-        if contestant.preprocessing != arena.preprocessing:
+            rows.append(evaluation.real_row())
+        if generated.preprocessing != evaluation.preprocessing:
             raise ConfigError(
-                "E_GRID", contestant.name, "lies on another grid than the others",
+                "E_GRID", generated.name, "lies on another grid than the others",
                 "train it with the same data section",
             )  # fmt: skip
-        log.info("%s", contestant.name)
-        rows.append(arena.row(contestant))
-    if arena is None:
+        log.info("%s", generated.name)
+        rows.append(evaluation.row(generated))
+    if evaluation is None:
         raise ConfigError("E_USAGE", "compare.models", "none named", "name models or baselines")
-    result = {"protocol": arena.protocol(), "rows": rows, "table": table(rows)}
+    result = {"protocol": evaluation.protocol(), "rows": rows, "table": table(rows)}
     write_atomic(out / REPORT, json.dumps(result, indent=1))
     return result
 
 
-class _Arena:
-    """The real scans, and everything that is measured against them."""
+class _Evaluation:
+    """Real scans, and metrics of generated sets against them."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class _Arena:
             for name, fewest in FEWEST.items()
         }
         self.train, self.test = scans["train"], scans["test"]
-        self.reference = band_features(torch.cat([scans["calibration"].images, self.test.images]))
+        self.reference = band_features(self.test.images)
         self.segmenters: list[nn.Module] = []
         if settings.segmentation:
             if min(len(self.train.label_maps), len(self.test.label_maps)) < 2:
@@ -109,7 +110,7 @@ class _Arena:
             self.segmenters = [self._segmenter(pairs, seed) for seed in self.seeds]
 
     def protocol(self) -> dict[str, Any]:
-        """Sizes that the figures depend on."""
+        """Sizes that the results depend on."""
         return self.settings.model_dump(exclude={"models"}) | {
             "training_scans": len(self.train.images),
             "test_scans": len(self.test.images),
@@ -118,7 +119,7 @@ class _Arena:
         }
 
     def real_row(self) -> Row:
-        """What each figure is where nothing differs."""
+        """Metrics of real scans against real scans."""
         train, test = (s.images.to(self.device) for s in (self.train, self.test))
         row: Row = {
             "name": REAL,
@@ -132,37 +133,37 @@ class _Arena:
             row |= {"dice": real, "dice_ratio": _over([1.0]), "consistency": real}
         return row
 
-    def row(self, contestant: Contestant) -> Row:
-        """All figures of one generator."""
-        images = contestant.images.to(self.device)
+    def row(self, generated: GeneratedSet) -> Row:
+        """Metrics of one generator."""
+        images = generated.images.to(self.device)
         if len(images) < 2 * FEWEST["train"]:
             raise DataError(
-                "E_SPLIT", contestant.name, f"{len(images)} synthetic volumes are too few",
+                "E_SPLIT", generated.name, f"{len(images)} synthetic volumes are too few",
                 f"give at least {2 * FEWEST['train']}",
             )  # fmt: skip
-        same = contestant.data_digest == self.digest
+        same = generated.data_digest == self.digest
         if not same:
             log.warning(
-                "%s was trained on other scans or splits than these: it may have seen scans that "
-                "test it here", contestant.name,
+                "%s was trained on other scans or splits: test scans may be among them",
+                generated.name,
             )  # fmt: skip
         train, test = self.train.images.to(self.device), self.test.images.to(self.device)
-        learn, judge = images.tensor_split(2)
+        first, second = images.tensor_split(2)
         row: Row = {
-            "name": contestant.name,
+            "name": generated.name,
             "volumes": len(images),
             "same_scans_and_splits": same,
-            **contestant.effort,
+            **generated.effort,
             "kernel_distance": self._distance(images),
             "ms_ssim": mean_similarity(images, self.settings.pairs, 0),
-            **self._auroc(separability, train, learn, test, judge),
+            **self._auroc(separability, train, first, test, second),
         }
-        if self.segmenters and contestant.label_maps is not None:
-            row |= self._segmentation(images, self._classes(contestant.label_maps))
+        if self.segmenters and generated.label_maps is not None:
+            row |= self._segmentation(images, self._classes(generated.label_maps))
         return row
 
     def _auroc(self, measure: Callable[..., float], *volumes: Tensor) -> Row:
-        """At full size and, where noise and the finest texture no longer count, at half of it."""
+        """At full resolution, and at half of it, which removes noise and the finest texture."""
         halved = [F.avg_pool3d(v, 2) for v in volumes]
         return {
             name: _over([measure(*sets, seed, self.settings.steps) for seed in self.seeds])
@@ -170,7 +171,7 @@ class _Arena:
         }
 
     def _distance(self, images: Tensor) -> dict[str, float]:
-        """From as many volumes as there are training scans, so that all rows have one size."""
+        """Of as many volumes as there are training scans, in every row."""
         features = band_features(images[: len(self.train.images)]).cpu()
         return kernel_interval(self.reference, features).rounded()
 
@@ -244,5 +245,5 @@ def table(rows: list[Row]) -> str:
     return markdown_table(head, lines)
 
 
-def _shown(figure: Row) -> str:
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+def _shown(metric: Row) -> str:
+    return f"{metric['mean']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"

@@ -1,4 +1,4 @@
-"""Are synthetic scans real and varied enough: each figure beside that of real scans."""
+"""The fidelity study: realism and diversity of synthetic scans, beside those of real scans."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ from medgan.evaluation.sets.metrics import (
 )
 from medgan.evaluation.sets.sensitivity import curves
 from medgan.reporting.evaluation import Shown, evaluation_page
-from medgan.studies.generated_sets import Contestant
+from medgan.studies.generated_sets import GeneratedSet
 
 log = logging.getLogger(__name__)
 REPORT, PAGE = "evaluation.json", "evaluation.html"
@@ -48,11 +48,11 @@ FEWEST = 5
 """Volumes of each set compared."""
 _FEW = 20
 _MOST = 4
-"""Times the size of a set, of synthetic scans that are looked at."""
-_JUDGES = 3
+"""Most synthetic scans that are used, as a multiple of the size of a set."""
+_CLASSIFIERS = 3
 AUROC = Figure(
-    "AUROC of a judge", "small", "",
-    "How surely a small network, trained for this, tells them from real scans; 0.5 is not at all.",
+    "AUROC of a real-or-fake classifier", "small", "",
+    "AUROC of a small network trained to tell synthetic from real scans; 0.5 is chance.",
     lambda a, b: float("nan"),
 )  # fmt: skip
 
@@ -77,7 +77,7 @@ class _Set:
 
 
 def evaluate(
-    fake: Contestant | Sequence[Case],
+    fake: GeneratedSet | Sequence[Case],
     manifest: Manifest,
     out: Path,
     settings: EvaluateConfig,
@@ -87,16 +87,16 @@ def evaluate(
     """Measures synthetic scans against real ones; writes evaluation.json and evaluation.html.
 
     Args:
-        fake: what a model or baseline has made, on its own grid; or scans, which are brought to
-            the grid that fits the real ones.
+        fake: a generated set on its own grid; or scans, which are resampled to the grid of the
+            real ones.
         manifest: of the real scans.
         out: receives cache, evaluation.json and evaluation.html.
         settings: the evaluate section.
-        data: the data section, for the grid where no model brings one.
+        data: the data section, for the grid of scans.
         device: of the extractor.
 
     Returns:
-        protocol, rows, what is left out and why, and the table as Markdown.
+        Protocol, rows, metrics left out with reasons, and the table as Markdown.
 
     Raises:
         DataError: E_SPLIT with too few real or synthetic scans.
@@ -104,37 +104,43 @@ def evaluate(
     """
     cases = real_cases(manifest, settings.splits)
     subjects = [case.subject for case in cases]
-    size = set_size(subjects, len(fake.images) if isinstance(fake, Contestant) else len(fake))
+    size = set_size(subjects, len(fake.images) if isinstance(fake, GeneratedSet) else len(fake))
     size = min(size, settings.size or size)
     if size < _FEW:
-        log.warning("%d scans in each set: only gross differences will show", size)
-    grid = fake.preprocessing if isinstance(fake, Contestant) else plan(data, cases)
+        log.warning("%d scans in each set: only large differences can be detected", size)
+    grid = fake.preprocessing if isinstance(fake, GeneratedSet) else plan(data, cases)
     real = _of_cases(cases, grid, out)
-    judged = _of_contestant(fake) if isinstance(fake, Contestant) else _of_cases(fake, grid, out)
+    generated = (
+        _of_generated(fake) if isinstance(fake, GeneratedSet) else _of_cases(fake, grid, out)
+    )
     random = torch.Generator().manual_seed(settings.seed)
-    judged = judged.part(torch.randperm(len(judged.images), generator=random)[: _MOST * size])
-    copies = len(set(voxel_hashes(real.images)).intersection(voxel_hashes(judged.images)))
+    generated = generated.part(
+        torch.randperm(len(generated.images), generator=random)[: _MOST * size]
+    )
+    copies = len(set(voxel_hashes(real.images)).intersection(voxel_hashes(generated.images)))
     if copies:
-        log.warning("%d synthetic scans are real ones, voxel by voxel: no figure shows that, and "
-                    "all look better for it", copies)  # fmt: skip
+        log.warning("%d synthetic scans equal real ones, voxel by voxel: metrics do not show it "
+                    "and are too good", copies)  # fmt: skip
     material = Material(real.images.to(device), _weights(settings), settings.seed)
     extractor = EXTRACTORS[settings.features](material)
-    described = _described(real, judged, extractor, grid, size, settings, out, device)
+    described = _described(real, generated, extractor, grid, size, settings, out, device)
     left_out: dict[str, str] = {}
     described = _classified(*described, cases, settings.seed, left_out)
-    log.info("%d real and %d synthetic scans, %d in each draw", len(cases), len(judged.keys), size)
+    log.info(
+        "%d real and %d synthetic scans, %d in each draw", len(cases), len(generated.keys), size
+    )
     standings = stand(*described, subjects, size, settings.draws, settings.seed)
     figures = figures_of(described[0])
     if settings.judge:
-        log.info("networks learn to tell fake from real")
-        volumes = real.images.to(device), judged.images.to(device)
+        log.info("training real-or-fake classifiers")
+        volumes = real.images.to(device), generated.images.to(device)
         figures, standings = figures | {"auroc": AUROC}, dict(standings)
         standings["auroc"] = _auroc(*volumes, subjects, size, settings)
     rows = [row(name, figures[name], found) for name, found in standings.items()]
     result = {
         "protocol": {
             "real_scans": len(cases),
-            "synthetic_scans": len(judged.keys),
+            "synthetic_scans": len(generated.keys),
             "copies": copies,
             "scans_a_set": size,
             "draws": settings.draws,
@@ -145,14 +151,14 @@ def evaluate(
             "feature_count": described[0].features.shape[1],
             "grid": grid.model_dump(mode="json", include={"spacing", "shape", "intensity"}),
             "data_digest": manifest.digest,
-            "synthetic": fake.name if isinstance(fake, Contestant) else "scans",
+            "synthetic": fake.name if isinstance(fake, GeneratedSet) else "scans",
         },
         "rows": rows,
         "left_out": left_out,
         "curves": curves(*described, subjects, size, grid.shape, grid.spacing, settings.seed),
     }
     result["table"] = table(rows)
-    shown = Shown(real.images[:, 0].numpy(), judged.images[:, 0].numpy(), grid.spacing)
+    shown = Shown(real.images[:, 0].numpy(), generated.images[:, 0].numpy(), grid.spacing)
     page = evaluation_page(result, shown)
     write_together({out / PAGE: page, out / REPORT: json.dumps(result, indent=1)})
     return result
@@ -164,7 +170,7 @@ def real_cases(manifest: Manifest, splits: Sequence[str]) -> list[Case]:
 
 
 def set_size(subjects: Sequence[str], synthetic: int) -> int:
-    """Volumes in each set that is compared, the same for all.
+    """Number of volumes in each set, the same for all.
 
     Raises:
         DataError: E_SPLIT.
@@ -182,7 +188,7 @@ def _weights(settings: EvaluateConfig) -> Path | None:
     return Path(settings.weights) if settings.weights else None
 
 
-def _of_contestant(fake: Contestant) -> _Set:
+def _of_generated(fake: GeneratedSet) -> _Set:
     return _Set(fake.images, fake.label_maps, voxel_hashes(fake.images))
 
 
@@ -194,7 +200,7 @@ def _of_cases(cases: Sequence[Case], grid: Preprocessing, out: Path) -> _Set:
 
 def _described(
     real: _Set,
-    judged: _Set,
+    generated: _Set,
     extractor: Extractor,
     grid: Preprocessing,
     size: int,
@@ -203,10 +209,10 @@ def _described(
     device: torch.device,
 ) -> tuple[Description, Description]:
     labels = grid.labels
-    if real.label_maps is None or judged.label_maps is None:
+    if real.label_maps is None or generated.label_maps is None:
         labels = ()
     described = []
-    for part in (real, judged):
+    for part in (real, generated):
         features = cached_features(
             extractor, part.images.to(device), part.keys,
             grid.model_dump_json(exclude={"conditions", "labels"}), out / "cache",
@@ -222,12 +228,12 @@ def _described(
 
 def _classified(
     real: Description,
-    judged: Description,
+    generated: Description,
     cases: Sequence[Case],
     seed: int,
     left_out: dict[str, str],
 ) -> tuple[Description, Description]:
-    """With class probabilities by the first categorical covariate that can be seen in scans."""
+    """With class probabilities of the first categorical covariate that scans predict."""
     reason = "there is no covariate with two or more categories of ten scans each"
     for name in sorted({key for case in cases for key in case.covariates}):
         counts = count_categories(cases, name)
@@ -236,7 +242,7 @@ def _classified(
         known = [row for row, case in enumerate(cases) if case.covariates.get(name) in counts]
         found = classify(
             real.features[known], [cases[row].covariates[name] for row in known],
-            [cases[row].subject for row in known], judged.features, seed,
+            [cases[row].subject for row in known], generated.features, seed,
         )  # fmt: skip
         if found is None:
             continue
@@ -245,25 +251,25 @@ def _classified(
                 (len(real), found.real.shape[1]), torch.nan, dtype=torch.float64, device="cpu"
             )
             classes[known] = found.real
-            return replace(real, classes=classes), replace(judged, classes=found.fake)
+            return replace(real, classes=classes), replace(generated, classes=found.fake)
         reason = (
-            f"a classifier of {name} is no better than chance on real scans "
+            f"a classifier of {name} is not better than chance on real scans "
             f"(balanced accuracy {found.accuracy:.2f}, p {found.p_value:.2f})"
         )
     left_out["class_score"] = reason
-    return real, judged
+    return real, generated
 
 
 def _auroc(
-    real: Tensor, judged: Tensor, subjects: Sequence[str], size: int, settings: EvaluateConfig
+    real: Tensor, generated: Tensor, subjects: Sequence[str], size: int, settings: EvaluateConfig
 ) -> Standing:
-    """How well a network tells sets apart, each of half the size: one half to learn from."""
+    """AUROC of classifiers of sets: one half of each set for training, the other for test."""
     values = []
-    for seed in range(settings.seed, settings.seed + _JUDGES):
+    for seed in range(settings.seed, settings.seed + _CLASSIFIERS):
         random = torch.Generator().manual_seed(seed)
-        learn, test = (real[half[:size]].tensor_split(2) for half in halves(subjects, random))
-        chosen = torch.randperm(len(judged), generator=random)[:size]
-        fake = judged[chosen].tensor_split(2)
-        pairs = ((learn[0], fake[0], test[0], fake[1]), (learn[0], learn[1], test[0], test[1]))
+        train, test = (real[half[:size]].tensor_split(2) for half in halves(subjects, random))
+        chosen = torch.randperm(len(generated), generator=random)[:size]
+        fake = generated[chosen].tensor_split(2)
+        pairs = ((train[0], fake[0], test[0], fake[1]), (train[0], train[1], test[0], test[1]))
         values.append([separability(*four, seed, settings.judge_steps) for four in pairs])
     return standing(np.array(values))

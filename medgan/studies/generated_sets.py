@@ -1,4 +1,4 @@
-"""Generators on their way to a comparison: models, and baselines trained and kept as samples."""
+"""Generated sets: synthetic scans of models, and of baselines trained here."""
 
 import json
 import logging
@@ -40,19 +40,19 @@ BASELINES: dict[str, type[AlphaWgan] | type[Dcgan] | type[Vae]] = {
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """What one generator made, and what it learned from.
+class GeneratedSet:
+    """Synthetic scans of one generator, and facts about its training.
 
     Attributes:
         name: of its row.
         images: (N, 1, X, Y, Z) in [-1, 1], as `stored` leaves them.
-        label_maps: (N, X, Y, Z) label values; None where it makes no labels.
+        label_maps: (N, X, Y, Z) label values; None for a generator without labels.
         preprocessing: the grid and intensities.
         data_digest: of the manifest it was trained on.
-        effort: how it was trained, for the record.
-        has_model: whether there is a model behind the samples.
-        training_scans: how many it learned from; None where that is not written down.
-        training_digest: of these alone; empty where that is not written down.
+        effort: length of its training, for the record.
+        has_model: whether the samples come from a model folder.
+        training_scans: number of its training scans; None if unknown.
+        training_digest: of the training scans alone; empty if unknown.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Contestant:
 def make_baseline(
     config: Config, manifest: Manifest, out: Path, facts: dict[str, str]
 ) -> dict[str, Any]:
-    """Trains a baseline on the training split; writes its samples and how it was trained.
+    """Trains a baseline on the training split and writes samples and a record.
 
     Args:
         config: data, train (minutes, volumes, seed, device) and baseline sections.
@@ -78,10 +78,10 @@ def make_baseline(
         facts: versions, for the record.
 
     Returns:
-        The figures of baseline.json.
+        The content of baseline.json without preprocessing.
 
     Raises:
-        DataError: E_SPLIT when there is nothing to train on.
+        DataError: E_SPLIT with fewer than two training scans.
         TrainingDiverged: E_NAN.
     """
     cases = manifest.split("train")
@@ -104,12 +104,12 @@ def make_baseline(
             )
     except FloatingPointError:
         raise TrainingDiverged(
-            "E_NAN", config.baseline.name, "numbers are no longer finite",
+            "E_NAN", config.baseline.name, "weights or losses are not finite",
             "train with another train.seed or for fewer minutes",
         ) from None  # fmt: skip
     steps = effort.volumes_seen // baseline.batch
     parameters = sum(p.numel() for n in baseline.networks() for p in n.parameters())
-    figures: dict[str, Any] = {
+    training: dict[str, Any] = {
         "name": config.baseline.name,
         "volumes_seen": effort.volumes_seen,
         "seconds": round(effort.seconds, 1),
@@ -122,25 +122,25 @@ def make_baseline(
         "training_digest": manifest.training_digest,
         **facts,
     }
-    record = figures | {"preprocessing": preprocessing.model_dump(mode="json")}
-    log.info("drawing %d volumes", config.baseline.count)
-    drawn = baseline.sample(config.baseline.count, torch.Generator().manual_seed(seed + 1))
-    samples = {"images": drawn.half()}
+    record = training | {"preprocessing": preprocessing.model_dump(mode="json")}
+    log.info("generating %d volumes", config.baseline.count)
+    images = baseline.sample(config.baseline.count, torch.Generator().manual_seed(seed + 1))
+    samples = {"images": images.half()}
     files = {out / SAMPLES: save(samples), out / RECORD: json.dumps(record, indent=1)}
     write_together(files)
-    return figures | {"folder": str(out)}
+    return training | {"folder": str(out)}
 
 
-def read_contestant(
+def read_generated_set(
     uri: str, load_model: Callable[[str], Model], count: int, seed: int = 0
-) -> Contestant:
-    """What a model generates, or what a baseline has left.
+) -> GeneratedSet:
+    """Generates scans with a model, or reads the samples of a baseline.
 
     Args:
         uri: model folder, models:/name@alias, runs:/id/model, or a folder with baseline.json.
         load_model: loads a model by its URI.
-        count: volumes that a model generates; a baseline gives at most as many.
-        seed: of what a model generates.
+        count: number of volumes; a baseline may have fewer.
+        seed: of the latents of a model.
 
     Raises:
         ModelError: E_MODEL.
@@ -149,21 +149,21 @@ def read_contestant(
     if (folder / RECORD).is_file():
         return _read_baseline(folder, count)
     model = load_model(uri)
-    drawn = []
+    volumes = []
     with counting("generating") as tick:
         for number in range(count):
-            drawn.append(model.channels(model.draw(seed, number)))
-            tick(len(drawn), count)
+            volumes.append(model.channels(model.draw(seed, number)))
+            tick(len(volumes), count)
     labels = model.preprocessing.labels
     maps = [
         largest_components(decode_labels(channels[1:], labels, model.label_offset).numpy(), labels)
-        for channels in drawn
+        for channels in volumes
         if labels
     ]
     name = uri if ":/" in uri else folder.parent.name if folder.name == "model" else folder.name
-    return Contestant(
+    return GeneratedSet(
         name,
-        stored(torch.stack([channels[:1] for channels in drawn])),
+        stored(torch.stack([channels[:1] for channels in volumes])),
         torch.from_numpy(np.stack(maps)) if labels else None,
         model.preprocessing,
         str(model.facts.get("data_digest", "")),
@@ -174,8 +174,8 @@ def read_contestant(
     )
 
 
-def makes_volumes(uri: str) -> bool:
-    """Whether `read_contestant` reads this: a model or a baseline's folder, and not scans."""
+def is_generator(uri: str) -> bool:
+    """Whether a URI is a model or the folder of a baseline, and not a folder of scans."""
     folder = Path(uri)
     return uri.startswith(("models:/", "runs:/")) or any(
         (folder / name).is_file() for name in (RECORD, WEIGHTS)
@@ -187,13 +187,13 @@ def _count(facts: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _read_baseline(folder: Path, count: int) -> Contestant:
+def _read_baseline(folder: Path, count: int) -> GeneratedSet:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         images = load((folder / SAMPLES).read_bytes())["images"][:count]
         preprocessing = Preprocessing.model_validate(record["preprocessing"])
         effort = {key: record[key] for key in ("volumes_seen", "seconds", "parameters", "batch")}
-        return Contestant(
+        return GeneratedSet(
             record["name"], stored(images), None, preprocessing, record["data_digest"], effort,
             training_scans=_count(record), training_digest=record.get("training_digest", ""),
         )  # fmt: skip

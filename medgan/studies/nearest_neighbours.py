@@ -1,4 +1,4 @@
-"""Whom synthetic scans are like: training scans or held-out ones, and by how much."""
+"""Similarity of synthetic scans to their nearest training scans and held-out scans."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,26 +19,26 @@ from medgan.evaluation.privacy.copies import (
     swapped,
 )
 from medgan.evaluation.privacy.distortions import disguise
-from medgan.studies.cohort_split import People
+from medgan.studies.cohort_split import CohortSplit
 
 SCAN_CHECKS = 5
-"""Checks of synthetic scans that chance can fail: they share what the level leaves."""
+"""Checks of synthetic scans that can fail by chance and share the error rate."""
 
 
 def shared(level: float, checks: int) -> float:
-    """The level of each of several checks, by Bonferroni."""
+    """Confidence level of each of several checks, by Bonferroni."""
     return 1 - (1 - level) / checks
 
 
 @dataclass(frozen=True)
-class Planted:
-    """Disguised training scans that were hidden among the synthetic ones.
+class PlantedCopies:
+    """Distorted copies of training scans, hidden among the synthetic scans.
 
     Attributes:
         volumes: (K, 1, X, Y, Z).
-        originals: (K,) numbers of the scans they were made of.
+        originals: (K,) numbers of the scans that were copied.
         closeness: (K,).
-        traced: how many are nearest to their own original.
+        traced: number whose nearest training scan is their original.
     """
 
     volumes: Tensor
@@ -48,34 +48,34 @@ class Planted:
 
 
 @dataclass(frozen=True)
-class Resemblance:
-    """What the similarities of all to all say; no attack yet.
+class NeighbourComparison:
+    """Similarities of synthetic and real scans, and metrics from them.
 
     Attributes:
-        to_fakes: (R, N), of every real scan to every synthetic one.
-        between: (R, R), of real scans, -1 for those of one person.
+        to_fakes: (R, N), similarity of every real scan to every synthetic one.
+        between: (R, R), of real scans, -1 for scans of one subject.
         fakes: (N,) closeness of synthetic scans.
-        fresh: (H,) of one held-out scan a person, who is left out of those compared with.
-        planted: the copies.
+        fresh: (H,) closeness of one scan of each held-out subject, compared without that subject.
+        planted: distorted copies of training scans.
         near: synthetic scans closer to training scans than fresh ones are.
         near_plain: the same by similarity to training scans alone.
-        disguised: as `near`, of disguised held-out scans.
+        distorted: as `near`, of distorted held-out scans.
         copies: synthetic scans closer than half of the planted copies are.
-        copies_fresh: the same of held-out scans.
-        nearer: share of synthetic scans nearer to training than to held-out scans.
-        authenticity: share that are not authentic, less the same for held-out scans.
-        not_authentic: share of synthetic scans, all training scans for references.
-        not_authentic_fresh: the same of held-out scans.
+        copies_fresh: the same for held-out scans.
+        nearer: share of synthetic scans nearer to a training scan than to any held-out scan.
+        authenticity: share that is not authentic, minus that with held-out scans as references.
+        not_authentic: share of synthetic scans, with all training scans as references.
+        not_authentic_fresh: the same for held-out scans.
     """
 
     to_fakes: Tensor
     between: Tensor
     fakes: Tensor
     fresh: Tensor
-    planted: Planted
+    planted: PlantedCopies
     near: Excess
     near_plain: Excess
-    disguised: Excess
+    distorted: Excess
     copies: int
     copies_fresh: int
     nearer: Interval
@@ -85,11 +85,11 @@ class Resemblance:
 
     @property
     def planted_found(self) -> int:
-        """Planted copies that are flagged."""
+        """Number of planted copies that are flagged."""
         return int((self.planted.closeness > self.near.threshold).sum())
 
     def as_json(self) -> dict[str, Any]:
-        """Every figure, no volume."""
+        """All metrics, without volumes."""
         return {
             "near_copies": self.near.as_json(),
             "near_copies_by_similarity_alone": self.near_plain.as_json(),
@@ -108,44 +108,46 @@ class Resemblance:
                 "copies": len(self.planted.closeness),
                 "found": self.planted_found,
                 "traced_to_their_original": self.planted.traced,
-                "disguised_held_out": self.disguised.as_json(),
+                "distorted_held_out": self.distorted.as_json(),
             },
         }
 
 
-def resemblance(fakes: Tensor, people: People, settings: AuditConfig) -> Resemblance:
-    """Compares everybody with everybody.
+def compare_neighbours(
+    fakes: Tensor, split: CohortSplit, settings: AuditConfig
+) -> NeighbourComparison:
+    """Compares all synthetic and real scans with all real scans.
 
     Args:
         fakes: synthetic scans, (N, 1, X, Y, Z).
-        people: real ones.
+        split: real ones.
         settings: the audit section.
     """
     random = torch.Generator().manual_seed(settings.seed)
-    member, person = people.member, people.person
-    members, others = member.nonzero()[:, 0], people.one_each()
+    member, subject = split.member, split.subject
+    members, others = member.nonzero()[:, 0], split.one_per_subject()
     chosen = torch.randperm(len(members), generator=random)[: settings.planted]
-    copies = disguise(people.images[members[chosen]], settings.seed)
-    held = disguise(people.images[others], settings.seed + 1)
+    copies = disguise(split.images[members[chosen]], settings.seed)
+    held = disguise(split.images[others], settings.seed + 1)
     found: list[Tensor] = []
     with counting("comparing") as tick:
-        for volumes in (people.images, fakes, copies, held):
-            found.append(similarity(volumes, people.images))
+        for volumes in (split.images, fakes, copies, held):
+            found.append(similarity(volumes, split.images))
             tick(len(found), 4)
     between, of_fakes, of_copies, of_held = found
-    between = other_people(between, person, person)
+    between = other_people(between, subject, subject)
     level = shared(settings.level, SCAN_CHECKS)
 
     def close(similarities: Tensor, own: Tensor | None = None) -> Tensor:
-        """Each with one held-out person left out, itself or one drawn: all see equally many."""
+        """Closeness with one held-out subject left out, its own or a random one."""
         if own is None:
             draw = torch.randint(len(others), (len(similarities),), generator=random)
-            own = person[others[draw]]
-        known = other_people(similarities, own, person)
+            own = subject[others[draw]]
+        known = other_people(similarities, own, subject)
         return closeness(known[:, member], known[:, ~member])
 
-    ours, fresh = close(of_fakes), close(between[others], person[others])
-    planted = Planted(
+    ours, fresh = close(of_fakes), close(between[others], subject[others])
+    planted = PlantedCopies(
         copies, members[chosen], close(of_copies),
         int((of_copies[:, member].argmax(dim=1) == chosen).sum()),
     )  # fmt: skip
@@ -160,9 +162,9 @@ def resemblance(fakes: Tensor, people: People, settings: AuditConfig) -> Resembl
         known = between[numbers][:, numbers]
         return float(not_authentic(of_fakes[:, numbers], known).float().mean())
 
-    exchanges = (member, person, level, settings.exchanges, settings.seed)
+    exchanges = (member, subject, level, settings.exchanges, settings.seed)
     known = between[members][:, members]
-    return Resemblance(
+    return NeighbourComparison(
         to_fakes=of_fakes.T,
         between=between,
         fakes=ours,
@@ -170,7 +172,7 @@ def resemblance(fakes: Tensor, people: People, settings: AuditConfig) -> Resembl
         planted=planted,
         near=excess(ours, fresh, settings.rate, level),
         near_plain=excess(nearest, nearest_fresh, settings.rate, level),
-        disguised=excess(close(of_held, person[others]), fresh, settings.rate, level),
+        distorted=excess(close(of_held, subject[others]), fresh, settings.rate, level),
         copies=int((ours >= half).sum()),
         copies_fresh=int((fresh >= half).sum()),
         nearer=swapped(nearer, *exchanges),

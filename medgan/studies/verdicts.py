@@ -1,4 +1,4 @@
-"""From an audit's figures to verdicts in words; none of them claims anonymity."""
+"""Verdicts of the privacy audit. None of them claims anonymity."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +14,12 @@ NO_PROOF = "This is no proof of anonymity and no differential-privacy guarantee.
 
 @dataclass(frozen=True)
 class Check:
-    """One question of an audit and its answer.
+    """One check of an audit.
 
     Attributes:
-        name: what was looked at.
+        name: of the check.
         status: of this check alone.
-        finding: the figures in a sentence.
+        finding: the result in a sentence.
     """
 
     name: str
@@ -29,10 +29,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether something may leave, as far as these checks go.
+    """The result of several checks together.
 
     Attributes:
-        status: failed where a check failed, else inconclusive where one was, else passed.
+        status: failed if any check failed, else inconclusive if any was, else passed.
         words: in a sentence or two.
         checks: all of them.
     """
@@ -42,103 +42,107 @@ class Verdict:
     checks: tuple[Check, ...]
 
     def as_json(self) -> dict[str, object]:
-        """For the record."""
+        """As plain values."""
         return asdict(self)
 
 
 def near_check(found: Excess) -> Check:
-    """Are more volumes near to training scans than fresh scans are?"""
+    """Are more synthetic scans than held-out scans close to a training scan?"""
     return Check(
         "near copies", "failed" if found.share.low > 0 else "passed",
         f"{found.flagged} of {found.volumes} synthetic scans are closer to a training scan than "
-        f"all but {found.expected:.1%} of fresh scans are: {_percent(found.share.value)} beyond "
+        f"all but {found.expected:.1%} of held-out scans are: {_percent(found.share.value)} beyond "
         f"those ({_percent(found.share.low)} to {_percent(found.share.high)})",
     )  # fmt: skip
 
 
 def copies_check(count: int, fakes: int, fresh: int, scans: int, most: float) -> Check:
-    """Is any volume as near to a training scan as half of the planted copies are?"""
+    """Is any synthetic scan as close to a training scan as the median planted copy?"""
     text = f"{count} of {fakes} synthetic scans are as close to a training scan as a typical copy"
     if count and fresh:
-        text += f", and so are {fresh} of {scans} held-out scans: the same people on both sides?"
+        text += (
+            f", and so are {fresh} of {scans} held-out scans: are the same subjects on both sides?"
+        )
         return Check("copies", "inconclusive", text)
-    return Check("copies", "failed" if count else "passed", f"{text}; at most {most:.1%} can be")
+    return Check(
+        "copies", "failed" if count else "passed", f"{text}; the true share is at most {most:.1%}"
+    )
 
 
 def swapped_check(name: str, what: str, found: Interval) -> Check:
-    """Is a figure beyond what it would be if membership meant nothing?"""
+    """Is a metric beyond its range with members and held-out subjects permuted?"""
     return Check(
         name, "failed" if found.value > found.high else "passed",
-        f"{_percent(found.value)} {what}; with people dealt anew {_percent(found.low)} to "
+        f"{_percent(found.value)} {what}; with subjects permuted {_percent(found.low)} to "
         f"{_percent(found.high)}",
     )  # fmt: skip
 
 
 def attack_check(name: str, found: Attack, controls: dict[str, Attack]) -> Check:
-    """Does an attack tell members from others, better than can be told without the model?"""
+    """Does an attack find members better than controls without the model do?"""
     text = f"AUROC {_interval(found.auroc)}"
     if not found.tells:
         return Check(name, "passed", text)
-    loud = {n: c for n, c in controls.items() if c.tells}
-    if all(found.auroc.low > max(c.auroc.high, 1 - c.auroc.low) for c in loud.values()):
+    significant = {n: c for n, c in controls.items() if c.tells}
+    if all(found.auroc.low > max(c.auroc.high, 1 - c.auroc.low) for c in significant.values()):
         return Check(name, "failed", text)
-    return Check(name, "inconclusive", f"{text}, {_differ(loud)}")
+    return Check(name, "inconclusive", f"{text}, {_differ(significant)}")
 
 
 def unless_they_differ(check: Check, controls: dict[str, Attack]) -> Check:
-    """A check that compares with held-out scans, which are no floor where they are of other kind.
+    """A failed check becomes inconclusive where the controls tell members from held-out scans.
 
-    Of scanners or sites that differ, every honest generator's scans are nearer to those it
-    learned from.
+    Where scanners or sites differ, synthetic scans of any generator are closer to its training
+    scans.
     """
-    loud = {n: c for n, c in controls.items() if c.tells}
-    if check.status != "failed" or not loud:
+    significant = {n: c for n, c in controls.items() if c.tells}
+    if check.status != "failed" or not significant:
         return check
-    return replace(check, status="inconclusive", finding=f"{check.finding}, {_differ(loud)}")
+    return replace(check, status="inconclusive", finding=f"{check.finding}, {_differ(significant)}")
 
 
-def _differ(loud: dict[str, Attack]) -> str:
-    which, control = max(loud.items(), key=lambda item: abs(item[1].auroc.value - 0.5))
+def _differ(significant: dict[str, Attack]) -> str:
+    which, control = max(significant.items(), key=lambda item: abs(item[1].auroc.value - 0.5))
     return (
-        f"but without the model ({which}) members can be told as well: "
+        f"but controls without the model ({which}) find members as well: "
         f"{_interval(control.auroc)}; the two sets differ"
     )
 
 
 def planted_check(found: int, planted: int) -> Check:
-    """Would the audit have found copies?"""
-    text = f"{found} of {planted} disguised training scans hidden among them were found"
+    """Does the audit find planted copies?"""
+    text = f"{found} of {planted} distorted training scans hidden among them were found"
     if found == planted:
         return Check("planted copies", "passed", text)
-    return Check("planted copies", "inconclusive", f"{text}; hold out more people")
+    return Check("planted copies", "inconclusive", f"{text}; hold out more subjects")
 
 
-def disguise_check(found: Excess) -> Check:
-    """Does a disguise alone make a scan look like a copy?"""
+def distortion_check(found: Excess) -> Check:
+    """Do distortions alone make a held-out scan look like a copy?"""
     return Check(
-        "disguised held-out scans", "inconclusive" if found.share.low > 0 else "passed",
+        "distorted held-out scans", "inconclusive" if found.share.low > 0 else "passed",
         f"{found.flagged} of {found.volumes} were flagged; {found.expected:.1%} are by design",
     )  # fmt: skip
 
 
 def verdict(of: str, checks: Sequence[Check], sizes: str, least: str) -> Verdict:
-    """What the checks say together.
+    """The verdict of several checks.
 
     Args:
-        of: what they are about, such as `the synthetic scans`.
-        checks: all that count.
+        of: the subject of the sentence, such as `the synthetic scans`.
+        checks: all of them.
         sizes: of the sets, in words.
-        least: the smallest leak that they would have noticed, in words.
+        least: the smallest leak that they can detect, in words.
     """
     reasons = {
         status: "; ".join(f"{c.name}: {c.finding}" for c in checks if c.status == status)
         for status in ("failed", "inconclusive")
     }
     if reasons["failed"]:
-        words = f"Training scans show in {of}. {reasons['failed']}."
+        words = f"Training scans leak into {of}. {reasons['failed']}."
         return Verdict("failed", words, tuple(checks))
     if reasons["inconclusive"]:
-        words = f"Nothing can be said of {of}. {reasons['inconclusive']}. {NO_PROOF}"
+        words = f"The audit of {of} is inconclusive. {reasons['inconclusive']}. {NO_PROOF}"
         return Verdict("inconclusive", words, tuple(checks))
     words = f"These checks of {of}, with {sizes}, found no leakage above {least}. {NO_PROOF}"
     return Verdict("passed", words, tuple(checks))

@@ -26,7 +26,7 @@ GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
 QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "audit.count=40")
 
 
-def write_people(folder, count, seed):
+def write_subjects(folder, count, seed):
     folder.mkdir()
     for number, volume in enumerate(subjects(count, seed, (16, 16, 16))):
         image = nibabel.Nifti1Image(500 + 400 * volume[0].numpy(), np.diag([2, 2, 2, 1.0]))
@@ -56,9 +56,9 @@ def write_samples(folder, images, **more):
 def cohort(tmp_path_factory):
     """Members, others, and samples of three generators: a copier, a disguiser, an honest one."""
     folder = tmp_path_factory.mktemp("audit")
-    members = write_people(folder / "members", 24, 1)
-    write_people(folder / "others", 24, 2)
-    fresh = write_people(folder / "fresh", 40, 3)
+    members = write_subjects(folder / "members", 24, 1)
+    write_subjects(folder / "others", 24, 2)
+    fresh = write_subjects(folder / "fresh", 40, 3)
     images = prepared(members, folder / "cache")
     write_samples(folder / "copier", images)
     write_samples(folder / "disguiser", disguise(images, 5))
@@ -73,7 +73,7 @@ def audit(cohort, generator, out, *more):
 
 @pytest.fixture(scope="module")
 def honest(cohort, tmp_path_factory):
-    """The audit of a generator of fresh people: its folder and how it ended."""
+    """The audit of a generator of new subjects: its folder and how it ended."""
     out = tmp_path_factory.mktemp("honest")
     return out, audit(cohort, "honest", out, "--json")
 
@@ -85,11 +85,11 @@ def test_a_generator_that_returns_training_scans_fails_even_in_disguise(cohort, 
         assert done.returncode == 6
         assert result["verdict"] == "failed"
         assert result["figures"]["near_copies"]["low"] > 0.5
-        assert result["attacks"]["outside"]["nearest"]["auroc"] > 0.95
-        assert "Training scans show" in done.stdout
+        assert result["attacks"]["black_box"]["nearest"]["auroc"] > 0.95
+        assert "Training scans leak into" in done.stdout
 
 
-def test_a_generator_of_fresh_people_passes_and_nobody_calls_it_anonymous(honest):
+def test_a_generator_without_copies_passes_and_is_not_called_anonymous(honest):
     _, done = honest
     result = json.loads(done.stdout)["audit"]
     assert done.returncode == 0, done.stdout
@@ -148,8 +148,8 @@ def test_a_subject_or_scan_on_both_sides_is_refused(cohort, tmp_path):
     assert "E_LEAK" in renamed.stderr
 
 
-def test_too_few_people_or_no_sets_are_refused(cohort, tmp_path):
-    few = write_people(tmp_path / "few", 5, 9)
+def test_too_few_subjects_or_no_sets_are_refused(cohort, tmp_path):
+    few = write_subjects(tmp_path / "few", 5, 9)
     done = inside(
         "audit", cohort / "honest", "--train", cohort / "members", "--holdout", few,
         "-o", tmp_path / "1",
@@ -163,13 +163,13 @@ def in_process(verb, *arguments):
     return done.exit_code, done.output
 
 
-def test_more_members_than_the_generator_has_learned_from_are_refused(cohort, tmp_path):
+def test_more_members_than_training_scans_are_refused(cohort, tmp_path):
     drawn = write_samples(tmp_path / "of 12", torch.zeros(40, 1, 16, 16, 16), training_scans=12)
     sets = ("--train", cohort / "members", "--holdout", cohort / "others")
     status, told = in_process("audit", drawn, *sets, "-o", tmp_path / "o")
     assert status == 2
-    assert "E_SPLITS the two sets: 24 scans are given as trained on, of which" in told
-    assert "learned from 12" in told
+    assert "E_SPLITS the two sets: 24 scans are given as training scans" in told
+    assert "the generator has 12" in told
 
 
 def test_an_error_names_the_set_it_is_about(cohort, tmp_path):
@@ -180,13 +180,13 @@ def test_an_error_names_the_set_it_is_about(cohort, tmp_path):
         assert f"E_NO_SCANS audit.{side}: does not exist" in told
 
 
-def test_too_few_people_are_found_out_before_anything_is_drawn(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("medgan.studies.generated_sets.read_contestant", None)
-    few = write_people(tmp_path / "few", 5, 9)
+def test_too_few_subjects_are_refused_before_anything_is_generated(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("medgan.studies.generated_sets.read_generated_set", None)
+    few = write_subjects(tmp_path / "few", 5, 9)
     sets = ("--train", cohort / "members", "--holdout", few)
     status, told = in_process("audit", cohort / "honest", *sets, "-o", tmp_path / "o")
     assert status == 3
-    assert "E_SPLIT 5 people held out: 20 are needed" in told
+    assert "E_SPLIT 5 subjects held out: 20 healthy ones are needed" in told
 
 
 def test_a_leak_is_counted_by_scans_whatever_is_the_same(cohort):
@@ -223,16 +223,16 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
                   *QUICK, *sets, "--json")  # fmt: skip
     result = json.loads(done.stdout)["audit"]
     names = {"logit", "flatness", "residual", "density", "discriminator", "latent", "localiser"}
-    assert set(result["attacks"]["inside"]) == names
+    assert set(result["attacks"]["white_box"]) == names
     assert result["protocol"]["members_are_its_training_scans"]
-    assert result["protocol"]["held_out_people"] == 24
+    assert result["protocol"]["held_out_subjects"] == 24
     assert result["protocol"]["synthetic_scans"] == 40
     shared = tmp_path / "shared"
     assert inside("share", tmp_path / "run" / "model", "-o", shared).returncode == 0
     done = inside("audit", shared / "model", "--data", scans, "-o", tmp_path / "again",
                   *QUICK, *sets, "--json")  # fmt: skip
     result = json.loads(done.stdout)["audit"]
-    assert set(result["attacks"]["inside"]) == names - {"logit", "flatness", "discriminator"}
+    assert set(result["attacks"]["white_box"]) == names - {"logit", "flatness", "discriminator"}
     apart = ["--train", cohort / "members", "--holdout", cohort / "others"]
     for folders, known in ((apart, True), (["--train", apart[3], "--holdout", apart[1]], False)):
         done = inside("audit", shared / "model", *folders, "-o", tmp_path / f"apart-{known}",
@@ -256,7 +256,9 @@ def test_held_out_scans_of_another_kind_are_no_floor():
     assert unless_they_differ(near, {"features": quiet}) == near
     told = unless_they_differ(near, {"features": quiet, "neighbours": loud})
     assert told.status == "inconclusive"
-    assert told.finding.startswith("20 of 20 are closer, but without the model (neighbours)")
+    assert told.finding.startswith(
+        "20 of 20 are closer, but controls without the model (neighbours)"
+    )
     passed = Check("near copies", "passed", "0 of 20 are closer")
     assert unless_they_differ(passed, {"features": loud}) == passed
 
@@ -281,10 +283,10 @@ def test_fewer_than_a_twentieth_cannot_be_flagged_among_twenty():
         build({"audit": {"rate": 0.01}})
 
 
-def test_people_with_several_scans_count_once():
-    from medgan.studies.cohort_split import People
+def test_subjects_with_several_scans_count_once():
+    from medgan.studies.cohort_split import CohortSplit
 
     person = torch.tensor([0, 0, 1, 2, 3, 2, 3])
-    people = People(torch.zeros(7, 1, 1, 1, 1), person < 2, person, (), (1.0, 1.0, 1.0))
-    assert people.count == (2, 2)
-    assert people.one_each().tolist() == [3, 4]
+    split = CohortSplit(torch.zeros(7, 1, 1, 1, 1), person < 2, person, (), (1.0, 1.0, 1.0))
+    assert split.count == (2, 2)
+    assert split.one_per_subject().tolist() == [3, 4]

@@ -9,7 +9,7 @@ import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import ConfigError, ModelError
 from medgan.data.prepared import stored
-from medgan.studies.generated_sets import BASELINES, read_contestant
+from medgan.studies.generated_sets import BASELINES, read_generated_set
 from tests.kit.data_sets import TINY, write_folder
 
 SIZES = {
@@ -116,14 +116,12 @@ def test_nothing_to_compare_and_damaged_samples_are_errors(made, same_site, tmp_
 def test_what_a_model_brings_is_unrounded_but_for_half_precision(made):
     uri = str(made[0] / "tiny" / "model")
     model = medgan.load(uri)
-    contestant = read_contestant(uri, medgan.load, 3)
+    generated = read_generated_set(uri, medgan.load, 3)
     written = model.generate(3)
-    for image, label_map, scan in zip(
-        contestant.images, contestant.label_maps, written, strict=True
-    ):
+    for image, label_map, scan in zip(generated.images, generated.label_maps, written, strict=True):
         assert (image[0] - (2 * torch.from_numpy(scan.image.data / 1000) - 1)).abs().max() < 2e-3
         assert torch.equal(label_map, torch.from_numpy(scan.label.data.astype("int64")))
-    assert len(contestant.images.unique()) > 1001
+    assert len(generated.images.unique()) > 1001
 
 
 def test_real_and_synthetic_volumes_end_up_on_the_same_values():

@@ -244,10 +244,10 @@ def test_splits_choose_the_real_scans(made, monkeypatch):
     assert found["protocol"]["splits"] == ["train"]
 
 
-def test_synthetic_scans_that_are_real_ones_are_told(made, monkeypatch, caplog):
+def test_synthetic_scans_that_equal_real_ones_are_reported(made, monkeypatch, caplog):
     _, found = run(made, monkeypatch, "real")
     assert found["protocol"]["copies"] == 24
-    assert "24 synthetic scans are real ones, voxel by voxel" in caplog.text
+    assert "24 synthetic scans equal real ones, voxel by voxel" in caplog.text
     assert "24 of them are among the real scans" in (made / "out" / "evaluation.html").read_text()
     _, found = run(made, monkeypatch, "other")
     assert found["protocol"]["copies"] == 0

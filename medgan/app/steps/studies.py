@@ -20,7 +20,7 @@ from medgan.data.splits import (
 
 if TYPE_CHECKING:
     from medgan.data.manifest import Case
-    from medgan.studies.generated_sets import Contestant
+    from medgan.studies.generated_sets import GeneratedSet
 
 
 log = logging.getLogger(__name__)
@@ -38,39 +38,39 @@ def baseline_step(run: Run) -> StepResult:
 def compare_step(run: Run) -> StepResult:
     """Compares synthetic volumes of models and baselines with real ones."""
     from medgan.studies.comparison import compare
-    from medgan.studies.generated_sets import read_contestant
+    from medgan.studies.generated_sets import read_generated_set
     from medgan.training.fit import choose_device
 
     device = choose_device(run.config.train.device)
     settings = run.config.compare
-    contestants = (read_contestant(uri, run.model, settings.count) for uri in settings.models)
-    values = compare(contestants, run.manifest(), run.out, settings, device)
+    generated_sets = (read_generated_set(uri, run.model, settings.count) for uri in settings.models)
+    values = compare(generated_sets, run.manifest(), run.out, settings, device)
     log.info("comparison: %s", run.out / "comparison.json")
     return _tabled(values)
 
 
 def utility_step(run: Run) -> StepResult:
     """Trains networks with and without synthetic scans and tests them on real ones."""
-    from medgan.studies.utility import PAGE, utility
+    from medgan.studies.utility.study import PAGE, utility
 
     return _tabled(utility(run.manifest(), run.out, run.config, facts()), run.out / PAGE)
 
 
 def audit_step(run: Run) -> StepResult:
-    """Asks whether a model, or what it generates, gives away the scans it was trained on."""
+    """Audits whether a model or its synthetic scans leak information about training scans."""
     from medgan.studies.audit import PAGE, audit
-    from medgan.studies.cohort_split import both_sides
-    from medgan.studies.generated_sets import read_contestant
+    from medgan.studies.cohort_split import members_and_held_out
+    from medgan.studies.generated_sets import read_generated_set
 
     settings = run.config.audit
     manifest, key = _members_and_others(run.config, run.out / CONVERTED)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
-    both_sides(manifest)  # what is wrong with it is said before hundreds of scans are drawn
-    contestant = read_contestant(settings.model, run.model, settings.count, settings.seed)
-    model = run.model(settings.model) if contestant.has_model else None
-    values = audit(contestant, model, manifest, run.out, settings, facts())
+    members_and_held_out(manifest)  # refused before hundreds of scans are generated
+    generated = read_generated_set(settings.model, run.model, settings.count, settings.seed)
+    model = run.model(settings.model) if generated.has_model else None
+    values = audit(generated, model, manifest, run.out, settings, facts())
     return StepResult(
         values, tuple(values.pop("lines")), run.out / PAGE, passed=values["verdict"] == "passed"
     )
@@ -104,30 +104,30 @@ def evaluate_step(run: Run) -> StepResult:
 
     config, manifest = run.config, run.manifest()
     values = evaluate(
-        _judged(run, manifest), manifest, run.out, config.evaluate, config.data,
+        _synthetic(run, manifest), manifest, run.out, config.evaluate, config.data,
         choose_device(config.train.device),
     )  # fmt: skip
     return _tabled(values, run.out / PAGE)
 
 
-def _judged(run: Run, manifest: Manifest) -> "Contestant | list[Case]":
-    """What a model or a baseline makes, or the scans of a data set.
+def _synthetic(run: Run, manifest: Manifest) -> "GeneratedSet | list[Case]":
+    """The generated set of a model or a baseline, or the scans of a folder.
 
     Raises:
         ConfigError: E_USAGE.
         DataError: E_NO_SCANS, E_LAYOUT.
     """
     from medgan.studies.fidelity import real_cases, set_size
-    from medgan.studies.generated_sets import makes_volumes, read_contestant
+    from medgan.studies.generated_sets import is_generator, read_generated_set
 
     settings = run.config.evaluate
     if not settings.fake:
         raise ConfigError("E_USAGE", "evaluate.fake", "none named", "name synthetic scans")
-    if makes_volumes(settings.fake):
+    if is_generator(settings.fake):
         subjects = [case.subject for case in real_cases(manifest, settings.splits)]
         count = settings.count or len(subjects)
-        set_size(subjects, count)  # too few are found out before any is drawn
-        return read_contestant(settings.fake, run.model, count)
+        set_size(subjects, count)  # too few are refused before any is generated
+        return read_generated_set(settings.fake, run.model, count)
     with counting("checking synthetic scans") as tick, about("evaluate.fake"):
         found, _ = index(
             Path(settings.fake),

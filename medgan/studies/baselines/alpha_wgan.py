@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from medgan.core.seeding import seeded
 from medgan.networks.gan import frozen
-from medgan.studies.baselines.blocks import Growing, Shrinking, draw, move
+from medgan.studies.baselines.blocks import Growing, Shrinking, move, sample_generator
 
 LATENT = 1000
 CODE_UNITS = 4096
@@ -48,7 +48,7 @@ class AlphaWgan:
         self._code_criticising = torch.optim.Adam(self.code_critic.parameters(), RATE, fused=True)
 
     def networks(self) -> list[nn.Module]:
-        """All that is trained."""
+        """The networks that are trained."""
         return [self.encoder, self.generator, self.critic, self.code_critic]
 
     def step(self, volume: Float[Tensor, "B 1 X Y Z"], random: torch.Generator) -> None:
@@ -78,7 +78,7 @@ class AlphaWgan:
 
     def sample(self, count: int, random: torch.Generator) -> Float[Tensor, "N 1 X Y Z"]:
         """Volumes from the prior, in [-1, 1], on the CPU."""
-        return draw(self.generator, LATENT, count, random)
+        return sample_generator(self.generator, LATENT, count, random)
 
 
 def code_critic(latent: int, units: int) -> nn.Sequential:

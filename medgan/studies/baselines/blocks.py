@@ -99,10 +99,10 @@ def normal_start(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def draw(
+def sample_generator(
     generator: Growing, latent: int, count: int, random: torch.Generator, batch: int = 16
 ) -> Float[Tensor, "N 1 X Y Z"]:
-    """Volumes from drawn codes, in fp32, on the CPU.
+    """Volumes from random codes, in fp32, on the CPU.
 
     Batch norm first takes its statistics from 8 batches of codes of their own, with the weights
     as they are now: the running ones lag behind the weights and, where an encoder's codes went

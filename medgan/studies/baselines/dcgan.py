@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan.core.seeding import seeded
 from medgan.networks.gan import frozen
-from medgan.studies.baselines.blocks import Growing, Shrinking, draw, move, normal_start
+from medgan.studies.baselines.blocks import Growing, Shrinking, move, normal_start, sample_generator
 
 LATENT = 128
 RATE = 2e-4
@@ -38,10 +38,10 @@ class Dcgan:
         for network in self.networks():
             network.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
         self._generating = torch.optim.Adam(self.generator.parameters(), RATE, BETAS)
-        self._judging = torch.optim.Adam(self.discriminator.parameters(), RATE, BETAS)
+        self._discriminating = torch.optim.Adam(self.discriminator.parameters(), RATE, BETAS)
 
     def networks(self) -> list[nn.Module]:
-        """All that is trained."""
+        """The networks that are trained."""
         return [self.generator, self.discriminator]
 
     def step(self, volume: Float[Tensor, "B 1 X Y Z"], random: torch.Generator) -> None:
@@ -56,14 +56,14 @@ class Dcgan:
             with torch.no_grad():
                 fake = self.generator(latent())
             real_logits, fake_logits = self.discriminator(volume), self.discriminator(fake)
-        move(self._judging, hinge(real_logits.float(), fake_logits.float()))
+        move(self._discriminating, hinge(real_logits.float(), fake_logits.float()))
         with frozen(self.discriminator), torch.autocast(device.type, torch.bfloat16):
             logits = self.discriminator(self.generator(latent()))
         move(self._generating, -logits.float().mean())
 
     def sample(self, count: int, random: torch.Generator) -> Float[Tensor, "N 1 X Y Z"]:
         """Volumes from the prior, in [-1, 1], on the CPU."""
-        return draw(self.generator, LATENT, count, random)
+        return sample_generator(self.generator, LATENT, count, random)
 
 
 def hinge(real_logits: Tensor, fake_logits: Tensor) -> Float[Tensor, ""]:

@@ -1,4 +1,4 @@
-"""Learned detectors from the literature, to compare with: what healthy scans cannot explain."""
+"""Anomaly detectors from the literature, as baselines."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ Volumes = Float[Tensor, "B 1 X Y Z"]
 
 
 class Denoiser:
-    """A U-Net that takes coarse noise away; what it changes in a scan is strange.
+    """A denoising U-Net; what it changes in a scan is anomalous.
 
-    Noise is drawn on a grid of an eighth of the size and doubled up to the volume's, so that taking
-    it away needs anatomy, and is added where there is tissue.
+    Noise is drawn on a grid of an eighth of the resolution and interpolated, so that removing it
+    needs knowledge of anatomy. It is added in tissue.
 
     Args:
         seed: of the weights.
@@ -44,7 +44,7 @@ class Denoiser:
         self._optimizer = torch.optim.Adam(self.network.parameters(), self.RATE)
 
     def networks(self) -> list[nn.Module]:
-        """All that is trained."""
+        """The networks that are trained."""
         return [self.network]
 
     def step(self, volume: Volumes, random: torch.Generator) -> None:
@@ -59,7 +59,7 @@ class Denoiser:
 
     @torch.inference_mode()
     def map(self, volumes: Volumes) -> Volumes:
-        """Absolute difference between a volume and what is left of it."""
+        """Absolute difference between a volume and the denoised volume."""
         self.network.eval()
         restored = self._restored(volumes)
         self.network.train()
@@ -70,11 +70,11 @@ class Denoiser:
 
 
 class PostHocEncoder:
-    """f-AnoGAN: an encoder trained when the generator is done, and its two residuals.
+    """f-AnoGAN: an encoder trained after the generator, with residuals of voxels and features.
 
     Args:
         networks: a trained model's, frozen; its own encoder is not used.
-        encoder: with fresh weights.
+        encoder: with random weights.
 
     Reference: Schlegl et al. 2019 (f-AnoGAN), eq. 5 (izi_f, with a weight of 1) and eq. 6.
     """
@@ -88,7 +88,7 @@ class PostHocEncoder:
         self._optimizer = torch.optim.Adam(self.encoder.parameters(), self.RATE)
 
     def networks(self) -> list[nn.Module]:
-        """All that is trained."""
+        """The networks that are trained."""
         return [self.encoder]
 
     def step(self, volume: Volumes, random: torch.Generator) -> None:
@@ -108,9 +108,9 @@ class PostHocEncoder:
     def map(self, volumes: Volumes) -> Volumes:
         """The residual plus that of the discriminator's features."""
         recon = self._recon(volumes)
-        seen, drawn = (self._discriminator.features(v) for v in (volumes, recon))
+        real, fake = (self._discriminator.features(v) for v in (volumes, recon))
         shape = (volumes.shape[2], volumes.shape[3], volumes.shape[4])
-        return residual_map(volumes, recon) + feature_map(seen, drawn, shape)
+        return residual_map(volumes, recon) + feature_map(real, fake, shape)
 
     def _recon(self, volume: Tensor) -> Tensor:
         layout = volume.contiguous(memory_format=torch.channels_last_3d)
@@ -118,10 +118,10 @@ class PostHocEncoder:
 
 
 class Untrained:
-    """Residual of networks that have learned nothing: what their mere shape is worth.
+    """Residual of networks with random weights: the effect of the architecture alone.
 
     Args:
-        networks: with fresh weights.
+        networks: with random weights.
     """
 
     def __init__(self, networks: Networks) -> None:

@@ -1,4 +1,4 @@
-"""The one way in which every baseline is trained."""
+"""Training of baselines."""
 
 import time
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What learns from real volumes.
+    """A network or several, trained on real volumes.
 
     Attributes:
-        batch: volumes a step, as its paper has it.
+        batch: volumes a step, as in its paper.
     """
 
     batch: int
 
     def networks(self) -> list[nn.Module]:
-        """All that is trained."""
+        """The networks that are trained."""
         ...
 
     def step(self, volume: Tensor, random: torch.Generator) -> None:
@@ -38,7 +38,7 @@ class Baseline(Trainable, Protocol):
 
 
 class Effort(NamedTuple):
-    """What a training took."""
+    """Length of a training."""
 
     volumes_seen: int
     seconds: float
@@ -58,12 +58,12 @@ def train_baseline(
         baseline: changed in place.
         volumes: real volumes in [-1, 1].
         minutes: to train; 0 counts volumes instead.
-        most: volumes to be seen where `minutes` is 0.
-        seed: of the order and of what the steps draw.
-        progress: told how much of how much is done, in seconds or volumes.
+        most: volumes, where `minutes` is 0.
+        seed: of the order and of random numbers in steps.
+        progress: called with seconds or volumes done and their total.
 
     Raises:
-        FloatingPointError: numbers are no longer finite.
+        FloatingPointError: where the loss is not finite.
     """
     random = torch.Generator().manual_seed(seed)
     device = next(baseline.networks()[0].parameters()).device

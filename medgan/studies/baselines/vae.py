@@ -50,7 +50,7 @@ class Vae:
         self._optimizer = torch.optim.Adam(self.network.parameters(), RATE)
 
     def networks(self) -> list[nn.Module]:
-        """All that is trained."""
+        """The networks that are trained."""
         return [self.network]
 
     def step(self, volume: Float[Tensor, "B 1 X Y Z"], random: torch.Generator) -> None:

@@ -144,7 +144,15 @@ def baseline_scorers(
         trained(made, "encoder of f-AnoGAN")
         return made.map
 
-    learned = {"untrained": untrained, "denoiser": denoiser, "f_anogan": f_anogan}
+    def on_device(build: Callable[[], Mapper]) -> Callable[[], Mapper]:
+        def built() -> Mapper:
+            mapper = build()
+            return lambda volumes: mapper(volumes.to(model.device)).cpu()
+
+        return built
+
+    trained_here = {"untrained": untrained, "denoiser": denoiser, "f_anogan": f_anogan}
+    learned = {name: on_device(build) for name, build in trained_here.items()}
     if model.networks.discriminator is None:
         del learned["f_anogan"]
     every = {name: simple(name) for name in SIMPLE} | learned

@@ -1,4 +1,4 @@
-"""One draw of real scans, the ways of training on it, and the generator that learned from it."""
+"""A random subset of the training scans, its generator, and the networks trained on both."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import stored
 from medgan.model.model import Model
-from medgan.studies.tasks import Arm, Examples, Task
+from medgan.studies.utility.task import Arm, Examples, Task
 from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
 from medgan.workflows.augmented.cases import Workshop
@@ -24,7 +24,7 @@ from medgan.workflows.generate import save_synthetic
 
 
 def arms_of(settings: UtilityConfig) -> list[Arm]:
-    """The ways of training that are compared."""
+    """The arms that are compared."""
     balanced = settings.task == "classification"
     ratios = (1.0,) if balanced else settings.ratios
     of: dict[str, list[Arm]] = {
@@ -49,15 +49,15 @@ def arms_of(settings: UtilityConfig) -> list[Arm]:
     return [arm for name in settings.arms if name not in left_out for arm in of[name]]
 
 
-class Draw:
-    """Real scans drawn by a seed, and all that is made of them.
+class Subset:
+    """Randomly chosen training scans, a generator trained on them alone, and networks.
 
     Args:
-        size: how many.
-        seed: of the draw, the generator, its latents and the networks.
-        task: what networks are trained for; it draws the scans.
-        manifest: they come from.
-        preprocessing: one grid for all draws.
+        size: number of scans.
+        seed: of the choice, the generator, its latents and the networks.
+        task: what networks are trained for; it chooses the scans.
+        manifest: of all scans.
+        preprocessing: one grid for all subsets.
         out: of the study.
         config: data, model and train sections, for the generator.
         facts: versions, for its card.
@@ -75,34 +75,34 @@ class Draw:
         facts: dict[str, str],
     ) -> None:
         self.name, self.seed, self.task = f"{size:03d}-{seed}", seed, task
-        self.cases = task.draw(size, seed)
+        self.cases = task.sample(size, seed)
         self.manifest, self.preprocessing, self.facts = manifest, preprocessing, facts
         self.out, self.device = out, choose_device(config.train.device)
         self.config = config.model_copy(
             update={
                 "train": config.train.model_copy(update={"seed": seed}),
-                # One grid for all, whatever the scans of a draw would suggest.
+                # One grid for all subsets.
                 "data": config.data.model_copy(
                     update=preprocessing.model_dump(include={"spacing", "shape", "labels"})
                 ),
             }
         )
-        self._drawn: dict[int, Examples] = {}
+        self._generated: dict[int, Examples] = {}
 
     def key(self, arm: Arm) -> str:
-        """Of all that the figures of an arm depend on."""
-        told = self.config.model_dump(mode="json", include={"data", "model", "train", "utility"})
-        for name in ("sizes", "seeds", "arms", "ratios"):  # further ones leave these as they are
-            del told["utility"][name]
-        del told["data"]["source"], told["data"]["splits"], told["train"]["resume"]
+        """Hash of everything that the results of an arm depend on."""
+        values = self.config.model_dump(mode="json", include={"data", "model", "train", "utility"})
+        for name in ("sizes", "seeds", "arms", "ratios"):  # others leave this arm unchanged
+            del values["utility"][name]
+        del values["data"]["source"], values["data"]["splits"], values["train"]["resume"]
         if not arm.ratio:
-            del told["model"], told["train"]
-            del told["utility"]["unlabelled"], told["utility"]["relabel"]
-        text = json.dumps([told, asdict(arm), self.seed, len(self.cases), self.manifest.digest])
+            del values["model"], values["train"]
+            del values["utility"]["unlabelled"], values["utility"]["relabel"]
+        text = json.dumps([values, asdict(arm), self.seed, len(self.cases), self.manifest.digest])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def train(self, arm: Arm) -> nn.Module:
-        """The network of an arm."""
+        """Trains the network of an arm."""
         requests = self._requests(arm)
         parts = [self._real] if arm.real else []
         if requests:
@@ -110,11 +110,11 @@ class Draw:
         return self.task.train(parts, arm, self.seed)
 
     def folder(self, arm: Arm, tested: Sequence[Case], folder: Path) -> None:
-        """Writes what a command learns from, and is tested on, as a Decathlon data set.
+        """Writes the training and test scans of a command as a Decathlon data set.
 
         Args:
             arm: real scans, synthetic ones or both.
-            tested: cases with label maps; real scans that nothing has seen.
+            tested: real cases with label maps, new to every network.
             folder: receives `dataset.json` and the synthetic scans; real ones stay where they are.
         """
         synthetic = []
@@ -136,31 +136,33 @@ class Draw:
         return self.task.real(self.cases, self.out).to(self.device)
 
     def _synthetic(self, requests: Sequence[Mapping[str, Value]]) -> Examples:
-        """What the generator makes of requests; kept, because several arms ask for the same."""
+        """Synthetic scans; kept, because several arms use the same."""
         count = len(requests)
-        if count not in self._drawn:
+        if count not in self._generated:
             made = self.task.synthetic(*_generated(self.model, requests, self.seed), requests)
             made = made.to(self.device)
             if self.config.utility.relabel:
-                made = made._replace(targets=self.task.found(self._teacher, made.images))
-            self._drawn[count] = made
-        return self._drawn[count]
+                made = made._replace(targets=self.task.predict(self._teacher, made.images))
+            self._generated[count] = made
+        return self._generated[count]
 
     @cached_property
     def _teacher(self) -> nn.Module:
-        """The network of the arm `classical`, which labels synthetic scans."""
+        """The network of the arm `classical`, which segments synthetic scans."""
         return self.train(Arm("classical", classical=True))
 
     @cached_property
     def model(self) -> Model:
-        """A generator that learned from this draw alone; trained, or trained further, on demand."""
+        """A generator trained on this subset alone; trained, or its training resumed, on demand."""
         folder = self.out / "generators" / self.name
-        train_model(self.config, self._seen(), folder, folder / "model", self.facts, lambda: None)
+        train_model(
+            self.config, self._training_scans(), folder, folder / "model", self.facts, lambda: None
+        )
         return Model.load(folder / "model", self.device.type)
 
-    def _seen(self) -> Manifest:
-        """The scans of the draw, which also are what the training looks at itself by."""
-        watched = [replace(case, split="calibration") for case in self.cases]
+    def _training_scans(self) -> Manifest:
+        """The scans of the subset, which also serve as validation scans: there are no others."""
+        validation = [replace(case, split="calibration") for case in self.cases]
         further: Iterator[Case] = iter(())
         if self.config.utility.unlabelled:
             own = {case.subject for case in self.cases}
@@ -168,13 +170,13 @@ class Draw:
             further = (
                 replace(c, label=None, label_sha256=None, labels=(), label_mm3=()) for c in others
             )
-        return replace(self.manifest, cases=(*self.cases, *further, *watched))
+        return replace(self.manifest, cases=(*self.cases, *further, *validation))
 
 
 def _generated(
     model: Model, requests: Sequence[Mapping[str, Value]], seed: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Images (N, 1, X, Y, Z) and label maps (N, X, Y, Z) of what is asked for."""
+    """Images (N, 1, X, Y, Z) and label maps (N, X, Y, Z) under conditions."""
     labels = model.preprocessing.labels
     images, maps = [], []
     for number, conditions in enumerate(requests):

@@ -10,16 +10,19 @@ import pytest
 import torch
 import yaml
 
-import medgan.studies.draw as draws
-import medgan.studies.tasks as tasks
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
-from medgan.studies.command import run_command
-from medgan.studies.tasks import Classification, Segmentation
+from medgan.studies.utility import classification as classification_module
+from medgan.studies.utility import segmentation as segmentation_module
+from medgan.studies.utility import subset
+from medgan.studies.utility.classification import Classification
+from medgan.studies.utility.command import run_command
+from medgan.studies.utility.segmentation import Segmentation
+from medgan.studies.utility.task import Arm, Examples
 from tests.kit.data_sets import TINY, write_folder
 
 UTILITY = {"sizes": [5], "seeds": 2, "steps": 2, "ratios": [1.0]}
@@ -57,13 +60,13 @@ def same_site(made, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(made[0].parent / "home"))
 
 
-def test_every_arm_has_its_figures_and_its_difference_from_classical_augmentation(made):
+def test_every_arm_has_its_metrics_and_its_difference_from_classical_augmentation(made):
     out, _, result = made
     assert [row["arm"] for row in result["rows"]] == [
         "real", "classical", "synthetic", "mixed 1", "all 1",
     ]  # fmt: skip
     for row in result["rows"]:
-        dice = row["figures"]["Dice"]
+        dice = row["metrics"]["Dice"]
         assert len(dice["seeds"]) == 2
         assert dice["mean"] == pytest.approx(np.mean(dice["seeds"]), abs=1e-4)
         assert ("difference" in dice) == (row["arm"] != "classical")
@@ -71,14 +74,14 @@ def test_every_arm_has_its_figures_and_its_difference_from_classical_augmentatio
     assert result["protocol"]["test_scans"] == 8
 
 
-def test_the_page_holds_the_charts_and_no_name_of_anybody(made):
+def test_the_page_holds_the_charts_and_no_name_of_a_subject(made):
     page = (made[0] / "utility.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "person-" not in page
     assert "all 1 was" in page
 
 
-def test_a_generator_sees_the_scans_of_its_draw_alone(made):
+def test_a_generator_is_trained_on_its_subset_alone(made):
     out, _, _ = made
     manifest = Manifest.load(out / "manifest.json")
     trained = {}
@@ -96,11 +99,11 @@ def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(made, same_sit
     def never(*arguments):
         raise AssertionError("a generator is trained again")
 
-    monkeypatch.setattr(draws, "train_model", never)
+    monkeypatch.setattr(subset, "train_model", never)
     more = run("utility.arms=[real, classical]", "utility.seeds=1")
     assert (
-        more["rows"][0]["figures"]["Dice"]["seeds"]
-        == first["rows"][0]["figures"]["Dice"]["seeds"][:1]
+        more["rows"][0]["metrics"]["Dice"]["seeds"]
+        == first["rows"][0]["metrics"]["Dice"]["seeds"][:1]
     )
     with pytest.raises(AssertionError, match="trained again"):
         run("utility.ratios=[2.0]")
@@ -115,7 +118,7 @@ def test_synthetic_scans_can_come_first_with_the_label_maps_of_a_network(
     made, same_site, monkeypatch
 ):
     learned, labelled = [], []
-    train, segment = tasks.train_segmenter, tasks.segment
+    train, segment = segmentation_module.train_segmenter, segmentation_module.segment
 
     def training(images, classes, labels, steps, *rest, **options):
         learned.append((images, classes, steps, options.get("network")))
@@ -125,8 +128,8 @@ def test_synthetic_scans_can_come_first_with_the_label_maps_of_a_network(
         labelled.append((images, segment(network, images)))
         return labelled[-1][1]
 
-    monkeypatch.setattr(tasks, "train_segmenter", training)
-    monkeypatch.setattr(tasks, "segment", segmenting)
+    monkeypatch.setattr(segmentation_module, "train_segmenter", training)
+    monkeypatch.setattr(segmentation_module, "segment", segmenting)
     result = made[1]("utility.arms=[classical, first]", "utility.relabel=true", "utility.seeds=1")
     assert [row["arm"] for row in result["rows"]] == ["classical", "first 1"]
     teacher, before, after = learned
@@ -150,7 +153,7 @@ def test_label_maps_of_a_network_are_for_segmentations_by_the_unet(other):
 
 
 def test_more_scans_than_there_are_cannot_be_drawn(made, same_site):
-    with pytest.raises(DataError, match="11 are wanted"):
+    with pytest.raises(DataError, match="11 are needed"):
         made[1]("utility.sizes=[11]")
 
 
@@ -176,18 +179,18 @@ def classification(cases, **settings):
     return Classification(cases, plan(config.data, cases), config.utility)
 
 
-def test_a_draw_has_the_asked_share_of_the_rare_group_and_grows(cases):
+def test_a_subset_has_the_requested_share_of_the_rare_group_and_grows(cases):
     task = classification(cases, share=0.2)
-    small, large = task.draw(10, 0), task.draw(20, 0)
+    small, large = task.sample(10, 0), task.sample(20, 0)
     old = [case for case in small if covariate_of(case, "age") == "70"]
     assert len(old) == 2
     assert {case.sha256 for case in small} <= {case.sha256 for case in large}
-    assert task.draw(10, 1) != small
+    assert task.sample(10, 1) != small
 
 
 def test_synthetic_scans_fill_up_the_rare_group_and_are_of_both_groups(cases):
     task = classification(cases, share=0.2)
-    requests = task.requests(task.draw(10, 0), 1.0, 0)
+    requests = task.requests(task.sample(10, 0), 1.0, 0)
     assert requests == [{"age": "70"}] * 6 + [{"age": "30"}] * 6
     made = task.synthetic(torch.zeros(12, 1, 16, 16, 16), None, requests)
     assert made.targets.tolist() == [1] * 6 + [0] * 6
@@ -197,23 +200,23 @@ def test_real_and_synthetic_scans_of_both_groups_are_drawn_equally_often(cases, 
     task = classification(cases, share=0.2)
     given = []
     monkeypatch.setattr(
-        tasks,
+        classification_module,
         "train_classifier",
         lambda *a, **options: given.append(options) or torch.nn.Identity(),
     )
     images = torch.zeros(10, 1, 16, 16, 16)
-    real = tasks.Examples(images, torch.tensor([0] * 8 + [1] * 2))
-    synthetic = tasks.Examples(images, torch.tensor([1] * 5 + [0] * 5))
-    task.train([real, synthetic], tasks.Arm("all 1", balanced=True), 0)
+    real = Examples(images, torch.tensor([0] * 8 + [1] * 2))
+    synthetic = Examples(images, torch.tensor([1] * 5 + [0] * 5))
+    task.train([real, synthetic], Arm("all 1", balanced=True), 0)
     kinds = torch.tensor([0] * 8 + [1] * 2 + [3] * 5 + [2] * 5)
     mass = torch.zeros(4).index_add(0, kinds, given[0]["weights"])
     assert mass.tolist() == pytest.approx([1, 1, 1, 1])
-    task.train([real], tasks.Arm("classical"), 0)
+    task.train([real], Arm("classical"), 0)
     assert given[1]["weights"] is None
 
 
 def test_the_rare_group_can_lie_below_the_cut(cases):
-    young = classification(cases, share=0.5, rare="below").draw(4, 0)
+    young = classification(cases, share=0.5, rare="below").sample(4, 0)
     assert [covariate_of(case, "age") for case in young] == ["70", "70", "30", "30"]
 
 
@@ -222,12 +225,12 @@ def test_a_target_that_is_no_condition_is_refused(cases):
         classification(cases, target="sex")
 
 
-def test_draws_do_not_depend_on_the_order_of_the_files(made):
+def test_subsets_do_not_depend_on_the_order_of_the_files(made):
     found = [c for c in Manifest.load(made[0] / "manifest.json").cases if c.label]
     config = build(CONFIG)
     grid = plan(config.data, found)
     there, back = (Segmentation(cases, grid, config.utility) for cases in (found, found[::-1]))
-    assert there.draw(5, 3) == back.draw(5, 3)
+    assert there.sample(5, 3) == back.sample(5, 3)
 
 
 TRAINER = """
@@ -251,12 +254,12 @@ def trainer(tmp_path):
     return f"utility.command={sys.executable} {path} {{data}} {{result}} {{seed}}"
 
 
-def test_a_command_of_ones_own_trains_on_a_data_folder_and_is_compared_with_itself(
+def test_a_command_of_the_user_trains_on_a_data_folder_and_is_compared_with_itself(
     made, same_site, trainer
 ):
     out, run, _ = made
     result = run(trainer)
-    figures = {row["arm"]: row["figures"] for row in result["rows"]}
+    figures = {row["arm"]: row["metrics"] for row in result["rows"]}
     assert {arm: of["scans"]["mean"] for arm, of in figures.items()} == {
         "real": 5, "synthetic": 5, "mixed 1": 10,
     }  # fmt: skip
@@ -270,14 +273,14 @@ def test_a_command_of_ones_own_trains_on_a_data_folder_and_is_compared_with_itse
 @pytest.mark.parametrize(
     ("command", "what"),
     [
-        ("train {data}", "does not say"),
-        ("train {data} {result} {gpu}", "does not say"),
+        ("train {data}", "has no"),
+        ("train {data} {result} {gpu}", "has no"),
         ("false {data} {result}", "ended with status 1"),
-        ("true {data} {result}", "left no figures"),
-        ("echo {data}; echo nonsense > {result}", "left no figures"),
+        ("true {data} {result}", "wrote no metrics"),
+        ("echo {data}; echo nonsense > {result}", "wrote no metrics"),
         (
             """echo {data} > /dev/null; printf '{{"Dice": [1, NaN]}}' > {result}""",
-            "left no figures",
+            "wrote no metrics",
         ),
         ("""echo {data}; printf '{{"Dice": []}}' > {result}""", "a list of 8 numbers"),
         ("""echo {data}; printf '{{"Dice": [0.5, 0.6]}}' > {result}""", "a list of 8 numbers"),
@@ -296,28 +299,28 @@ def by_arm(mixed: str, real: str) -> str:
     return f"utility.command={json.dumps(command)}"
 
 
-def test_figures_of_a_command_are_told_apart_by_their_names_not_their_order(made, same_site):
+def test_metrics_of_a_command_are_matched_by_name_not_by_order(made, same_site):
     command = by_arm('{"HD": 0.1, "Dice": 0.9}', '{"Dice": 0.8, "HD": 0.3}')
     result = made[1](command, "utility.arms=[real, mixed]", "utility.seeds=1")
-    real, mixed = (row["figures"] for row in result["rows"])
+    real, mixed = (row["metrics"] for row in result["rows"])
     assert (real["Dice"]["mean"], real["HD"]["mean"]) == (0.8, 0.3)
     assert (mixed["Dice"]["mean"], mixed["HD"]["mean"]) == (0.9, 0.1)
 
 
 @pytest.mark.parametrize(
-    ("mixed", "told"),
+    ("mixed", "message"),
     [
         ('{"IoU": 0.9}', "left 1 of IoU for mixed 1, and 1 of Dice before"),
         (f'{{"Dice": {[0.9] * 8}}}', "left 8 of Dice for mixed 1, and 1 of Dice before"),
     ],
 )
-def test_arms_with_other_figures_are_not_compared(made, same_site, mixed, told):
+def test_arms_with_other_metrics_are_not_compared(made, same_site, mixed, message):
     arms = ["utility.arms=[real, mixed]", "utility.seeds=1"]
-    with pytest.raises(EnvironmentFailure, match=told):
+    with pytest.raises(EnvironmentFailure, match=message):
         made[1](by_arm(mixed, '{"Dice": 0.8}'), *arms)
 
 
-def test_who_stops_medgan_stops_the_command_and_all_that_it_started(tmp_path, monkeypatch):
+def test_an_interruption_stops_the_command_and_its_child_processes(tmp_path, monkeypatch):
     def stop(process, timeout=None):
         if timeout is None and not (tmp_path / "asked").exists():
             while not (tmp_path / "pid").exists():

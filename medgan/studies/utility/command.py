@@ -1,4 +1,4 @@
-"""A training of the user's own: a command that gets a data folder and leaves its figures."""
+"""A training command of the user: it gets a data folder and writes its metrics."""
 
 import json
 import os
@@ -14,25 +14,25 @@ import numpy as np
 
 from medgan.core.errors import ConfigError, EnvironmentFailure
 
-PLACES = ("data", "result", "seed")
+FIELDS = ("data", "result", "seed")
 GRACE = 10.0
-"""Seconds that a command has to end when it is asked to."""
+"""Seconds between the request to stop and the kill of a command."""
 
 
 def check_command(template: str) -> None:
-    """Refuses a template that leaves no result or names what there is not.
+    """Refuses a template without {data} or {result}, or with unknown fields.
 
     Raises:
         ConfigError: E_COMMAND.
     """
     try:
-        template.format(**dict.fromkeys(PLACES, ""))
-        fits = all(f"{{{place}}}" in template for place in ("data", "result"))
+        template.format(**dict.fromkeys(FIELDS, ""))
+        fits = all(f"{{{field}}}" in template for field in ("data", "result"))
     except (KeyError, IndexError, ValueError):
         fits = False
     if not fits:
         raise ConfigError(
-            "E_COMMAND", "utility.command", "does not say {data} and {result}, or names others",
+            "E_COMMAND", "utility.command", "has no {data} or no {result}, or other fields",
             "write it as: python train.py --data {data} --result {result} --seed {seed}",
         )  # fmt: skip
 
@@ -40,35 +40,35 @@ def check_command(template: str) -> None:
 def run_command(
     template: str, data: Path, folder: Path, seed: int, tests: int
 ) -> dict[str, list[float]]:
-    """Runs a training and reads what it measured; asked to stop, it ends all that this started.
+    """Runs a training command and reads its metrics; an interruption stops all its processes.
 
     Args:
-        template: of a shell command, with the places {data}, {result} and {seed}.
-        data: folder with `dataset.json`, whose list `test` is what to be tested on.
-        folder: receives `result.json` from the command, and `log.txt` with what it prints.
+        template: of a shell command, with the fields {data}, {result} and {seed}.
+        data: folder with `dataset.json`; its list `test` names the test scans.
+        folder: receives `result.json` from the command, and `log.txt` with its output.
         seed: of the training.
-        tests: how many scans `test` lists.
+        tests: number of test scans.
 
     Returns:
-        Figures by name: one number each, or one a test scan in the order of the list.
+        Metrics by name: one number each, or one a test scan in the order of the list.
 
     Raises:
-        EnvironmentFailure: E_COMMAND when it fails or leaves no figures.
+        EnvironmentFailure: E_COMMAND when it fails or writes no metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
     result, log = folder.resolve() / "result.json", folder / "log.txt"
     result.unlink(missing_ok=True)
     values = {"data": str(data.resolve()), "result": str(result), "seed": str(seed)}
-    command = template.format(**{place: shlex.quote(text) for place, text in values.items()})
+    command = template.format(**{field: shlex.quote(text) for field, text in values.items()})
     with log.open("wb") as file:
         status = _run(command, file)
     if status:
         raise _failure(f"ended with status {status}", f"read {log} and run the same again")
     try:
-        return _figures(json.loads(result.read_text(encoding="utf-8")), tests)
+        return _metrics(json.loads(result.read_text(encoding="utf-8")), tests)
     except (OSError, ValueError, TypeError, AttributeError):
         raise _failure(
-            "left no figures in {result}", 'let it write {"Dice": 0.81}, or a list of '
+            "wrote no metrics to {result}", 'let it write {"Dice": 0.81}, or a list of '
             f"{tests} numbers, one a test scan, under each name",
         ) from None  # fmt: skip
 
@@ -80,7 +80,7 @@ def _run(command: str, output: IO[bytes]) -> int:
     )  # fmt: skip
     try:
         return process.wait()
-    except BaseException:  # a training may hold a device: it must not live on
+    except BaseException:  # a training may hold a device
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(GRACE)
@@ -90,17 +90,17 @@ def _run(command: str, output: IO[bytes]) -> int:
         raise
 
 
-def _figures(found: Mapping[str, float | list[float]], tests: int) -> dict[str, list[float]]:
-    figures = {
+def _metrics(found: Mapping[str, float | list[float]], tests: int) -> dict[str, list[float]]:
+    metrics = {
         str(name): [float(v) for v in (value if isinstance(value, list) else [value])]
         for name, value in found.items()
     }
-    lengths = {len(values) for values in figures.values()}
+    lengths = {len(values) for values in metrics.values()}
     if len(lengths) != 1 or not lengths <= {1, tests}:
-        raise ValueError("no figures, or lists of other lengths than there are test scans")
-    if not np.isfinite([v for values in figures.values() for v in values]).all():
+        raise ValueError("no metrics, or lists that do not have one number a test scan")
+    if not np.isfinite([v for values in metrics.values() for v in values]).all():
         raise ValueError("not a number")
-    return figures
+    return metrics
 
 
 def _failure(what: str, remedy: str) -> EnvironmentFailure:
