@@ -9,7 +9,7 @@ from medgan.core.errors import ConfigError, DataError
 
 SHAPE = (6, 5, 4)
 TOP = 0.05
-RECIPE = ScoringConfig(("residual", "features"), TOP)
+CONFIG = ScoringConfig(("residual", "features"), TOP)
 
 
 def healthy(count, generator):
@@ -25,7 +25,7 @@ def false_alarms(count, alphas, repeats=120, fresh=20):
     shares = []
     for seed in range(repeats):
         generator = torch.Generator().manual_seed(seed)
-        calibration = calibrate(healthy(count, generator), RECIPE)
+        calibration = calibrate(healthy(count, generator), CONFIG)
         scores, _, _ = calibration.score(healthy(fresh, generator))
         p = np.array([calibration.p_value(float(s)) for s in scores])
         shares.append([(p <= alpha).mean() for alpha in alphas])
@@ -60,6 +60,25 @@ def test_conformal_p_values_of_exchangeable_scores_have_their_exact_distribution
     assert np.allclose(counts, 2000, atol=4 * (20_000 * 0.09) ** 0.5)
 
 
+@pytest.mark.parametrize(("chosen_on", "uniform"), [("validation", True), ("calibration", False)])
+def test_p_values_are_uniform_only_if_weights_are_not_chosen_on_calibration_scans(
+    chosen_on, uniform, rng
+):
+    """Sixteen equally good sets of weights; the one with the lowest mean score is chosen."""
+    p_values = []
+    for _ in range(1500):
+        scores = rng.normal(size=45) + rng.normal(size=(16, 45))
+        names = ("calibration", "validation", "fresh")
+        sets = dict(zip(names, np.split(scores, [19, 38], axis=1), strict=True))
+        best = sets[chosen_on].mean(axis=1).argmin()
+        known = sets["calibration"][best].tolist()
+        p_values.append([conformal_p_value(float(s), known) for s in sets["fresh"][best]])
+    alarms = (np.array(p_values) <= 0.1).mean(axis=1)
+    error = alarms.std() / len(alarms) ** 0.5
+    assert (abs(alarms.mean() - 0.1) < 3 * error) == uniform
+    assert (alarms.mean() > 0.13) != uniform
+
+
 def test_conformal_p_values_fall_as_the_score_rises_and_count_ties_against_it():
     scores = [1.0, 2.0, 2.0, 3.0]
     p = [conformal_p_value(s, scores) for s in (0.0, 1.0, 2.0, 2.5, 3.0, 9.0)]
@@ -68,9 +87,9 @@ def test_conformal_p_values_fall_as_the_score_rises_and_count_ties_against_it():
 
 def test_fewer_than_five_healthy_scans_are_refused(generator):
     with pytest.raises(DataError, match="4 healthy scans") as caught:
-        calibrate(healthy(4, generator), RECIPE)
+        calibrate(healthy(4, generator), CONFIG)
     assert caught.value.code == "E_CALIBRATION"
-    assert len(calibrate(healthy(5, generator), RECIPE).scores) == 5
+    assert len(calibrate(healthy(5, generator), CONFIG).scores) == 5
 
 
 def test_statistics_are_mean_and_spread_at_every_position(generator):
@@ -96,14 +115,14 @@ def test_the_spread_has_a_floor_where_healthy_scans_agree(generator):
 
 
 def test_identical_healthy_scans_still_give_finite_scores():
-    calibration = calibrate({"residual": torch.zeros(5, 1, *SHAPE)}, RECIPE)
+    calibration = calibrate({"residual": torch.zeros(5, 1, *SHAPE)}, CONFIG)
     score, _, _ = calibration.score({"residual": torch.full((1, 1, *SHAPE), 0.01)})
     assert torch.isfinite(score).all()
     assert score.item() > 0
 
 
 def test_calibration_scores_are_sorted_and_centred(generator):
-    calibration = calibrate(healthy(9, generator), RECIPE)
+    calibration = calibrate(healthy(9, generator), CONFIG)
     assert list(calibration.scores) == sorted(calibration.scores)
     assert np.mean(calibration.scores) == pytest.approx(0, abs=1e-5)
     assert calibration.p_value(1e9) == pytest.approx(1 / 10)
@@ -116,7 +135,7 @@ def test_a_calibration_scan_is_scored_by_the_statistics_of_the_others(generator)
         top_mean(statistics(torch.cat([maps[:i], maps[i + 1 :]])).standardise(maps[i : i + 1]), TOP)
         for i in range(6)
     ]
-    calibration = calibrate({"residual": maps}, RECIPE)
+    calibration = calibrate({"residual": maps}, CONFIG)
     scores = torch.cat(left_out)
     assert calibration.centres["residual"] == pytest.approx(scores.mean().item(), rel=1e-5)
     assert calibration.scales["residual"] == pytest.approx(scores.std().item(), rel=1e-5)
@@ -125,7 +144,7 @@ def test_a_calibration_scan_is_scored_by_the_statistics_of_the_others(generator)
 
 
 def test_the_combined_score_and_map_are_means_over_maps(generator):
-    calibration = calibrate(healthy(8, generator), RECIPE)
+    calibration = calibrate(healthy(8, generator), CONFIG)
     fresh = healthy(3, generator)
     combined, score_map, parts = calibration.score(fresh)
     assert combined.shape == (3,)
@@ -138,7 +157,7 @@ def test_the_combined_score_and_map_are_means_over_maps(generator):
 
 
 def test_a_planted_bump_raises_the_score_with_its_height_and_the_map_peaks_there(generator):
-    calibration = calibrate(healthy(12, generator), RECIPE)
+    calibration = calibrate(healthy(12, generator), CONFIG)
     scan = healthy(1, generator)
     scores, heights = [], (0.0, 10.0, 20.0, 40.0, 80.0)
     for height in heights:
@@ -183,7 +202,7 @@ def test_nothing_counts_where_a_map_is_not_kept(generator):
     maps, fresh = healthy(9, generator), healthy(1, generator)
     mask = torch.ones(9, 1, *SHAPE, dtype=torch.bool)
     mask[..., :2] = False
-    calibration = calibrate(maps, RECIPE, mask)
+    calibration = calibrate(maps, CONFIG, mask)
     before, _, _ = calibration.score(fresh, mask[:1])
     for score_map in fresh.values():
         score_map[..., 0] += 100
