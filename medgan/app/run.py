@@ -15,6 +15,7 @@ from medgan.core.errors import Exit
 from medgan.core.files import write_atomic
 from medgan.core.version import __version__
 from medgan.data.manifest import Manifest, Refusal
+from medgan.data.reading import ReadScans
 from medgan.tracking.loading import load
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ class Run:
         config: settings; a step may add what it found out.
         results: of the steps that are done, by their names.
         refusals: files that were left out.
+        scans: what the step `index` read, for the steps to come.
     """
 
     config: Config
     results: dict[str, StepResult] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    scans: ReadScans = field(default_factory=ReadScans)
     _models: dict[str, "Model"] = field(default_factory=dict)
 
     @property

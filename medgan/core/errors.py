@@ -1,9 +1,12 @@
 """Every deliberate exception: a code, what happened, where, and what to do about it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+
+log = logging.getLogger(__name__)
 
 
 class Exit(IntEnum):
@@ -122,10 +125,46 @@ def about(setting: str) -> Iterator[None]:
         raise type(error)(error.code, setting, error.what, error.remedy) from None
 
 
+@contextmanager
+def of_scan(case: str) -> Iterator[None]:
+    """An unexpected exception inside is an error of this scan, so that other scans go on.
+
+    Interruptions, errors with a code and failures of a disk pass.
+
+    Args:
+        case: the pseudonym of the scan.
+
+    Raises:
+        DataError: E_MEMORY, E_SCAN.
+    """
+    try:
+        yield
+    except MedganError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        log.debug("%s", case, exc_info=True)
+        kind = type(error).__name__
+        if _is_out_of_memory(error):
+            raise DataError(
+                "E_MEMORY", case, "memory ran out", "crop it, or use a larger machine"
+            ) from None
+        raise DataError(
+            "E_SCAN", case, f"unexpected {kind}", "leave it out, and report it (medgan --debug)"
+        ) from None
+
+
 class InternalFault(MedganError):
     """What should not happen."""
 
     exit_status = Exit.INTERNAL
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's error, or one of torch on a CPU or a GPU."""
+    exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+    return exhausted or "can't allocate memory" in str(error)
 
 
 def as_coded(error: Exception | KeyboardInterrupt) -> CodedError:
@@ -135,8 +174,7 @@ def as_coded(error: Exception | KeyboardInterrupt) -> CodedError:
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("E_STOPPED", "medgan", "asked to stop", "run the same command again")
     kind = type(error).__name__
-    exhausted = isinstance(error, MemoryError) or "OutOfMemory" in kind
-    if exhausted or "can't allocate memory" in str(error):
+    if _is_out_of_memory(error):
         return EnvironmentFailure(
             "E_MEMORY", "medgan", "memory ran out",
             "lower train.batch, data.voxels or data.shape, or use a larger machine",

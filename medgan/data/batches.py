@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,13 +18,15 @@ from torch import Tensor
 
 from medgan.core.config import Preprocessing
 from medgan.core.files import write_atomic
+from medgan.data.checks import CheckedScan
 from medgan.data.codebook import channels
 from medgan.data.conditions import covariates_of, encode
 from medgan.data.labels import as_channels, encode_labels, soft_codes
-from medgan.data.manifest import Case
+from medgan.data.manifest import Case, Refusal
 from medgan.data.prepare import Preparation
-from medgan.data.reading import read_case
+from medgan.data.reading import read_case, usable
 
+log = logging.getLogger(__name__)
 IMAGE, LABEL = "image", "label"
 """Names of the tensors in a file of the cache."""
 
@@ -106,9 +109,16 @@ class PreparedVolumes:
         cases: from the manifest.
         preprocessing: the model's.
         folder: cache; made if missing.
+        read: gives the checked files of a case, with its label map if wanted.
     """
 
-    def __init__(self, cases: Sequence[Case], preprocessing: Preprocessing, folder: Path) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        preprocessing: Preprocessing,
+        folder: Path,
+        read: Callable[[Case, bool], CheckedScan] = read_case,
+    ) -> None:
         self.labels = preprocessing.labels
         self._cases, self._folder = cases, folder
         self.conditions = preprocessing.conditions
@@ -116,7 +126,7 @@ class PreparedVolumes:
             encode(self.conditions, covariates_of(case, self.conditions)) for case in cases
         ]
         self._policy = preprocessing.model_dump_json(exclude={"conditions"})  # voxels have none
-        self._prepare = _Prepare(preprocessing)
+        self._prepare = _Prepare(preprocessing, read)
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -150,11 +160,26 @@ class PreparedVolumes:
         _, label = self.arrays(number)
         return None if label is None else torch.from_numpy(label)
 
-    def warm(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Computes whatever is not on disk yet."""
-        for number in range(len(self)):
-            self._read(self._cases[number])
-            progress(number + 1, len(self))
+    def warm(
+        self, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[Refusal]:
+        """Computes whatever is not on disk yet.
+
+        Returns:
+            The scans that cannot be prepared. They are left out from here on, with a warning.
+        """
+        results, refusals = usable(self._cases, lambda case: (case, self._read(case)))
+        done = []
+        for case, _ in results:
+            done.append(case)
+            progress(len(done), len(self))
+        self._cases = done
+        self._encoded = [
+            encode(self.conditions, covariates_of(case, self.conditions)) for case in done
+        ]
+        for refusal in refusals:
+            log.warning("left out %s %s: %s", refusal.code, refusal.case, refusal.what)
+        return refusals
 
     def _read(self, case: Case) -> dict[str, np.ndarray]:
         key = json.dumps([case.sha256, case.label_sha256, self._policy])
@@ -169,14 +194,17 @@ class PreparedVolumes:
 class _Prepare:
     """Reads each file of a case once, checks it and brings it to the model's grid."""
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, read: Callable[[Case, bool], CheckedScan]
+    ) -> None:
+        self._read = read
         self._labelled = bool(preprocessing.labels)
         self._preparation = Preparation(preprocessing)
 
     def __call__(self, case: Case) -> dict[str, np.ndarray]:
-        scan = read_case(case, self._labelled)
+        scan = self._read(case, self._labelled)
         item = {IMAGE: self._preparation(scan.volumes, case.case).volume.numpy()}
-        if scan.label is not None:
+        if scan.label is not None and self._labelled:
             item[LABEL] = self._preparation.label_map(scan.label.volume, scan.volumes[0])
         return item
 

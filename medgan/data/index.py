@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan.core.errors import DataError, MedganError
+from medgan.core.errors import DataError, of_scan
 from medgan.core.volume import Volume
-from medgan.data.checks import check_scan
+from medgan.data.checks import CheckedScan, check_scan
 from medgan.data.dicom.conversion import Conversion
 from medgan.data.dicom.series import IGNORED
 from medgan.data.duplicates import Duplicates, voxel_hash
@@ -26,6 +26,7 @@ from medgan.data.pseudonyms import Pseudonyms
 log = logging.getLogger(__name__)
 Key = list[tuple[str, str, str]]
 """Case, subject and file of each scan."""
+Keep = Callable[[str, CheckedScan], None]
 
 
 def index(
@@ -38,6 +39,7 @@ def index(
     subjects: Collection[str] = (),
     session: str = "",
     channels: Sequence[str] = (),
+    keep: Keep = lambda case, scan: None,
 ) -> tuple[Manifest, Key]:
     """Lists and checks every scan of a data set.
 
@@ -54,6 +56,7 @@ def index(
         session: of a BIDS tree to read; empty is all.
         channels: image channels in order: BIDS suffixes, columns of a table or channel names of
             nnU-Net; empty is all that the layout names, else one.
+        keep: receives what was read of each scan, so that it need not be read again.
 
     Returns:
         The manifest, without splits yet unless one was read, and the key: case, subject and file
@@ -92,7 +95,7 @@ def index(
                 if name in names:
                     raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
                 names.add(name)
-                case, notes = _read(listed, name, subject, conversion)
+                case, notes = _read(listed, name, subject, conversion, keep)
                 duplicates.add(case)
                 cases.append(case)
                 rows += row(case, "used", "", "; ".join(notes), "")
@@ -137,24 +140,16 @@ def _row(
 
 
 def _read(
-    listed: Listed, name: str, subject: str, conversion: Conversion
+    listed: Listed, name: str, subject: str, conversion: Conversion, keep: Keep
 ) -> tuple[Case, tuple[str, ...]]:
     """One scan as a case, and what was corrected on the way from DICOM.
 
     Raises:
         DataError: for anything that is wrong with this scan, expected or not.
     """
-    try:
+    with of_scan(name):
         scan, notes = conversion.ready(listed, name)
-        case = examine(scan, name, subject)
-    except MedganError:
-        raise
-    except Exception as error:  # of one scan, which must not stop the others
-        log.debug("%s", name, exc_info=True)
-        raise DataError(
-            "E_UNREADABLE", name, f"cannot be read ({type(error).__name__})",
-            "export the scan again, or leave it out",
-        ) from None  # fmt: skip
+        case = examine(scan, name, subject, keep)
     if listed.known is None:
         return case, notes
     known = listed.known
@@ -168,13 +163,14 @@ def _read(
     return replace(case, healthy=known.healthy, split=known.split), notes
 
 
-def examine(listed: Listed, case: str, subject: str) -> Case:
+def examine(listed: Listed, case: str, subject: str, keep: Keep = lambda case, scan: None) -> Case:
     """Reads all channels of one scan and its label map to their ends.
 
     Args:
         listed: what to read.
         case: its pseudonym.
         subject: likewise.
+        keep: receives what was read.
 
     Raises:
         DataError: with a code that says what is wrong; the text never holds a path.
@@ -194,6 +190,7 @@ def examine(listed: Listed, case: str, subject: str) -> Case:
     volumes = {} if label is None else _label_volumes(label.volume)
     for note in scan.notes:
         log.warning("%s", note)
+    keep(case, scan)
     return Case(
         case, subject, {name: str(path) for name, path in listed.images.items()},
         str(listed.label) if listed.label else None,

@@ -1,6 +1,6 @@
 """Anomaly scores of a model: its calibration on healthy scans, and the scores of new ones."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -107,9 +107,10 @@ def rescaled(model: "Model", scan: PreparedScan) -> tuple[PreparedScan, float]:
 @torch.inference_mode()
 def calibration_of(
     model: "Model",
-    scans: Sequence[Scan],
+    scans: Iterable[Scan],
     scoring_config: ScoringConfig,
     progress: Callable[[int, int], None],
+    count: int,
 ) -> Calibration:
     """The calibration of a model on healthy scans; as `Model.calibrate`."""
     networks = scoring_networks(model)
@@ -125,7 +126,7 @@ def calibration_of(
         masks += [] if mask is None else [mask]
         for name, score_map in maps.items():
             collected.setdefault(name, []).append(score_map)
-        progress(number, len(scans))
+        progress(number, count or number)
     maps = {name: torch.cat(parts) for name, parts in collected.items()}
     found = calibrate(
         maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")},

@@ -1,6 +1,6 @@
 """The model: what is stored, loaded, and behind every verb."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -191,8 +191,8 @@ class Model:
         return anomaly.score(self, self.prepare(scan), label_map, smallest_mm3)
 
     def calibrate(
-        self, scans: Sequence[Scan], config: ScoringConfig | None = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        self, scans: Iterable[Scan], config: ScoringConfig | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None, count: int = 0,
     ) -> None:  # fmt: skip
         """Scores healthy scans that were not trained on; sets `calibration`.
 
@@ -200,12 +200,13 @@ class Model:
             scans: at least five.
             config: scorers, and how they are combined; without scorers, the best of the model.
             progress: called with the numbers of scans done and of all.
+            count: of all scans, for `progress`, where `scans` come one by one.
 
         Raises:
             ConfigError, DataError: E_SCORER; E_CALIBRATION with too few scans.
         """
         config = config or ScoringConfig(())
-        self.calibration = anomaly.calibration_of(self, scans, config, progress)
+        self.calibration = anomaly.calibration_of(self, scans, config, progress, count)
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Sets `densities` from training scans, and drops a calibration made without them.

@@ -13,7 +13,9 @@ from medgan.anomaly.alarms import is_alarm, threshold
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.volume import Volume
+from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case, Manifest
+from medgan.data.reading import read_case
 from medgan.reporting.scan import Maps, Neighbours, scan_page
 from medgan.reporting.scores import scores_page, thumbnail_of
 from medgan.reporting.training import TRAINING, write_training_page
@@ -29,6 +31,7 @@ def write_report(
     folder: Path,
     scans: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    read: Callable[[Case, bool], CheckedScan] = read_case,
 ) -> Path:
     """Writes `report/`: pages of the training, of all scores and of scans, as far as there are any.
 
@@ -36,6 +39,7 @@ def write_report(
         folder: of a training, of scores, or of both.
         scans: how many scans get a page of their own, in the order of scores.csv.
         progress: receives the number of pages written and of all.
+        read: gives the checked files of a case, without its label map; from the disk unless given.
 
     Returns:
         The page to open.
@@ -58,7 +62,7 @@ def write_report(
     for row in rows:
         row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
         row |= {"page": "", "thumbnail": {}}
-    _write_scans(folder, scored, rows[:scans], calibration, progress)
+    _write_scans(folder, scored, rows[:scans], calibration, progress, read)
     refused = _read_csv(folder / "refused.csv")
     page = scores_page(scores, rows, calibration, refused, bool(trained))
     write_atomic(report / SCORES, page)
@@ -86,6 +90,7 @@ def _write_scans(
     rows: list[Row],
     calibration: dict[str, Any],
     progress: Callable[[int, int], None],
+    read: Callable[[Case, bool], CheckedScan],
 ) -> None:
     """Writes pages of scans and their shared files; adds page and thumbnail to each row."""
     report = folder / FOLDER
@@ -98,7 +103,8 @@ def _write_scans(
         write_atomic(report / "niivue" / name, (shipped / name).read_bytes())
     cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
     for number, row in enumerate(rows, start=1):
-        maps = _read_maps(cases[row["case"]], scored, row)
+        case = cases[row["case"]]
+        maps = _read_maps(case, read(case, False).volumes[0], scored, row)
         page = scan_page(row, row["regions_found"], maps, calibration, _neighbours(rows, row))
         row["page"] = f"scans/{row['case']}.html"
         row["thumbnail"] = thumbnail_of(maps, calibration["level"])
@@ -114,8 +120,7 @@ def _neighbours(rows: list[Row], row: Row) -> Neighbours:
     return Neighbours(names[number], names[number + 2])
 
 
-def _read_maps(case: Case, scored: Path, row: Row) -> Maps:
-    scan = Volume.load(case.image)
+def _read_maps(case: Case, scan: Volume, scored: Path, row: Row) -> Maps:
     recon, heat, regions = (Volume.load(scored / row[k]) for k in ("recon", "map", "regions"))
     return Maps(scan, recon, heat, regions, _lesion(case, scan))
 

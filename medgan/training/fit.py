@@ -20,6 +20,7 @@ from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
+from medgan.data.reading import ReadScans
 from medgan.model.model import Model
 from medgan.tracking.mlflow import RUN_FILE, MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
@@ -44,6 +45,7 @@ def train_model(
     facts: dict[str, str],
     open_mlflow: Callable[[], MlflowRun | None],
     page: Tracker | None = None,
+    scans: ReadScans | None = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, and writes the model folder.
 
@@ -55,6 +57,7 @@ def train_model(
         facts: versions, for the card.
         open_mlflow: opens the mirror, or gives None.
         page: told of every look once its figures and its picture are on the disk.
+        scans: what was read of them when they were checked; empty once they are prepared.
 
     Returns:
         Figures of the shipped weights, by name.
@@ -84,11 +87,17 @@ def train_model(
         log.info("resumed at %d volumes", state.volumes_seen)
     refuse_what_cannot_fit(config, preprocessing, device)
     forget_pictures(out, state.volumes_seen)  # of a run that was killed further on
-    volumes = PreparedVolumes(cases, preprocessing, out / "cache")
-    held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache")
+    scans = scans or ReadScans(0)
+    volumes = PreparedVolumes(cases, preprocessing, out / "cache", scans.read)
+    held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache", scans.read)
     with counting("preparing scans") as tick:
         volumes.warm(tick)
         held_out.warm()
+    scans.clear()  # the memory is the training's
+    if len(volumes) < 2 or len(held_out) < MIN_SCANS:
+        raise DataError(
+            "E_SPLIT", "the data set", "too few scans could be prepared", "see the warnings above"
+        )
     evaluate, criteria = task.evaluator(state, held_out, volumes), Criteria.of(config.train)
     stream = BatchStream(volumes, config.train.batch, config.train.seed)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from medgan.core.errors import DataError
+from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.volume import Volume
+from medgan.data.checks import CheckedScan
 from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
@@ -39,6 +40,7 @@ def write_inversions(
     steps: int,
     facts: dict[str, str],
     progress: Tick = lambda done, total: None,
+    read: Callable[[Case, bool], CheckedScan] = read_case,
 ) -> tuple[list[Row], list[Refusal]]:
     """Writes `recons/`, `pictures/`, `latents.csv` and `latents.json`.
 
@@ -51,7 +53,8 @@ def write_inversions(
         folder: receives everything, under pseudonyms.
         steps: of each inversion.
         facts: versions, for the provenance.
-        progress: told how many of how many are done.
+        progress: receives the number of scans done and of all.
+        read: gives the checked files of a case, without its label map; from the disk unless given.
 
     Returns:
         The rows of the table and the refusals.
@@ -59,7 +62,7 @@ def write_inversions(
 
     def work(case: Case) -> tuple[Row, Row]:
         known = _known(model, case)
-        scan = model.prepare(read_case(case, labels=False), case.case)
+        scan = model.prepare(read(case, False), case.case)
         found = model.invert(scan, steps, known)
         found.recon.save(folder / "recons" / f"{case.case}.nii.gz", RECON_TEXT)
         _plot_inversion(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
@@ -80,6 +83,7 @@ def write_edits(
     steps: int,
     facts: dict[str, str],
     progress: Tick = lambda done, total: None,
+    read: Callable[[Case, bool], CheckedScan] = read_case,
 ) -> tuple[list[Row], list[Refusal]]:
     """Writes `before/`, `after/`, `difference/`, `generated/`, `pictures/` and `edits.*`.
 
@@ -91,7 +95,8 @@ def write_edits(
         known: what is known of the scans, over what their table says.
         steps: of each inversion.
         facts: versions, for the provenance.
-        progress: told how many of how many are done.
+        progress: receives the number of scans done and of all.
+        read: gives the checked files of a case, without its label map; from the disk unless given.
 
     Returns:
         The rows of the table and the refusals.
@@ -102,7 +107,7 @@ def write_edits(
 
     def work(case: Case) -> tuple[Row, Row]:
         own = {**_known(model, case), **known}
-        prepared = model.prepare(read_case(case, labels=False), case.case)
+        prepared = model.prepare(read(case, False), case.case)
         edit = model.edit(prepared, changes, own, steps)
         scan = prepared.source[0]
         for kind, volume, text in (
@@ -183,7 +188,8 @@ def _over_cases(
     try:
         for number, case in enumerate(cases, start=1):
             try:
-                row, record = work(case)
+                with of_scan(case.case):
+                    row, record = work(case)
                 rows.append(row)
                 records.append(record)
             except DataError as error:

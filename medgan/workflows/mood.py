@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan.core.errors import ConfigError, DataError
+from medgan.core.errors import ConfigError, DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.data.manifest import Refusal
 from medgan.model.model import Model
@@ -53,7 +53,8 @@ def score_mood(
     refusals = []
     for number, scan in enumerate(scans, start=1):
         try:
-            result = model.score(scan)
+            with of_scan(scan.name):
+                result = model.score(model.prepare(scan, scan.name))
         except DataError as error:
             refusals.append(Refusal(scan.name, error.code, error.what, error.remedy))
         else:

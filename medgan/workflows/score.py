@@ -12,8 +12,9 @@ import numpy as np
 from medgan.anomaly.alarms import false_discovery, is_alarm, require_calibration
 from medgan.anomaly.regions import Region
 from medgan.core.config import ScoreConfig
-from medgan.core.errors import DataError
+from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
+from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
@@ -32,6 +33,7 @@ def score_cases(
     settings: ScoreConfig | None = None,
     health_is_known: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    read: Callable[[Case], CheckedScan] = read_case,
 ) -> tuple[list[Row], list[Refusal]]:
     """Scores every case and writes it.
 
@@ -50,6 +52,7 @@ def score_cases(
         settings: the score section.
         health_is_known: whether the cases say who is healthy; the column stays empty otherwise.
         progress: told how many of how many are done.
+        read: gives the checked files of a case; from the disk unless given.
 
     Returns:
         The rows of the table and the refusals. Comparable scans come first, highest score first;
@@ -68,9 +71,11 @@ def score_cases(
     try:
         for number, case in enumerate(cases, start=1):
             try:
-                row, found = _score_case(
-                    model, case, folder, settings, health_is_known, bids.get(case.case, "")
-                )
+                place = bids.get(case.case, "")
+                with of_scan(case.case):
+                    row, found = _score_case(
+                        model, case, read(case), folder, settings, health_is_known, place
+                    )
                 rows.append(row)
                 regions += found
             except DataError as error:
@@ -86,9 +91,14 @@ def score_cases(
 
 
 def _score_case(
-    model: Model, case: Case, folder: Path, settings: ScoreConfig, health_is_known: bool, bids: str
+    model: Model,
+    case: Case,
+    scan: CheckedScan,
+    folder: Path,
+    settings: ScoreConfig,
+    health_is_known: bool,
+    bids: str,
 ) -> tuple[Row, list[Row]]:
-    scan = read_case(case)
     label_map = scan.label.volume if scan.label else None
     result = model.score(model.prepare(scan, case.case), label_map, settings.smallest_mm3)
     files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
@@ -101,6 +111,8 @@ def _score_case(
         ("regions", result.region_map, REGIONS_TEXT),
     ):
         volume.like(volume.data.astype(np.float32)).save(folder / files[kind], text)
+    for name, volume in list(result.recons.items())[1:]:
+        volume.save(folder / "recons" / f"{case.case}_{name}.nii.gz", RECON_TEXT)
     row = {
         "case": case.case,
         "subject": case.subject,

@@ -435,8 +435,8 @@ def test_an_unexpected_fault_in_one_scan_is_refused_and_the_rest_kept(
     manifest = indexed(tmp_path)
     assert len(manifest.cases) == 2
     (refusal,) = manifest.refusals
-    assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_UNREADABLE")
-    assert refusal.what == "cannot be read (OverflowError)"
+    assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_SCAN")
+    assert refusal.what == "unexpected OverflowError"
 
     def stop(path: Path, case: str) -> Checked:
         raise Interrupted("E_STOPPED", "medgan", "asked to stop", "run it again")

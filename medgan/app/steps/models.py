@@ -19,7 +19,7 @@ def train_step(run: Run) -> StepResult:
 
     values = train_model(
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
-        TrainingPage(run.out),
+        TrainingPage(run.out), run.scans,
     )  # fmt: skip
     return StepResult(values, commands=_what_next(str(run.model_folder)))
 
@@ -61,6 +61,7 @@ def scorers_step(run: Run) -> StepResult:
 def calibrate_step(run: Run) -> StepResult:
     """Calibrates the scores on the calibration split and saves the model again."""
     from medgan.anomaly.calibration import ScoringConfig
+    from medgan.data.reading import usable
 
     model = run.model()
     cases = run.manifest().split("calibration")
@@ -69,17 +70,21 @@ def calibrate_step(run: Run) -> StepResult:
         settings.scorers, settings.top_fraction, settings.sign, settings.erosion, settings.median
     )
     with counting("calibrating") as tick:
-        model.calibrate([case.image for case in cases], scoring_config, tick)
+        scans, refusals = usable(
+            cases, lambda case: model.prepare(run.scans.read(case, False), case.case)
+        )
+        model.calibrate(scans, scoring_config, tick, len(cases))
+    run.refuse(refusals)
     folder = run.model_folder
     if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
         folder = Path(run.config.model_uri)
     model.facts["calibration_digest"] = run.manifest().digest
     model.save(folder)
-    log.info("calibrated on %d healthy scans: %s", len(cases), folder)
+    log.info("calibrated on %d healthy scans: %s", len(cases) - len(refusals), folder)
     if "train" in run.results and (tracker := open_mlflow(run)) is not None:
         with tracker:
             run.results["train"].values["run"] = tracker.model(folder)
-    return StepResult({"scans": len(cases), "model": str(folder)})
+    return StepResult({"scans": len(cases) - len(refusals), "model": str(folder)})
 
 
 def share_step(run: Run) -> StepResult:

@@ -26,7 +26,9 @@ def score_step(run: Run) -> StepResult | None:
     folder = run.out / run.config.score.folder
     known = bool(run.config.data.healthy)
     with counting("scoring") as tick:
-        rows, refusals = score_cases(run.model(), cases, folder, run.config.score, known, tick)
+        rows, refusals = score_cases(
+            run.model(), cases, folder, run.config.score, known, tick, run.scans.read
+        )
     run.refuse(refusals)
     others = sum(not row["comparable"] for row in rows)
     apart = (
@@ -63,7 +65,7 @@ def invert_step(run: Run) -> StepResult:
     cases = run.manifest().split("test")
     with counting("inverting") as tick:
         rows, refusals = write_inversions(
-            run.model(), cases, run.out, run.config.latent.steps, facts(), tick
+            run.model(), cases, run.out, run.config.latent.steps, facts(), tick, run.scans.read
         )
     run.refuse(refusals)
     log.info("inverted %d scans: %s", len(rows), run.out / "latents.csv")
@@ -82,7 +84,7 @@ def edit_step(run: Run) -> StepResult:
     with counting("editing") as tick:
         rows, refusals = write_edits(
             run.model(), run.manifest().split("test"), run.out, settings.changes, settings.known,
-            settings.steps, facts(), tick,
+            settings.steps, facts(), tick, run.scans.read,
         )  # fmt: skip
     run.refuse(refusals)
     log.info("edited %d scans: %s", len(rows), run.out / "after")
@@ -94,6 +96,6 @@ def report_step(run: Run) -> StepResult:
     from medgan.reporting.site import write_report
 
     with counting("writing pages") as tick:
-        page = write_report(run.out, run.config.report.scans, tick)
+        page = write_report(run.out, run.config.report.scans, tick, run.scans.read)
     log.info("page: %s", page)
     return StepResult(page=page)

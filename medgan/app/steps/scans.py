@@ -13,7 +13,7 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.core.progress import counting
 from medgan.core.tables import text_table
 from medgan.data.dicom.conversion import CONVERTED
-from medgan.data.index import index
+from medgan.data.index import Keep, index
 from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
@@ -47,7 +47,7 @@ def phantoms_step(run: Run) -> StepResult:
 
 def index_step(run: Run) -> StepResult:
     """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
-    manifest, key = read_manifest(run.config.data, run.out / CONVERTED)
+    manifest, key = read_manifest(run.config.data, run.out / CONVERTED, run.scans.keep)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
@@ -77,13 +77,14 @@ def index_step(run: Run) -> StepResult:
 
 
 def read_manifest(
-    settings: DataConfig, converted: Path
+    settings: DataConfig, converted: Path, keep: Keep = lambda case, scan: None
 ) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """The manifest with splits, and the key from pseudonyms to files.
 
     Args:
         settings: the data section.
         converted: receives what DICOM series become.
+        keep: receives what was read of each scan.
     """
     if not settings.source:
         raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
@@ -93,7 +94,7 @@ def read_manifest(
         manifest, key = index(
             source, pseudonyms, settings.suffix, tick, converted,
             subjects=settings.subjects, session=settings.session,
-            channels=settings.channels,
+            channels=settings.channels, keep=keep,
         )  # fmt: skip
     if settings.healthy:
         manifest = with_health(manifest, settings.healthy)
