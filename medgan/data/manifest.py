@@ -13,7 +13,8 @@ from medgan.core.tables import html_facts, html_table
 
 IMAGE = "image"
 """Name of the channel where scans have only one."""
-SPLITS = ("train", "calibration", "test")
+SPLITS = ("train", "validation", "calibration", "test")
+"""What trains, what chooses weights during training, what p-values come from, what is tested."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Case:
         label_mm3: volume of each of them in mm^3, on the scanner's grid.
         covariates: column name to value, as text.
         healthy: whether training and calibration may use it.
-        split: train, calibration or test.
+        split: train, validation, calibration or test.
         orientation: where the three array axes point, such as RAS or LPS.
         voxels: hash of each channel's voxel values, the same for every way of storing them.
     """
@@ -131,23 +132,23 @@ class Manifest:
 
     def with_all_in(self, split: str) -> "Manifest":
         """The same manifest, every healthy subject in one split, the others in test."""
-        sick = self.sick_subjects
+        unhealthy = self.unhealthy_subjects
         return replace(
             self,
             cases=tuple(
-                replace(case, split="test" if case.subject in sick else split)
+                replace(case, split="test" if case.subject in unhealthy else split)
                 for case in self.cases
             ),
         )
 
-    def with_sick_tested(self) -> "Manifest":
-        """The same splits, but whoever is not healthy is only tested."""
-        sick = self.sick_subjects
-        cases = (replace(c, split="test") if c.subject in sick else c for c in self.cases)
+    def with_unhealthy_tested(self) -> "Manifest":
+        """The same splits, but subjects who are not healthy are only tested."""
+        unhealthy = self.unhealthy_subjects
+        cases = (replace(c, split="test") if c.subject in unhealthy else c for c in self.cases)
         return replace(self, cases=tuple(cases))
 
     @property
-    def sick_subjects(self) -> set[str]:
+    def unhealthy_subjects(self) -> set[str]:
         """Subjects with any scan that is not healthy: all their scans are only tested."""
         return {case.subject for case in self.cases if not case.healthy}
 

@@ -1,8 +1,8 @@
-"""Who trains, who calibrates, who is tested: always by subject."""
+"""Which subjects train, validate, calibrate and are tested."""
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
 
 log = logging.getLogger(__name__)
+VALIDATION_SHARE = 0.1
+FEWEST_VALIDATION = 5
 
 
 def with_health(manifest: Manifest, healthy: dict[str, list[str]]) -> Manifest:
@@ -50,9 +52,9 @@ def enough_healthy(manifest: Manifest, split: str, fewest: int) -> list[Case]:
 
 
 def with_drawn_splits(
-    manifest: Manifest, fractions: tuple[float, float, float], seed: int
+    manifest: Manifest, fractions: tuple[float, float, float, float], seed: int
 ) -> Manifest:
-    """Draws train, calibration and test by subject; who is not healthy is only tested.
+    """Draws train, validation, calibration and test by subject.
 
     A subject keeps all its scans in one split. A subject with any scan that is not healthy
     goes to test as a whole.
@@ -62,101 +64,144 @@ def with_drawn_splits(
         fractions: shares of the healthy subjects; they are normalised.
         seed: of the drawing; the order of the files does not matter.
     """
-    sick = manifest.sick_subjects
-    # Ordered by content, because pseudonyms differ from site to site.
-    first_hash: dict[str, str] = {}
-    for case in sorted(manifest.cases, key=lambda c: c.sha256):
-        first_hash.setdefault(case.subject, case.sha256)
-    subjects = [subject for subject in first_hash if subject not in sick]
-    np.random.default_rng(seed).shuffle(subjects)
+    subjects = _shuffled(manifest.cases, manifest.unhealthy_subjects, seed)
     bounds = np.round(np.cumsum(fractions) / sum(fractions) * len(subjects)).astype(int)
-    rank = {subject: number for number, subject in enumerate(subjects)}
+    splits = {
+        subject: SPLITS[int(np.searchsorted(bounds, number, side="right"))]
+        for number, subject in enumerate(subjects)
+    }
+    cases = (replace(c, split=splits.get(c.subject, "test")) for c in manifest.cases)
+    return replace(manifest, cases=tuple(cases))
 
-    def split_of(case: Case) -> str:
-        if case.subject in sick:
-            return "test"
-        return SPLITS[int(np.searchsorted(bounds, rank[case.subject], side="right"))]
 
-    return replace(manifest, cases=tuple(replace(c, split=split_of(c)) for c in manifest.cases))
+def _shuffled(cases: Iterable[Case], without: Container[str], seed: int) -> list[str]:
+    """Subjects in an order that depends on the content of their scans and the seed alone."""
+    first_hash: dict[str, str] = {}  # pseudonyms differ from site to site
+    for case in sorted(cases, key=lambda c: c.sha256):
+        first_hash.setdefault(case.subject, case.sha256)
+    subjects = [subject for subject in first_hash if subject not in without]
+    np.random.default_rng(seed).shuffle(subjects)
+    return subjects
 
 
 def with_given_splits(
-    manifest: Manifest, splits: dict[str, Iterable[str]], pseudonyms: Pseudonyms
+    manifest: Manifest, splits: dict[str, Iterable[str]], pseudonyms: Pseudonyms, seed: int = 0
 ) -> Manifest:
-    """Puts each subject where a list says; subjects in no list are dropped.
+    """Puts each subject into the split that lists it; subjects in no list are dropped.
 
-    Cases that are not healthy are only tested, wherever their subject is listed.
+    Cases that are not healthy are only tested, wherever their subject is listed. Without a list
+    validation, about a tenth of the training subjects validate.
 
     Args:
         manifest: of the data set.
-        splits: train, calibration and test to subjects, as the data set spells them or as
-            pseudonyms.
+        splits: train, validation, calibration and test to subjects, as the data set spells them
+            or as pseudonyms.
         pseudonyms: the ones the manifest was made with.
+        seed: of drawing validation subjects.
 
     Raises:
         ConfigError: E_LEAK when a subject stands in two lists, E_SPLITS when none is found.
     """
-    place: dict[str, str] = {}
+    listed: dict[str, str] = {}
     known = {case.subject for case in manifest.cases}
     for split in SPLITS:
         for subject in splits.get(split, ()):
             key = subject if subject in known else pseudonyms.subject(subject)
-            if place.setdefault(key, split) != split:
+            if listed.setdefault(key, split) != split:
                 raise ConfigError(
-                    "E_LEAK", key, f"listed in {place[key]} and in {split}", "keep one"
+                    "E_LEAK", key, f"listed in {listed[key]} and in {split}", "keep one"
                 )
-    found = known & place.keys()
-    if len(found) < len(place):
-        log.warning("%d of %d subjects of data.splits are among the scans", len(found), len(place))
+    found = known & listed.keys()
+    if len(found) < len(listed):
+        log.warning("%d of %d subjects of data.splits are among the scans", len(found), len(listed))
     if not found:
         raise ConfigError(
             "E_SPLITS", "data.splits", "no listed subject is among the scans",
             "list subjects as the data set names them",
         )  # fmt: skip
-    place |= dict.fromkeys(manifest.sick_subjects & place.keys(), "test")
-    kept = (replace(c, split=place[c.subject]) for c in manifest.cases if c.subject in place)
-    return replace(manifest, cases=tuple(kept))
+    listed |= dict.fromkeys(manifest.unhealthy_subjects & listed.keys(), "test")
+    cases = (replace(c, split=listed[c.subject]) for c in manifest.cases if c.subject in listed)
+    given = replace(manifest, cases=tuple(cases))
+    return given if "validation" in splits else with_validation(given, seed)
+
+
+def with_validation(manifest: Manifest, seed: int) -> Manifest:
+    """Takes a tenth of the training subjects for validation, and says so.
+
+    At least five, but never more than a quarter; below four subjects none.
+
+    Args:
+        manifest: with splits, none of them validation.
+        seed: of the drawing; the order of the files does not matter.
+    """
+    subjects = _shuffled(manifest.split("train"), (), seed)
+    count = min(max(round(VALIDATION_SHARE * len(subjects)), FEWEST_VALIDATION), len(subjects) // 4)
+    chosen = set(subjects[:count])
+    if chosen:
+        log.warning(
+            "no validation list is given: %d of %d training subjects are used for validation, not "
+            "for training; list subjects under validation in data.splits to choose them, or none "
+            "to train on all", count, len(subjects),
+        )  # fmt: skip
+    cases = (replace(c, split="validation") if c.subject in chosen else c for c in manifest.cases)
+    return replace(manifest, cases=tuple(cases))
 
 
 def in_both(ours: Iterable[Case], theirs: Iterable[Case]) -> list[Case]:
-    """Those of the second whose subject or file is among the first."""
-    known = {name for case in ours for name in (case.subject, case.sha256)}
-    return [case for case in theirs if known & {case.subject, case.sha256}]
+    """Those of the second whose subject, file or voxels are among the first."""
+
+    def marks(case: Case) -> set[str]:
+        return {case.subject, case.sha256, *case.voxels.values()}
+
+    known = {mark for case in ours for mark in marks(case)}
+    return [case for case in theirs if known & marks(case)]
 
 
 def joined(train: Manifest, holdout: Manifest) -> Manifest:
     """Two data sets as one, each in its own split.
 
     Raises:
-        ConfigError: E_LEAK when a subject or a file is in both.
+        ConfigError: E_LEAK when a subject, a file or the same voxels are in both.
     """
     if both := len(in_both(train.cases, holdout.cases)):
         raise ConfigError(
-            "E_LEAK", "the two sets", f"{both} scans of the second are of subjects or files of the "
-            "first",
-            "hold out people never trained on; name different people differently",
+            "E_LEAK", "the two sets",
+            f"{both} scans of the second are of subjects, files or voxels of the first",
+            "hold out subjects never trained on; give different subjects different names",
         )  # fmt: skip
     refusals = (*train.refusals, *holdout.refusals)
     return Manifest((*train.cases, *holdout.cases), refusals, train.licence)
 
 
 def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
-    """Reads `{train: [...], calibration: [...], test: [...]}`.
+    """Reads `{train: [...], validation: [...], calibration: [...], test: [...]}`.
 
-    Where one file serves several data sets, that stands under the name of the set's folder.
+    Where one file serves several data sets, that stands under the name of the set's folder. The
+    list validation may be missing.
 
     Raises:
         ConfigError: E_SPLITS.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise ConfigError("E_SPLITS", str(path), "cannot be read", "check the path") from None
-    try:
-        values = json.loads(text)
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
         folder = source.resolve() if source.is_dir() else source.resolve().parent
-        return {split: list((values.get(folder.name) or values)[split]) for split in SPLITS}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        lists = values.get(folder.name) or values
+        lists = {split: lists[split] for split in SPLITS if split in lists}
+    except OSError:
+        raise ConfigError("E_SPLITS", str(path), "cannot be read", "check the path") from None
+    except (ValueError, TypeError, AttributeError):
         raise ConfigError(
-            "E_SPLITS", path.name, "no lists train, calibration and test", "mend the file"
+            "E_SPLITS", path.name, "is no JSON of lists", "correct the file"
         ) from None
+    missing = [split for split in SPLITS if split not in lists and split != "validation"]
+    wrong = [
+        split
+        for split, subjects in lists.items()
+        if not isinstance(subjects, list) or not all(isinstance(name, str) for name in subjects)
+    ]
+    if missing or wrong:
+        raise ConfigError(
+            "E_SPLITS", path.name, f"no list {' and no list '.join(missing or wrong)}",
+            "give each a list of subjects in quotes; it may be empty",
+        )  # fmt: skip
+    return lists

@@ -110,7 +110,7 @@ def test_a_key_like_none_that_is_known_still_gets_a_suggestion():
         ("model.widths=[8, 0]", "model.widths.1"),
         ("phantoms.shape=[16, 0, 16]", "phantoms.shape.1"),
         ("out=123", "out"),
-        ("data.fractions=[0.5, 0.5]", "data.fractions.2"),
+        ("data.fractions=[0.5, 0.3, 0.2]", "data.fractions.3"),
         ("data.healthy=[control]", "data.healthy"),
         ("data.shape=[16, 24, 32]", "data.shape.1"),
         ("data.shape=[0, 16, 16]", "data.shape.0"),

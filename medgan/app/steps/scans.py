@@ -15,7 +15,7 @@ from medgan.core.tables import text_table
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import Keep, index
 from medgan.data.layouts.manifest import matches as is_manifest
-from medgan.data.manifest import Manifest
+from medgan.data.manifest import SPLITS, Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import (
     read_splits,
@@ -60,7 +60,7 @@ def index_step(run: Run) -> StepResult:
             f"none of {len({case for case, *_ in key})} scans is usable",
             f"see refused.csv and {PRIVATE_KEY} in {run.out}",
         )  # fmt: skip
-    counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
+    counts = {split: len(manifest.split(split)) for split in SPLITS}
     values: dict[str, Any] = {
         "cases": len(manifest.cases), **counts, "refused": len(manifest.refusals),
         "manifest": str(run.out / MANIFEST),
@@ -100,11 +100,11 @@ def read_manifest(
         manifest = with_health(manifest, settings.healthy)
     if settings.splits:
         splits = read_splits(Path(settings.splits), source)
-        manifest = with_given_splits(manifest, splits, pseudonyms)
+        manifest = with_given_splits(manifest, splits, pseudonyms, settings.seed)
     elif settings.assign != "draw":
         manifest = manifest.with_all_in(settings.assign)
     elif is_manifest(source):
-        manifest = manifest.with_sick_tested()
+        manifest = manifest.with_unhealthy_tested()
     else:
         manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
     return manifest, key

@@ -30,12 +30,15 @@ class DataConfig(Section):
     )
     session: Label = Field("", description="session of a BIDS tree to read, such as baseline")
     splits: str = Field(
-        "", description="JSON of subjects in train, calibration and test; empty draws them"
+        "",
+        description="JSON of the subjects in train, validation, calibration and test; empty draws "
+        "them",
     )
-    fractions: tuple[Positive, Positive, Positive] = Field(
-        (0.7, 0.15, 0.15), description="shares of train, calibration and test when drawn"
+    fractions: tuple[Positive, Positive, Positive, Positive] = Field(
+        (0.6, 0.1, 0.15, 0.15),
+        description="shares of train, validation, calibration and test when drawn",
     )
-    assign: Literal["draw", "train", "calibration", "test"] = Field(
+    assign: Literal["draw", "train", "validation", "calibration", "test"] = Field(
         "draw", description="draw splits by subject, or put every case into one"
     )
     healthy: dict[str, list[CovariateValue]] = Field(

@@ -160,7 +160,7 @@ class EvaluateConfig(Section):
     count: int = Field(
         0, ge=0, description="volumes that a model generates; 0 is as many as there are real scans"
     )
-    splits: tuple[Literal["train", "calibration", "test"], ...] = Field(
+    splits: tuple[Literal["train", "validation", "calibration", "test"], ...] = Field(
         (),
         description="splits of the real scans to compare with, such as [calibration, test] where "
         "the others were trained on; empty is all",

@@ -135,7 +135,7 @@ def _write_participants(
     write_atomic(folder / "participants.tsv", text.getvalue())
     told = {
         "synthetic": {"Description": "yes for scans that medgan generated: not a patient"},
-        "split": {"Description": "train, calibration or test"},
+        "split": {"Description": "train, validation, calibration or test"},
         **{c.name: {"Description": f"{c.kind}, as the model learned it"} for c in conditions},
     }
     write_atomic(folder / "participants.json", json.dumps(told, indent=1))

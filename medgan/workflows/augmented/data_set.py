@@ -103,7 +103,8 @@ def augment(
     result["real"] = splits
     result["lines"] = [
         f"mixed     {splits['train']} real and {counts['kept']} synthetic training scans, "
-        f"{splits['calibration']} real to validate, {splits['test']} to test",
+        f"{splits['validation'] + splits['calibration']} real to validate, "
+        f"{splits['test']} to test",
         f"dropped   {_told(counts)}",
         f"read      {out / name}; medgan train CONFIG --data {out / MIXED}",
     ]

@@ -18,7 +18,9 @@ from medgan.workflows.generate import MARK
 log = logging.getLogger(__name__)
 FILE_ENDING = ".nii.gz"
 FOLDS = 5
-LISTS = {"train": "training", "calibration": "validation", "test": "test"}
+LISTS = {
+    "train": "training", "validation": "validation", "calibration": "validation", "test": "test"
+}  # fmt: skip
 """What the splits are called in `dataset.json`."""
 Entry = dict[str, Any]
 
@@ -101,21 +103,22 @@ def write_decathlon(
 def make_folds(real: Sequence[Case], synthetic: Sequence[str]) -> list[dict[str, list[str]]]:
     """What nnU-Net trains on and validates on: always on real scans alone.
 
-    Calibration scans, which the generator has not learned from, are the one fold there is. Where
-    there are none, training scans are validated in five folds by subject; as the generator has
-    seen them all, its synthetic scans may flatter these folds. Without real scans there is none.
+    Validation and calibration scans, which the generator has not learned from, are the one fold
+    there is. Where there are none, training scans are validated in five folds by subject; as the
+    generator has seen them all, its synthetic scans may flatter these folds. Without real scans
+    there is none.
 
     Args:
-        real: labelled training and calibration cases.
+        real: labelled training, validation and calibration cases.
         synthetic: names, which only train.
     """
-    held_out = [case.case for case in real if case.split == "calibration"]
+    held_out = [case.case for case in real if case.split in ("validation", "calibration")]
     train = [case for case in real if case.split == "train"]
     if not real:
         return []
     if held_out:
         return [{"train": [*(case.case for case in train), *synthetic], "val": held_out}]
-    log.warning("no calibration scans: nnU-Net will validate on scans the generator has seen")
+    log.warning("nnU-Net will validate on scans the generator has seen: there are no others")
     subjects = sorted({case.subject for case in train})
     groups = [set(group) for group in np.array_split(subjects, min(FOLDS, len(subjects)))]
     return [

@@ -80,7 +80,7 @@ class Production:
         if self.filters is None:
             path = self.workshop.folder / WORK / "segmenters.safetensors"
             work, grid = self.workshop.folder / WORK, self.model.preprocessing
-            held_out = self.manifest.split("calibration")
+            held_out = [c for s in ("validation", "calibration") for c in self.manifest.split(s)]
             self.filters = calibrate_filters(
                 self.model,
                 read_scans(self.train, grid, work),

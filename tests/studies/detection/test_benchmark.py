@@ -33,7 +33,7 @@ def trained(tmp_path_factory):
         "train",
         [
             f"out={folder / 'run'}", f"data.source={scans}", "data.spacing=[2,2,2]",
-            "data.shape=[16,16,16]", "data.fractions=[0.5,0.3,0.2]", "tracking.uri=none",
+            "data.shape=[16,16,16]", "data.fractions=[0.5,0.1,0.2,0.2]", "tracking.uri=none",
             "model.latent=8", "model.widths=[8,8]", "model.stem_channels=8", "train.volumes=16",
             "train.batch=2", "train.warmup=4", "localiser.volumes=8",
         ],

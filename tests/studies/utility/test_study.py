@@ -28,7 +28,7 @@ from tests.kit.data_sets import TINY, write_folder
 UTILITY = {"sizes": [5], "seeds": 2, "steps": 2, "ratios": [1.0]}
 CONFIG = {
     **TINY,
-    "data": {**TINY["data"], "fractions": [0.5, 0.1, 0.4]},
+    "data": {**TINY["data"], "fractions": [0.5, 0.05, 0.05, 0.4]},
     "train": {**TINY["train"], "volumes": 8},
     "utility": UTILITY,
 }

@@ -19,7 +19,7 @@ from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.volume import Volume
 from medgan.data.index import index
-from medgan.data.manifest import Manifest
+from medgan.data.manifest import SPLITS, Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.workflows.augmented import generation
 from medgan.workflows.augmented.cases import SUBSTITUTE, Workshop
@@ -43,7 +43,8 @@ def table(folder, labels=True):
 
 
 def train(folder, source, conditions):
-    config = {**TINY, "data": {**TINY["data"], "conditions": conditions}}
+    data = {**TINY["data"], "fractions": [0.5, 0.1, 0.3, 0.1], "conditions": conditions}
+    config = {**TINY, "data": data}
     (folder / "p.yaml").write_text(yaml.safe_dump({"steps": ["index", "train"], "config": config}))
     run_pipeline(str(folder / "p.yaml"), [f"out={folder / 'run'}", f"data.source={source}"])
     return folder / "run"
@@ -51,7 +52,7 @@ def train(folder, source, conditions):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A training on labels and sex: 10 to train, 8 to calibrate, 2 to test."""
+    """A training on labels and sex: 10 to train, 2 to validate, 6 to calibrate, 2 to test."""
     folder = tmp_path_factory.mktemp("mixing")
     home = pytest.MonkeyPatch()
     home.setenv("XDG_CONFIG_HOME", str(folder / "home"))
@@ -100,9 +101,11 @@ def test_splits_of_a_manifest_stay_and_only_the_training_split_is_augmented(trai
     real = Manifest.load(trained / "manifest.json")
     assert [len(dataset[k]) for k in ("training", "validation", "test")] == [20, 8, 2]
     assert sum(entry["synthetic"] for entry in dataset["training"]) == 10
-    for split, key in (("train", "training"), ("calibration", "validation"), ("test", "test")):
+    for key, splits in (
+        ("training", ["train"]), ("validation", ["validation", "calibration"]), ("test", ["test"])
+    ):  # fmt: skip
         cases = {entry["case"] for entry in dataset[key] if not entry["synthetic"]}
-        assert cases == {case.case for case in real.split(split)}
+        assert cases == {case.case for split in splits for case in real.split(split)}
     assert not any(entry["synthetic"] for k in ("validation", "test") for entry in dataset[k])
     assert done.results["augment"].values["kept"] == 10
 
@@ -117,7 +120,7 @@ def test_synthetic_scans_are_marked_in_name_header_and_provenance(mixed):
     provenance = read(out / "provenance.json")
     assert len(provenance["model_sha256"]) == 64
     assert {"medgan", "git_revision"} <= provenance["generated_with"].keys()
-    assert provenance["real"] == {"train": 10, "calibration": 8, "test": 2}
+    assert provenance["real"] == {"train": 10, "validation": 2, "calibration": 6, "test": 2}
     numbers = [case["number"] for case in provenance["cases"]]
     assert numbers == list(range(10))
     assert {case["covariates"]["sex"] for case in provenance["cases"]} <= {"F", "M"}
@@ -205,8 +208,9 @@ def test_nnunet_finds_what_its_integrity_check_demands(trained, tmp_path, real):
         assert not {*fold["train"]} & {*fold["val"]}
         assert not any(name.startswith("synthetic") for name in fold["val"])
         assert sum(name.startswith("synthetic") for name in fold["train"]) == 10
-        calibration = Manifest.load(trained / "manifest.json").split("calibration")
-        assert {*fold["val"]} == {case.case for case in calibration}
+        manifest = Manifest.load(trained / "manifest.json")
+        held_out = [*manifest.split("validation"), *manifest.split("calibration")]
+        assert {*fold["val"]} == {case.case for case in held_out}
 
 
 def test_copies_keep_voxels_and_geometry_but_no_text(trained, tmp_path):
@@ -350,7 +354,7 @@ def test_medgan_trains_on_the_mixed_manifest_with_its_splits(trained, mixed, tmp
     manifest = Manifest.load(tmp_path / "r" / "manifest.json")
     names = [case.case.startswith("synthetic") for case in manifest.split("train")]
     assert (names.count(True), names.count(False)) == (10, 10)
-    assert (len(manifest.split("calibration")), len(manifest.split("test"))) == (8, 2)
+    assert [len(manifest.split(s)) for s in SPLITS[1:]] == [2, 6, 2]
     done = run_pipeline("check", [f"out={tmp_path / 'c'}", source, health])
     assert done.results["index"].values["train"] == 10  # real ones do not say that they are healthy
 
@@ -376,7 +380,7 @@ def test_the_folder_is_a_data_set_that_medgan_reads_with_its_own_splits(trained,
         "check", [f"out={tmp_path / 'c'}", f"data.source={out}", f"data.splits={out}/splits.json"]
     )
     found = done.results["index"].values
-    assert (found["train"], found["calibration"], found["test"], found["refused"]) == (20, 8, 2, 0)
+    assert [found[name] for name in (*SPLITS, "refused")] == [20, 2, 6, 2, 0]
 
 
 @pytest.mark.parametrize("real", ["reference", "copy"])
