@@ -21,19 +21,12 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     Args:
         what: such as "checking scans".
     """
-    with _bar() as bar:
-        task = bar.add_task(what, total=None)
-        last_line = time.monotonic()
+    with _Bar() as bar:
 
-        def tick(done: int, total: int) -> None:
-            nonlocal last_line
-            bar.update(task, completed=done, total=total, description=f"{what} {done}/{total}")
-            plain = bar.disable and time.monotonic() - last_line > SECONDS_BETWEEN_LINES
-            if plain or (bar.disable and done == total):
-                last_line = time.monotonic()
-                log.info("%s %d/%d", what, done, total)
+        def show(done: int, total: int) -> None:
+            bar.show(done / total if total else 1.0, f"{what} {done}/{total}", done == total)
 
-        yield tick
+        yield show
 
 
 class TrainingProgress:
@@ -48,12 +41,10 @@ class TrainingProgress:
         self._volumes, self._seconds = volumes, seconds
         self._rate = 0.0
         self._recon = math.nan
-        self._last_line = -SECONDS_BETWEEN_LINES
-        self._bar = _bar()
-        self._task = self._bar.add_task("training", total=1.0)
+        self._bar = _Bar()
 
     def __enter__(self) -> "TrainingProgress":
-        self._bar.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -62,7 +53,7 @@ class TrainingProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def update(self, volumes_seen: int, seconds: float, metrics: dict[str, float]) -> None:
         """Shows the state after a step.
@@ -87,13 +78,32 @@ class TrainingProgress:
             f"D {metrics['critic/loss']:.2f}  G {metrics['generator/critic']:.2f}  "
             f"recon {self._recon:.3f}"
         )
-        self._bar.update(self._task, completed=min(share, 1.0), description=text)
-        if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        self._bar.show(share, text)
+
+
+class _Bar:
+    """A bar with a text; without a terminal, a log line every `SECONDS_BETWEEN_LINES`."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            BarColumn(bar_width=24), TextColumn("{task.description}"), console=console,
+            disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=1.0)
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, share: float, text: str, last: bool = False) -> None:
+        """Shows the share that is done; the last state is always logged."""
+        self._progress.update(self._task, completed=min(share, 1.0), description=text)
+        waited = time.monotonic() - self._last_line
+        if self._progress.disable and (last or waited > SECONDS_BETWEEN_LINES):
             self._last_line = time.monotonic()
             log.info("%3.0f%%  %s", 100 * min(share, 1.0), text)
-
-
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

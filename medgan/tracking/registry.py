@@ -40,15 +40,15 @@ def register(model_uri: str, uri: str, name: str, alias: str, tags: dict[str, st
 
     check_names(name=name, alias=alias)
     client = connect(uri, write=True)
-    new, version = True, None
+    new, version = False, None
     with mlflow_failures():
         try:
             try:
                 client.create_registered_model(name)
+                new = True
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                new = False
             run_id, _, _ = model_uri.removeprefix("runs:/").partition("/")
             source = _source(client, model_uri)
             version = client.create_model_version(name, source, run_id, tags=tags).version

@@ -109,7 +109,7 @@ def test_scores_and_maps_lie_in_the_grid_of_their_scan(finished):
         rows = list(csv.DictReader(file))
     assert len(rows) == sum(c["split"] == "test" for c in cases.values())
     for row in rows:
-        scan = nibabel.load(cases[row["case"]]["image"])
+        scan = nibabel.load(cases[row["case"]]["images"]["image"])
         score_map = nibabel.load(out / "scores" / row["map"])
         assert score_map.shape == scan.shape
         assert np.array_equal(score_map.affine, scan.affine)
@@ -308,6 +308,18 @@ def test_a_dead_server_stops_before_training_with_a_clear_error(tmp_path):
     pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": "http://127.0.0.1:9"})
     with pytest.raises(EnvironmentFailure, match="E_TRACKING"):
         run_pipeline(pipeline, [f"out={tmp_path / 'o'}", f"data.source={source}"])
+
+
+@pytest.mark.parametrize("bad", ["alias=v1", "name=a/b", "experiment="])
+def test_a_name_that_mlflow_refuses_stops_before_the_training_and_makes_no_store(bad, tmp_path):
+    source = write_folder(tmp_path / "scans", 12, labels=False)
+    pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": ""})
+    with pytest.raises(ConfigError, match=f"E_VALUE tracking.{bad.partition('=')[0]}"):
+        run_pipeline(
+            pipeline, [f"out={tmp_path / 'o'}", f"data.source={source}", f"tracking.{bad}"]
+        )
+    assert not (tmp_path / "mlflow.db").exists()
+    assert not (tmp_path / "o" / "cache").exists()
 
 
 def test_a_server_that_dies_during_training_costs_only_the_mirror(tmp_path, monkeypatch, caplog):

@@ -109,6 +109,23 @@ def test_a_failed_registration_leaves_no_version_and_no_running_run(
     assert statuses(client) == ["FAILED" if expected is EnvironmentFailure else "KILLED"]
 
 
+def test_a_model_that_exists_without_versions_outlives_a_failed_registration(
+    database, model_folder, monkeypatch
+):
+    def broken(*_, **__):
+        raise ConnectionError("gone")
+
+    uri = sqlite_uri(database)
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("n", description="kept")
+    with MlflowRun(uri, "e", model_folder.parent) as run:
+        model = run.model(model_folder)
+    monkeypatch.setattr(MlflowClient, "create_registered_model", broken)
+    with pytest.raises(EnvironmentFailure):
+        register(model, uri, "n", "a", {})
+    assert client.get_registered_model("n").description == "kept"
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
