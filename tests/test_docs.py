@@ -11,6 +11,7 @@ import yaml
 import medgan
 from medgan.app.cli import app
 from medgan.app.pipeline import run_pipeline
+from medgan.core.config import Config
 from tests.kit.data_sets import TINY, write_folder
 
 ROOT = Path(medgan.__file__).parent.parent
@@ -103,3 +104,27 @@ def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
 def test_no_mark_of_a_merge_is_left_in_a_page():
     marked = [page.name for page in PAGES if re.search("^(<{7} |>{7} )", page.read_text(), re.M)]
     assert not marked
+
+
+def settings_in(text):
+    """Settings named in inline code and in shell or YAML blocks, as section.key."""
+    sections = "|".join(Config.model_fields)
+    code = re.findall(r"```(?:bash|yaml)\n(.*?)```", text, re.DOTALL)
+    code += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    pattern = rf"(?<![\w./-])({sections})\.([a-z_0-9]+)(?![\w(/])"
+    files = ("py", "yaml", "json", "csv", "html")
+    return {found for part in code for found in re.findall(pattern, part) if found[1] not in files}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_settings_named_in_the_docs_exist(page):
+    if page.name == "CHANGELOG.md":
+        pytest.skip("names settings of former versions")
+    for section, key in settings_in(page.read_text()):
+        fields = Config.model_fields[section].annotation.model_fields
+        assert key in fields, f"{section}.{key}"
+
+
+def test_a_setting_that_does_not_exist_is_found_in_inline_code_and_in_commands():
+    text = "`train.no_such` and\n```bash\nmedgan train x --set data.gone=1  # train.volumes\n```\n"
+    assert settings_in(text) == {("train", "no_such"), ("data", "gone"), ("train", "volumes")}

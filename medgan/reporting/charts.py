@@ -37,7 +37,7 @@ def plot_utility(path: Path, rows: Sequence[dict[str, Any]], name: str, baseline
                       color=colour, ms=3, alpha=0.6)  # fmt: skip
             gaps.plot(gap["value"], position, "|", color=INK, ms=11, mew=1.6)
     gaps.axvline(0, color=GREY, lw=0.8, ls=":")
-    values.set_title(f"{name}: dots: trainings, bars: means", color=INK, fontsize=9)
+    values.set_title(f"{name} (dots: trainings, bars: means)", color=INK, fontsize=9)
     gaps.set_title(f"difference from {baseline}, 95% interval", color=INK, fontsize=9)
     for axes in (values, gaps):
         axes.set_yticks(range(len(arms)), arms)

@@ -156,7 +156,7 @@ def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
     """Numbers of the training data; only covariates that the settings name."""
     cases = manifest.cases
     subjects = {case.subject for case in cases}
-    card = {"scans": f"{len(cases)} of {len(subjects)} subjects"}
+    card = {"scans": f"{len(cases)} scans of {len(subjects)} subjects"}
     for split in SPLITS:
         part = manifest.split(split)
         card[split] = f"{len(part)} scans of {len({case.subject for case in part})} subjects"

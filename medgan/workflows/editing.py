@@ -1,4 +1,4 @@
-"""Inversions, interpolations and edits on disk, with a picture of each."""
+"""Inversions, interpolations and edits on disk, with an image of each."""
 
 import csv
 import io
@@ -28,9 +28,9 @@ Tick = Callable[[int, int], None]
 RECON_TEXT = "SYNTHETIC (medgan), reconstruction of a scan"
 EDIT_TEXT = "SYNTHETIC (medgan), edited scan"
 DIFFERENCE_TEXT = "SYNTHETIC (medgan), edited scan less the scan"
-GENERATED_TEXT = "SYNTHETIC (medgan), drawing of a scan with other covariates"
+GENERATED_TEXT = "SYNTHETIC (medgan), scan generated with other covariates"
 _SHOWN = 10
-"""Most frames in one picture."""
+"""Most frames in one image."""
 
 
 def write_inversions(
@@ -44,17 +44,17 @@ def write_inversions(
 ) -> tuple[list[Row], list[Refusal]]:
     """Writes `recons/`, `pictures/`, `latents.csv` and `latents.json`.
 
-    What the cases' table says of the model's conditions is told to the generator. A scan that
-    cannot be used is refused and the rest goes on.
+    Covariates of the cases that the model is conditioned on are used. A scan that cannot be used
+    is refused, and the others are inverted.
 
     Args:
-        model: whose generator is used.
+        model: the generator and its encoder.
         cases: from a manifest.
         folder: receives everything, under pseudonyms.
         steps: of each inversion.
         facts: versions, for the provenance.
         progress: receives the number of scans done and of all.
-        read: gives the checked files of a case, without its label map; from the disk unless given.
+        read: gives the checked files of a case, without its label map; from the disk by default.
 
     Returns:
         The rows of the table and the refusals.
@@ -65,7 +65,7 @@ def write_inversions(
         scan = model.prepare(read(case, False), case.case)
         found = model.invert(scan, steps, known)
         found.recon.save(folder / "recons" / f"{case.case}.nii.gz", RECON_TEXT)
-        _plot_inversion(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
+        _write_inversion_image(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
         row = {**_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
         more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}
         return row, row | more
@@ -92,17 +92,17 @@ def write_edits(
         cases: from a manifest.
         folder: receives everything, under pseudonyms.
         changes: values by the names of conditions.
-        known: what is known of the scans, over what their table says.
+        known: covariates of the scans, in place of those of their table.
         steps: of each inversion.
         facts: versions, for the provenance.
         progress: receives the number of scans done and of all.
-        read: gives the checked files of a case, without its label map; from the disk unless given.
+        read: gives the checked files of a case, without its label map; from the disk by default.
 
     Returns:
         The rows of the table and the refusals.
 
     Raises:
-        ConfigError: E_CONDITION for what the model does not know.
+        ConfigError: E_CONDITION for conditions that the model does not have.
     """
 
     def work(case: Case) -> tuple[Row, Row]:
@@ -117,7 +117,7 @@ def write_edits(
             ("generated", edit.generated, GENERATED_TEXT),
         ):
             volume.save(folder / kind / f"{case.case}.nii.gz", text)
-        _draw_edit(folder / "pictures" / f"{case.case}.png", scan, edit, changes)
+        _write_edit_image(folder / "pictures" / f"{case.case}.png", scan, edit, changes)
         low, high = float(scan.data.min()), float(scan.data.max())
         mean = float(np.abs(edit.difference.data).mean()) / (high - low)
         row = {**_row(case, edit.inversion), "mean_change": round(mean, 6)}
@@ -145,12 +145,12 @@ def write_interpolation(
     """Writes `images/`, `labels/`, `strip.png` and `provenance.json`.
 
     Args:
-        model: what generates.
+        model: the generator.
         folder: receives everything.
-        ends: where the way begins and ends.
-        names: of the ends, as they may be published.
-        count: scans on the way, both ends included.
-        smallest_component: share of a label's largest part below which a part is a speck.
+        ends: first and last latent.
+        names: of the ends, without file names.
+        count: number of scans, both ends included.
+        smallest_component: share of a label's largest component; smaller components are removed.
         facts: versions, for the provenance.
 
     Returns:
@@ -160,7 +160,7 @@ def write_interpolation(
     for frame in frames:
         name = f"frame-{frame.number:03d}.nii.gz"
         save_synthetic(frame, folder / "images" / name, folder / "labels" / name)
-    _draw_strip(folder / "strip.png", frames, names)
+    _write_strip(folder / "strip.png", frames, names)
     provenance = {
         "synthetic": True,
         "ends": names,
@@ -181,7 +181,7 @@ def _over_cases(
     work: Callable[[Case], tuple[Row, Row]],
     progress: Tick,
 ) -> tuple[list[Row], list[Refusal]]:
-    """Does the work; what is done is written down even when something stops the rest."""
+    """Works through the cases; results are written even if the run is stopped."""
     rows: list[Row] = []
     records: list[Row] = []
     refusals: list[Refusal] = []
@@ -208,7 +208,7 @@ def _over_cases(
 
 
 def _known(model: Model, case: Case) -> dict[str, Value]:
-    """What the table says of a case; a category that the model never saw is unknown to it."""
+    """Covariates of a case; a category that the model never saw counts as unknown."""
     conditions = model.preprocessing.conditions
     return understood(conditions, covariates_of(case, conditions))
 
@@ -224,7 +224,7 @@ def _row(case: Case, found: Inversion) -> Row:
     }
 
 
-def _plot_inversion(path: Path, scan: Volume, found: Inversion) -> None:
+def _write_inversion_image(path: Path, scan: Volume, found: Inversion) -> None:
     scan = scan.canonical()
     start, recon = (volume.canonical().data for volume in (found.start, found.recon))
     low, high = _grey(scan)
@@ -234,12 +234,12 @@ def _plot_inversion(path: Path, scan: Volume, found: Inversion) -> None:
         Column("scan\n", scan.data, low, high),
         Column(f"encoder\n{shares[0]}", start, low, high),
         Column(f"inversion\n{shares[1]}", recon, low, high),
-        Column("residual\nup to 30% of the greys", residual, 0.0, 0.3 * (high - low), "inferno"),
+        Column("residual\nup to 30% of the range", residual, 0.0, 0.3 * (high - low), "inferno"),
     ]
     side_by_side(path, columns, scan.spacing, "SYNTHETIC reconstructions of one scan")
 
 
-def _draw_edit(path: Path, scan: Volume, edit: Edit, changes: Mapping[str, Value]) -> None:
+def _write_edit_image(path: Path, scan: Volume, edit: Edit, changes: Mapping[str, Value]) -> None:
     before = scan.canonical()
     after, difference, generated = (
         volume.canonical().data for volume in (edit.edited, edit.difference, edit.generated)
@@ -254,16 +254,16 @@ def _draw_edit(path: Path, scan: Volume, edit: Edit, changes: Mapping[str, Value
         Column(f"scan\n{was}", before.data, low, high),
         Column(f"edited\n{asked}", after, low, high),
         Column(
-            f"blue darker, red brighter\nby up to {limit:.0%} of the greys", difference,
+            f"blue darker, red brighter\nby up to {limit:.0%} of the range", difference,
             -limit * (high - low), limit * (high - low), DIFFERENCE,
         ),
         Column(f"generated alone\n{asked}", generated, low, high),
     ]  # fmt: skip
-    at = _where_most_changes(difference)
+    at = _slices_of_largest_change(difference)
     side_by_side(path, columns, before.spacing, "SYNTHETIC edit of one scan", at)
 
 
-def _draw_strip(path: Path, frames: Sequence[Synthetic], names: tuple[str, str]) -> None:
+def _write_strip(path: Path, frames: Sequence[Synthetic], names: tuple[str, str]) -> None:
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN)).round().astype(int)
     low = min(float(frame.image.data.min()) for frame in frames)
     high = max(_grey(frame.image)[1] for frame in frames)
@@ -286,12 +286,12 @@ def _short(value: Value) -> str:
 
 
 def _grey(scan: Volume) -> tuple[float, float]:
-    """The one grey scale of a picture: from the darkest voxel to nearly the brightest."""
+    """The grey scale of an image: from the darkest voxel to the 99.8th percentile."""
     return float(scan.data.min()), float(np.percentile(scan.data, 99.8))
 
 
-def _where_most_changes(difference: np.ndarray) -> tuple[int, int, int]:
-    """The slice along each axis with the largest mean change; the middle one without any."""
+def _slices_of_largest_change(difference: np.ndarray) -> tuple[int, int, int]:
+    """The slice along each axis with the largest mean change; the middle slice without any."""
     size = np.abs(difference)
     profiles = [size.mean(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
     x, y, z = (int(p.argmax()) if p.any() else len(p) // 2 for p in profiles)

@@ -1,4 +1,4 @@
-"""Synthetic scans on disk: a Decathlon data set that a segmentation framework reads as is."""
+"""Generated data sets: synthetic scans as a Decathlon folder for segmentation frameworks."""
 
 import csv
 import io
@@ -33,27 +33,27 @@ def write_synthetic(
     progress: Callable[[int, int], None] = lambda done, total: None,
     dicom: bool = False,
 ) -> Path:
-    """Writes images, labels, `dataset.json`, `provenance.json` and, by conditions, a table.
+    """Writes images, labels, `dataset.json`, `provenance.json` and, with conditions, a table.
 
-    `covariates.csv` lists files and covariates and can itself be read as a data set.
+    `covariates.csv` lists files and covariates and can be read as a data set.
 
     Args:
-        model: what generates.
+        model: the generator.
         folder: receives `imagesTr/`, `labelsTr/`, the two JSON files and the table.
-        count: how many scans.
-        seed: of the latents; scan i is the same whatever the count.
+        count: number of scans.
+        seed: of the latents; scan i does not depend on the count.
         facts: versions, for the provenance.
-        smallest_component: share of a label's largest part below which a part is a speck.
-        conditions: what each scan is asked for, in turn; empty asks for nothing.
+        smallest_component: share of a label's largest component; smaller components are removed.
+        conditions: requested values of each scan; empty requests none.
         truncation: of the latents; 0 is off.
-        progress: told how many of how many are done.
-        dicom: whether each image is written as a DICOM series, too, into `dicom/`.
+        progress: receives the number of scans done and of all.
+        dicom: whether each image is also written as a DICOM series into `dicom/`.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: E_CONDITION for what the model does not know.
+        ConfigError: E_CONDITION for conditions that the model does not have.
     """
     conditions = conditions or [{}] * count
     groups = [(wanted, len(list(alike))) for wanted, alike in groupby(conditions)]
@@ -108,7 +108,7 @@ def write_synthetic(
 
 
 def _row(entry: Mapping[str, str], covariates: Mapping[str, Value]) -> dict[str, str]:
-    """One line of the table: files, then covariates, unknown ones as n/a."""
+    """One row of the table: files, then covariates, unknown ones as n/a."""
     files = {kind: path.removeprefix("./") for kind, path in entry.items()}
     return files | {k: "n/a" if v is None else f"{v}" for k, v in covariates.items()}
 
@@ -121,7 +121,7 @@ def _write_scan(scan: Synthetic, folder: Path) -> dict[str, str]:
 
 
 def save_synthetic(scan: Synthetic, image: Path, label: Path) -> None:
-    """Writes an image and, where there is one, its label map, marked as synthetic."""
+    """Writes an image and its label map, if there is one, marked as synthetic."""
     scan.image.save(image, description=MARK)
     if scan.label is not None:
         kind = np.uint8 if scan.label.data.max() < 256 else np.uint16

@@ -1,8 +1,8 @@
 """The folder contract of the Medical Out-of-Distribution (MOOD) challenge.
 
-A folder of NIfTI files goes in. For the sample task, each gets a text file with one number; for the
-pixel task, a map on its own grid. Everything is in [0, 1], higher is stranger. Files keep the
-challenge's names: do not use it for patients whose file names say who they are.
+Input is a folder of NIfTI files. The sample task writes one number per file, the pixel task one map
+on its grid. All values are in [0, 1], higher is more anomalous. Files keep their names: do not use
+it for files that are named after patients.
 
 Reference: Zimmerer et al. 2022, MOOD 2020: a public benchmark for out-of-distribution detection and
     localization on medical images, IEEE TMI 41(10).
@@ -29,7 +29,7 @@ def score_mood(
     task: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Refusal]:
-    """Scores every NIfTI file of a folder as the challenge wants it.
+    """Scores every NIfTI file of a folder in the format of the challenge.
 
     A scan that is not comparable with the calibration scans gets 1 in the sample task.
 
@@ -38,13 +38,13 @@ def score_mood(
         source: folder of `.nii.gz` or `.nii` files.
         out: receives `<name>.txt` (sample) or a map `<name>` (pixel) of each.
         task: of `TASKS`.
-        progress: told how many of how many are done.
+        progress: receives the number of scans done and of all.
 
     Returns:
-        What could not be scored; nothing is written of it.
+        Scans that could not be scored; nothing is written for these.
 
     Raises:
-        ConfigError: E_MISSING when the folder holds no scan.
+        ConfigError: E_MISSING if the folder holds no scan.
         ModelError: E_UNCALIBRATED.
     """
     scans = sorted(p for p in source.glob("*") if p.name.endswith((".nii.gz", ".nii")))
@@ -71,9 +71,9 @@ def score_mood(
 
 
 def healthy_share(score: float, healthy: Sequence[float]) -> float:
-    """Share of healthy scans that score lower, without steps, so that ranks stay told apart.
+    """Share of healthy scans that score lower, interpolated so that ranks stay distinct.
 
-    Between the healthy scores it runs linearly, beyond the highest it nears 1.
+    It is linear between healthy scores and approaches 1 above the highest.
 
     Args:
         score: of the scan.

@@ -1,4 +1,4 @@
-"""Scores of many scans on disk: tables, JSON, and maps in each scan's own grid."""
+"""Scores of a data set: tables, JSON, and maps in each scan's own grid."""
 
 import csv
 import io
@@ -35,31 +35,30 @@ def score_cases(
     progress: Callable[[int, int], None] = lambda done, total: None,
     read: Callable[[Case], CheckedScan] = read_case,
 ) -> tuple[list[Row], list[Refusal]]:
-    """Scores every case and writes it.
+    """Scores every case and writes the results.
 
-    `scores.csv` and `scores.json` hold a row a scan, `regions.csv` a row a region; `maps/`,
-    `recons/` and `regions/` lie in each scan's own grid. With `score.layout=bids`, maps and regions
-    lie in `derivatives/medgan/`. `report.site` makes pages of them.
+    `scores.csv` and `scores.json` have one row per scan, `regions.csv` one per region; `maps/`,
+    `recons/` and `regions/` are in each scan's own grid. With `score.layout=bids`, maps and regions
+    go to `derivatives/medgan/`. `reporting.site` makes pages of them.
 
-    A scan that cannot be scored is refused and the rest goes on; what was scored is written even
-    when something stops the rest. A scan that is not comparable with the calibration scans is
-    written without p-value.
+    A scan that cannot be scored is refused, and the others are scored. Results are written even if
+    the run is stopped. A scan that is not comparable with the calibration scans has no p-value.
 
     Args:
         model: calibrated.
         cases: from a manifest.
         folder: receives everything, under pseudonyms.
         settings: the score section.
-        health_is_known: whether the cases say who is healthy; the column stays empty otherwise.
-        progress: told how many of how many are done.
-        read: gives the checked files of a case; from the disk unless given.
+        health_is_known: whether `healthy` of the cases is known; otherwise the column is empty.
+        progress: receives the number of scans done and of all.
+        read: gives the checked files of a case; from the disk by default.
 
     Returns:
         The rows of the table and the refusals. Comparable scans come first, highest score first;
         scans that are not comparable follow by name, since their scores have no order.
 
     Raises:
-        DataError: E_CALIBRATION when the calibration scans are too few for the false-alarm rate.
+        DataError: E_CALIBRATION if the calibration scans are too few for the false-alarm rate.
     """
     settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
     if settings.false_alarms and model.calibration is not None:
@@ -134,8 +133,8 @@ def _score_case(
 def _region_row(case: str, region: Region) -> Row:
     row: Row = {"case": case, "region": region.number, "volume_mm3": round(region.volume_mm3, 2)}
     row |= {"peak": round(region.peak, 3), "mean": round(region.mean, 3)}
-    for name, place in (("peak", region.peak_mm), ("centre", region.centre_mm)):
-        row |= {f"{name}_{axis}_mm": round(v, 2) for axis, v in zip("ras", place, strict=True)}
+    for name, position in (("peak", region.peak_mm), ("centre", region.centre_mm)):
+        row |= {f"{name}_{axis}_mm": round(v, 2) for axis, v in zip("ras", position, strict=True)}
     return {**row, "label": region.name}
 
 

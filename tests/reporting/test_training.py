@@ -13,7 +13,7 @@ def test_the_page_shows_every_metric_the_settings_and_the_data(training):
     assert text.count('<svg class="plot"') == 3
     assert "from 1 at 4 to 0.025 at 160 volumes seen" in text
     assert "160 volumes seen; the training is not finished" in text
-    assert "9 of 5 subjects" in text
+    assert "9 scans of 5 subjects" in text
     assert "20 to 28, median 24; known for 9 scans" in text
     assert "90 to 98 x 80 x 70" in text
     assert "1 files: E_READ 1" in text

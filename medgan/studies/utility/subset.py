@@ -19,7 +19,7 @@ from medgan.model.model import Model
 from medgan.studies.utility.task import Arm, Examples, Task
 from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
-from medgan.workflows.augmented.cases import Workshop
+from medgan.workflows.augmented.cases import CaseFolder
 from medgan.workflows.generate import save_synthetic
 
 
@@ -118,11 +118,11 @@ class Subset:
             folder: receives `dataset.json` and the synthetic scans; real ones stay where they are.
         """
         synthetic = []
-        workshop = Workshop(folder, decathlon.place, "", self.seed)
+        store = CaseFolder(folder, decathlon.paths_of, "", self.seed)
         for number, conditions in enumerate(self._requests(arm)):
             (scan,) = self.model.iter_generate(1, self.seed, number, conditions=conditions)
-            save_synthetic(scan, *workshop.files(number))
-            synthetic.append(workshop.case(number, scan.covariates))
+            save_synthetic(scan, *store.files(number))
+            synthetic.append(store.case(number, scan.covariates))
         real = [*(self.cases if arm.real else ()), *(replace(c, split="test") for c in tested)]
         decathlon.write_decathlon(
             folder, real, synthetic, self.preprocessing, False, self.manifest.licence

@@ -1,1 +1,1 @@
-"""Training sets of real and synthetic scans: what is asked for, what passes, how it is laid out."""
+"""Augmented data sets: requests, filters, generated cases, layouts."""

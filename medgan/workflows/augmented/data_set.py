@@ -1,4 +1,4 @@
-"""From a model and real scans to a training set of both."""
+"""Augmented data sets: real scans and synthetic scans of a model."""
 
 import json
 import logging
@@ -16,32 +16,31 @@ from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.splits import enough_healthy
 from medgan.model.model import Model
 from medgan.workflows.augmented import bids, decathlon
-from medgan.workflows.augmented.cases import Made, Workshop, summary
-from medgan.workflows.augmented.generation import WORK, Production, digest_of, fingerprint_of
+from medgan.workflows.augmented.cases import CaseFolder, GeneratedCase, summary
+from medgan.workflows.augmented.generation import WORK, CaseGeneration, digest_of, fingerprint_of
 from medgan.workflows.augmented.requests import Request, make_requests, of_shard
 
 log = logging.getLogger(__name__)
 MIXED = "mixed_manifest.json"
 MARKS = {"decathlon": "dataset.json", "bids": "dataset_description.json"}
-"""The file by which a set of each layout is known."""
+"""The file that identifies a data set of each layout."""
 FEWEST = 4
-"""Real training scans below which there are no halves to compare."""
+"""Fewest real training scans: the filters compare two halves of them."""
 FEWEST_KEPT = 0.1
-"""Share of the wanted scans below which the model is not fit for this."""
+"""Smallest share of requested scans; below it the model is unsuitable."""
 
 
 def augment(
     model: Model, manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
 ) -> dict[str, Any]:
-    """Writes a training set that mixes the real scans with synthetic ones.
+    """Writes a training set of real and synthetic scans.
 
-    Only the training split is augmented. A scan that was made by an earlier, interrupted run, or
-    by a shard in a subfolder of `out/shards`, is taken over if nothing that it depends on has
-    changed; the result is the same.
+    Only the training split is augmented. Cases of an interrupted run, or of a shard in a subfolder
+    of `out/shards`, are used if model, scans and settings are unchanged; the result is the same.
 
     Args:
-        model: what generates.
-        manifest: with splits, those that the model was trained with.
+        model: the generator.
+        manifest: with the splits of the model's training.
         out: receives everything.
         config: sections augment, generate (seed, conditions, truncation, smallest component) and
             data (health).
@@ -51,50 +50,50 @@ def augment(
         Counts, folder and closing lines.
 
     Raises:
-        ConfigError: E_CONDITION, E_VALUE; E_USAGE when synthetic scans are among the real ones, or
-            the folder holds a set of the other layout.
-        DataError: E_SPLIT with fewer than 4 training scans, E_FILTERED when hardly any
+        ConfigError: E_CONDITION, E_VALUE; E_USAGE if synthetic scans are among the real ones, or
+            the folder holds a data set of the other layout.
+        DataError: E_SPLIT with fewer than 4 training scans, E_FILTERED if hardly any
             candidate passes.
     """
-    settings, drawing = config.augment, config.generate
+    settings, generation = config.augment, config.generate
     _refuse_mixed(manifest, out, settings.layout)
     train = enough_healthy(manifest, "train", FEWEST)
-    requests = make_requests(train, model.preprocessing.conditions, settings, drawing.conditions)
+    requests = make_requests(train, model.preprocessing.conditions, settings, generation.conditions)
     _warn(model, manifest, requests)
-    place = decathlon.place
+    paths = decathlon.paths_of
     if settings.layout == "bids":
-        place = partial(_place_bids, suffix=settings.suffix)
+        paths = partial(_bids_paths, suffix=settings.suffix)
     fingerprint = fingerprint_of(model, manifest, config, facts)
-    production = Production(
-        model, manifest, train, config, Workshop(out, place, fingerprint, drawing.seed)
+    cases = CaseGeneration(
+        model, manifest, train, config, CaseFolder(out, paths, fingerprint, generation.seed)
     )
-    made = production.run(of_shard(requests, settings.shard))
-    counts = summary(made)
+    generated = cases.run(of_shard(requests, settings.shard))
+    counts = summary(generated)
     _check(counts, settings.tries)
     result: dict[str, Any] = {"folder": str(out), **counts}
     if settings.shard:
         result["lines"] = [
-            f"shard     {settings.shard}: {_told(counts)}",
+            f"shard     {settings.shard}: {_dropped_text(counts)}",
             "try       the same command without augment.shard, once all are done in OUT/shards/",
         ]
         return result
-    production.workshop.clear(made)
-    placed = _lay_out(out, manifest, production.cases(made), model, settings)
+    cases.store.remove_others(generated)
+    placed = _lay_out(out, manifest, cases.cases(generated), model, settings)
     splits = {split: len(manifest.split(split)) for split in SPLITS}
     provenance = {
         "synthetic": "scans named synthetic-... alone",
         "real": splits,
         **counts,
-        "seed": drawing.seed,
-        "smallest_component": drawing.smallest_component,
-        "truncation": drawing.truncation,
+        "seed": generation.seed,
+        "smallest_component": generation.smallest_component,
+        "truncation": generation.truncation,
         "augment": settings.model_dump(mode="json"),
         "data_digest": manifest.digest,
         "model": model.facts,
         "model_sha256": digest_of(model),
         "generated_with": facts,
-        "filters": production.record(made),
-        "cases": [_told_of(production.workshop, one) for one in made],
+        "filters": cases.record(generated),
+        "cases": [_provenance_of(cases.store, one) for one in generated],
     }
     write_atomic(out / "provenance.json", json.dumps(provenance, indent=1))
     Manifest(tuple(placed), (), manifest.licence).save(out / MIXED)
@@ -105,55 +104,55 @@ def augment(
         f"mixed     {splits['train']} real and {counts['kept']} synthetic training scans, "
         f"{splits['validation'] + splits['calibration']} real to validate, "
         f"{splits['test']} to test",
-        f"dropped   {_told(counts)}",
+        f"dropped   {_dropped_text(counts)}",
         f"read      {out / name}; medgan train CONFIG --data {out / MIXED}",
     ]
     return result
 
 
 def _refuse_mixed(manifest: Manifest, out: Path, layout: str) -> None:
-    """Refuses what would make a set of which nobody can say what is real.
+    """Refuses inputs after which real and synthetic scans could not be separated.
 
     Raises:
         ConfigError: E_USAGE.
     """
-    drawn = sum(case.covariates.get("synthetic") == "yes" for case in manifest.cases)
-    if drawn:
+    synthetic = sum(case.covariates.get("synthetic") == "yes" for case in manifest.cases)
+    if synthetic:
         raise ConfigError(
-            "E_USAGE", "data.source", f"{drawn} of the scans are synthetic themselves",
+            "E_USAGE", "data.source", f"{synthetic} of the scans are synthetic",
             "name the real scans alone, such as the manifest.json of the training",
         )  # fmt: skip
     other = MARKS["bids" if layout == "decathlon" else "decathlon"]
     if (out / other).is_file():
         raise ConfigError(
-            "E_USAGE", "augment.layout", f"the folder holds a set of the other layout ({other})",
+            "E_USAGE", "augment.layout", f"the folder holds the other layout ({other})",
             "name another folder",
         )  # fmt: skip
 
 
 def _warn(model: Model, manifest: Manifest, requests: Sequence[Request]) -> None:
-    """Says what the model cannot know of these scans."""
+    """Warns of extrapolated conditions and of scans that the model may have seen."""
     known = model.preprocessing.conditions
     for conditions in {json.dumps(r.conditions): r.conditions for r in requests}.values():
         for remark in check(known, conditions):
-            log.warning("%s: the model has to guess", remark)
+            log.warning("%s: the model extrapolates", remark)
     if str(model.facts.get("data_digest", "")) != manifest.digest:
-        log.warning("the model was trained on other scans or splits than these: it may have seen "
-                    "scans that are to validate or test here")  # fmt: skip
+        log.warning("the model was trained on other scans or splits: it may have seen scans of "
+                    "the validation and test splits")  # fmt: skip
 
 
 def _check(counts: Mapping[str, Any], tries: int) -> None:
-    """Warns when scans are missing.
+    """Warns if scans are missing.
 
     Raises:
-        DataError: E_FILTERED when nearly all are.
+        DataError: E_FILTERED if nearly all are.
     """
     missing = counts["wanted"] - counts["kept"]
     if counts["kept"] < FEWEST_KEPT * counts["wanted"]:
         raise DataError(
-            "E_FILTERED", f"{counts['wanted']} synthetic scans wanted",
+            "E_FILTERED", f"{counts['wanted']} synthetic scans requested",
             f"only {counts['kept']} passed ({_listed(counts['dropped'])})",
-            "train the model for longer, or loosen what drops them under augment",
+            "train the model longer, or relax the filters under augment",
         )  # fmt: skip
     if missing:
         log.warning("%d of %d synthetic scans are missing: none of %d candidates passed",
@@ -167,7 +166,7 @@ def _lay_out(
     model: Model,
     settings: AugmentConfig,
 ) -> list[Case]:
-    """Writes what makes a data set of the files; returns all cases with the files it names."""
+    """Writes the description of the data set; returns all cases with their files."""
     copy, grid = settings.real == "copy", model.preprocessing
     if settings.layout == "bids":
         placed = bids.write_bids(
@@ -186,18 +185,18 @@ def _lay_out(
     return placed
 
 
-def _place_bids(name: str, suffix: str) -> tuple[str, str]:
-    return bids.place(bids.subject_of(name), suffix)
+def _bids_paths(name: str, suffix: str) -> tuple[str, str]:
+    return bids.paths_of(bids.subject_of(name), suffix)
 
 
-def _told_of(workshop: Workshop, made: Made) -> dict[str, Any]:
-    """One synthetic scan in the provenance."""
-    told: dict[str, Any] = {"request": made.request, "dropped": made.dropped}
-    if made.number is None:
-        return told
+def _provenance_of(store: CaseFolder, case: GeneratedCase) -> dict[str, Any]:
+    """One generated case in the provenance."""
+    row: dict[str, Any] = {"request": case.request, "dropped": case.dropped}
+    if case.number is None:
+        return row
     return {
-        "name": workshop.name(made.number), **told, "seed": workshop.seed, "number": made.number,
-        "covariates": made.covariates, "figures": made.figures, "sha256": made.sha256,
+        "name": store.name(case.number), **row, "seed": store.seed, "number": case.number,
+        "covariates": case.covariates, "metrics": case.metrics, "sha256": case.sha256,
     }  # fmt: skip
 
 
@@ -205,6 +204,6 @@ def _listed(dropped: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in dropped.items()) or "none"
 
 
-def _told(counts: dict[str, Any]) -> str:
+def _dropped_text(counts: dict[str, Any]) -> str:
     lost = counts["candidates"] - counts["kept"]
     return f"{lost} of {counts['candidates']} candidates: {_listed(counts['dropped'])}"

@@ -1,4 +1,4 @@
-"""The mixed set as one Decathlon folder, which MONAI, nnU-Net and medgan read as is."""
+"""The augmented data set as one Decathlon folder for MONAI, nnU-Net and medgan."""
 
 import json
 import logging
@@ -25,8 +25,8 @@ LISTS = {
 Entry = dict[str, Any]
 
 
-def place(name: str, test: bool = False) -> tuple[str, str]:
-    """Where image and label of a scan lie; images are named as nnU-Net looks for them."""
+def paths_of(name: str, test: bool = False) -> tuple[str, str]:
+    """Relative paths of image and label of a scan, with the suffix that nnU-Net expects."""
     part = "Ts" if test else "Tr"
     return f"images{part}/{name}_0000{FILE_ENDING}", f"labels{part}/{name}{FILE_ENDING}"
 
@@ -54,12 +54,12 @@ def write_decathlon(
     """
     placed = [_placed(case, folder, copy) for case in real] + list(synthetic)
     clear_copies(folder, "*sT[rs]/c-*.nii.gz", placed)
-    drawn = {case.case for case in synthetic}
+    synthetic_names = {case.case for case in synthetic}
     lists: dict[str, list[Entry]] = {name: [] for name in (*LISTS.values(), "unlabelled")}
     for case in placed:
         name = LISTS[case.split]
         unlabelled = preprocessing.labels and case.label is None and name != "test"
-        entry = _entry(case, folder, case.case in drawn)
+        entry = _entry(case, folder, case.case in synthetic_names)
         lists["unlabelled" if unlabelled else name].append(entry)
     channel = "CT" if preprocessing.intensity == "ct" else "MRI"
     dataset: dict[str, Any] = {
@@ -86,7 +86,9 @@ def write_decathlon(
                 for entry in [_entry(case, folder, False)]
             },
         }
-        folds = make_folds([case for case in used if case.case not in drawn], sorted(drawn))
+        folds = make_folds(
+            [case for case in used if case.case not in synthetic_names], sorted(synthetic_names)
+        )
     else:
         dataset["numTraining"] = len(lists["training"])
         dataset["labels"] = {str(v): f"label {v}" if v else "background" for v in (0, *values)}
@@ -101,7 +103,7 @@ def write_decathlon(
 
 
 def make_folds(real: Sequence[Case], synthetic: Sequence[str]) -> list[dict[str, list[str]]]:
-    """What nnU-Net trains on and validates on: always on real scans alone.
+    """Folds for nnU-Net, validated on real scans only.
 
     Validation and calibration scans, which the generator has not learned from, are the one fold
     there is. Where there are none, training scans are validated in five folds by subject; as the
@@ -143,8 +145,8 @@ def _suits_nnunet(values: Sequence[int], learned: Sequence[int]) -> bool:
 
 
 def _placed(case: Case, folder: Path, copy: bool) -> Case:
-    """A real case with the files that the data set is to name."""
-    image, label = (folder / path for path in place(case.case, case.split == "test"))
+    """A real case with its files in the data set."""
+    image, label = (folder / path for path in paths_of(case.case, case.split == "test"))
     if copy:
         case = save_image(case, image)
     # nnU-Net copies label maps to names that end as file_ending says.

@@ -1,4 +1,4 @@
-"""The synthetic scans of a set: taken over from earlier runs and shards, the missing ones made."""
+"""The generated cases of a data set: from earlier runs and shards, or generated now."""
 
 import hashlib
 import json
@@ -23,63 +23,64 @@ from medgan.data.prepared import read_scans
 from medgan.evaluation.probes.segmentation import fresh_segmenter
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
-from medgan.workflows.augmented.cases import Made, Workshop
-from medgan.workflows.augmented.filters import FIRST, Filters, calibrate_filters
+from medgan.workflows.augmented.cases import CaseFolder, GeneratedCase
+from medgan.workflows.augmented.filter_limits import FIRST, calibrate_filters
+from medgan.workflows.augmented.filters import Filters
 from medgan.workflows.augmented.requests import Request
 
 log = logging.getLogger(__name__)
 WORK, SHARDS = "work", "shards"
-_DEPENDED_ON = {
+_FINGERPRINTED = {
     *("tries", "appearance", "realism", "consistency", "segmenter_steps", "volumes", "privacy"),
 }
 
 
 @dataclass
-class Production:
-    """What it takes to make the synthetic scans; filters are learned when first needed.
+class CaseGeneration:
+    """Generates the cases of a data set; filters are calibrated when first needed.
 
     Attributes:
-        model: what generates.
+        model: the generator.
         manifest: of the real scans.
         train: its training cases.
         config: sections augment, generate and data.
-        workshop: what receives the scans.
-        filters: None until the first scan is made.
+        store: receives the cases.
+        filters: None until the first candidate.
     """
 
     model: Model
     manifest: Manifest
     train: list[Case]
     config: Config
-    workshop: Workshop
+    store: CaseFolder
     filters: Filters | None = None
 
-    def run(self, requests: Sequence[Request]) -> list[Made]:
-        """Takes over what is there and makes the rest."""
-        out, made = self.workshop.folder, []
-        others = [replace(self.workshop, folder=path) for path in sorted(out.glob(f"{SHARDS}/*"))]
-        found = [self.workshop.find(request) for request in requests]
-        there = sum(one is not None for one in found)
-        if there:
-            log.info("%d of %d synthetic scans are there already", there, len(requests))
+    def run(self, requests: Sequence[Request]) -> list[GeneratedCase]:
+        """Uses existing cases and generates the rest."""
+        out, cases = self.store.folder, []
+        others = [replace(self.store, folder=path) for path in sorted(out.glob(f"{SHARDS}/*"))]
+        found = [self.store.find(request) for request in requests]
+        existing = sum(one is not None for one in found)
+        if existing:
+            log.info("%d of %d synthetic scans exist already", existing, len(requests))
         with counting("synthetic scans") as tick:
             for request, one in zip(requests, found, strict=True):
                 for other in others if one is None else ():
-                    one = one or self.workshop.adopt(other, request)
+                    one = one or self.store.copy_from(other, request)
                 if one is None:
-                    one = self.workshop.make(
-                        request, self.model, self.learned(), self.config.generate,
+                    one = self.store.generate(
+                        request, self.model, self.calibrated_filters(), self.config.generate,
                         self.config.augment.tries,
                     )  # fmt: skip
-                made.append(one)
-                tick(len(made), len(requests))
-        return made
+                cases.append(one)
+                tick(len(cases), len(requests))
+        return cases
 
-    def learned(self) -> Filters:
-        """The filters, learned once; segmenters of an earlier run are taken over."""
+    def calibrated_filters(self) -> Filters:
+        """The filters, calibrated once; segmenters of an earlier run are used again."""
         if self.filters is None:
-            path = self.workshop.folder / WORK / "segmenters.safetensors"
-            work, grid = self.workshop.folder / WORK, self.model.preprocessing
+            path = self.store.folder / WORK / "segmenters.safetensors"
+            work, grid = self.store.folder / WORK, self.model.preprocessing
             held_out = [c for s in ("validation", "calibration") for c in self.manifest.split(s)]
             self.filters = calibrate_filters(
                 self.model,
@@ -97,28 +98,28 @@ class Production:
                     for n, network in enumerate(self.filters.segmenters)
                     for key, value in network.state_dict().items()
                 }
-                stamp = {"fingerprint": self.workshop.fingerprint}
+                stamp = {"fingerprint": self.store.fingerprint}
                 write_atomic(path, save(data, stamp), private=True)
             write_atomic(work / "filters.json", json.dumps(self._record_of(self.filters)))
         return self.filters
 
-    def record(self, made: Sequence[Made]) -> dict[str, Any]:
-        """Limits and how they came about: of this run, an earlier one or a shard."""
-        if not made:
+    def record(self, generated: Sequence[GeneratedCase]) -> dict[str, Any]:
+        """Limits and their facts: of this run, an earlier one or a shard."""
+        if not generated:
             return {}
-        out = self.workshop.folder
-        places = [out, *sorted(out.glob(f"{SHARDS}/*"))]
-        for path in () if self.filters else places:
+        out = self.store.folder
+        folders = [out, *sorted(out.glob(f"{SHARDS}/*"))]
+        for path in () if self.filters else folders:
             with suppress(OSError, ValueError, KeyError):
                 stored = json.loads((path / WORK / "filters.json").read_text(encoding="utf-8"))
-                if stored.pop("fingerprint") == self.workshop.fingerprint:
+                if stored.pop("fingerprint") == self.store.fingerprint:
                     return stored
-        record = self._record_of(self.learned())
+        record = self._record_of(self.calibrated_filters())
         del record["fingerprint"]
         return record
 
-    def cases(self, made: Sequence[Made]) -> list[Case]:
-        """What was made, as cases of a manifest, healthy ones among them."""
+    def cases(self, generated: Sequence[GeneratedCase]) -> list[Case]:
+        """Generated cases as cases of a manifest, marked as healthy."""
         learned = [condition.name for condition in self.model.preprocessing.conditions]
         healthy = {
             column: values[0]
@@ -126,23 +127,25 @@ class Production:
             if values and column not in learned
         }
         cases = [
-            self.workshop.case(one.number, one.covariates) for one in made if one.number is not None
+            self.store.case(one.number, one.covariates)
+            for one in generated
+            if one.number is not None
         ]
         return [replace(case, covariates={**healthy, **case.covariates}) for case in cases]
 
     def _first(self) -> list[Synthetic]:
-        drawing = self.config.generate
+        generation = self.config.generate
         return self.model.generate(
-            FIRST, drawing.seed, 0, drawing.smallest_component, drawing.conditions,
-            drawing.truncation,
+            FIRST, generation.seed, 0, generation.smallest_component, generation.conditions,
+            generation.truncation,
         )  # fmt: skip
 
     def _kept_segmenters(self, path: Path) -> list[nn.Module]:
-        places = [path, *sorted(self.workshop.folder.glob(f"{SHARDS}/*/{WORK}/{path.name}"))]
-        for place in places:
+        paths = [path, *sorted(self.store.folder.glob(f"{SHARDS}/*/{WORK}/{path.name}"))]
+        for stored_path in paths:
             with suppress(OSError, SafetensorError, RuntimeError, ValueError, KeyError):
-                data = place.read_bytes()
-                if _stamp(data) == self.workshop.fingerprint:
+                data = stored_path.read_bytes()
+                if _stamp(data) == self.store.fingerprint:
                     return self._rebuilt(load(data))
         return []
 
@@ -161,17 +164,17 @@ class Production:
 
     def _record_of(self, filters: Filters) -> dict[str, Any]:
         return {
-            "fingerprint": self.workshop.fingerprint,
+            "fingerprint": self.store.fingerprint,
             "limits": {
                 name: [low, high if math.isfinite(high) else None]
                 for name, (low, high) in filters.limits.items()
             },
-            "learned_from": filters.facts,
+            "facts": filters.facts,
         }
 
 
 def digest_of(model: Model) -> str:
-    """Hash of a model's weights and grid, wherever it was loaded from."""
+    """Hash of a model's weights and grid, independent of its location."""
     found = hashlib.sha256(model.preprocessing.model_dump_json().encode())
     found.update(repr(model.label_offset).encode())
     for name, network in sorted(model.networks.modules().items()):
@@ -182,12 +185,12 @@ def digest_of(model: Model) -> str:
 
 
 def fingerprint_of(model: Model, manifest: Manifest, config: Config, facts: dict[str, str]) -> str:
-    """Hash of all that a synthetic scan and its filters depend on, beside its request."""
-    settings = config.augment.model_dump(mode="json", include=_DEPENDED_ON)
-    drawing = config.generate.model_dump(
+    """Hash of everything that a generated case and its filters depend on, except its request."""
+    settings = config.augment.model_dump(mode="json", include=_FINGERPRINTED)
+    generation = config.generate.model_dump(
         mode="json", include={"seed", "smallest_component", "truncation", "conditions"}
     )
-    parts = [digest_of(model), manifest.digest, settings, drawing, facts]
+    parts = [digest_of(model), manifest.digest, settings, generation, facts]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Copies of real scans under their pseudonyms, without what their headers say in words."""
+"""Copies of real scans under their pseudonyms, without texts of their headers."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from medgan.data.reading import read_case
 
 
 def save_image(case: Case, path: Path) -> Case:
-    """Writes the image again; voxels and geometry stay, texts and extensions of the header do not.
+    """Writes a copy with voxels and geometry, without texts and extensions of the header.
 
     Returns:
         The case with the copy as its image.

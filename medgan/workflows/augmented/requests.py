@@ -1,4 +1,4 @@
-"""Which synthetic scans a training set lacks: how many, of which category, and in which shard."""
+"""Requests for synthetic scans: how many, of which category, and in which shard."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """One synthetic scan that is wanted.
+    """One requested synthetic scan.
 
     Attributes:
-        number: its place, from 0; its first candidate is that number of the seed.
-        conditions: what it is asked for.
+        number: from 0; its first candidate is that number of the seed.
+        conditions: requested values.
     """
 
     number: int
@@ -31,7 +31,7 @@ def make_requests(
     settings: AugmentConfig,
     fixed: Mapping[str, str],
 ) -> list[Request]:
-    """What is wanted: first what balances the categories, then the rest of the ratio.
+    """Requests that balance the categories, then those of the remaining ratio.
 
     Args:
         cases: the real training scans.
@@ -79,22 +79,22 @@ def _categories(cases: Sequence[Case], known: Sequence[Condition], name: str) ->
     without = len(cases) - sum(counts.values())
     log.info("%s: %s", name, ", ".join(f"{n} {value}" for value, n in counts.items()))
     if without:
-        log.warning("%d training scans have no %s: they are balanced with none", without, name)
+        log.warning("%d training scans have no %s: they are not counted", without, name)
     if len(counts) == 1:
-        log.warning("all training scans that have a %s are of one category: there is nothing to "
+        log.warning("all training scans that have a %s are of one category: nothing to "
                     "balance", name)  # fmt: skip
     return counts
 
 
 def not_fixed(balance: str, fixed: Mapping[str, str]) -> None:
-    """Refuses to balance what is to have one value.
+    """Refuses to balance a condition with a fixed value.
 
     Raises:
         ConfigError: E_CONDITION.
     """
     if balance in fixed:
         raise ConfigError(
-            "E_CONDITION", balance, "is to be balanced and to have one value", "leave one out"
+            "E_CONDITION", balance, "cannot be balanced and have a fixed value", "leave one out"
         )
 
 
@@ -106,7 +106,7 @@ def of_shard(requests: Sequence[Request], shard: str) -> list[Request]:
     """
     if not shard:
         return list(requests)
-    place, parts = (int(text) for text in shard.split("/"))
-    if not 1 <= place <= parts:
+    part, parts = (int(text) for text in shard.split("/"))
+    if not 1 <= part <= parts:
         raise ConfigError("E_VALUE", "augment.shard", f"no part {shard}", "give 1/4 to 4/4")
-    return list(requests[place - 1 :: parts])
+    return list(requests[part - 1 :: parts])

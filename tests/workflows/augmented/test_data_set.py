@@ -22,9 +22,9 @@ from medgan.data.index import index
 from medgan.data.manifest import SPLITS, Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.workflows.augmented import generation
-from medgan.workflows.augmented.cases import SUBSTITUTE, Workshop
+from medgan.workflows.augmented.cases import SUBSTITUTE, CaseFolder
 from medgan.workflows.augmented.decathlon import write_decathlon
-from medgan.workflows.augmented.filters import Filters, Verdict
+from medgan.workflows.augmented.filters import CandidateCheck, Filters
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import GRID
 
@@ -253,7 +253,7 @@ def test_shards_together_are_the_run_without_shards(trained, mixed, tmp_path):
         assert len(made) == 5
         assert not (out / "shards" / f"{n}" / "dataset.json").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workshop, "make", None)  # nothing is left to make
+        patch.setattr(CaseFolder, "generate", None)  # nothing is left to make
         patch.setattr(generation, "calibrate_filters", None)
         augment(trained, out)
     assert files(out) == files(mixed[1])
@@ -261,7 +261,7 @@ def test_shards_together_are_the_run_without_shards(trained, mixed, tmp_path):
 
 def test_a_killed_run_goes_on_where_it_was(trained, mixed, tmp_path, monkeypatch):
     made = []
-    whole = Workshop.make
+    whole = CaseFolder.generate
 
     def dying(self, request, *rest):
         if len(made) == 4:
@@ -269,7 +269,7 @@ def test_a_killed_run_goes_on_where_it_was(trained, mixed, tmp_path, monkeypatch
         made.append(request.number)
         return whole(self, request, *rest)
 
-    monkeypatch.setattr(Workshop, "make", dying)
+    monkeypatch.setattr(CaseFolder, "generate", dying)
     with pytest.raises(KeyboardInterrupt):
         augment(trained, tmp_path / "o")
     broken = tmp_path / "o" / "imagesTr" / "synthetic-s0-00001_0000.nii.gz"
@@ -279,7 +279,7 @@ def test_a_killed_run_goes_on_where_it_was(trained, mixed, tmp_path, monkeypatch
         made.append(request.number)
         return whole(self, request, *rest)
 
-    monkeypatch.setattr(Workshop, "make", going_on)
+    monkeypatch.setattr(CaseFolder, "generate", going_on)
     augment(trained, tmp_path / "o")
     assert made == [0, 1, 2, 3, 1, 4, 5, 6, 7, 8, 9]
     assert files(tmp_path / "o") == files(mixed[1])
@@ -299,9 +299,9 @@ def test_a_dropped_scan_is_replaced_by_the_next_number_and_counted(
 ):
     def judge(self, scan):
         bad = {3: "privacy", 3 + SUBSTITUTE: "volumes"}
-        return Verdict({}, bad.get(scan.number, ""))
+        return CandidateCheck({}, bad.get(scan.number, ""))
 
-    monkeypatch.setattr(Filters, "judge", judge)
+    monkeypatch.setattr(Filters, "check", judge)
     done = augment(trained, tmp_path / "o")
     found = done.results["augment"].values
     assert (found["wanted"], found["kept"], found["candidates"]) == (10, 10, 12)
@@ -320,7 +320,7 @@ def test_some_missing_scans_are_a_warning_and_nearly_all_an_error(
     trained, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(
-        Filters, "judge", lambda self, s: Verdict({}, "" if s.number % 5 == 0 else "realism")
+        Filters, "check", lambda self, s: CandidateCheck({}, "" if s.number % 5 == 0 else "realism")
     )
     settings = ["augment.tries=3"]
     with caplog.at_level(logging.WARNING):
@@ -329,7 +329,7 @@ def test_some_missing_scans_are_a_warning_and_nearly_all_an_error(
     assert done.results["augment"].values["candidates"] == 2 + 8 * 3
     assert "8 of 10 synthetic scans are missing" in caplog.text
     assert read(tmp_path / "o" / "dataset.json")["numTraining"] == 20
-    monkeypatch.setattr(Filters, "judge", lambda self, s: Verdict({}, "realism"))
+    monkeypatch.setattr(Filters, "check", lambda self, s: CandidateCheck({}, "realism"))
     with pytest.raises(DataError, match=r"E_FILTERED .*only 0 passed \(realism 30\)"):
         augment(trained, tmp_path / "p", *settings)
     assert not (tmp_path / "p" / "dataset.json").exists()

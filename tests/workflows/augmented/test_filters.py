@@ -16,7 +16,7 @@ from medgan.data.pseudonyms import Pseudonyms
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 from medgan.networks.gan import Networks
-from medgan.workflows.augmented.filters import calibrate_filters
+from medgan.workflows.augmented.filter_limits import calibrate_filters
 from tests.kit.data_sets import TINY, write_folder
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
@@ -59,32 +59,32 @@ def filters(model, scans):
     return calibrate_filters(model, train, held_out, names, SETTINGS, lambda: first, 0)
 
 
-def verdict(filters, image, label):
-    return filters.judge(synthetic(image, label)).by
+def failed(filters, image, label):
+    return filters.check(synthetic(image, label)).failed
 
 
 def test_most_real_scans_that_nobody_has_seen_pass(filters, scans):
-    found = [verdict(filters, scans.images[n], scans.label_maps[n]) for n in range(45, 60)]
+    found = [failed(filters, scans.images[n], scans.label_maps[n]) for n in range(45, 60)]
     assert found.count("") >= 12, found
 
 
 def test_noise_does_not_look_like_a_scan(filters, scans, generator):
     noise = torch.rand(1, 16, 16, 16, generator=generator) * 2 - 1
-    alone = filters.judge_volume(noise[None], None)
-    assert alone.by in ("volumes", "appearance")
-    assert filters._looks(noise[None], None)["appearance"] > filters.limits["appearance"].high
+    alone = filters.check_volume(noise[None], None)
+    assert alone.failed in ("volumes", "appearance")
+    assert filters._appearance(noise[None], None)["appearance"] > filters.limits["appearance"].high
 
 
 def test_a_label_that_is_elsewhere_is_inconsistent(filters, scans):
     for number in range(45, 50):
         label = scans.label_maps[number].roll((5, 0, 0), (0, 1, 2))
-        assert verdict(filters, scans.images[number], label) == "consistency"
+        assert failed(filters, scans.images[number], label) == "consistency"
 
 
 def test_a_label_that_is_missing_or_far_too_large_is_implausible(filters, scans):
     image, label = scans.images[50], scans.label_maps[50]
-    assert verdict(filters, image, torch.zeros_like(label)) == "volumes"
-    assert verdict(filters, image, torch.ones_like(label)) == "volumes"
+    assert failed(filters, image, torch.zeros_like(label)) == "volumes"
+    assert failed(filters, image, torch.ones_like(label)) == "volumes"
 
 
 def test_a_training_scan_is_too_alike_to_a_training_scan_even_shifted(filters, scans):
@@ -95,7 +95,7 @@ def test_a_training_scan_is_too_alike_to_a_training_scan_even_shifted(filters, s
             for n in copies
         ]
         assert min(found) > filters.limits["similarity"].high
-    passed = [verdict(filters, scans.images[n], scans.label_maps[n]) for n in copies]
+    passed = [failed(filters, scans.images[n], scans.label_maps[n]) for n in copies]
     assert set(passed) <= {"privacy", "consistency", "appearance"}
     assert "privacy" in passed
 
@@ -115,9 +115,9 @@ def test_a_logit_far_from_those_of_the_first_candidates_is_an_outlier(model, sca
     bias, far = model.networks.discriminator.logit.bias, 2 * (max(logits) - low)
     try:
         bias.data -= far
-        assert filters.judge(first[0]).by == "realism"
+        assert filters.check(first[0]).failed == "realism"
         bias.data += 2 * far
-        assert filters.judge(first[0]).by == ""  # more real than candidates are is no fault
+        assert filters.check(first[0]).failed == ""  # more real than candidates are is no fault
     finally:
         bias.data -= far
 
@@ -143,10 +143,10 @@ def test_candidates_that_are_all_too_strange_are_a_warning_and_only_outliers_are
     names = ["s"] * 60
     with caplog.at_level(logging.WARNING):
         filters = calibrate_filters(model, scans, None, names, settings, lambda: first, 0)
-    assert "most candidates have stranger textures" in caplog.text
-    assert sum(filters.judge(scan).by == "" for scan in first) >= 36
+    assert "the textures of most candidates" in caplog.text
+    assert sum(filters.check(scan).failed == "" for scan in first) >= 36
     noise = torch.rand(1, 1, 16, 16, 16, generator=generator) * 2 - 1
-    assert filters.judge_volume(noise, None).by == "appearance"
+    assert filters.check_volume(noise, None).failed == "appearance"
 
 
 def test_filters_that_are_off_measure_and_drop_nothing(model, scans, generator):
@@ -154,7 +154,7 @@ def test_filters_that_are_off_measure_and_drop_nothing(model, scans, generator):
     settings = build({}, [f"augment.{name}=0" for name in names]).augment
     filters = calibrate_filters(model, scans, None, ["s"] * 60, settings, list, 0)
     noise = torch.rand(1, 16, 16, 16, generator=generator) * 2 - 1
-    assert filters.judge_volume(noise[None], None).by == ""
+    assert filters.check_volume(noise[None], None).failed == ""
     assert filters.limits == {}
 
 

@@ -71,14 +71,14 @@ def test_shards_are_disjoint_and_together_all():
 
 def test_what_is_balanced_has_no_fixed_value():
     section = build({}, ["augment.balance=sex"]).augment
-    with pytest.raises(ConfigError, match="E_CONDITION sex: is to be balanced and to have one"):
+    with pytest.raises(ConfigError, match="E_CONDITION sex: cannot be balanced and have a fixed"):
         make_requests(cases("FFM"), [SEX], section, {"sex": "F"})
 
 
 def test_what_cannot_be_balanced_is_said(caplog):
     assert asked(["F", "F", "", "n/a"], "balance=sex", "ratio=0.5") == [{"sex": "F"}] * 2
     assert "2 training scans have no sex" in caplog.text
-    assert "there is nothing to balance" in caplog.text
+    assert "nothing to balance" in caplog.text
     caplog.clear()
     asked("FFM", "balance=sex")
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -1,0 +1,251 @@
+"""Runs the README's Python and every documented command on tiny data.
+
+Paths of the pages lead to a folder with small data sets and a tiny model. Settings that make a
+command fast are appended; `EXCEPTIONS` lists what is not run, and why.
+"""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medgan
+from medgan.core.config import Config
+from medgan.core.volume import Volume
+from tests.kit.command_line import inside
+from tests.kit.dicom import MATRIX, make_series, save
+from tests.kit.volumes import AFFINE, ball
+
+pytestmark = pytest.mark.slow
+ROOT = Path(medgan.__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+EXCEPTIONS = {
+    "make": "installs or calls one command of this list; tests/test_docs.py checks the target",
+    "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
+    "train large_256": "forecasts a training that does not fit into the memory of a small machine",
+}
+SPLITS = {"train": range(20), "calibration": range(20, 40), "test": range(40, 50)}
+GRID = ("data.spacing=[2, 2, 2]", "data.shape=[16, 16, 16]", "data.labels=[1]")
+NETWORKS = (
+    *("model.latent=8", "model.widths=[16, 16]", "model.stem_channels=16", "model.blocks=1"),
+    *("train.volumes=16", "train.minutes=0", "train.batch=2", "train.warmup=4"),
+    *("train.checkpoint_every=4", "train.sample_every=8"),
+)
+LOCALISER = ("localiser.volumes=16", "localiser.minutes=0")
+CONDITIONS = "data.conditions={age: continuous, sex: categorical, diagnosis: categorical}"
+TINY = {
+    "train": (*GRID, *NETWORKS, *LOCALISER),
+    "baseline": (*GRID, *NETWORKS, "baseline.count=20"),
+    "compare": (*GRID, "compare.count=20", "compare.seeds=1", "compare.steps=2", "compare.pairs=4",
+                "compare.segmentation_steps=2"),
+    "utility": (*GRID, *NETWORKS, "utility.sizes=[12]", "utility.seeds=1", "utility.steps=4"),
+    "audit": (*GRID, "audit.count=40", "audit.planted=4", "audit.exchanges=100"),
+    "evaluate": (*GRID, "evaluate.count=24", "evaluate.draws=4", "evaluate.pairs=4"),
+    "augment": (*GRID, "augment.segmenter_steps=2", "augment.consistency=0", "augment.volumes=0",
+                "augment.appearance=0", "augment.realism=0", "augment.privacy=0"),
+    "bench": (*GRID, *LOCALISER, "detection.minutes=0", "detection.baseline_volumes=8",
+              "detection.each=1", "detection.lesions_per_family=1", "detection.radii=[3.0]",
+              "detection.contrasts=[strong]"),
+    "generate": ("generate.count=2",),
+}  # fmt: skip
+"""Settings that make a verb fast; they win over those of the page."""
+CONSTANTS = {
+    "generated_sets.SAMPLE_COUNT": 20,
+    **{f"comparison.{name}": n for name, n in
+       (("COUNT", 20), ("PAIRS", 4), ("SEEDS", 1), ("STEPS", 2), ("SEGMENTER_STEPS", 2))},
+    **{f"fidelity.{name}": 4 for name in ("DRAWS", "PAIRS")},
+    **{f"audit.{name}": n for name, n in (("PLANTED", 4), ("PERMUTATIONS", 100))},
+}  # fmt: skip
+"""The same for constants of `medgan.studies`."""
+PATHS = {
+    "/path/to/scans": "scans", "/path/to/export": "export", "/path/to/new": "export",
+    "ct": "export",
+    "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
+    "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
+    "synthetic_scans": "others", "runs/demo/cohort/images": "scans",
+    "runs/pages/scans/scans.csv": "subjects.csv",
+}  # fmt: skip
+"""Data sets of the pages, and the tiny ones in their place."""
+MAY_END_WITH = {"audit": (0, 6)}
+"""Statuses other than 0: an audit of a tiny model passes or not."""
+
+
+def documented_commands() -> dict[tuple[str, ...], str]:
+    """Commands of all pages as words, each once, and the page."""
+    found: dict[tuple[str, ...], str] = {}
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.splitlines():
+                for command in re.sub(r"(^|\s)#.*", "", line).split("&&"):
+                    words = shlex.split(command.strip().removeprefix(".venv/bin/"))
+                    if words:
+                        found.setdefault(tuple(words), page.name)
+    return found
+
+
+def exception(words: tuple[str, ...]) -> str:
+    """Why a command is not run; empty for one that is."""
+    text = " ".join(words).removeprefix("medgan ")
+    return next((why for start, why in EXCEPTIONS.items() if text.startswith(start)), "")
+
+
+def tiny(words: tuple[str, ...], out: str) -> list[str]:
+    """The arguments of a documented command with tiny data and settings, and its own output."""
+    verb, before = words[1], ""
+    found = [verb]
+    for word in words[2:]:
+        if before == "-o" and verb != "report":
+            word = out
+        elif before not in ("--config", "-n", "--set") and not (verb == "train" and before == ""):
+            word = PATHS.get(word, word)
+        if before == "--train":
+            word = "members"
+        found.append(word.replace("=python ", f"={sys.executable} "))
+        before = word
+    settings = (*TINY.get(verb, ()), "tracking.uri=none")
+    settings = tuple(setting for setting in settings if exists(setting))
+    if "export" in found:  # DICOM has no label maps
+        settings = tuple(s for s in settings if not s.startswith("data.labels"))
+    if verb != "export-dicom":
+        found += [f"--set={setting}" for setting in settings]
+    return found
+
+
+def exists(setting: str) -> bool:
+    section, key = setting.split("=")[0].split(".")[:2]
+    fields = getattr(Config.model_fields[section].annotation, "model_fields", {})
+    return key in fields
+
+
+def run(*words: str, statuses: tuple[int, ...] = (0,)) -> None:
+    done = inside(*words)
+    assert done.returncode in statuses, f"{' '.join(words)}\n{done.stderr[-3000:]}"
+
+
+def write_scans(folder: Path) -> None:
+    """Fifty subjects as a folder, a table, members and others, a BIDS tree and single files."""
+    rng = np.random.default_rng(0)
+    rows: list[tuple[str, ...]] = [("image", "label", "subject", "age", "sex", "diagnosis")]
+    for number in range(50):
+        data, name = ball(rng).astype(np.float32), f"person-{number:02d}"
+        image, label = folder / f"scans/{name}.nii.gz", folder / f"scans/{name}_label.nii.gz"
+        Volume(data, AFFINE).save(image)
+        Volume((data > 60).astype(np.uint8), AFFINE).save(label)
+        shutil.copy(image, new_folder(folder / ("members" if number < 20 else "others")))
+        kind = "control" if number % 5 else "patient"
+        names = (str(path.relative_to(folder)) for path in (image, label))
+        rows.append((*names, name, str(20 + number), "FM"[number % 2], kind))
+        if number < 4:
+            subject = f"sub-0{number + 1}"
+            place = new_folder(folder / "bids" / subject / "ses-baseline" / "anat")
+            shutil.copy(image, place / f"{subject}_ses-baseline_T1w.nii.gz")
+            shutil.copy(image, new_folder(folder / "toy"))
+    with (folder / "subjects.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    splits = {split: [f"person-{n:02d}" for n in found] for split, found in SPLITS.items()}
+    (folder / "splits.json").write_text(json.dumps(splits))
+    described = {"Name": "tiny", "BIDSVersion": "1.9.0"}
+    (folder / "bids" / "dataset_description.json").write_text(json.dumps(described))
+    for name in ("scan", "patient"):
+        shutil.copy(folder / "scans" / "person-45.nii.gz", folder / f"{name}.nii.gz")
+
+
+def write_dicom(folder: Path) -> None:
+    """Forty CT series of balls, a patient each, from -924 to 76 HU."""
+    for number in range(40):
+        values = ball(np.random.default_rng(number), (8, *MATRIX)) * 10
+        series = make_series("CT", seed=number, PatientID=f"p{number}")
+        for ds, plane in zip(series, values, strict=True):
+            ds.PixelData = plane.round().clip(0, 4095).astype("<u2").tobytes()
+        save(series, folder / str(number))
+
+
+def new_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with data sets, tiny models and results under the names of the pages."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in CONSTANTS.items():
+            patch.setattr(f"medgan.studies.{name}", value, raising=False)
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+        write_scans(folder)
+        write_dicom(folder / "export")
+        page = (ROOT / "docs" / "how-to" / "own-data.md").read_text()
+        yaml = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[-1]
+        for name in ("my.yaml", "mine.yaml"):
+            (folder / name).write_text(yaml)
+        (folder / "train.py").write_text(TRAIN_PY)
+        train = ("medgan", "train", "train", "--data", "subjects.csv", "--set", CONDITIONS,
+                 "--set", "data.splits=splits.json")  # fmt: skip
+        run(*tiny((*train, "-o", "x"), "runs/mine"))
+        for name in ("runs/ixi", "runs/hippocampus", "runs/demo"):
+            shutil.copytree("runs/mine", name)
+        for name in ("zoo/hippocampus", "zoo/ixi-brain"):
+            shutil.copytree("runs/mine/model", name)
+        chest = ("medgan", "train", "train", "--data", "export", "--set", "data.intensity=ct")
+        run(*tiny((*chest, "--set", "data.window=lung", "-o", "x"), "runs/chest"))
+        run(*tiny(("medgan", "score", "runs/chest/model", "export", "-o", "x"), "runs/score"))
+        run(*tiny(("medgan", "share", "runs/mine/model", "-o", "x"), "runs/share"))
+        augment = ("medgan", "augment", "runs/mine/model", "runs/mine/manifest.json", "-o", "x")
+        run(*tiny(augment, "runs/mixed"))
+        for name in ("alpha_wgan", "dcgan", "vae"):
+            baseline = ("medgan", "baseline", name, "--data", "scans", "-o", "x")
+            splits = ("--set", "data.splits=splits.json")
+            run(*tiny((*baseline, *splits), f"runs/{name}"))
+        yield folder
+
+
+TRAIN_PY = """
+import argparse, json
+from pathlib import Path
+options = argparse.ArgumentParser()
+for name in ("data", "result", "seed"):
+    options.add_argument(f"--{name}")
+given = options.parse_args()
+entries = json.loads((Path(given.data) / "dataset.json").read_text())["test"]
+Path(given.result).write_text(json.dumps({"Dice": [0.5 for _ in entries]}))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=f"{page}: {' '.join(words)[:60]}")
+        for words, page in documented_commands().items()
+        if words[0] == "medgan" and not exception(words)
+    ],
+)  # fmt: skip
+def test_a_documented_command_runs(words, workplace, monkeypatch, tmp_path):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(workplace / "home"))
+    run(*tiny(words, str(tmp_path / "out")), statuses=MAY_END_WITH.get(words[1], (0,)))
+
+
+def test_every_exception_is_still_documented():
+    commands = [" ".join(words).removeprefix("medgan ") for words in documented_commands()]
+    for start in EXCEPTIONS:
+        assert any(command.startswith(start) for command in commands), start
+
+
+def test_the_python_of_the_readme_runs(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(workplace / "home"))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    values = {}
+    exec(compile(block, "README.md", "exec"), values)
+    written = Volume.load(workplace / "map.nii.gz")
+    assert written.data.shape == Volume.load(workplace / "patient.nii.gz").data.shape
+    assert values["result"].score_map.data.max() == pytest.approx(written.data.max(), abs=1e-5)
