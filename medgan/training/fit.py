@@ -12,13 +12,12 @@ from typing import Any
 import torch
 import yaml
 
-from medgan.anomaly.calibration import MIN_SCANS
 from medgan.core.config import Config, Preprocessing, without_names
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
-from medgan.data.manifest import Case, Manifest
+from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
 from medgan.data.reading import ReadScans
 from medgan.model.model import Model
@@ -35,6 +34,8 @@ from medgan.training.tasks import chosen_task
 log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 HELD_OUT = 40
+FEWEST_VALIDATION = 2
+"""Two scans are enough for a kernel distance, which is then very inexact."""
 
 
 def train_model(
@@ -63,15 +64,16 @@ def train_model(
         Figures of the shipped weights, by name.
 
     Raises:
-        DataError: E_SPLIT when there is nothing to train or to look at.
+        DataError: E_SPLIT with too few training or validation scans.
         EnvironmentFailure: E_MEMORY when a step would not fit.
         Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
     """
-    cases, held_out_cases = manifest.split("train"), manifest.split("calibration")
-    if len(cases) < 2 or len(held_out_cases) < MIN_SCANS:
+    cases, validation_cases = manifest.split("train"), manifest.split("validation")
+    if len(cases) < 2 or len(validation_cases) < FEWEST_VALIDATION:
         raise DataError(
-            "E_SPLIT", f"{len(cases)} training and {len(held_out_cases)} calibration scans",
-            f"at least 2 and {MIN_SCANS} are needed", "add healthy scans or set data.fractions",
+            "E_SPLIT", f"{len(cases)} training and {len(validation_cases)} validation scans",
+            f"at least 2 and {FEWEST_VALIDATION} are needed",
+            "add healthy scans or set data.fractions",
         )  # fmt: skip
     preprocessing = plan(config.data, cases)
     _say_plan(preprocessing)
@@ -89,12 +91,14 @@ def train_model(
     forget_pictures(out, state.volumes_seen)  # of a run that was killed further on
     scans = scans or ReadScans(0)
     volumes = PreparedVolumes(cases, preprocessing, out / "cache", scans.read)
-    held_out = PreparedVolumes(held_out_cases[:HELD_OUT], preprocessing, out / "cache", scans.read)
+    held_out = PreparedVolumes(
+        validation_cases[:HELD_OUT], preprocessing, out / "cache", scans.read
+    )
     with counting("preparing scans") as tick:
         volumes.warm(tick)
         held_out.warm()
     scans.clear()  # the memory is the training's
-    if len(volumes) < 2 or len(held_out) < MIN_SCANS:
+    if len(volumes) < 2 or len(held_out) < FEWEST_VALIDATION:
         raise DataError(
             "E_SPLIT", "the data set", "too few scans could be prepared", "see the warnings above"
         )
@@ -187,7 +191,7 @@ def _describe(
         for key, value in values.items()
         if (section, key) != ("train", "resume")
     }
-    counts = {split: len(manifest.split(split)) for split in ("train", "calibration", "test")}
+    counts = {split: len(manifest.split(split)) for split in SPLITS}
     mlflow.describe(flat, {**facts, "manifest_sha256": manifest.digest}, path)
     mlflow.dataset(manifest.digest, counts)
 

@@ -71,7 +71,7 @@ def make_reference(
 
     Args:
         state: gives the latent's length and the device.
-        held_out: calibration scans.
+        held_out: validation scans.
         training: training scans, for the floor; as many are taken as there are held-out ones.
         seed: of the latents.
     """

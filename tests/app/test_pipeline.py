@@ -232,7 +232,7 @@ def test_a_bad_file_is_refused_by_pseudonym_and_the_rest_goes_on(finished, caplo
     done, out, _, _ = finished
     assert [r.code for r in done.refusals] == ["E_MAGIC"]
     assert done.results["index"].values == {
-        "cases": 22, "train": 11, "calibration": 9, "test": 2, "refused": 1,
+        "cases": 22, "train": 8, "validation": 3, "calibration": 9, "test": 2, "refused": 1,
         "manifest": str(out / "manifest.json"),
     }  # fmt: skip
     assert "E_MAGIC" in (out / "refused.csv").read_text()

@@ -9,7 +9,7 @@ from medgan.core.volume import Volume
 from tests.kit.volumes import AFFINE, SIZE, ball
 
 TINY = {
-    "data": {"spacing": [2, 2, 2], "shape": list(SIZE), "fractions": [0.45, 0.07, 0.4, 0.08]},
+    "data": {"spacing": [2, 2, 2], "shape": list(SIZE), "fractions": [0.35, 0.17, 0.4, 0.08]},
     "model": {"latent": 8, "widths": [16, 16], "stem_channels": 16, "blocks": 1},
     "train": {
         "volumes": 16, "batch": 2, "warmup": 4, "checkpoint_every": 4, "sample_every": 8,

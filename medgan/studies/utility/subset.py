@@ -162,7 +162,7 @@ class Subset:
 
     def _training_scans(self) -> Manifest:
         """The scans of the subset, which also serve as validation scans: there are no others."""
-        validation = [replace(case, split="calibration") for case in self.cases]
+        validation = [replace(case, split="validation") for case in self.cases]
         further: Iterator[Case] = iter(())
         if self.config.utility.unlabelled:
             own = {case.subject for case in self.cases}
