@@ -1,4 +1,4 @@
-"""A scan in memory: voxels and the affine that places them in the world."""
+"""A scan in memory: voxels and the affine from voxel indices to mm."""
 
 import os
 from collections.abc import Sequence

@@ -257,6 +257,6 @@ class BatchStream:
         return images, soft, labelled, condition
 
     def number(self, position: int) -> int:
-        """Which volume stands at a position: a new permutation every pass."""
-        turn, place = divmod(position, len(self.volumes))
-        return int(np.random.default_rng([self.seed, turn]).permutation(len(self.volumes))[place])
+        """Number of the volume at a position: a new permutation every epoch."""
+        epoch, index = divmod(position, len(self.volumes))
+        return int(np.random.default_rng([self.seed, epoch]).permutation(len(self.volumes))[index])

@@ -103,8 +103,8 @@ def read_model(folder: Path) -> Stored:
             calibration = calibration_from_files(
                 json.loads(files[CALIBRATION]), load_tensors(files[MAPS])
             )
-        inputs = _inputs(config.get("localiser"))
-        judged = bool(config.get("discriminator", True))
+        inputs = None if config["localiser"] is None else tuple(config["localiser"])
+        judged = bool(config["discriminator"])
         weights = load_tensors(files[WEIGHTS])
         networks = _networks(preprocessing, sizes, judged, inputs, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
@@ -124,7 +124,7 @@ def fresh_localiser(
     Args:
         preprocessing: of the model.
         sizes: of the model.
-        inputs: what it sees beside the volume.
+        inputs: its inputs besides the volume.
     """
     return Localiser(
         inputs,
@@ -160,16 +160,6 @@ def _networks(
             {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         )
     return networks
-
-
-def _inputs(stored: list[str] | bool | None) -> tuple[str, ...] | None:
-    """What the localiser sees beside the volume; older models say no more than that there is one.
-
-    Theirs saw the reconstruction.
-    """
-    if isinstance(stored, list):
-        return tuple(stored)
-    return ("recon",) if stored else None
 
 
 def _packed(densities: Densities) -> dict[str, Tensor]:
@@ -223,7 +213,7 @@ def holds_discriminator(folder: Path) -> bool:
     """Whether a model that was trained, and not one to hand on, lies in a folder."""
     if not (folder / CONFIG).is_file():
         return False
-    return bool(_read_config(folder).get("discriminator", True))
+    return bool(_read_config(folder)["discriminator"])
 
 
 def _unusable(folder: Path, what: str) -> ModelError:

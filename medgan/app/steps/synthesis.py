@@ -107,10 +107,13 @@ def _end(run: Run, text: str) -> "tuple[str, Latent]":
         settings = run.config.generate
         latent = run.model().draw(seed, number, settings.conditions, settings.truncation)
         return f"seed {seed} number {number}", latent
-    manifest, _ = index(Path(text), Pseudonyms.of_site(), converted=run.out / CONVERTED)
+    manifest, _ = index(Path(text), Pseudonyms.of_site(), converted=run.out / CONVERTED,
+                        keep=run.scans.keep)  # fmt: skip
     for refusal in manifest.refusals:
         raise DataError(refusal.code, refusal.case, refusal.what, refusal.remedy)
     if len(manifest.cases) != 1:
         raise ConfigError("E_USAGE", "latent.ends", "not one scan", "name a NIfTI file or seed:3")
     case = manifest.cases[0]
-    return case.case, run.model().invert(case.image, run.config.latent.steps).latent
+    model = run.model()
+    scan = model.prepare(run.scans.read(case, labels=False), case.case)
+    return case.case, model.invert(scan, run.config.latent.steps).latent
