@@ -268,7 +268,7 @@ def test_edits_on_disk_keep_geometry_and_say_what_was_asked(places, tmp_path):
 
 def test_an_interpolation_on_disk_runs_from_a_seed_to_a_scan(places, tmp_path):
     end = places / "scans" / "person-01.nii.gz"
-    run(places, "interpolate", tmp_path, f"latent.ends=['seed:3/5', '{end}']", "latent.frames=3")
+    run(places, "interpolate", tmp_path, f"latent.ends=['seed:3/5', '{end}']", "generate.count=3")
     names = sorted(p.name for p in (tmp_path / "images").iterdir())
     assert names == [f"frame-00{n}.nii.gz" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "labels").iterdir()) == names

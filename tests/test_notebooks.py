@@ -14,8 +14,8 @@ import medgan
 FOLDER = Path(medgan.__file__).parent.parent / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SETTINGS = [
-    *("phantoms.healthy=20", "phantoms.lesioned=2", "phantoms.shape=[24,28,24]"),
-    *("phantoms.spacing=8", "data.spacing=[8,8,8]", "data.shape=[32,32,32]", "model.latent=8"),
+    *("phantoms.healthy=20", "phantoms.lesioned=2"),
+    *("data.spacing=[8,8,8]", "data.shape=[32,32,32]", "model.latent=8"),
     *(
         "data.fractions=[0.5,0.1,0.3,0.1]",
         "model.widths=[16,16]",

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from medgan.app.folder import asked, claim, clear, inputs, note
 from medgan.app.presets import shipped_pipelines
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
 from medgan.app.steps.scans import read_manifest
-from medgan.core.config import Preprocessing, build, merge, read_yaml, without_names
+from medgan.core.config import Config, Preprocessing, build, merge, read_yaml, without_names
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import locked, sweep, write_atomic
 from medgan.data.plan import plan
@@ -29,7 +30,10 @@ RESOLVED = "config.yaml"
 
 
 def run_pipeline(
-    name: str, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+    name: str,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> Run:
     """Runs every step of a pipeline file in order.
 
@@ -37,6 +41,7 @@ def run_pipeline(
         name: path of a YAML file, or the name of one in `pipelines/`.
         overrides: `section.key=value`, which win over the file and the values.
         values: nested settings, which win over the file.
+        replace: whether to remove what other commands have left under the same names.
 
     Returns:
         The run, with what each step has done.
@@ -45,18 +50,67 @@ def run_pipeline(
         MedganError: whatever a step cannot do; steps before it have left their files.
     """
     steps, described = read_pipeline(name)
-    run = Run(build(merge(described, values or {}), overrides))
+    _refuse_unread(overrides, steps)
+    run = Run(build(merge(described, values or {}), overrides), steps=tuple(steps))
     with locked(run.out):
         sweep(run.out)
+        _claim(run, replace)
         if "index" in steps:  # other pipelines work in the folder of one that had it
             write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
         for step in steps:
             started = time.monotonic()
-            result = STEPS[step](run)
+            result = STEPS[step].work(run)
             if result is not None:
                 run.results[step] = result
             log.debug("%s took %.1f s", step, time.monotonic() - started)
     return run
+
+
+def _refuse_unread(overrides: Sequence[str], steps: Sequence[str]) -> None:
+    """Refuses settings that would change nothing.
+
+    Raises:
+        ConfigError: E_SET.
+    """
+    read = {"out", "model_uri", "tracking", "train.device"}
+    read |= {setting for step in steps for setting in STEPS[step].reads}
+    sections = {setting.partition(".")[0] for setting in read}
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        section, _, name = key.partition(".")
+        known = getattr(Config.model_fields.get(section), "annotation", None)
+        if (not name and section in sections) or name.partition(".")[0] not in getattr(
+            known, "model_fields", {}
+        ):
+            continue  # several settings at once, or none that there is, which `build` says
+        if section not in read and f"{section}.{name.partition('.')[0]}" not in read:
+            raise ConfigError(
+                "E_SET", key, f"not read by {', '.join(steps)}",
+                "leave it out, or set it where it counts",
+            )  # fmt: skip
+
+
+def _claim(run: Run, replace: bool) -> None:
+    """Makes the folders of all steps ready, or refuses them before any step begins.
+
+    Raises:
+        ConfigError: E_OUT.
+    """
+    wanted = {
+        name: asked(run.config, STEPS[name].reads) for name in run.steps if STEPS[name].writes
+    }
+    same = {}
+    for name, settings in wanted.items():
+        step = STEPS[name]
+        if name != "train":  # which refuses by itself: E_RESUME
+            same[name] = claim(
+                run.folder(step.folder), name, step.writes, settings, replace, step.extends
+            )
+    for name, settings in wanted.items():
+        step, folder = STEPS[name], run.folder(STEPS[name].folder)
+        if not step.overwrites and (replace or (same.get(name) and not step.resumes)):
+            clear(folder, step.writes, inputs(run.config))
+        note(folder, name, settings)
 
 
 def forecast_pipeline(
@@ -100,27 +154,51 @@ def read_pipeline(name: str) -> tuple[list[str], dict[str, Any]]:
     """Steps and settings of a pipeline file; `extends` names one to start from.
 
     Raises:
-        ConfigError: E_MISSING, E_PIPELINE.
+        ConfigError: E_MISSING, E_YAML, E_PIPELINE.
     """
-    path = find_pipeline(name)
+    return _read(find_pipeline(name), ())
+
+
+def _read(path: Path, extending: tuple[Path, ...]) -> tuple[list[str], dict[str, Any]]:
+    """The same of a file that others, the first of them asked for, extend."""
+    chain = (*extending, path.resolve())
+    if path.resolve() in extending:
+        names = " -> ".join(link.name for link in chain)
+        raise _wrong(path, f"extends itself ({names})", "extend another pipeline")
     values = read_yaml(path)
-    unknown = set(values) - {"extends", "steps", "config"}
+    unknown = sorted(str(key) for key in values if key not in ("extends", "steps", "config"))
     if unknown:
-        raise ConfigError(
-            "E_PIPELINE", path.name, f"unknown key {min(unknown)}", "use extends, steps, config"
-        )
-    steps: list[str] = []
-    config: dict[str, Any] = {}
+        raise _wrong(path, f"unknown key {unknown[0]}", "use extends, steps, config")
+    config = values.get("config", {})
+    if not isinstance(config, dict):
+        raise _wrong(path, "config is not a mapping", "write `section: {setting: value}` lines")
+    steps, base = [], {}
     if "extends" in values:
-        base = path.parent / f"{values['extends']}.yaml"
-        steps, config = read_pipeline(str(base) if base.is_file() else values["extends"])
+        if not isinstance(values["extends"], str):
+            raise _wrong(path, "extends is not a name", "name one pipeline to start from")
+        steps, base = _read(_extended(path, values["extends"]), chain)
     steps = values.get("steps", steps)
+    if not isinstance(steps, list) or not steps:
+        raise _wrong(path, "steps is not a list of steps", "write `steps: [index, train]`")
     for step in steps:
-        if step not in STEPS:
-            raise ConfigError(
-                "E_PIPELINE", path.name, f"unknown step {step}", f"use {', '.join(STEPS)}"
-            )
-    return steps, merge(config, values.get("config") or {})
+        if not isinstance(step, str) or step not in STEPS:
+            raise _wrong(path, f"unknown step {step}", f"use {', '.join(STEPS)}")
+    return steps, merge(base, config)
+
+
+def _extended(path: Path, name: str) -> Path:
+    """The pipeline beside a file, else the shipped one: `train.yaml` may extend `train`."""
+    beside = path.parent / f"{name}.yaml"
+    if beside.is_file() and beside.resolve() != path.resolve():
+        return beside
+    shipped = shipped_pipelines()
+    if name in shipped:
+        return shipped[name]
+    return beside if beside.is_file() else find_pipeline(name)
+
+
+def _wrong(path: Path, what: str, remedy: str) -> ConfigError:
+    return ConfigError("E_PIPELINE", path.name, what, remedy)
 
 
 def find_pipeline(name: str) -> Path:

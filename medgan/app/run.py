@@ -35,18 +35,24 @@ class Run:
         results: of the steps that are done, by their names.
         refusals: files that were left out.
         scans: what the step `index` read, for the steps to come.
+        steps: names of all steps of the pipeline.
     """
 
     config: Config
     results: dict[str, StepResult] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     scans: ReadScans = field(default_factory=ReadScans)
+    steps: tuple[str, ...] = ()
     _models: dict[str, "Model"] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
         """The folder that receives everything."""
         return Path(self.config.out)
+
+    def folder(self, name: str) -> Path:
+        """Where a step leaves its files: in a subfolder where a pipeline also trains."""
+        return self.out / name if name and "train" in self.steps else self.out
 
     @property
     def model_folder(self) -> Path:

@@ -46,7 +46,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
         return Preprocessing(
             spacing=spacing, shape=shape, channels=tuple(cases[0].images),
             intensity=config.intensity,
-            percentiles=config.percentiles, window=config.window, labels=labels,
+            window=config.window, labels=labels,
             conditions=conditions,
         )  # fmt: skip
     except ValueError as error:

@@ -34,6 +34,10 @@ from medgan.reporting.audit import Closeness, Pair, audit_page, plot_pairs
 from medgan.studies.cohort_split import CohortSplit
 from medgan.studies.generated_sets import GeneratedSet
 from medgan.studies.nearest_neighbours import (
+    LEVEL,
+    PERMUTATIONS,
+    PLANTED,
+    RATE,
     SCAN_CHECKS,
     NeighbourComparison,
     compare_neighbours,
@@ -65,6 +69,7 @@ def audit(
     manifest: Manifest,
     out: Path,
     settings: AuditConfig,
+    seed: int,
     facts: dict[str, str],
 ) -> dict[str, Any]:
     """Runs all checks and writes audit.json, pairs.png and audit.html.
@@ -75,6 +80,7 @@ def audit(
         manifest: its training split are the members; `HELD_OUT` splits are held out.
         out: receives the cache and the files; these show training scans: owner only.
         settings: the audit section.
+        seed: of distorted copies and draws.
         facts: versions, for the record.
 
     Returns:
@@ -92,17 +98,17 @@ def audit(
         )  # fmt: skip
     _refuse_non_members(generated, manifest)
     split = CohortSplit.read(manifest, generated.preprocessing, out)
-    found = compare_neighbours(generated.images, split, settings)
-    attacks = _attacks(found, split, model, settings)
+    found = compare_neighbours(generated.images, split, seed)
+    attacks = _attacks(found, split, model, seed)
     verdicts = _verdicts(found, attacks, split, len(generated.images), settings)
-    deciding = [verdicts["scans"], verdicts["model"]][: 1 if settings.of == "scans" else 2]
+    deciding = [verdicts["scans"], verdicts["model"]][: 1 if settings.scope == "scans" else 2]
     worst = min(deciding, key=lambda v: ("failed", "inconclusive", "passed").index(v.status))
     result = {
         "generator": generated.name,
-        "of": settings.of,
+        "scope": settings.scope,
         "verdict": worst.status,
         "verdicts": {name: v.as_json() for name, v in verdicts.items()},
-        "protocol": _protocol(generated, split, manifest, settings, facts),
+        "protocol": _protocol(generated, split, manifest, settings, seed, facts),
         "figures": found.as_json(),
         "attacks": {
             where: {name: a.as_json() for name, a in of.items()} for where, of in attacks.items()
@@ -136,13 +142,13 @@ Attacks = dict[str, dict[str, Attack]]
 
 
 def _attacks(
-    found: NeighbourComparison, split: CohortSplit, model: Model | None, settings: AuditConfig
+    found: NeighbourComparison, split: CohortSplit, model: Model | None, seed: int
 ) -> Attacks:
     """Black-box and white-box attacks, and controls without any model."""
     member, subject = split.member, split.subject
 
     def attacked(scores: dict[str, Tensor], checks: int) -> dict[str, Attack]:
-        level = shared(settings.level, checks)
+        level = shared(LEVEL, checks)
         sides = {
             name: [by_person(s[side], subject[side]) for side in (member, ~member)]
             for name, s in scores.items()
@@ -150,11 +156,11 @@ def _attacks(
         return {name: attack(ours, theirs, level) for name, (ours, theirs) in sides.items()}
 
     features = torch.cat([band_features(part) for part in split.images.split(BATCH)])
-    both = (member, subject, shared(settings.level, 2))
+    both = (member, subject, shared(LEVEL, 2))
     controls = {
-        "features": told_by_features(features, *both, settings.exchanges // 10, settings.seed),
+        "features": told_by_features(features, *both, PERMUTATIONS // 10, seed),
         "neighbours": told_by_neighbours(
-            found.between, *both, settings.exchanges // 4, settings.seed
+            found.between, *both, PERMUTATIONS // 4, seed
         ),
     }
     white_box: dict[str, Tensor] = {}
@@ -177,7 +183,7 @@ def _verdicts(
 ) -> dict[str, Verdict]:
     members, others = split.count
     controls = attacks["controls"]
-    most = min(1.0, 2 * most_missed(found.copies, fakes, settings.level))  # half lie above
+    most = min(1.0, 2 * most_missed(found.copies, fakes, LEVEL))  # half lie above
     scans = [
         planted_check(found.planted_found, len(found.planted.closeness)),
         distortion_check(found.distorted),
@@ -225,6 +231,7 @@ def _protocol(
     split: CohortSplit,
     manifest: Manifest,
     settings: AuditConfig,
+    seed: int,
     facts: dict[str, str],
 ) -> dict[str, Any]:
     """Sizes, seeds and hashes that the results depend on."""
@@ -238,13 +245,18 @@ def _protocol(
             generated.name,
         )
     members, others = split.count
-    return settings.model_dump(exclude={"train", "holdout", "model"}) | {
+    return settings.model_dump(exclude={"train", "holdout"}) | {
+        "seed": seed,
+        "planted": PLANTED,
+        "rate": RATE,
+        "level": LEVEL,
+        "permutations": PERMUTATIONS,
         "synthetic_scans": len(generated.images),
         "training_scans": int(split.member.sum()),
         "training_subjects": members,
         "held_out_scans": int((~split.member).sum()),
         "held_out_subjects": others,
-        "level_of_scan_checks": shared(settings.level, SCAN_CHECKS),
+        "level_of_scan_checks": shared(LEVEL, SCAN_CHECKS),
         "members_are_its_training_scans": same,
         "data_digest": manifest.digest,
         "samples_sha256": hashlib.sha256(generated.images.numpy().tobytes()).hexdigest(),
@@ -258,11 +270,11 @@ def _power(
 ) -> dict[str, float]:
     """What sets of these sizes can detect."""
     members, others = split.count
-    level = shared(settings.level, SCAN_CHECKS)
-    within = shared(settings.level, max(len(attacks["white_box"]), 1))
+    level = shared(LEVEL, SCAN_CHECKS)
+    within = shared(LEVEL, max(len(attacks["white_box"]), 1))
     return {
-        "most_copies_if_none_found": min(1.0, 2 * most_missed(0, fakes, settings.level)),
-        "least_excess_noticed": least_noticed(fakes, others, settings.rate, level),
+        "most_copies_if_none_found": min(1.0, 2 * most_missed(0, fakes, LEVEL)),
+        "least_excess_noticed": least_noticed(fakes, others, RATE, level),
         "auroc_half_width": half_width(members, others, level),
         "auroc_half_width_white_box": half_width(members, others, within),
     }

@@ -27,6 +27,10 @@ from medgan.studies.generated_sets import GeneratedSet
 
 log = logging.getLogger(__name__)
 REPORT = "comparison.json"
+COUNT, PAIRS = 500, 500
+"""Volumes that a model generates; pairs of volumes whose similarity is averaged."""
+SEEDS, STEPS, SEGMENTER_STEPS = 3, 400, 600
+"""Trainings of each classifier and segmenter, and the steps of each."""
 REAL = "real against real"
 FEWEST = {"train": 8, "test": 4}
 Row = dict[str, Any]
@@ -93,7 +97,7 @@ class _Evaluation:
     ) -> None:
         self.preprocessing, self.settings, self.device = preprocessing, settings, device
         self.digest = manifest.digest
-        self.seeds = range(settings.seeds)
+        self.seeds = range(SEEDS)
         self.values = torch.tensor(preprocessing.labels, device="cpu")
         scans = {
             name: read_scans(enough_healthy(manifest, name, fewest), preprocessing, out)
@@ -111,7 +115,13 @@ class _Evaluation:
 
     def protocol(self) -> dict[str, Any]:
         """Sizes that the results depend on."""
-        return self.settings.model_dump(exclude={"models"}) | {
+        return {
+            "count": COUNT,
+            "seeds": SEEDS,
+            "steps": STEPS,
+            "pairs": PAIRS,
+            "segmentation": self.settings.segmentation,
+            "segmentation_steps": SEGMENTER_STEPS,
             "training_scans": len(self.train.images),
             "test_scans": len(self.test.images),
             "reference_scans": len(self.reference),
@@ -125,7 +135,7 @@ class _Evaluation:
             "name": REAL,
             "volumes": len(train),
             "kernel_distance": self._distance(train),
-            "ms_ssim": mean_similarity(test, self.settings.pairs, 0),
+            "ms_ssim": mean_similarity(test, PAIRS, 0),
             **self._auroc(real_floor, train, test),
         }
         if self.segmenters:
@@ -155,7 +165,7 @@ class _Evaluation:
             "same_scans_and_splits": same,
             **generated.effort,
             "kernel_distance": self._distance(images),
-            "ms_ssim": mean_similarity(images, self.settings.pairs, 0),
+            "ms_ssim": mean_similarity(images, PAIRS, 0),
             **self._auroc(separability, train, first, test, second),
         }
         if self.segmenters and generated.label_maps is not None:
@@ -166,7 +176,7 @@ class _Evaluation:
         """At full resolution, and at half of it, which removes noise and the finest texture."""
         halved = [F.avg_pool3d(v, 2) for v in volumes]
         return {
-            name: _over([measure(*sets, seed, self.settings.steps) for seed in self.seeds])
+            name: _over([measure(*sets, seed, STEPS) for seed in self.seeds])
             for name, sets in (("auroc", volumes), ("auroc_half", halved))
         }
 
@@ -185,8 +195,7 @@ class _Evaluation:
         return {"dice": on_real, "dice_ratio": _over(ratios), "consistency": self._by_label(own)}
 
     def _segmenter(self, pairs: tuple[Tensor, Tensor], seed: int) -> nn.Module:
-        steps = self.settings.segmentation_steps
-        return train_segmenter(*pairs, len(self.values), steps, seed)
+        return train_segmenter(*pairs, len(self.values), SEGMENTER_STEPS, seed)
 
     def _dice_on_real(self, segmenters: list[nn.Module]) -> Row:
         images, classes = self._pairs(self.test)

@@ -46,6 +46,14 @@ log = logging.getLogger(__name__)
 REPORT, PAGE = "evaluation.json", "evaluation.html"
 FEWEST = 5
 """Volumes of each set compared."""
+SEED = 0
+"""Of the choice of samples, of the draws and of the probes."""
+DRAWS = 50
+"""How often sets are drawn, halves of the real scans among them."""
+PAIRS = 60
+"""Pairs of scans in a set whose similarity is measured."""
+PROBE_STEPS = 400
+"""Training steps of each network that separates synthetic from real scans."""
 _FEW = 20
 _MOST = 4
 """Most synthetic scans that are used, as a multiple of the size of a set."""
@@ -105,7 +113,6 @@ def evaluate(
     cases = real_cases(manifest, settings.splits)
     subjects = [case.subject for case in cases]
     size = set_size(subjects, len(fake.images) if isinstance(fake, GeneratedSet) else len(fake))
-    size = min(size, settings.size or size)
     if size < _FEW:
         log.warning("%d scans in each set: only large differences can be detected", size)
     grid = fake.preprocessing if isinstance(fake, GeneratedSet) else plan(data, cases)
@@ -113,7 +120,7 @@ def evaluate(
     generated = (
         _of_generated(fake) if isinstance(fake, GeneratedSet) else _of_cases(fake, grid, out)
     )
-    random = torch.Generator().manual_seed(settings.seed)
+    random = torch.Generator().manual_seed(SEED)
     generated = generated.part(
         torch.randperm(len(generated.images), generator=random)[: _MOST * size]
     )
@@ -121,17 +128,17 @@ def evaluate(
     if copies:
         log.warning("%d synthetic scans equal real ones, voxel by voxel: metrics do not show it "
                     "and are too good", copies)  # fmt: skip
-    material = Material(real.images.to(device), _weights(settings), settings.seed)
+    material = Material(real.images.to(device), _weights(settings), SEED)
     extractor = EXTRACTORS[settings.features](material)
     described = _described(real, generated, extractor, grid, size, settings, out, device)
     left_out: dict[str, str] = {}
-    described = _classified(*described, cases, settings.seed, left_out)
+    described = _classified(*described, cases, SEED, left_out)
     log.info(
         "%d real and %d synthetic scans, %d in each draw", len(cases), len(generated.keys), size
     )
-    standings = stand(*described, subjects, size, settings.draws, settings.seed)
+    standings = stand(*described, subjects, size, DRAWS, SEED)
     figures = figures_of(described[0])
-    if settings.judge:
+    if settings.probes:
         log.info("training real-or-fake classifiers")
         volumes = real.images.to(device), generated.images.to(device)
         figures, standings = figures | {"auroc": AUROC}, dict(standings)
@@ -143,8 +150,8 @@ def evaluate(
             "synthetic_scans": len(generated.keys),
             "copies": copies,
             "scans_a_set": size,
-            "draws": settings.draws,
-            "seed": settings.seed,
+            "draws": DRAWS,
+            "seed": SEED,
             "splits": list(settings.splits or SPLITS),
             "features": extractor.name,
             "features_digest": extractor.digest,
@@ -155,7 +162,7 @@ def evaluate(
         },
         "rows": rows,
         "left_out": left_out,
-        "curves": curves(*described, subjects, size, grid.shape, grid.spacing, settings.seed),
+        "curves": curves(*described, subjects, size, grid.shape, grid.spacing, SEED),
     }
     result["table"] = table(rows)
     shown = Shown(real.images[:, 0].numpy(), generated.images[:, 0].numpy(), grid.spacing)
@@ -217,10 +224,10 @@ def _described(
             extractor, part.images.to(device), part.keys,
             grid.model_dump_json(exclude={"conditions", "labels"}), out / "cache",
         )  # fmt: skip
-        pairs = round(settings.pairs * (len(part.images) / size) ** 2)
+        pairs = round(PAIRS * (len(part.images) / size) ** 2)
         described.append(
             describe(
-                part.images, features, grid.spacing, labels, part.label_maps, pairs, settings.seed
+                part.images, features, grid.spacing, labels, part.label_maps, pairs, SEED
             )
         )
     return described[0], described[1]
@@ -265,11 +272,11 @@ def _auroc(
 ) -> Standing:
     """AUROC of classifiers of sets: one half of each set for training, the other for test."""
     values = []
-    for seed in range(settings.seed, settings.seed + _CLASSIFIERS):
+    for seed in range(SEED, SEED + _CLASSIFIERS):
         random = torch.Generator().manual_seed(seed)
         train, test = (real[half[:size]].tensor_split(2) for half in halves(subjects, random))
         chosen = torch.randperm(len(generated), generator=random)[:size]
         fake = generated[chosen].tensor_split(2)
         pairs = ((train[0], fake[0], test[0], fake[1]), (train[0], train[1], test[0], test[1]))
-        values.append([separability(*four, seed, settings.judge_steps) for four in pairs])
+        values.append([separability(*four, seed, PROBE_STEPS) for four in pairs])
     return standing(np.array(values))

@@ -32,6 +32,8 @@ from medgan.training.fit import choose_device
 
 log = logging.getLogger(__name__)
 SAMPLES, RECORD = "samples.safetensors", "baseline.json"
+SAMPLE_COUNT = 500
+"""Volumes that a baseline leaves."""
 BASELINES: dict[str, type[AlphaWgan] | type[Dcgan] | type[Vae]] = {
     "alpha_wgan": AlphaWgan,
     "dcgan": Dcgan,
@@ -123,8 +125,8 @@ def make_baseline(
         **facts,
     }
     record = training | {"preprocessing": preprocessing.model_dump(mode="json")}
-    log.info("generating %d volumes", config.baseline.count)
-    images = baseline.sample(config.baseline.count, torch.Generator().manual_seed(seed + 1))
+    log.info("generating %d volumes", SAMPLE_COUNT)
+    images = baseline.sample(SAMPLE_COUNT, torch.Generator().manual_seed(seed + 1))
     samples = {"images": images.half()}
     files = {out / SAMPLES: save(samples), out / RECORD: json.dumps(record, indent=1)}
     write_together(files)

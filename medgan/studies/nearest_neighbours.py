@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgan.core.config import AuditConfig
 from medgan.core.progress import counting
 from medgan.evaluation.interval import Interval
 from medgan.evaluation.privacy.copies import (
@@ -23,6 +22,14 @@ from medgan.studies.cohort_split import CohortSplit
 
 SCAN_CHECKS = 5
 """Checks of synthetic scans that can fail by chance and share the error rate."""
+PLANTED = 20
+"""Distorted copies of training scans that are hidden among the synthetic ones."""
+RATE = 0.05
+"""Share of fresh scans that is flagged."""
+LEVEL = 0.95
+"""Probability that the verdict on a generator that does not leak is not a failure."""
+PERMUTATIONS = 400
+"""Times that membership is permuted among subjects."""
 
 
 def shared(level: float, checks: int) -> float:
@@ -114,21 +121,21 @@ class NeighbourComparison:
 
 
 def compare_neighbours(
-    fakes: Tensor, split: CohortSplit, settings: AuditConfig
+    fakes: Tensor, split: CohortSplit, seed: int
 ) -> NeighbourComparison:
     """Compares all synthetic and real scans with all real scans.
 
     Args:
         fakes: synthetic scans, (N, 1, X, Y, Z).
         split: real ones.
-        settings: the audit section.
+        seed: of the copies, of their distortions and of permutations.
     """
-    random = torch.Generator().manual_seed(settings.seed)
+    random = torch.Generator().manual_seed(seed)
     member, subject = split.member, split.subject
     members, others = member.nonzero()[:, 0], split.one_per_subject()
-    chosen = torch.randperm(len(members), generator=random)[: settings.planted]
-    copies = disguise(split.images[members[chosen]], settings.seed)
-    held = disguise(split.images[others], settings.seed + 1)
+    chosen = torch.randperm(len(members), generator=random)[: PLANTED]
+    copies = disguise(split.images[members[chosen]], seed)
+    held = disguise(split.images[others], seed + 1)
     found: list[Tensor] = []
     with counting("comparing") as tick:
         for volumes in (split.images, fakes, copies, held):
@@ -136,7 +143,7 @@ def compare_neighbours(
             tick(len(found), 4)
     between, of_fakes, of_copies, of_held = found
     between = other_people(between, subject, subject)
-    level = shared(settings.level, SCAN_CHECKS)
+    level = shared(LEVEL, SCAN_CHECKS)
 
     def close(similarities: Tensor, own: Tensor | None = None) -> Tensor:
         """Closeness with one held-out subject left out, its own or a random one."""
@@ -162,7 +169,7 @@ def compare_neighbours(
         known = between[numbers][:, numbers]
         return float(not_authentic(of_fakes[:, numbers], known).float().mean())
 
-    exchanges = (member, subject, level, settings.exchanges, settings.seed)
+    exchanges = (member, subject, level, PERMUTATIONS, seed)
     known = between[members][:, members]
     return NeighbourComparison(
         to_fakes=of_fakes.T,
@@ -170,9 +177,9 @@ def compare_neighbours(
         fakes=ours,
         fresh=fresh,
         planted=planted,
-        near=excess(ours, fresh, settings.rate, level),
-        near_plain=excess(nearest, nearest_fresh, settings.rate, level),
-        distorted=excess(close(of_held, subject[others]), fresh, settings.rate, level),
+        near=excess(ours, fresh, RATE, level),
+        near_plain=excess(nearest, nearest_fresh, RATE, level),
+        distorted=excess(close(of_held, subject[others]), fresh, RATE, level),
         copies=int((ours >= half).sum()),
         copies_fresh=int((fresh >= half).sum()),
         nearer=swapped(nearer, *exchanges),

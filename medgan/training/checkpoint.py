@@ -80,13 +80,13 @@ def restore_newest(state: TrainingState, folder: Path) -> bool:
         except (KeyError, RuntimeError, ValueError):
             raise ModelError(
                 "E_CHECKPOINT", mark.stem, "belongs to a model of other sizes",
-                "use another output folder or --set train.resume=never",
+                "use another folder, or start over with --replace",
             ) from None  # fmt: skip
         return True
     if marks:
         raise ModelError(
             "E_CHECKPOINT", folder.name, "every checkpoint is damaged",
-            "start over with --set train.resume=never",
+            "start over with --replace",
         )  # fmt: skip
     return False
 

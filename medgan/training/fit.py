@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +20,7 @@ from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
 from medgan.data.reading import ReadScans
 from medgan.model.model import Model
-from medgan.tracking.mlflow import RUN_FILE, MlflowRun
+from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
@@ -80,10 +79,6 @@ def train_model(
     device = choose_device(config.train.device)
     task = chosen_task(preprocessing, config.model, config.train)
     state = task.start(device)
-    if config.train.resume == "never":
-        for name in ("checkpoints", "samples"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / RUN_FILE).unlink(missing_ok=True)
     _same_training(out / "checkpoints", cases, preprocessing, config)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
@@ -141,7 +136,7 @@ def _same_training(
     if begun and path.read_text().strip() != identity:
         raise ConfigError(
             "E_RESUME", str(checkpoints), "belongs to other scans, another grid or other networks",
-            "choose another output folder or --set train.resume=never",
+            "choose another folder, or start over with --replace",
         )  # fmt: skip
     write_atomic(path, identity)
 
@@ -189,7 +184,6 @@ def _describe(
         for section, values in public.items()
         if section in ("data", "model", "train", "score")
         for key, value in values.items()
-        if (section, key) != ("train", "resume")
     }
     counts = {split: len(manifest.split(split)) for split in SPLITS}
     mlflow.describe(flat, {**facts, "manifest_sha256": manifest.digest}, path)

@@ -29,6 +29,8 @@ from medgan.training.moments import moments_from_tensors, moments_to_tensors
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
+INPUTS = ("density", "recon")
+"""What the localiser sees beside the scan: how unusual each voxel is, and the reconstruction."""
 BATCH, LEARNING_RATE = 8, 1e-3
 """Scans in a step; AdamW's learning rate before it falls in the second half."""
 _CHECKPOINT_SECONDS = 120.0

@@ -73,7 +73,7 @@ def bids_prefixes(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -
             if name is None:
                 raise DataError(
                     "E_BIDS", case.case, "its file has no BIDS name with labels to keep",
-                    "leave score.bids_labels at pseudonym",
+                    "take score.layout=bids",
                 )  # fmt: skip
             # The map has a description of its own.
             subject, session, more = name[1], name[2] or "", re.sub("_desc-[^_]+", "", name[3])
@@ -85,7 +85,7 @@ def bids_prefixes(cases: Sequence[Case], labels: Literal["pseudonym", "keep"]) -
         if prefix in taken:
             raise DataError(
                 "E_BIDS", case.case, "another scan has the same subject, session and run",
-                "leave score.bids_labels at pseudonym, or score one kind of scans at a time",
+                "take score.layout=bids, or score one kind of scans at a time",
             )  # fmt: skip
         taken.add(prefix)
         found[case.case] = prefix

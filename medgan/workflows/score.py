@@ -63,7 +63,9 @@ def score_cases(
     settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
     if settings.false_alarms and model.calibration is not None:
         require_calibration(len(model.calibration.scores), settings.false_alarms)
-    bids = bids_prefixes(cases, settings.bids_labels) if settings.layout == "bids" else {}
+    bids: dict[str, str] = {}
+    if settings.layout in ("bids", "bids-named"):
+        bids = bids_prefixes(cases, "keep" if settings.layout == "bids-named" else "pseudonym")
     rows: list[Row] = []
     regions: list[Row] = []
     refusals: list[Refusal] = []

@@ -173,7 +173,7 @@ def test_a_shared_model_is_half_the_size_and_never_takes_the_models_place(tmp_pa
     assert result["bytes"] < 0.6 * whole
     done = inside("share", tmp_path / "run" / "model", "-o", tmp_path / "run")
     assert done.returncode == 2
-    assert "E_USAGE" in done.stderr
+    assert "E_OUT" in done.stderr
 
 
 def test_sharing_replaces_a_shared_model_with_all_its_files_and_no_other(tmp_path):
@@ -191,7 +191,7 @@ def test_sharing_replaces_a_shared_model_with_all_its_files_and_no_other(tmp_pat
     before = (tmp_path / "older" / "model" / "config.json").read_bytes()
     status, told = share(tmp_path / "run" / "model", "older")
     assert status == 2
-    assert "E_USAGE -o: a model with its discriminator lies there" in told
+    assert "E_OUT -o: holds model, which this command did not write" in told
     assert (tmp_path / "older" / "model" / "config.json").read_bytes() == before
     assert share(tmp_path / "out" / "model", "again")[0] == 0
 

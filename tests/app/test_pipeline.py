@@ -72,13 +72,13 @@ def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path):
         "data.assign=calibration",
     ]  # fmt: skip
     before = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
-    asked = ["score.scorers=[residual, latent]", "score.sign=bright", "score.median=3"]
+    asked = ["score.scorers=[residual, latent]", "score.sign=bright"]
     try:
         run_pipeline(pipeline, [*settings, *asked])
         model = medgan.load(out / "model")
         assert model.calibration is not None
         assert model.calibration.scoring_config == ScoringConfig(
-            ("residual", "latent"), 0.01, "bright", 0.0, 3
+            ("residual", "latent"), 0.01, "bright"
         )
         assert set(model.score(source / "person-00.nii.gz").parts) == {"residual", "latent"}
         with pytest.raises(ConfigError, match="E_SCORER"):
@@ -361,3 +361,55 @@ def test_unknown_pipelines_keys_and_steps_are_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError):
             read_pipeline(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("config: 3", "config is not a mapping"),
+        ("steps: [index]\nconfig: [a, b]", "config is not a mapping"),
+        ("steps: [index]\nconfig:", "config is not a mapping"),
+        ("steps: index", "steps is not a list"),
+        ("steps: {index: 1}", "steps is not a list"),
+        ("steps: []", "steps is not a list"),
+        ("steps:", "steps is not a list"),
+        ("steps: [[index]]", "unknown step"),
+        ("extends: [train]", "extends is not a name"),
+        ("extends: 3", "extends is not a name"),
+        ("extends: p", "extends itself (p.yaml -> p.yaml)"),
+        ("extends: q", "extends itself (p.yaml -> q.yaml -> p.yaml)"),
+        ("1: a\nb: c\nsteps: [index]", "the key 1 is not text"),
+        ("steps: [index]\nconfig: {train: {3: 4}}", "the key 3 is not text"),
+        ("b: c\nsteps: [index]", "unknown key b"),
+        ("", "not a mapping"),
+        ("- a", "not a mapping"),
+    ],
+)
+def test_what_is_wrong_in_a_pipeline_file_is_said_in_one_line(text, what, tmp_path):
+    (tmp_path / "p.yaml").write_text(text)
+    (tmp_path / "q.yaml").write_text("extends: p")
+    with pytest.raises(ConfigError) as caught:
+        read_pipeline(str(tmp_path / "p.yaml"))
+    assert caught.value.code in ("E_PIPELINE", "E_YAML")
+    assert what in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_a_file_named_train_extends_the_shipped_train(tmp_path):
+    (tmp_path / "train.yaml").write_text("extends: train\nconfig: {train: {volumes: 77}}")
+    steps, config = read_pipeline(str(tmp_path / "train.yaml"))
+    shipped, defaults = read_pipeline("train")
+    assert steps == shipped
+    assert config == {**defaults, "train": {"volumes": 77}}
+
+
+@pytest.mark.parametrize(
+    "config", [{"train": 3}, {"train": [1]}, {"train": None}, {"data": "scans"}]
+)
+def test_a_section_that_is_no_mapping_is_refused_at_its_name(config, tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump({"steps": ["index"], "config": config}))
+    with pytest.raises(ConfigError) as caught:
+        build(read_pipeline(str(path))[1])
+    assert caught.value.code in ("E_VALUE", "E_KEY")
+    assert str(next(iter(config))) in caught.value.where

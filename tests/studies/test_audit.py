@@ -23,7 +23,18 @@ from tests.kit.command_line import inside
 from tests.kit.volumes import subjects
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
-QUICK = ("--set", "audit.planted=6", "--set", "audit.exchanges=100", "--set", "audit.count=40")
+QUICK = ("--set", "audit.count=40")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Fewer planted copies and permutations."""
+    patch = pytest.MonkeyPatch()
+    for name, count in (("PLANTED", 6), ("PERMUTATIONS", 100)):
+        for module in ("audit", "nearest_neighbours"):
+            patch.setattr(f"medgan.studies.{module}.{name}", count)
+    yield
+    patch.undo()
 
 
 def write_subjects(folder, count, seed):
@@ -103,7 +114,7 @@ def test_figures_are_a_function_of_the_seed_and_samples_alone_do_not_pass_for_a_
     cohort, honest, tmp_path
 ):
     first = json.loads((honest[0] / "audit.json").read_text())
-    again = audit(cohort, "honest", tmp_path, "--set", "audit.of=model")
+    again = audit(cohort, "honest", tmp_path, "--set", "audit.scope=model")
     second = json.loads((tmp_path / "audit.json").read_text())
     assert second["verdicts"] == first["verdicts"]
     assert second["figures"] == first["figures"]

@@ -13,8 +13,7 @@ from medgan.studies.generated_sets import BASELINES, read_generated_set
 from tests.kit.data_sets import TINY, write_folder
 
 SIZES = {
-    "baseline": {"name": "vae", "count": 20},
-    "compare": {"count": 20, "seeds": 2, "steps": 3, "pairs": 5, "segmentation_steps": 2},
+    "baseline": {"name": "vae"},
 }
 TRAIN = {**TINY["train"], "minutes": 0}
 
@@ -25,6 +24,10 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison")
     home = pytest.MonkeyPatch()
     home.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    home.setattr("medgan.studies.generated_sets.SAMPLE_COUNT", 20)
+    sizes = {"COUNT": 20, "SEEDS": 2, "STEPS": 3, "PAIRS": 5, "SEGMENTER_STEPS": 2}
+    for name, size in sizes.items():
+        home.setattr(f"medgan.studies.comparison.{name}", size)
     source = write_folder(folder / "scans", 24)
     config = {**TINY, **SIZES, "train": TRAIN}
     config["data"] = {**TINY["data"], "fractions": [0.5, 0.1, 0.2, 0.2]}

@@ -26,7 +26,6 @@ from tests.kit.data_sets import TINY, write_folder
 from tests.kit.volumes import phantom_volumes
 
 SPACING = (8.0, 8.0, 8.0)
-SIZES = {"evaluate": {"draws": 6, "pairs": 10, "judge_steps": 3}}
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +165,8 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("realism")
     home = pytest.MonkeyPatch()
     home.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    for name, size in (("DRAWS", 6), ("PAIRS", 10), ("PROBE_STEPS", 3)):
+        home.setattr(f"medgan.studies.fidelity.{name}", size)
     write_folder(folder / "real", 24)
     write_folder(folder / "other", 14, seed=1)
     for path in write_folder(folder / "noisy", 14, seed=2).glob("person-??.nii.gz"):
@@ -173,7 +174,7 @@ def made(tmp_path_factory):
         random = torch.Generator().manual_seed(int(path.name[7:9]))
         data = scan.data + 40 * torch.randn(scan.data.shape, generator=random).numpy()
         Volume(data.astype("float32"), scan.affine).save(path)
-    config = {**TINY, **SIZES, "train": {**TINY["train"], "minutes": 0}}
+    config = {**TINY, "train": {**TINY["train"], "minutes": 0}}
     for name in ("train", "evaluate"):
         text = yaml.safe_dump({"steps": ["index", name], "config": config})
         (folder / f"{name}.yaml").write_text(text)
@@ -216,7 +217,7 @@ def test_noisy_scans_in_a_folder_stand_out_and_nothing_written_names_a_scan_or_a
 
 
 def test_a_model_is_measured_on_its_own_grid_and_the_page_holds_everything(made, monkeypatch):
-    _, found = run(made, monkeypatch, "tiny/model", "evaluate.judge=true")
+    _, found = run(made, monkeypatch, "tiny/model", "evaluate.probes=true")
     assert found["protocol"]["synthetic"] == "tiny"
     assert found["protocol"]["synthetic_scans"] == 24
     assert found["protocol"]["grid"]["shape"] == [16, 16, 16]

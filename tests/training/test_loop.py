@@ -28,9 +28,10 @@ def training(tmp_path):
     pipeline = tmp_path / "tiny.yaml"
     pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": TINY}))
 
-    def run(name="out", *overrides):
+    def run(name="out", *overrides, replace=False):
         out = tmp_path / name
-        run_pipeline(str(pipeline), [f"out={out}", f"data.source={source}", *overrides])
+        settings = [f"out={out}", f"data.source={source}", *overrides]
+        run_pipeline(str(pipeline), settings, replace=replace)
         return out
 
     run.folder = tmp_path
@@ -245,10 +246,10 @@ def test_an_interrupted_training_ends_with_the_weights_and_figures_of_a_whole_on
     assert_same(whole, training("stopped"))
 
 
-def test_resume_never_starts_over(training):
+def test_replace_starts_over(training):
     out = training()
     first = rows(out)
-    training("out", "train.resume=never", "train.volumes=4")
+    training("out", "train.volumes=4", replace=True)
     assert len(rows(out)) < len(first)
 
 

@@ -134,7 +134,7 @@ def test_labels_are_pseudonyms_unless_told_and_scans_of_one_person_are_runs(mode
     assert not re.search(r"sub-0[12]|ses-", names)
     first = subject_of(Pseudonyms(b"salt").subject("sub-01"))
     assert f"{first}/anat/{first}_run-2_desc-anomaly_statmap.nii.gz" in names
-    _, rows, kept = scored(model, tree, tmp_path / "kept", bids_labels="keep")
+    _, rows, kept = scored(model, tree, tmp_path / "kept", layout="bids-named")
     assert (kept / "sub-01/ses-b/anat/sub-01_ses-b_desc-anomaly_dseg.nii.gz").is_file()
     assert (kept / "sub-01/ses-b/sub-01_ses-b_scans.tsv").is_file()
     assert (kept / "sub-02/anat/sub-02_desc-anomaly_dseg.json").is_file()

@@ -131,7 +131,7 @@ def test_a_balanced_set_gets_nothing(trained, tmp_path, caplog):
         done = generate(trained, tmp_path / "b", "generate.balance=sex", f"data.source={source}")
     assert done.results["generate"].values == {"count": 0}
     assert "nothing to balance" in caplog.text
-    assert not list((tmp_path / "b").glob("*.json"))
+    assert not list((tmp_path / "b").glob("[!.]*.json"))
 
 
 @pytest.mark.parametrize(

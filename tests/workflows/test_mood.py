@@ -131,5 +131,5 @@ def test_the_two_shell_entry_points_write_what_the_challenge_reads(model, toy, t
             ["sh", script, source, tmp_path / task], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        written = {p.name for p in (tmp_path / task).iterdir()}
+        written = {p.name for p in (tmp_path / task).iterdir() if p.name[0] != "."}
         assert written == {f"{name}{ending}" for name in truths}

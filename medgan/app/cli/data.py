@@ -1,6 +1,6 @@
 """Verbs about scans before there is a model."""
 
-from medgan.app.cli.options import Json, Out, Set, Source
+from medgan.app.cli.options import Json, Out, Replace, Set, Source
 from medgan.app.cli.running import run_verb
 
 
@@ -12,9 +12,11 @@ def check(source: Source, out: Out = "runs/check", set_: Set = None, as_json: Js
     run_verb("check", {"out": out, "data": {"source": source}}, set_, as_json)
 
 
-def phantoms(out: Out = "runs/phantoms", set_: Set = None, as_json: Json = False) -> None:
+def phantoms(
+    out: Out = "runs/phantoms", replace: Replace = False, set_: Set = None, as_json: Json = False
+) -> None:
     """Make a data set of procedural head phantoms, some with a lesion, and train on it.
 
     Example: medgan phantoms -o runs/phantoms --set phantoms.healthy=100
     """
-    run_verb("phantoms", {"out": out}, set_, as_json)
+    run_verb("phantoms", {"out": out}, set_, as_json, replace=replace)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medgan.app.cli.options import Json, Model, Out, Pipeline, Set, Source
+from medgan.app.cli.options import Json, Model, Out, Pipeline, Replace, Set, Source
 from medgan.app.cli.running import Answer, answer, run_verb
 
 
@@ -13,10 +13,10 @@ def train(
     config: Pipeline,
     data: Annotated[str, typer.Option(help="scans to learn from")] = "",
     out: Out = "runs/train",
-    resume: Annotated[str, typer.Option(help="auto or never")] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only say what it takes: parameters, memory, time")
     ] = False,
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -24,7 +24,7 @@ def train(
 
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
     """
-    values: dict[str, Any] = {"out": out, "train": {"resume": resume}}
+    values: dict[str, Any] = {"out": out}
     if data:
         values["data"] = {"source": data}
 
@@ -36,7 +36,7 @@ def train(
 
     if dry_run:
         answer(forecast, as_json)
-    run_verb(config, values, set_, as_json)
+    run_verb(config, values, set_, as_json, replace=replace)
 
 
 def calibrate(
@@ -53,14 +53,20 @@ def calibrate(
     run_verb("calibrate", values, set_, as_json)
 
 
-def share(model: Model, out: Out = "runs/share", set_: Set = None, as_json: Json = False) -> None:
+def share(
+    model: Model,
+    out: Out = "runs/share",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
     """Write a model to hand on: half precision, without the discriminator, which leaks most.
 
     The model is OUT/model. Audit it before it leaves.
 
     Example: medgan share runs/ixi/model -o runs/share
     """
-    run_verb("share", {"out": out, "model_uri": model}, set_, as_json)
+    run_verb("share", {"out": out, "model_uri": model}, set_, as_json, replace=replace)
 
 
 def register(

@@ -16,6 +16,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="section.key=value; repeat")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="remove what another command has left in the folder")
+]
 Out = Annotated[str, typer.Option("-o", "--out", help="folder that receives everything")]
 Model = Annotated[str, typer.Argument(help="folder, models:/name@alias or runs:/id/model")]
 Source = Annotated[

@@ -36,6 +36,7 @@ def run_verb(
     as_json: bool,
     preset: str = "",
     sections: Sequence[str] = ("data",),
+    replace: bool = False,
 ) -> None:
     """Runs a pipeline with what a verb was given; --set wins over it.
 
@@ -46,6 +47,7 @@ def run_verb(
         as_json: whether to print JSON.
         preset: pipeline from which some sections are taken; empty takes none.
         sections: which.
+        replace: whether to remove what other commands have left in the folder.
     """
 
     def work() -> Answer:
@@ -54,7 +56,7 @@ def run_verb(
 
         described = read_pipeline(preset)[1] if preset else {}
         taken = {name: described[name] for name in sections if name in described}
-        done = run_pipeline(pipeline, overrides or [], merge(taken, values))
+        done = run_pipeline(pipeline, overrides or [], merge(taken, values), replace)
         return Answer(done.as_json(), done.closing_lines(), int(done.exit_status))
 
     answer(work, as_json)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medgan.app.cli.options import Json, Model, Out, Preset, Set, Source, conditions
+from medgan.app.cli.options import Json, Model, Out, Preset, Replace, Set, Source, conditions
 from medgan.app.cli.running import Answer, answer, refuse, run_verb
 
 
@@ -19,6 +19,7 @@ def generate(
     ] = "",
     data: Annotated[str, typer.Option(help="scans to balance")] = "",
     out: Out = "runs/generate",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def generate(
     }
     if data:
         values["data"] = {"source": data}
-    run_verb("generate", values, conditions(set_), as_json)
+    run_verb("generate", values, conditions(set_), as_json, replace=replace)
 
 
 def score(
@@ -47,6 +48,7 @@ def score(
         typer.Option("--format", help="medgan; bids: derivatives; mood: the challenge's folders"),
     ] = "medgan",
     task: Annotated[str, typer.Option(help="of mood: pixel (default) or sample")] = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -59,20 +61,25 @@ def score(
         refuse("--task", "is for --format mood", "leave it out", as_json)
     if format_ == "mood":
         values["score"] = {"layout": f"mood-{task or 'pixel'}"}
-        run_verb("mood", values, set_, as_json)
+        run_verb("mood", values, set_, as_json, replace=replace)
     values["score"] = {"layout": format_}
-    run_verb("score", values, set_, as_json)
+    run_verb("score", values, set_, as_json, replace=replace)
 
 
 def invert(
-    model: Model, source: Source, out: Out = "runs/invert", set_: Set = None, as_json: Json = False
+    model: Model,
+    source: Source,
+    out: Out = "runs/invert",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
 ) -> None:
     """Find the latents that reproduce real scans best; errors, reconstructions, pictures.
 
     Example: medgan invert runs/ixi/model scans -o runs/invert
     """
     values = {"out": out, "model_uri": model, "data": {"source": source}}
-    run_verb("invert", values, set_, as_json)
+    run_verb("invert", values, set_, as_json, replace=replace)
 
 
 def interpolate(
@@ -81,6 +88,7 @@ def interpolate(
     b: Annotated[str, typer.Argument(help="likewise")],
     count: Annotated[int, typer.Option("-n", "--count", help="scans, both ends included")] = 8,
     out: Out = "runs/interpolate",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -90,9 +98,13 @@ def interpolate(
 
     Example: medgan interpolate runs/ixi/model seed:3 seed:7 -n 8 -o runs/interpolate
     """
-    latent = {"ends": [a, b], "frames": count}
-    values = {"out": out, "model_uri": model, "latent": latent}
-    run_verb("interpolate", values, conditions(set_), as_json)
+    values = {
+        "out": out,
+        "model_uri": model,
+        "latent": {"ends": [a, b]},
+        "generate": {"count": count},
+    }
+    run_verb("interpolate", values, conditions(set_), as_json, replace=replace)
 
 
 def edit(
@@ -103,6 +115,7 @@ def edit(
         typer.Option(metavar="KEY=VALUE", help="what is known of the scan; repeat"),
     ] = None,
     out: Out = "runs/edit",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +127,7 @@ def edit(
     """
     values = {"out": out, "model_uri": model, "data": {"source": source}}
     more = [f"latent.known.{text.strip()}" for text in known or []]
-    run_verb("edit", values, [*more, *conditions(set_, "latent.changes")], as_json)
+    run_verb("edit", values, [*more, *conditions(set_, "latent.changes")], as_json, replace=replace)
 
 
 def augment(
@@ -127,6 +140,7 @@ def augment(
     seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
     out: Out = "runs/augment",
     config: Preset = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -143,7 +157,7 @@ def augment(
         "augment": {"ratio": ratio, "balance": balance},
         "generate": {"seed": seed},
     }
-    run_verb("augment", values, conditions(set_), as_json, config)
+    run_verb("augment", values, conditions(set_), as_json, config, replace=replace)
 
 
 def export_dicom(
@@ -152,6 +166,7 @@ def export_dicom(
     out: Annotated[
         str, typer.Option("-o", "--out", help="folder for patient data, apart from the scores")
     ] = "runs/export-dicom",
+    replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Write scores of DICOM for the PACS: parametric maps, segmentations, pictures.
@@ -164,12 +179,21 @@ def export_dicom(
     def work() -> Answer:
         from dataclasses import asdict
 
+        from medgan.app.folder import claim, clear, hidden, note
         from medgan.core.errors import Exit
         from medgan.core.progress import counting
         from medgan.workflows.dicom import export_dicom
 
-        with counting("writing DICOM") as tick:
-            done, refusals = export_dicom(Path(scores), Path(source), Path(out), tick)
+        verb, names, folder = "export-dicom", ("c-*",), Path(out)
+        wanted = {"scores": hidden(scores), "source": hidden(source)}
+        if claim(folder, verb, names, wanted, replace) or replace:
+            clear(folder, names, [Path(scores).resolve(), Path(source).resolve()])
+        try:
+            with counting("writing DICOM") as tick:
+                done, refusals = export_dicom(Path(scores), Path(source), folder, tick)
+        finally:
+            if any(folder.glob(names[0])):
+                note(folder, verb, wanted)
         for refusal in refusals:
             print(f"medgan: {refusal}", file=sys.stderr)
         values = {"scans": done, "folder": out, "refused": [asdict(r) for r in refusals]}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medgan.app.cli.options import Json, Out, Pipeline, Pipelines, Set
+from medgan.app.cli.options import Json, Out, Pipeline, Pipelines, Replace, Set
 from medgan.app.cli.running import Answer, answer, run_verb
 
 
@@ -13,6 +13,7 @@ def run(
     pipeline: Pipeline,
     data: Annotated[str, typer.Option(help="scans to read")] = "",
     out: Out = "runs/latest",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -21,7 +22,7 @@ def run(
     Example: medgan run demo -o runs/demo
     """
     values = {"out": out} | ({"data": {"source": data}} if data else {})
-    run_verb(pipeline, values, set_, as_json)
+    run_verb(pipeline, values, set_, as_json, replace=replace)
 
 
 def report(out: Out, set_: Set = None, as_json: Json = False) -> None:

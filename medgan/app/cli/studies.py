@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medgan.app.cli.options import Json, Model, Out, Preset, Set
+from medgan.app.cli.options import Json, Model, Out, Preset, Replace, Set
 from medgan.app.cli.running import run_verb
 
 
@@ -16,6 +16,7 @@ def evaluate(
     ] = 0,
     out: Out = "runs/evaluate",
     config: Preset = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -28,7 +29,7 @@ def evaluate(
         "data": {"source": real},
         "evaluate": {"fake": fake, "count": count},
     }
-    run_verb("evaluate", values, set_, as_json, config)
+    run_verb("evaluate", values, set_, as_json, config, replace=replace)
 
 
 def compare(
@@ -37,6 +38,7 @@ def compare(
     out: Out = "runs/compare",
     config: Preset = "",
     segmentation: Annotated[bool, typer.Option(help="train segmenters too; takes long")] = False,
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +51,7 @@ def compare(
         "data": {"source": data},
         "compare": {"models": models, "segmentation": segmentation},
     }
-    run_verb("compare", values, set_, as_json, config)
+    run_verb("compare", values, set_, as_json, config, replace=replace)
 
 
 def baseline(
@@ -57,6 +59,7 @@ def baseline(
     data: Annotated[str, typer.Option(help="scans to learn from")],
     out: Out = "runs/baseline",
     config: Preset = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +68,7 @@ def baseline(
     Example: medgan baseline dcgan --data scans -o runs/dcgan --set train.minutes=60
     """
     values = {"out": out, "data": {"source": data}, "baseline": {"name": name}}
-    run_verb("baseline", values, set_, as_json, config)
+    run_verb("baseline", values, set_, as_json, config, replace=replace)
 
 
 def utility(
@@ -74,6 +77,7 @@ def utility(
     ],
     out: Out = "runs/utility",
     config: Preset = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +88,7 @@ def utility(
     Example: medgan utility --data scans --config msd_hippocampus --set train.minutes=20
     """
     values = {"out": out, "data": {"source": data}}
-    run_verb("utility", values, set_, as_json, config, ("data", "model", "train"))
+    run_verb("utility", values, set_, as_json, config, ("data", "model", "train"), replace=replace)
 
 
 def audit(
@@ -94,6 +98,7 @@ def audit(
     data: Annotated[str, typer.Option(help="both at once, with data.splits")] = "",
     out: Out = "runs/audit",
     config: Preset = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -103,11 +108,12 @@ def audit(
     """
     values: dict[str, Any] = {
         "out": out,
-        "audit": {"model": model, "train": train, "holdout": holdout},
+        "model_uri": model,
+        "audit": {"train": train, "holdout": holdout},
     }
     if data:
         values["data"] = {"source": data}
-    run_verb("audit", values, set_, as_json, config)
+    run_verb("audit", values, set_, as_json, config, replace=replace)
 
 
 def detection(
@@ -115,6 +121,7 @@ def detection(
     data: Annotated[str, typer.Option(help="scans it was trained on, and was not")],
     out: Out = "runs/detection",
     config: Preset = "",
+    replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -125,4 +132,4 @@ def detection(
     Example: medgan bench detection runs/hippocampus/model --data scans -o runs/detection
     """
     values = {"out": out, "model_uri": model, "data": {"source": data}}
-    run_verb("detection", values, set_, as_json, config)
+    run_verb("detection", values, set_, as_json, config, replace=replace)

@@ -1,6 +1,7 @@
 """The steps of pipelines: each works in the folder of a run and says what it has done."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from medgan.app.result import StepResult
 from medgan.app.run import Run
@@ -23,28 +24,104 @@ from medgan.app.steps.studies import (
     utility_step,
 )
 from medgan.app.steps.synthesis import augment_step, generate_step, interpolate_step
+from medgan.core.config import DataConfig
 
-STEPS: dict[str, Callable[[Run], StepResult | None]] = {
-    "phantoms": phantoms_step,
-    "index": index_step,
-    "train": train_step,
-    "scorers": scorers_step,
-    "calibrate": calibrate_step,
-    "share": share_step,
-    "register": register_step,
-    "load_back": load_back_step,
-    "generate": generate_step,
-    "baseline": baseline_step,
-    "compare": compare_step,
-    "utility": utility_step,
-    "augment": augment_step,
-    "audit": audit_step,
-    "evaluate": evaluate_step,
-    "detection": detection_step,
-    "score": score_step,
-    "mood": mood_step,
-    "invert": invert_step,
-    "interpolate": interpolate_step,
-    "edit": edit_step,
-    "report": report_step,
-}
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a pipeline.
+
+    Attributes:
+        work: what it does.
+        reads: sections, or single settings by their full names, that decide what it does.
+        writes: what it leaves, as glob patterns within its folder.
+        folder: subfolder of a run that also trains.
+        resumes: whether it goes on with what an interrupted run of the same request has left,
+            instead of doing its work again.
+        extends: whether it knows by itself what of an earlier request still holds.
+        overwrites: whether it replaces its files itself, and keeps what must not be lost.
+    """
+
+    work: Callable[[Run], StepResult | None]
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    folder: str = ""
+    resumes: bool = False
+    extends: bool = False
+    overwrites: bool = False
+
+
+_GRID = ("spacing", "shape", "voxels", "intensity", "window", "labels", "conditions")
+SCANS = tuple(f"data.{name}" for name in DataConfig.model_fields if name not in _GRID)
+"""What decides which scans there are and what each is for; the rest of `data` is about the grid."""
+
+STEPS = {
+    "phantoms": Step(phantoms_step, ("phantoms",), ("cohort",)),
+    "index": Step(index_step, SCANS),
+    "train": Step(
+        train_step, ("data", "model", "train"), ("checkpoints", "samples", "mlflow_run.txt"),
+        resumes=True,
+    ),
+    "scorers": Step(scorers_step, ("localiser", "train.seed")),
+    "calibrate": Step(
+        calibrate_step, (*SCANS, "score.scorers", "score.top_fraction", "score.sign")
+    ),
+    "share": Step(share_step, ("model_uri",), ("model",), overwrites=True),
+    "register": Step(register_step, ("tracking",)),
+    "load_back": Step(load_back_step),
+    "generate": Step(
+        generate_step, ("model_uri", "generate", "data.source", "data.suffix"),
+        ("imagesTr", "labelsTr", "dicom", "dataset.json", "provenance.json", "covariates.csv"),
+        "synthetic",
+    ),
+    "baseline": Step(
+        baseline_step, ("data", "train", "baseline"), ("samples.safetensors", "baseline.json")
+    ),
+    "compare": Step(compare_step, (*SCANS, "compare"), ("comparison.json",)),
+    "utility": Step(
+        utility_step, ("data", "model", "train", "utility"), ("utility.json", "utility.html"),
+        resumes=True, extends=True,
+    ),
+    "augment": Step(
+        augment_step, ("model_uri", *SCANS, "augment", "generate"),
+        (
+            *("imagesTr", "labelsTr", "dataset.json", "splits_final.json", "sub-*", "derivatives"),
+            *("dataset_description.json", "participants.tsv", "provenance.json", "work"),
+        ),
+        resumes=True, extends=True,
+    ),
+    "audit": Step(
+        audit_step, ("model_uri", "data", "audit", "generate.seed"),
+        ("audit.json", "audit.html", "pairs.png"),
+    ),
+    "evaluate": Step(
+        evaluate_step, ("data", "evaluate"), ("evaluation.json", "evaluation.html")
+    ),
+    "detection": Step(
+        detection_step, ("model_uri", *SCANS, "detection", "localiser", "train.seed"),
+        ("detection.json", "lesions.csv", "lesions.png", "scorers.png", "fold*"), resumes=True,
+    ),
+    "score": Step(
+        score_step,
+        ("model_uri", *SCANS, "score.false_alarms", "score.smallest_mm3", "score.layout"),
+        ("maps", "recons", "regions", "scores.csv", "scores.json", "regions.csv", "derivatives"),
+        "scores",
+    ),
+    "mood": Step(
+        mood_step, ("model_uri", "data.source", "score.layout"), ("*.txt", "*.nii", "*.nii.gz")
+    ),
+    "invert": Step(
+        invert_step, ("model_uri", *SCANS, "latent.steps"),
+        ("recons", "pictures", "latents.csv", "latents.json"),
+    ),
+    "interpolate": Step(
+        interpolate_step, ("model_uri", "latent.ends", "latent.steps", "generate"),
+        ("images", "labels", "strip.png", "provenance.json"),
+    ),
+    "edit": Step(
+        edit_step, ("model_uri", *SCANS, "latent"),
+        ("before", "after", "difference", "generated", "pictures", "edits.csv", "edits.json"),
+    ),
+    "report": Step(report_step, ("report",)),
+}  # fmt: skip
+"""All steps, by the names that pipeline files use."""

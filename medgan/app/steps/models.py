@@ -33,7 +33,7 @@ def scorers_step(run: Run) -> StepResult:
     from medgan.data.batches import PreparedVolumes
     from medgan.data.lesions import FAMILIES
     from medgan.model.folder import fresh_localiser
-    from medgan.training.localiser import train_localiser
+    from medgan.training.localiser import INPUTS, train_localiser
 
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
@@ -43,7 +43,7 @@ def scorers_step(run: Run) -> StepResult:
     if settings.volumes:
         seed = run.config.train.seed
         with seeded(seed, model.device):
-            localiser = fresh_localiser(model.preprocessing, model.sizes, settings.inputs)
+            localiser = fresh_localiser(model.preprocessing, model.sizes, INPUTS)
         localiser.to(model.device)
         with counting("localiser") as tick:
             train_localiser(
@@ -66,9 +66,7 @@ def calibrate_step(run: Run) -> StepResult:
     model = run.model()
     cases = run.manifest().split("calibration")
     settings = run.config.score
-    scoring_config = ScoringConfig(
-        settings.scorers, settings.top_fraction, settings.sign, settings.erosion, settings.median
-    )
+    scoring_config = ScoringConfig(settings.scorers, settings.top_fraction, settings.sign)
     with counting("calibrating") as tick:
         scans, refusals = usable(
             cases, lambda case: model.prepare(run.scans.read(case, False), case.case)

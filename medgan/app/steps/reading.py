@@ -23,7 +23,7 @@ def score_step(run: Run) -> StepResult | None:
         raise ConfigError(
             "E_VALUE", "score.layout", "is for the step mood", "use medgan score --format mood"
         )
-    folder = run.out / run.config.score.folder
+    folder = run.folder("scores")
     known = bool(run.config.data.healthy)
     with counting("scoring") as tick:
         rows, refusals = score_cases(

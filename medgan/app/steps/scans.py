@@ -25,6 +25,8 @@ from medgan.data.splits import (
 )
 
 log = logging.getLogger(__name__)
+PHANTOM_SHAPE, PHANTOM_SPACING = (48, 56, 48), 4.0
+"""Voxels along R, A and S, and their size in mm."""
 
 
 def phantoms_step(run: Run) -> StepResult:
@@ -38,8 +40,9 @@ def phantoms_step(run: Run) -> StepResult:
         )  # fmt: skip
     settings = run.config.phantoms
     folder = run.out / "cohort"
-    cohort = make_data_set(folder, settings.healthy, settings.lesioned, settings.shape,
-                         settings.spacing, settings.seed)  # fmt: skip
+    cohort = make_data_set(
+        folder, settings.healthy, settings.lesioned, PHANTOM_SHAPE, PHANTOM_SPACING, seed=0
+    )
     run.set("data", source=str(cohort), healthy={"diagnosis": ["healthy"]})
     log.info("phantoms: %d healthy, %d with a lesion", settings.healthy, settings.lesioned)
     return StepResult({"healthy": settings.healthy, "lesioned": settings.lesioned})

@@ -37,13 +37,13 @@ def baseline_step(run: Run) -> StepResult:
 
 def compare_step(run: Run) -> StepResult:
     """Compares synthetic volumes of models and baselines with real ones."""
-    from medgan.studies.comparison import compare
+    from medgan.studies.comparison import COUNT, compare
     from medgan.studies.generated_sets import read_generated_set
     from medgan.training.fit import choose_device
 
     device = choose_device(run.config.train.device)
     settings = run.config.compare
-    generated_sets = (read_generated_set(uri, run.model, settings.count) for uri in settings.models)
+    generated_sets = (read_generated_set(uri, run.model, COUNT) for uri in settings.models)
     values = compare(generated_sets, run.manifest(), run.out, settings, device)
     log.info("comparison: %s", run.out / "comparison.json")
     return _tabled(values)
@@ -68,9 +68,10 @@ def audit_step(run: Run) -> StepResult:
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
     members_and_held_out(manifest)  # refused before hundreds of scans are generated
-    generated = read_generated_set(settings.model, run.model, settings.count, settings.seed)
-    model = run.model(settings.model) if generated.has_model else None
-    values = audit(generated, model, manifest, run.out, settings, facts())
+    seed = run.config.generate.seed
+    generated = read_generated_set(run.config.model_uri, run.model, settings.count, seed)
+    model = run.model() if generated.has_model else None
+    values = audit(generated, model, manifest, run.out, settings, seed, facts())
     return StepResult(
         values, tuple(values.pop("lines")), run.out / PAGE, passed=values["verdict"] == "passed"
     )

@@ -34,7 +34,7 @@ def generate_step(run: Run) -> StepResult:
         return StepResult({"count": 0})
     with counting("generating") as tick:
         folder = write_synthetic(
-            run.model(), run.out / settings.folder, len(wanted), settings.seed, facts(),
+            run.model(), run.folder("synthetic"), len(wanted), settings.seed, facts(),
             settings.smallest_component, wanted, settings.truncation, tick, settings.dicom,
         )  # fmt: skip
     log.info("%d synthetic scans: %s", len(wanted), folder)
@@ -84,13 +84,14 @@ def interpolate_step(run: Run) -> StepResult:
     """Writes scans on the way between two, and a picture of them."""
     from medgan.workflows.editing import write_interpolation
 
-    settings, smallest = run.config.latent, run.config.generate.smallest_component
+    settings, generating = run.config.latent, run.config.generate
     (name_a, a), (name_b, b) = (_end(run, text) for text in settings.ends)
     folder = write_interpolation(
-        run.model(), run.out, (a, b), (name_a, name_b), settings.frames, smallest, facts(),
+        run.model(), run.out, (a, b), (name_a, name_b), generating.count,
+        generating.smallest_component, facts(),
     )  # fmt: skip
-    log.info("%d frames: %s", settings.frames, folder / "strip.png")
-    values = {"frames": settings.frames, "folder": str(folder)}
+    log.info("%d frames: %s", generating.count, folder / "strip.png")
+    values = {"frames": generating.count, "folder": str(folder)}
     return StepResult(values, written("interpolate", folder))
 
 

@@ -54,10 +54,9 @@ class DataConfig(Section):
     )
     voxels: int = Field(50_000, gt=4095, description="voxel budget that auto keeps to")
     intensity: Literal["mri", "ct"] = Field(
-        "mri", description="mri: percentiles of the foreground; ct: a window in HU"
-    )
-    percentiles: Percentiles = Field(
-        (0.5, 99.5), description="foreground percentiles that become -1 and 1 (mri)"
+        "mri",
+        description="mri: the percentiles 0.5 and 99.5 of the foreground become -1 and 1; "
+        "ct: a window in HU",
     )
     window: Windows = Field(
         (WINDOWS["soft tissue"],),

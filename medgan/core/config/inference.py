@@ -10,7 +10,6 @@ from medgan.core.config.fields import CovariateValue, Section
 class ScoreConfig(Section):
     """How score maps become a score."""
 
-    folder: str = Field("scores", description="subfolder of out that receives the scores")
     scorers: tuple[str, ...] = Field(
         (),
         description="whose maps are combined, from calibration on; empty takes the localiser, "
@@ -18,12 +17,6 @@ class ScoreConfig(Section):
     )
     sign: Literal["both", "bright", "dark"] = Field(
         "both", description="what counts beside the reconstruction, from calibration on"
-    )
-    erosion: float = Field(
-        0.0, ge=0, description="voxels from air within which nothing counts, from calibration on"
-    )
-    median: int = Field(
-        0, ge=0, description="edge of a median filter over maps, in voxels, from calibration on"
     )
     top_fraction: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
@@ -36,21 +29,20 @@ class ScoreConfig(Section):
         "column alarm; 0 leaves it empty",
     )
     smallest_mm3: float = Field(0.0, ge=0, description="smaller regions are left out")
-    layout: Literal["medgan", "bids", "mood-pixel", "mood-sample"] = Field(
+    layout: Literal["medgan", "bids", "bids-named", "mood-pixel", "mood-sample"] = Field(
         "medgan",
-        description="bids puts maps and regions into a BIDS data set, derivatives/medgan; mood is "
+        description="bids puts maps and regions into a BIDS data set, derivatives/medgan, under "
+        "pseudonyms, bids-named under subject and session of the BIDS tree they came from; mood is "
         "the folder contract of a challenge, for the step mood alone",
-    )
-    bids_labels: Literal["pseudonym", "keep"] = Field(
-        "pseudonym", description="keep takes subject and session from the names of a BIDS tree"
     )
 
 
 class GenerateConfig(Section):
     """How many synthetic scans, and which."""
 
-    folder: str = Field("synthetic", description="subfolder of out that receives the scans")
-    count: int = Field(8, gt=0, description="synthetic scans to write")
+    count: int = Field(
+        8, gt=0, description="synthetic scans to write; in an interpolation with both ends"
+    )
     seed: int = Field(0, ge=0, description="seed of the latents")
     smallest_component: float = Field(
         0.05,
@@ -89,7 +81,6 @@ class LatentConfig(Section):
         description="scans to interpolate between: a NIfTI file each, or seed:3, or seed:3/5 for "
         "number 5 of that seed",
     )
-    frames: int = Field(8, gt=1, description="scans on the way, both ends included")
     changes: dict[str, CovariateValue] = Field(
         {}, description="conditions that an edit changes, as {age: 80}"
     )

@@ -42,11 +42,11 @@ def build(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
         raise _explain(error) from None
 
 
-_NAMES = {
+NAMES = {
     "data": ("source", "splits", "subjects", "session"),
     "compare": ("models",),
     "utility": ("command",),
-    "audit": ("model", "train", "holdout"),
+    "audit": ("train", "holdout"),
     "evaluate": ("fake", "weights"),
     "latent": ("ends",),
     "tracking": ("uri",),
@@ -57,7 +57,7 @@ _NAMES = {
 def without_names(config: Config) -> dict[str, Any]:
     """All settings that may be read by others: those that hold paths are left out."""
     settings = config.model_dump(mode="json", exclude={"out", "model_uri"})
-    for section, names in _NAMES.items():
+    for section, names in NAMES.items():
         for name in names:
             del settings[section][name]
     return settings
@@ -91,13 +91,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     values = _yaml(text, path.name)
     if not isinstance(values, dict):
         raise ConfigError("E_YAML", path.name, "not a mapping", "write `key: value` lines")
+    _refuse_keys(values, path.name)
     return values
+
+
+def _refuse_keys(values: dict[Any, Any], where: str) -> None:
+    """Refuses keys that YAML does not read as text.
+
+    Raises:
+        ConfigError: E_YAML.
+    """
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise ConfigError("E_YAML", where, f"the key {key} is not text", "put it in quotes")
+        if isinstance(value, dict):
+            _refuse_keys(value, where)
 
 
 def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
         what = " ".join(str(error).split())
         raise ConfigError("E_YAML", where, what, "mend the YAML") from None
 

@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from medgan.core.config.data import DataConfig
-from medgan.core.config.fields import Count, Positive, Section
+from medgan.core.config.fields import Section
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
 from medgan.core.config.studies import (
     AuditConfig,
@@ -18,13 +18,10 @@ from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfi
 
 
 class PhantomConfig(Section):
-    """The procedural cohort."""
+    """The data set of procedural head phantoms."""
 
     healthy: int = Field(72, gt=0, description="healthy subjects")
     lesioned: int = Field(8, ge=0, description="subjects with one planted lesion")
-    shape: tuple[Count, Count, Count] = Field((48, 56, 48), description="voxels as stored")
-    spacing: Positive = Field(4.0, description="voxel size in mm")
-    seed: int = Field(0, ge=0, description="seed of the cohort")
 
 
 class TrackingConfig(Section):

@@ -11,7 +11,6 @@ class BaselineConfig(Section):
     """A generator from the literature, trained to compare with."""
 
     name: Literal["alpha_wgan", "dcgan", "vae"] = Field("dcgan", description="which one")
-    count: int = Field(500, gt=0, description="synthetic volumes to write")
 
 
 class CompareConfig(Section):
@@ -20,12 +19,7 @@ class CompareConfig(Section):
     models: tuple[str, ...] = Field(
         (), description="model folders, models:/name@alias, or folders of baselines"
     )
-    count: int = Field(500, gt=15, description="volumes that a model generates")
-    seeds: int = Field(3, gt=0, description="trainings of each network that judges or segments")
-    steps: int = Field(400, gt=1, description="steps of the network that tells fake from real")
-    pairs: int = Field(500, gt=0, description="pairs of volumes whose similarity is averaged")
     segmentation: bool = Field(False, description="whether to train segmenters, which takes long")
-    segmentation_steps: int = Field(600, gt=1, description="steps of each segmenter")
 
 
 class UtilityConfig(Section):
@@ -135,20 +129,12 @@ class AugmentConfig(Section):
 class AuditConfig(Section):
     """Whether a model, or what it generates, gives away the scans it was trained on."""
 
-    model: str = Field("", description="model folder, models:/name@alias, or a baseline's folder")
     train: str = Field("", description="scans it was trained on; empty takes data.source's splits")
-    holdout: str = Field("", description="scans of people it was not trained on")
-    of: Literal["scans", "model"] = Field(
+    holdout: str = Field("", description="scans of subjects it was not trained on")
+    scope: Literal["scans", "model"] = Field(
         "scans", description="what has to pass: the synthetic scans, or the model folder as well"
     )
     count: int = Field(300, gt=19, description="synthetic scans that a model generates")
-    planted: int = Field(20, gt=0, description="disguised training scans hidden among them")
-    rate: float = Field(0.05, ge=0.05, lt=0.5, description="share of fresh scans that is flagged")
-    level: float = Field(
-        0.95, gt=0.5, lt=1, description="that a verdict of a clean generator is not a failure"
-    )
-    exchanges: int = Field(400, gt=99, description="times that people are dealt anew")
-    seed: int = Field(0, ge=0, description="seed of synthetic scans, disguises and draws")
 
 
 class EvaluateConfig(Section):
@@ -172,20 +158,14 @@ class EvaluateConfig(Section):
         "",
         description="file of a MedicalNet network (medicalnet) or of a torchvision ResNet (planes)",
     )
-    size: int = Field(
-        0, ge=0, description="scans in each set compared; 0 is as many as real halves have"
+    probes: bool = Field(
+        False,
+        description="whether networks are trained to tell synthetic from real, which takes minutes",
     )
-    draws: int = Field(50, gt=1, description="how often sets are drawn, real halves among them")
-    pairs: int = Field(60, gt=0, description="pairs of scans a set whose similarity is measured")
-    judge: bool = Field(
-        False, description="whether networks learn to tell fake from real, which takes minutes"
-    )
-    judge_steps: int = Field(400, gt=1, description="steps of each of these networks")
-    seed: int = Field(0, ge=0, description="seed of latents' choice, draws and networks")
 
 
 class DetectionConfig(Section):
-    """Planted lesions, who looks for them, and how long each may learn."""
+    """The benchmark of scorers on planted lesions."""
 
     families: tuple[str, ...] = Field(
         (
@@ -194,28 +174,12 @@ class DetectionConfig(Section):
         ),
         description="families of lesions",
     )
-    radii: tuple[Positive, ...] = Field((3.0, 4.5, 6.0), description="radii of lesions, in voxels")
-    contrasts: tuple[str, ...] = Field(("faint", "strong"), description="strengths of lesions")
-    scorers: tuple[str, ...] = Field(
-        (
-            *("residual", "similarity", "features", "density", "discriminator", "localiser"),
-            *("ensemble", "latent", "reencoding"),
-        ),
-        description="the model's scorers that are judged, each alone",
-    )
-    each: int = Field(
+    lesions_per_family: int = Field(
         2,
         ge=0,
-        description="sizes and contrasts that a scan gets of each family, in turn; 0 is all",
+        description="lesions that a scan gets of each family, sizes and contrasts in turn; 0 is "
+        "every size in every contrast",
     )
-    combinations: dict[str, tuple[str, ...]] = Field(
-        {
-            "density + localiser": ("density", "localiser"),
-            "density + localiser + residual": ("density", "localiser", "residual"),
-        },
-        description="those also judged together, by the name of the row",
+    baseline_volumes: int = Field(
+        24_000, gt=0, description="volumes that each learned baseline is trained on"
     )
-    shown: str = Field("localiser", description="the row whose lesions are listed and drawn")
-    minutes: float = Field(10.0, ge=0, description="that each learned baseline may train")
-    baseline_volumes: int = Field(24_000, gt=0, description="the same in volumes, if minutes is 0")
-    baselines: tuple[str, ...] = Field((), description="scorers to compare with; empty is all")

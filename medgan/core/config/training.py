@@ -118,9 +118,6 @@ class TrainConfig(Section):
     )
     checkpoint_every: int = Field(800, gt=0, description="volumes from one checkpoint to the next")
     sample_every: int = Field(1_600, gt=0, description="volumes from one picture to the next")
-    resume: Literal["auto", "never"] = Field(
-        "auto", description="auto continues from the newest good checkpoint"
-    )
 
 
 class LocaliserConfig(Section):
@@ -132,7 +129,3 @@ class LocaliserConfig(Section):
         description="scans with planted lesions to learn from, such as 24000; 0 for no localiser",
     )
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
-    inputs: tuple[Literal["density", "recon"], ...] = Field(
-        ("density", "recon"),
-        description="what it sees beside the scan: how unusual each place is, the reconstruction",
-    )

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from medgan.anomaly.scorers import chosen
 from medgan.core.config import DetectionConfig, LocaliserConfig
-from medgan.core.errors import ConfigError
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
@@ -38,6 +37,18 @@ from medgan.studies.detection.scorers import (
 log = logging.getLogger(__name__)
 REPORT, LESIONS = "detection.json", "lesions.csv"
 FEWEST = {"train": 8, "calibration": 5, "test": 2}
+SCORERS = (
+    *("residual", "similarity", "features", "density", "discriminator", "localiser"),
+    *("ensemble", "latent", "reencoding"),
+)
+"""Scorers of the model, each a row of its own."""
+COMBINATIONS = {
+    "density + localiser": ("density", "localiser"),
+    "density + localiser + residual": ("density", "localiser", "residual"),
+}
+"""Scorers whose maps are also combined, by the name of the row."""
+SHOWN = "localiser"
+"""The row whose lesions are listed and shown."""
 Volumes = dict[str, Tensor]
 
 
@@ -71,7 +82,7 @@ def run_benchmark(
     """
     volumes = {split: _volumes(manifest, split, model, out / "cache") for split in FEWEST}
     model.learn_densities(lambda: volumes["train"].split(BATCH))
-    combinations = _checked(model, settings)
+    combinations = _checked(model)
     folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
     entries = {
         name: Entry(
@@ -85,6 +96,8 @@ def run_benchmark(
     result: dict[str, Any] = {
         "protocol": settings.model_dump()
         | {
+            "scorers": SCORERS,
+            "combinations": COMBINATIONS,
             "localiser": localiser_config.model_dump(),
             "seed": seed,
             "families": list(FAMILIES),
@@ -97,27 +110,22 @@ def run_benchmark(
     }
     result["table"] = table(result["rows"])
     write_atomic(out / REPORT, json.dumps(result, indent=1))
-    write_atomic(out / LESIONS, lesion_table(entries[settings.shown].results))
+    write_atomic(out / LESIONS, lesion_table(entries[SHOWN].results))
     plot_scorers(out / "scorers.png", result["rows"])
-    members = combinations[settings.shown]
+    members = combinations[SHOWN]
     shown = examples(
-        folds, volumes["calibration"], volumes["test"], settings.shown, members, seed
+        folds, volumes["calibration"], volumes["test"], SHOWN, members, seed
     )  # fmt: skip
     plot_lesions(out / "lesions.png", shown)
     return result
 
 
-def _checked(model: Model, settings: DetectionConfig) -> dict[str, tuple[str, ...]]:
+def _checked(model: Model) -> dict[str, tuple[str, ...]]:
     """Scorers of the model by row name, checked before anything is trained."""
-    combinations = {name: (name,) for name in settings.scorers} | dict(settings.combinations)
+    combinations = {name: (name,) for name in SCORERS} | COMBINATIONS
     networks = replace(model.scoring_networks(), localise=lambda x: x)
     for names in combinations.values():
         chosen(networks, names)
-    if settings.shown not in combinations:
-        raise ConfigError(
-            "E_SCORER", settings.shown, "is not evaluated and cannot be shown",
-            f"set detection.shown to one of {', '.join(combinations)}",
-        )  # fmt: skip
     return combinations
 
 
@@ -136,7 +144,7 @@ def _folds(
     seed: int,
 ) -> Iterator[Fold]:
     """The model's scorers on each fold of families, with a localiser that never saw them."""
-    combinations = _checked(model, settings)
+    combinations = _checked(model)
     wanted = [[f for f in fold if f in settings.families] for fold in FOLDS]
     for number, fold in enumerate(wanted):
         if not fold:
@@ -144,7 +152,7 @@ def _folds(
         localiser = train_left_out_localiser(
             model, volumes["train"], fold, out / f"fold{number}", localiser_config, seed
         )
-        maps = ModelMaps(model, localiser, settings.scorers)
+        maps = ModelMaps(model, localiser, SCORERS)
         families = [*fold, CONTROL] if number == 0 else fold
         with counting(f"fold {number + 1} of {len(wanted)}") as tick:
             lesions = _lesions(volumes, families, settings)
@@ -156,7 +164,7 @@ def _folds(
 
 def _lesions(volumes: Volumes, families: Sequence[str], settings: DetectionConfig) -> list[Lesion]:
     scans = len(volumes["test"])
-    return all_lesions(scans, families, settings.radii, settings.contrasts, settings.each)
+    return all_lesions(scans, families, each=settings.lesions_per_family)
 
 
 def _baselines(

@@ -19,7 +19,7 @@ from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
 from medgan.studies.baselines.detectors import Denoiser, PostHocEncoder, Untrained
 from medgan.studies.baselines.training import Trainable, train_baseline
-from medgan.training.localiser import train_localiser
+from medgan.training.localiser import INPUTS, train_localiser
 
 FOLDS = (
     ("brighter", "noise", "push", "foreign"),
@@ -84,7 +84,7 @@ def train_left_out_localiser(
         seed: of weights and lesions.
     """
     with seeded(seed, model.device):
-        localiser = fresh_localiser(model.preprocessing, model.sizes, config.inputs)
+        localiser = fresh_localiser(model.preprocessing, model.sizes, INPUTS)
     localiser.to(model.device)
     families = [family for family in FAMILIES if family not in left_out]
     with counting(f"localiser without {', '.join(left_out)}") as tick:
@@ -103,7 +103,7 @@ def baseline_scorers(
     Args:
         model: f-AnoGAN's encoder is trained for its generator.
         train: training volumes, (N, 1, X, Y, Z).
-        settings: the detection section; names and lengths of training.
+        settings: the detection section; length of training.
         seed: of all trainings.
     """
 
@@ -129,7 +129,7 @@ def baseline_scorers(
 
     def trained(scorer: Trainable, what: str) -> None:
         with counting(what) as tick:
-            train_baseline(scorer, train, settings.minutes, settings.baseline_volumes, seed, tick)
+            train_baseline(scorer, train, 0.0, settings.baseline_volumes, seed, tick)
 
     def untrained() -> Mapper:
         return Untrained(fresh()).map
@@ -155,5 +155,4 @@ def baseline_scorers(
     learned = {name: on_device(build) for name, build in trained_here.items()}
     if model.networks.discriminator is None:
         del learned["f_anogan"]
-    every = {name: simple(name) for name in SIMPLE} | learned
-    return {n: b for n, b in every.items() if not settings.baselines or n in settings.baselines}
+    return {name: simple(name) for name in SIMPLE} | learned

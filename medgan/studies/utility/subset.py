@@ -94,7 +94,7 @@ class Subset:
         values = self.config.model_dump(mode="json", include={"data", "model", "train", "utility"})
         for name in ("sizes", "seeds", "arms", "ratios"):  # others leave this arm unchanged
             del values["utility"][name]
-        del values["data"]["source"], values["data"]["splits"], values["train"]["resume"]
+        del values["data"]["source"], values["data"]["splits"]
         if not arm.ratio:
             del values["model"], values["train"]
             del values["utility"]["unlabelled"], values["utility"]["relabel"]

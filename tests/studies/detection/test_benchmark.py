@@ -6,16 +6,13 @@ import pytest
 from medgan.core.config import DetectionConfig, LocaliserConfig
 from medgan.core.errors import ConfigError
 from medgan.data.lesions import FAMILIES
+from medgan.studies.detection import benchmark
 from medgan.studies.detection.benchmark import run_benchmark
 from medgan.studies.detection.scorers import FOLDS
 from tests.kit.data_sets import write_folder
 
 SETTINGS = DetectionConfig(
     families=("brighter", "fill"),
-    radii=(3.0,),
-    contrasts=("strong",),
-    combinations={"both": ("residual", "localiser")},
-    minutes=0.0,
     baseline_volumes=16,
 )
 
@@ -47,7 +44,7 @@ def test_every_family_is_left_out_of_one_fold():
 def test_every_scorer_is_evaluated_on_the_same_lesions_and_written(trained, tmp_path):
     result = run_benchmark(trained.model(), trained.manifest(), tmp_path, SETTINGS, LOCALISER)
     rows = {row["name"]: row for row in result["rows"]}
-    own = {*SETTINGS.scorers, "both"}
+    own = {*benchmark.SCORERS, *benchmark.COMBINATIONS}
     assert {name for name, row in rows.items() if row["own"]} == own
     assert {"histogram", "atlas", "pca", "local_features", "untrained", "denoiser"} <= set(rows)
     for row in rows.values():
@@ -70,12 +67,9 @@ def test_every_scorer_is_evaluated_on_the_same_lesions_and_written(trained, tmp_
         assert name in result["table"]
 
 
-def test_the_same_seed_gives_the_same_results(trained, tmp_path):
-    few = SETTINGS.model_copy(
-        update={
-            "baselines": ("atlas",), "families": ("fill",), "scorers": ("residual", "localiser"),
-        }
-    )  # fmt: skip
+def test_the_same_seed_gives_the_same_results(trained, tmp_path, monkeypatch):
+    few = SETTINGS.model_copy(update={"families": ("fill",)})
+    monkeypatch.setattr(benchmark, "SCORERS", ("residual", "localiser"))
     first, again = (
         run_benchmark(trained.model(), trained.manifest(), tmp_path / name, few, LOCALISER)
         for name in "ab"
@@ -85,9 +79,9 @@ def test_the_same_seed_gives_the_same_results(trained, tmp_path):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
-def test_an_unknown_scorer_is_refused_before_anything_is_trained(trained, tmp_path):
-    settings = SETTINGS.model_copy(update={"combinations": {"all": ("density", "intuition")}})
+def test_an_unknown_scorer_is_refused_before_anything_is_trained(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "COMBINATIONS", {"all": ("density", "intuition")})
     with pytest.raises(ConfigError, match="intuition") as caught:
-        run_benchmark(trained.model(), trained.manifest(), tmp_path, settings, LOCALISER)
+        run_benchmark(trained.model(), trained.manifest(), tmp_path, SETTINGS, LOCALISER)
     assert caught.value.code == "E_SCORER"
     assert not list(tmp_path.glob("fold*"))

@@ -1,0 +1,137 @@
+"""One rule for every verb that writes into a folder with content.
+
+Asked for the same in the same folder, a verb does its work again or goes on with it. A folder that
+holds anything else under the names that it writes to is refused; `--replace` removes that first.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medgan.core.config import Config
+from medgan.core.config.reading import NAMES
+from medgan.core.errors import ConfigError
+from medgan.core.files import write_atomic
+from medgan.data.pseudonyms import Pseudonyms
+
+RECORD = ".medgan.json"
+"""What each step was asked for, in the folder that it writes to; paths are in it as pseudonyms."""
+Asked = dict[str, Any]
+
+
+def asked(config: Config, settings: Iterable[str]) -> Asked:
+    """The settings that decide what a step writes, by their full names.
+
+    Args:
+        config: all settings.
+        settings: sections, or single settings by their full names.
+    """
+    values = config.model_dump(mode="json")
+    flat: Asked = {}
+    for name in settings:
+        section, _, key = name.partition(".")
+        found = values[section]
+        if key:
+            flat[name] = found[key]
+        elif isinstance(found, dict):
+            flat |= {f"{section}.{key}": value for key, value in found.items()}
+        else:
+            flat[section] = found
+    private = {f"{section}.{key}" for section, keys in NAMES.items() for key in keys}
+    return {k: hidden(v) if k in private | {"model_uri"} else v for k, v in sorted(flat.items())}
+
+
+def inputs(config: Config) -> list[Path]:
+    """All files and folders that a run reads."""
+    values = config.model_dump(mode="json")
+    named: list[Any] = [config.model_uri]
+    for section, keys in NAMES.items():
+        named += [values[section][key] for key in keys]
+    flat = [one for value in named for one in (value if isinstance(value, list) else [value])]
+    return [Path(one).resolve() for one in flat if one and ":/" not in one]
+
+
+def hidden(value: Any) -> Any:  # noqa: ANN401 - a path, several, or none
+    """A pseudonym of a path, which may hold a name."""
+    if isinstance(value, list):
+        return [hidden(one) for one in value]
+    if not value:
+        return value
+    text = str(value)
+    is_path = not text.startswith(("models:/", "runs:/", "seed:"))
+    return Pseudonyms.of_site().case(str(Path(text).resolve()) if is_path else text)
+
+
+def claim(
+    folder: Path,
+    step: str,
+    names: Iterable[str],
+    wanted: Asked,
+    replace: bool,
+    extends: bool = False,
+) -> bool:
+    """Whether a folder may receive what a step writes.
+
+    Args:
+        folder: of the step.
+        step: its name.
+        names: glob patterns of all that it writes.
+        wanted: what it is asked for.
+        replace: whether to remove what another one has left.
+        extends: whether the step knows by itself what of its earlier work still holds.
+
+    Returns:
+        Whether the folder holds the work of the same step, asked for the same.
+
+    Raises:
+        ConfigError: E_OUT.
+    """
+    held = sorted(path.name for pattern in names for path in folder.glob(pattern))
+    before = _read(folder).get(step)
+    if not held or replace or before == wanted or (extends and before is not None):
+        return bool(held) and before == wanted
+    what = f"holds {held[0]}, which this command did not write"
+    if before is not None:
+        differs = sorted(k for k in {*before, *wanted} if before.get(k) != wanted.get(k))
+        what = f"holds results of {step} with another {', '.join(differs)}"
+    raise ConfigError("E_OUT", "-o", what, "choose another folder, or replace it with --replace")
+
+
+def clear(folder: Path, names: Iterable[str], read: Iterable[Path] = ()) -> None:
+    """Removes what a step has left.
+
+    Args:
+        folder: of the step.
+        names: glob patterns of all that it writes.
+        read: files and folders that are about to be read.
+
+    Raises:
+        ConfigError: E_OUT when one of these would go as well.
+    """
+    held = [path for pattern in names for path in folder.glob(pattern)]
+    for path in held:
+        own = path.resolve()
+        if any(own.is_relative_to(one) or one.is_relative_to(own) for one in read):
+            raise ConfigError(
+                "E_OUT", "-o", f"{path.name} in it is to be read, too", "choose another folder"
+            )
+    for path in held:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def note(folder: Path, step: str, wanted: Asked) -> None:
+    """Writes down what a step was asked for, before it begins."""
+    write_atomic(folder / RECORD, json.dumps({**_read(folder), step: wanted}, indent=1))
+
+
+def _read(folder: Path) -> Mapping[str, Asked]:
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
