@@ -159,9 +159,7 @@ def _attacks(
     both = (member, subject, shared(LEVEL, 2))
     controls = {
         "features": told_by_features(features, *both, PERMUTATIONS // 10, seed),
-        "neighbours": told_by_neighbours(
-            found.between, *both, PERMUTATIONS // 4, seed
-        ),
+        "neighbours": told_by_neighbours(found.between, *both, PERMUTATIONS // 4, seed),
     }
     white_box: dict[str, Tensor] = {}
     if model is not None:

@@ -226,9 +226,7 @@ def _described(
         )  # fmt: skip
         pairs = round(PAIRS * (len(part.images) / size) ** 2)
         described.append(
-            describe(
-                part.images, features, grid.spacing, labels, part.label_maps, pairs, SEED
-            )
+            describe(part.images, features, grid.spacing, labels, part.label_maps, pairs, SEED)
         )
     return described[0], described[1]
 

@@ -120,9 +120,7 @@ class NeighbourComparison:
         }
 
 
-def compare_neighbours(
-    fakes: Tensor, split: CohortSplit, seed: int
-) -> NeighbourComparison:
+def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> NeighbourComparison:
     """Compares all synthetic and real scans with all real scans.
 
     Args:
@@ -133,7 +131,7 @@ def compare_neighbours(
     random = torch.Generator().manual_seed(seed)
     member, subject = split.member, split.subject
     members, others = member.nonzero()[:, 0], split.one_per_subject()
-    chosen = torch.randperm(len(members), generator=random)[: PLANTED]
+    chosen = torch.randperm(len(members), generator=random)[:PLANTED]
     copies = disguise(split.images[members[chosen]], seed)
     held = disguise(split.images[others], seed + 1)
     found: list[Tensor] = []
