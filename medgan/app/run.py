@@ -1,7 +1,5 @@
 """What the steps of one pipeline share: settings, results, refusals, the model, the record."""
 
-import csv
-import io
 import logging
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from medgan.app.result import StepResult
 from medgan.core.config import Config
 from medgan.core.errors import Exit
 from medgan.core.files import write_atomic
+from medgan.core.table_files import table_text
 from medgan.core.version import __version__
 from medgan.data.manifest import Manifest, Refusal
 from medgan.data.reading import ReadScans
@@ -116,7 +115,8 @@ class Run:
         """Notes, logs and writes down what was left out."""
         self.refusals = (*self.refusals, *refusals)
         columns = ("case", "code", "what", "remedy")
-        _write_table(self.out / "refused.csv", [vars(r) for r in self.refusals], columns)
+        rows = [vars(r) for r in self.refusals]
+        write_atomic(self.out / "refused.csv", table_text(rows, columns))
         for r in refusals:
             log.warning("refused %s %s: %s; %s", r.code, r.case, r.what, r.remedy)
 
@@ -170,11 +170,3 @@ def check_tracking(run: Run) -> None:
     names = run.config.tracking
     if run.writing_uri():
         check_names(names.experiment, names.name, names.alias)
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())

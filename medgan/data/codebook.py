@@ -1,4 +1,4 @@
-"""Code words of labels: which channels are on for which label.
+"""Codewords of labels: which channels are on for which label.
 
 Up to nine labels have a channel each, which is the easiest thing to draw. For more, a channel a
 label is wasteful, and its channels are nearly empty; there each label gets a binary word of 9 (to
@@ -19,8 +19,8 @@ ONE_HOT = 9
 
 
 @cache
-def words(count: int) -> np.ndarray:
-    """Code words of background and `count` labels, the same on every machine.
+def codewords(count: int) -> np.ndarray:
+    """Codewords of background and `count` labels, the same on every machine.
 
     The code is linear: the nonzero words of a binary linear code that meet pairwise (an
     intersecting code) are separating together with zero. Its generator's columns are chosen
@@ -43,7 +43,7 @@ def words(count: int) -> np.ndarray:
 
 def channels(labels: tuple[int, ...]) -> int:
     """Number of label channels that a generator emits for these label values."""
-    return words(len(labels)).shape[1]
+    return codewords(len(labels)).shape[1]
 
 
 def _intersecting_code(count: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def width(conditions: Sequence[Condition]) -> int:
 def encode(
     conditions: Sequence[Condition], covariates: Mapping[str, Value]
 ) -> Float[np.ndarray, " D"]:
-    """What networks are told of a scan; an unknown value is all zeros.
+    """The condition of a scan as networks read it; an unknown value is all zeros.
 
     A category is one-hot; one that the model never saw is unknown to it. A number is
     `[standardised, 1]`.
@@ -151,7 +151,7 @@ def understood(
 
 
 def between(a: Mapping[str, Value], b: Mapping[str, Value], share: float) -> dict[str, Value]:
-    """What can be said of a place between two: numbers linearly, categories where both agree.
+    """The covariates between two scans: numbers linearly, categories where both agree.
 
     Args:
         a: where the way begins, as `understood` gives it.
@@ -262,7 +262,11 @@ def _number(name: str, value: Value) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise _error(name, f"{value!r} is not a number", "give a number, or n/a where unknown")
+        raise _error(
+            name,
+            f"{value!r} is not a number",
+            "give a number with a decimal point, or n/a where unknown",
+        )
     return number
 
 

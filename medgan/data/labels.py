@@ -1,7 +1,7 @@
 """Label maps as soft channels that a generator can draw, and back.
 
-Each label has a code word of channels that are on, background has none (see `codes`). Channels are
-the words at every voxel, smoothed; a map is read back as the nearest word.
+Each label has a codeword, the channels that are on; background has none (see `codebook`). Channels
+are the codewords at every voxel, smoothed; a map is read back as the nearest codeword.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.data.codebook import ONE_HOT, words
+from medgan.data.codebook import ONE_HOT, codewords
 
 SMALLEST_COMPONENT = 0.05
 """Default of `remove_specks`: in 200 real hippocampus label maps the largest loose part of a label
@@ -48,7 +48,7 @@ def soft_codes(
         label_map: label values.
         values: label values that are learned.
     """
-    bits = np.take(words(len(values)).T, _places(label_map, values), axis=1)
+    bits = np.take(codewords(len(values)).T, _codeword_numbers(label_map, values), axis=1)
     soft = np.moveaxis(bits, 0, -4)
     for axis in (-3, -2, -1):
         smooth = soft + soft
@@ -78,7 +78,7 @@ def decode_labels(
 
 
 def volume_keeping_offset(label_maps: Sequence[Tensor], values: tuple[int, ...]) -> float:
-    """The offset with which softening and hardening real label maps keeps their volume.
+    """The offset with which encoding and decoding real label maps keeps their volume.
 
     Smoothing takes from convex shapes what it gives to concave ones, and labelled structures are
     mostly convex: read back with an offset of 0, thin ones shrink.
@@ -148,8 +148,8 @@ def _fill_specks(label_map: np.ndarray, label: int, share: float) -> bool:
     return True
 
 
-def _places(label_map: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
-    """Number of each voxel's word: 1 for the first value, 0 for values not learned."""
+def _codeword_numbers(label_map: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
+    """Number of each voxel's codeword: 1 for the first value, 0 for values not learned."""
     if not values:
         return np.zeros(label_map.shape, np.intp)
     order = np.argsort(values)
@@ -166,7 +166,7 @@ def _strongest(
     if count <= ONE_HOT:
         strongest, winner = share.max(dim=0)
         return winner, strongest, 1 - share.sum(dim=0)
-    on = torch.from_numpy(words(count)[1:].astype(np.float32)).to(channels.device)
+    on = torch.from_numpy(codewords(count)[1:].astype(np.float32)).to(channels.device)
     winner = torch.einsum("kd,dxyz->kxyz", 2 * on - 1, channels).max(dim=0).indices
     # The winner is nearer than the background where its channels are on by more than a half.
     mean = torch.einsum("xyzd,dxyz->xyz", on[winner], share) / on.sum(dim=1)[winner]

@@ -50,7 +50,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
             conditions=conditions,
         )  # fmt: skip
     except ValueError as error:
-        raise ConfigError("E_VALUE", "data", str(error), "mend the data section") from None
+        raise ConfigError("E_VALUE", "data", str(error), "correct the data section") from None
 
 
 def _extent_ras(case: Case) -> np.ndarray:

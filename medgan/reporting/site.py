@@ -1,6 +1,5 @@
 """The folder `report/` of a run: pages that open from the disk, without a network."""
 
-import csv
 import json
 import math
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 from medgan.anomaly.alarms import is_alarm, threshold
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
+from medgan.core.table_files import read_table
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case, Manifest
@@ -135,7 +135,4 @@ def _lesion(case: Case, scan: Volume) -> Volume | None:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_table(path, path.name) if path.is_file() else []

@@ -3,12 +3,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from medgan.data.codebook import ONE_HOT, channels, words
+from medgan.data.codebook import ONE_HOT, channels, codewords
 
 
 def test_few_labels_have_a_channel_each() -> None:
     for count in range(ONE_HOT + 1):
-        assert np.array_equal(words(count)[1:], np.eye(count))
+        assert np.array_equal(codewords(count)[1:], np.eye(count))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_more_labels_share_channels(count: int, wanted: int) -> None:
 
 @pytest.mark.parametrize("count", [*range(10, 33), 63, 127])
 def test_of_three_words_two_agree_against_the_third(count: int) -> None:
-    code = words(count)
+    code = codewords(count)
     assert not code[0].any()
     assert len({word.tobytes() for word in code}) == count + 1
     for third in range(count + 1):
@@ -32,10 +32,10 @@ def test_of_three_words_two_agree_against_the_third(count: int) -> None:
 
 
 def test_a_code_never_changes_because_models_on_disk_depend_on_it() -> None:
-    digests = [hashlib.sha256(words(n).tobytes()).hexdigest()[:8] for n in (10, 16, 32, 127)]
+    digests = [hashlib.sha256(codewords(n).tobytes()).hexdigest()[:8] for n in (10, 16, 32, 127)]
     assert digests == ["0032506d", "34506bea", "d5576423", "79a7439e"]
 
 
 def test_nobody_can_write_into_a_code() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        words(12)[0, 0] = 1
+        codewords(12)[0, 0] = 1

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medgan.data.codebook import words
+from medgan.data.codebook import codewords
 from medgan.data.labels import (
     decode_labels,
     encode_labels,
@@ -121,7 +121,7 @@ def test_few_labels_are_one_hot_and_read_back_as_ever() -> None:
 def test_between_two_labels_there_is_never_a_third(count: int) -> None:
     values = tuple(range(100, 100 + count))
     known = torch.tensor([0, *values])
-    code = torch.tensor(words(count)).float().T  # D, K
+    code = torch.tensor(codewords(count)).float().T  # D, K
     step = torch.linspace(0, 1, 33)
     share = code[:, :, None, None] * (1 - step) + code[:, None, :, None] * step
     for offset in (0.0, 0.2, -0.1):
