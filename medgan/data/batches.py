@@ -209,6 +209,9 @@ class _Prepare:
         return item
 
 
+Prepare = Callable[[PreparedVolumes, list[int], np.random.Generator], dict[str, np.ndarray]]
+
+
 @dataclass
 class BatchStream:
     """Endless shuffled batches, read ahead by one in a thread.
@@ -221,40 +224,43 @@ class BatchStream:
         size: volumes a batch.
         seed: of the order.
         position: volumes handed out so far.
+        prepare: what a training task adds to a batch or exchanges in it, from the volumes, the
+            numbers of those in the batch and a random generator; None nothing.
     """
 
     volumes: PreparedVolumes
     size: int
     seed: int
     position: int = 0
+    prepare: Prepare | None = None
 
     def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, self.position)
             while True:
-                images, soft, labelled, condition = ahead.result()
+                arrays = ahead.result()
                 self.position += self.size
                 ahead = reader.submit(self._read, self.position)
-                yield Batch(
-                    {
-                        "volume": torch.from_numpy(images),
-                        "labels": as_channels(torch.from_numpy(soft)),
-                        "labelled": torch.from_numpy(labelled),
-                        "condition": torch.from_numpy(condition),
-                    }
-                )
+                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+                yield Batch({**tensors, "labels": as_channels(tensors["labels"])})
 
-    def _read(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _read(self, position: int) -> dict[str, np.ndarray]:
         """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
         numbers = [self.number(position + i) for i in range(self.size)]
         items = [self.volumes.arrays(number) for number in numbers]
         images = np.stack([image for image, _ in items])
         blank = np.zeros(images.shape[2:], np.int32)
         label_maps = np.stack([blank if label is None else label for _, label in items])
-        soft = soft_codes(label_maps, self.volumes.labels)
-        labelled = np.array([label is not None for _, label in items])
-        condition = np.stack([self.volumes.condition(number) for number in numbers])
-        return images, soft, labelled, condition
+        arrays = {
+            "volume": images,
+            "labels": soft_codes(label_maps, self.volumes.labels),
+            "labelled": np.array([label is not None for _, label in items]),
+            "condition": np.stack([self.volumes.condition(number) for number in numbers]),
+        }
+        if self.prepare is not None:
+            rng = np.random.default_rng([self.seed, position, 1])
+            arrays |= self.prepare(self.volumes, numbers, rng)
+        return arrays
 
     def number(self, position: int) -> int:
         """Number of the volume at a position: a new permutation every epoch."""

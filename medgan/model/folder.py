@@ -23,8 +23,10 @@ from medgan.data.codebook import channels
 from medgan.data.conditions import width
 from medgan.model.calibration_files import calibration_from_files, calibration_to_files
 from medgan.model.card import card_text
+from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
+from medgan.networks.restorer import Restorer
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -75,6 +77,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "preprocessing": stored.preprocessing.model_dump(),
         "model": stored.sizes.model_dump(),
         "discriminator": stored.networks.discriminator is not None,
+        "restorer": stored.networks.restorer is not None,
         "localiser": None if localiser is None else list(localiser.inputs),
         "label_offset": stored.label_offset,
         "facts": stored.facts,
@@ -106,7 +109,15 @@ def read_model(folder: Path) -> Stored:
         inputs = None if config["localiser"] is None else tuple(config["localiser"])
         judged = bool(config["discriminator"])
         weights = load_tensors(files[WEIGHTS])
-        networks = _networks(preprocessing, sizes, judged, inputs, weights)
+        if config.get("restorer"):
+            networks = restoring_networks(preprocessing, sizes)
+        else:
+            networks = _synthesis_networks(preprocessing, sizes)
+        if not judged:
+            networks.discriminator = None
+        if inputs is not None:
+            networks.localiser = fresh_localiser(preprocessing, sizes, inputs)
+        _fill(networks, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
@@ -136,30 +147,35 @@ def fresh_localiser(
     )
 
 
-def _networks(
-    preprocessing: Preprocessing,
-    sizes: ModelConfig,
-    judged: bool,
-    inputs: tuple[str, ...] | None,
-    weights: dict[str, Tensor],
-) -> Networks:
-    networks = Networks.build(
+def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
+    """Restorer and discriminator of these sizes, weights drawn from torch's global generator."""
+    count, stages = len(preprocessing.channels), (sizes.widths, sizes.stem_channels, sizes.blocks)
+    return Networks(
+        restorer=Restorer(count, *stages, sizes.stem_stages, preprocessing.views),
+        discriminator=Discriminator(
+            preprocessing.shape, count, *stages, width(preprocessing.conditions),
+            sizes.stem_stages, preprocessing.views,
+        ),
+    )  # fmt: skip
+
+
+def _synthesis_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
+    return Networks.build(
         preprocessing.shape,
         channels(preprocessing.labels),
         **sizes.model_dump(),
         condition=width(preprocessing.conditions),
         windows=preprocessing.views,
     )
-    if not judged:
-        networks.discriminator = None
-    if inputs is not None:
-        networks.localiser = fresh_localiser(preprocessing, sizes, inputs)
+
+
+def _fill(networks: Networks, weights: dict[str, Tensor]) -> None:
+    """Puts stored weights into the networks."""
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(
             {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         )
-    return networks
 
 
 def _packed(densities: Densities) -> dict[str, Tensor]:

@@ -140,6 +140,18 @@ class Model:
         """The scan generated from its latent, in its own grid and intensities (first channel)."""
         return inversion.reconstruct(self, self.prepare(scan))[0]
 
+    def restore(self, scan: Scan) -> list[Volume]:
+        """The healthy counterpart of a scan, channel by channel, in its own grid and intensities.
+
+        Raises:
+            ModelError: E_RESTORER when the model was not trained for restoration.
+            DataError: when the scan is one that `medgan check` refuses.
+        """
+        prepared = self.prepare(scan)
+        with torch.inference_mode():
+            restored = self.networks.needed_restorer(inversion.batch_of(self, prepared))
+        return inversion.in_scanner_units(prepared, restored[0].float())
+
     def invert(
         self, scan: Scan, steps: int = STEPS, covariates: Mapping[str, Value] | None = None
     ) -> Inversion:
@@ -236,7 +248,7 @@ class Model:
         Raises:
             ConfigError: E_SCORER when it is calibrated with the discriminator's features.
         """
-        networks = replace(self.networks, discriminator=None)
+        networks = self.networks.without_discriminator()
         densities = {name: self.densities[name] for name in SHARED if name in self.densities}
         model = replace(self, networks=networks, densities=densities)
         if self.calibration is not None:

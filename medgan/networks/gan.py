@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,19 +12,32 @@ from medgan.networks.discriminator import Discriminator
 from medgan.networks.encoder import Encoder
 from medgan.networks.generator import Generator
 from medgan.networks.localiser import Localiser
+from medgan.networks.restorer import Restorer
 
 
-@dataclass
 class Networks:
-    """Generator, encoder, discriminator and, once it has learned, the localiser, on one device.
+    """The networks of a model, on one device; which there are depends on what it was trained for.
 
     Models that were made to be shared have no discriminator.
+
+    Args:
+        generator: latent to volume.
+        encoder: volume to latent.
+        discriminator: of images.
+        localiser: volume to a logit for every voxel.
+        restorer: corrupted volume to a healthy one.
     """
 
-    generator: Generator
-    encoder: Encoder
-    discriminator: Discriminator | None
-    localiser: Localiser | None = None
+    def __init__(
+        self,
+        generator: Generator | None = None,
+        encoder: Encoder | None = None,
+        discriminator: Discriminator | None = None,
+        localiser: Localiser | None = None,
+        restorer: Restorer | None = None,
+    ) -> None:
+        self._generator, self._encoder = generator, encoder
+        self.discriminator, self.localiser, self.restorer = discriminator, localiser, restorer
 
     @classmethod
     def build(
@@ -67,6 +79,46 @@ class Networks:
         )
 
     @property
+    def generator(self) -> Generator:
+        """The generator.
+
+        Raises:
+            ModelError: E_GENERATOR when there is none.
+        """
+        if self._generator is None:
+            raise _no_synthesis()
+        return self._generator
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder.
+
+        Raises:
+            ModelError: E_GENERATOR when there is none.
+        """
+        if self._encoder is None:
+            raise _no_synthesis()
+        return self._encoder
+
+    @property
+    def needed_restorer(self) -> Restorer:
+        """The restorer, where it is needed.
+
+        Raises:
+            ModelError: E_RESTORER when there is none.
+        """
+        if self.restorer is None:
+            raise ModelError(
+                "E_RESTORER", "the model", "has no restorer",
+                "train one with train.task=restoration",
+            )  # fmt: skip
+        return self.restorer
+
+    def without_discriminator(self) -> "Networks":
+        """The other networks."""
+        return Networks(self._generator, self._encoder, None, self.localiser, self.restorer)
+
+    @property
     def critic(self) -> Discriminator:
         """The discriminator, where it is needed.
 
@@ -83,10 +135,11 @@ class Networks:
     def modules(self) -> dict[str, nn.Module]:
         """The networks under the names by which they are stored."""
         named = {
-            "generator": self.generator,
-            "encoder": self.encoder,
+            "generator": self._generator,
+            "encoder": self._encoder,
             "discriminator": self.discriminator,
             "localiser": self.localiser,
+            "restorer": self.restorer,
         }
         return {name: module for name, module in named.items() if module is not None}
 
@@ -99,6 +152,13 @@ class Networks:
         """Freezes or frees all parameters."""
         for module in self.modules().values():
             module.requires_grad_(on)
+
+
+def _no_synthesis() -> ModelError:
+    return ModelError(
+        "E_GENERATOR", "the model", "has no generator: it was trained to restore scans",
+        "use a model of train.task=synthesis",
+    )  # fmt: skip
 
 
 def checkpoint_activations(modules: Iterable[nn.Module], on: bool) -> None:

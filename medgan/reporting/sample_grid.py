@@ -44,9 +44,40 @@ def sample_grid(
         plot_slice(axes[4, column], recons[column], 2, interpolation="bilinear")
         plot_slice(axes[5, column], residuals[column], 2, low=0.0, high=0.6, colours="inferno")
     names = [f"sample\n{p}" for p in PLANES] + ["real", "recon-\nstruction", "residual"]
+    _name_rows(axes, names)
+    save_figure(figure, path)
+
+
+def restoration_grid(
+    path: Path, corrupted: np.ndarray, restored: np.ndarray, healthy: np.ndarray, title: str = ""
+) -> None:
+    """Writes a PNG: corrupted scans, the same restored, as they were, and what was changed.
+
+    Args:
+        path: the PNG.
+        corrupted: shape (N, X, Y, Z) in [-1, 1]; the slice where it differs most is shown.
+        restored: likewise.
+        healthy: likewise.
+        title: a line above.
+    """
+    figure, axes = panels(5, len(corrupted), title)
+    for column, scans in enumerate(zip(corrupted, restored, healthy, strict=True)):
+        slices = np.abs(scans[0] - scans[2]).sum(axis=(0, 1))
+        chosen = int(slices.argmax()) if slices.any() else slices.size // 2
+        for row, scan in enumerate(scans):
+            flat = scan[:, :, chosen : chosen + 1]
+            plot_slice(axes[row, column], flat, 2, interpolation="bilinear")
+        changes = (scans[0] - scans[1], scans[1] - scans[2])
+        for row, change in enumerate(changes, start=3):
+            flat = np.abs(change[:, :, chosen : chosen + 1])
+            plot_slice(axes[row, column], flat, 2, low=0.0, high=0.6, colours="inferno")
+    _name_rows(axes, ["corrupted", "restored", "healthy", "removed", "error"])
+    save_figure(figure, path)
+
+
+def _name_rows(axes: np.ndarray, names: Sequence[str]) -> None:
     for row, name in enumerate(names):
         axes[row, 0].text(
             -0.08, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center",
             color=INK, fontsize=8,
         )  # fmt: skip
-    save_figure(figure, path)

@@ -98,7 +98,7 @@ def train_model(
             "E_SPLIT", "the data set", "too few scans could be prepared", "see the warnings above"
         )
     evaluate, criteria = task.evaluator(state, held_out, volumes), Criteria.of(config.train)
-    stream = BatchStream(volumes, config.train.batch, config.train.seed)
+    stream = BatchStream(volumes, config.train.batch, config.train.seed, prepare=task.arrays)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
     with open_mlflow() or nullcontext() as mlflow:
         if mlflow is not None:
@@ -129,7 +129,9 @@ def _same_training(
 ) -> None:
     """Refuses to go on with checkpoints of other scans, another grid or other networks."""
     hashes = sorted((case.sha256, case.label_sha256 or "") for case in cases)
-    text = json.dumps([hashes, preprocessing.model_dump(), config.model.model_dump()])
+    text = json.dumps(
+        [hashes, preprocessing.model_dump(), config.model.model_dump(), config.train.task]
+    )
     identity = hashlib.sha256(text.encode()).hexdigest()
     path = checkpoints / "trained_on.txt"
     begun = path.is_file() and any(checkpoints.glob("*.json"))

@@ -23,6 +23,7 @@ MOST_ROLLBACKS = 2
 METRICS: dict[str, Callable[[float], float]] = {
     "kernel_distance": float,
     "reconstruction": float,
+    "restoration": float,
     "diversity": lambda share: abs(share - 1),
     "precision": lambda share: 1 - share,
     "coverage": lambda share: 1 - share,

@@ -23,7 +23,8 @@ def prepared(device: torch.device) -> Model:
     """A model with every network and density, on a device."""
     model = make_model(BY_AGE_AND_SEX)
     localiser = fresh_localiser(BY_AGE_AND_SEX, SIZES, tuple(LOCALISER_INPUTS))
-    model = replace(model, networks=replace(model.networks, localiser=localiser), device=device)
+    model.networks.localiser = localiser
+    model = replace(model, device=device)
     volumes = torch.rand(6, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model.learn_densities(lambda: volumes.split(4))
     return model

@@ -71,6 +71,8 @@ class Config(Section):
         part, divisor = self.train.micro_batch, 2**self.model.downsamplings
         if part and self.train.batch % part:
             raise ValueError(f"train.micro_batch {part} does not divide train.batch")
+        if self.train.metric == "restoration" and self.train.task != "restoration":
+            raise ValueError("train.metric restoration needs train.task restoration")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "

@@ -42,8 +42,10 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Length, objective and book-keeping of a training."""
 
-    task: Literal["synthesis"] = Field(
-        "synthesis", description="what is trained: synthesis draws scans"
+    task: Literal["synthesis", "restoration"] = Field(
+        "synthesis",
+        description="what is trained: synthesis generates scans, restoration makes a healthy scan "
+        "of a corrupted one",
     )
     volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
@@ -101,13 +103,13 @@ class TrainConfig(Section):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast of the networks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
-    metric: Literal["kernel_distance", "reconstruction", "diversity", "precision", "coverage"] = (
-        Field(
-            "kernel_distance",
-            description="figure of the averaged networks by which the shipped weights are chosen "
-            "and training stops early; small is good, diversity, precision and coverage count as "
-            "distance from 1",
-        )
+    metric: Literal[
+        "kernel_distance", "reconstruction", "diversity", "precision", "coverage", "restoration"
+    ] = Field(
+        "kernel_distance",
+        description="figure of the averaged networks by which the shipped weights are chosen "
+        "and training stops early; small is good, diversity, precision and coverage count as "
+        "distance from 1",
     )
     stop_at: float | None = Field(None, description="stop and finish once the metric is this small")
     patience: int = Field(

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
+from medgan.training.tasks.restoration import Restoration
 from medgan.training.tasks.synthesis import Synthesis
 from medgan.training.tasks.task import Task
 
 TASKS: dict[str, Callable[[Preprocessing, ModelConfig, TrainConfig], Task]] = {
     "synthesis": Synthesis.of,
+    "restoration": Restoration.of,
 }
 
 

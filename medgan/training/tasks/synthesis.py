@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -123,6 +124,12 @@ class Synthesis:
                 "condition": torch.zeros(count, width(grid.conditions), device=device),
             }
         )
+
+    def arrays(
+        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Nothing: scans are learned as they are."""
+        return {}
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows real and generated volumes to the discriminators and moves them once.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from medgan.data.batches import Batch, PreparedVolumes
@@ -31,6 +32,18 @@ class Task(Protocol):
 
     def example(self, count: int, device: torch.device) -> Batch:
         """A batch of the kind that is trained on, with random content; all scans are labelled."""
+        ...
+
+    def arrays(
+        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """What this task adds to a batch of scans, or exchanges in it; read in a thread.
+
+        Args:
+            volumes: all training scans.
+            numbers: of those in the batch.
+            rng: of this batch alone, so that a resumed training reads the same.
+        """
         ...
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:

@@ -126,7 +126,7 @@ def test_without_a_discriminator_candidates_are_not_judged_by_it(model, scans, c
     settings = build(
         {}, [f"augment.{k}=0" for k in ("appearance", "consistency", "volumes", "privacy")]
     ).augment
-    without = replace(model, networks=replace(model.networks, discriminator=None))
+    without = replace(model, networks=model.networks.without_discriminator())
     first = [synthetic(image) for image in scans.images[:4]]
     filters = calibrate_filters(without, scans, None, ["s"] * 60, settings, lambda: first, 0)
     assert filters.limits == {}
