@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -59,7 +58,9 @@ class Restoration:
     seed: int
 
     @classmethod
-    def of(cls, preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig) -> Self:
+    def of(
+        cls, preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig
+    ) -> "Restoration":
         """The task of a configuration."""
         return cls(
             preprocessing, model, Schedule.of(train), Adversary.of(train), train.micro_batch,
