@@ -11,7 +11,7 @@ from medgan.evaluation.probes.classification import classify, train_classifier
 from medgan.evaluation.probes.plausibility import dice_by_volume, foreground_volumes, label_volumes
 from medgan.evaluation.probes.segmentation import hausdorff95, segment, train_segmenter
 from medgan.evaluation.probes.two_sample import real_floor
-from medgan.evaluation.sets.encoders import random_ensemble, taught_trunk
+from medgan.evaluation.sets.encoders import random_ensemble, train_encoder
 from medgan.evaluation.sets.similarity import mean_similarity
 from medgan.networks.encoder import Encoder
 from medgan.networks.gan import Networks
@@ -50,7 +50,7 @@ def test_networks_that_judge_learn_what_they_learn_on_the_cpu(device):
     both(segmented, device, VOLUMES, CLASSES)
     both(classified, device, VOLUMES, GROUPS)
     both(lambda x: real_floor(x, x, 0, steps=2), device, VOLUMES)
-    both(lambda x: taught_trunk(x, 0, steps=2)(x), device, VOLUMES)
+    both(lambda x: train_encoder(x, 0, steps=2)(x), device, VOLUMES)
 
 
 def test_metrics_of_volumes_are_those_of_the_cpu(device):

@@ -1,4 +1,4 @@
-"""What scans are worth for telling two groups apart: a small network learns from some of them."""
+"""Classification of two groups of scans by a small network."""
 
 from typing import NamedTuple
 
@@ -8,20 +8,18 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from medgan.core.seeding import seeded
 from medgan.evaluation.probes.augmentation import Augmentation, unchanged
-from medgan.evaluation.probes.two_sample import Judge
+from medgan.evaluation.probes.fit import fit
+from medgan.evaluation.probes.two_sample import Classifier
 
-PEAK_RATE = 2e-3
 
-
-class Verdicts(NamedTuple):
-    """Figures of a classifier of two groups; group 1 is the rarer one.
+class ClassificationMetrics(NamedTuple):
+    """Metrics of a classifier of two groups; group 1 is the rarer one.
 
     Attributes:
-        balanced_accuracy: mean share of each group that is recognised.
+        balanced_accuracy: mean of the two groups' recalls.
         auroc: area under the ROC curve.
-        minority_recall: share of group 1 that is recognised.
+        minority_recall: recall of group 1.
     """
 
     balanced_accuracy: float
@@ -39,14 +37,12 @@ def train_classifier(
     augment: Augmentation = unchanged,
     weights: Float[Tensor, " N"] | None = None,
 ) -> nn.Module:
-    """A small convolutional network that has learned to tell group 1 from group 0.
-
-    Steps, not passes, are the length: a small and a large set get the same.
+    """A small convolutional network trained to classify group 1 against group 0.
 
     Args:
         images: intensities in [-1, 1], on the device to use.
         groups: 0 or 1, both present.
-        steps: of AdamW, the learning rate rising and falling once.
+        steps: training steps.
         seed: of weights, order and augmentation.
         batch: volumes a step.
         bf16: autocast of the network.
@@ -60,23 +56,17 @@ def train_classifier(
     random = torch.Generator().manual_seed(seed)
     weights = torch.ones(len(groups), device="cpu") if weights is None else weights
     blank = torch.zeros(batch, *images.shape[2:], dtype=torch.long, device=device)
-    with seeded(seed, device):
-        network = Judge().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
-        optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=1e-2)
-        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
-        for _ in range(steps):
-            chosen = torch.multinomial(weights, batch, replacement=True, generator=random)
-            volume, _ = augment(images[chosen.to(device)], blank, random)
-            volume = volume.contiguous(memory_format=torch.channels_last_3d)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = network(volume)
-            truth = groups[chosen.to(device)].float()
-            loss = F.binary_cross_entropy_with_logits(logits.float(), truth)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rates.step()
-    return network.eval()
+
+    def build() -> nn.Module:
+        return Classifier().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+
+    def draw() -> tuple[Tensor, Tensor]:
+        chosen = torch.multinomial(weights, batch, replacement=True, generator=random).to(device)
+        volume, _ = augment(images[chosen], blank, random)
+        return volume.contiguous(memory_format=torch.channels_last_3d), groups[chosen].float()
+
+    loss = F.binary_cross_entropy_with_logits
+    return fit(build, draw, loss, steps, seed, device, bf16=bf16)
 
 
 @torch.no_grad()
@@ -87,12 +77,14 @@ def classify(
     return torch.cat([network(part).sigmoid() for part in images.split(batch)])
 
 
-def verdicts(probability: Float[np.ndarray, " N"], group: Float[np.ndarray, " N"]) -> Verdicts:
-    """How well probabilities, cut at one half, go with the groups.
+def classification_metrics(
+    probability: Float[np.ndarray, " N"], group: Float[np.ndarray, " N"]
+) -> ClassificationMetrics:
+    """Metrics of probabilities, with a threshold of one half where one is needed.
 
     Args:
         probability: of group 1.
-        group: 0 or 1; a figure that needs both is not a number where one is missing.
+        group: 0 or 1; a metric that needs both is NaN where one is missing.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -100,4 +92,4 @@ def verdicts(probability: Float[np.ndarray, " N"], group: Float[np.ndarray, " N"
     recalls = [float(part.mean()) if len(part) else float("nan") for part in found]
     both = len(found[0]) and len(found[1])
     area = float(roc_auc_score(group, probability)) if both else float("nan")
-    return Verdicts(float(np.mean(recalls)), area, recalls[1])
+    return ClassificationMetrics(float(np.mean(recalls)), area, recalls[1])

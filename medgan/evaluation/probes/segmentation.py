@@ -1,4 +1,4 @@
-"""What label maps are worth: a small U-Net learns from some pairs and is tested on others."""
+"""Segmentation by a small U-Net, and its metrics."""
 
 import math
 
@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from medgan.core.seeding import seeded
 from medgan.evaluation.probes.augmentation import Augmentation
+from medgan.evaluation.probes.fit import fit
 
 CHANNELS = (16, 32, 64, 128)
-PEAK_RATE = 2e-3
 
 
 def train_segmenter(
@@ -25,20 +24,18 @@ def train_segmenter(
     augment: Augmentation | None = None,
     network: nn.Module | None = None,
 ) -> nn.Module:
-    """A MONAI U-Net that has learned to segment, by Dice and cross entropy.
-
-    Steps, not passes, are the length: a small and a large set get the same.
+    """A MONAI U-Net trained to segment, by Dice and cross entropy.
 
     Args:
         images: intensities in [-1, 1], on the device to use; axes divisible by 16.
         classes: 0 for background, 1 to `labels`.
         labels: how many there are.
-        steps: of AdamW, the learning rate rising and falling once.
+        steps: training steps.
         seed: of weights, order and augmentation.
         batch: pairs a step.
         bf16: autocast of the network.
         augment: of every batch; None is `augment_pair`.
-        network: to go on from, changed in place; None is a fresh one.
+        network: to continue from, changed in place; None is a new one.
 
     Returns:
         The network, in evaluation.
@@ -48,27 +45,21 @@ def train_segmenter(
     device = images.device
     random = torch.Generator().manual_seed(seed)
     loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
-    with seeded(seed, device):
-        network = network or fresh_segmenter(min(images.shape[2:]), labels)
-        network.train().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
-        optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=1e-4)
-        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
-        for _ in range(steps):
-            chosen = torch.randint(len(images), (batch,), generator=random).to(device)
-            image, truth = (augment or augment_pair)(images[chosen], classes[chosen], random)
-            image = image.contiguous(memory_format=torch.channels_last_3d)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = network(image)
-            loss = loss_of(logits.float(), truth[:, None])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rates.step()
-    return network.eval()
+
+    def build() -> nn.Module:
+        made = network or fresh_segmenter(min(images.shape[2:]), labels)
+        return made.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+
+    def draw() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(images), (batch,), generator=random).to(device)
+        image, truth = (augment or augment_pair)(images[chosen], classes[chosen], random)
+        return image.contiguous(memory_format=torch.channels_last_3d), truth[:, None]
+
+    return fit(build, draw, loss_of, steps, seed, device, weight_decay=1e-4, bf16=bf16)
 
 
 def fresh_segmenter(edge: int, labels: int) -> nn.Module:
-    """An untrained MONAI U-Net, weights drawn from torch's global generator.
+    """An untrained MONAI U-Net; its weights come from torch's global generator.
 
     Args:
         edge: voxels along the shortest axis.
@@ -85,13 +76,13 @@ def fresh_segmenter(edge: int, labels: int) -> nn.Module:
 def augment_pair(
     image: Float[Tensor, "B 1 X Y Z"], classes: Int[Tensor, "B X Y Z"], random: torch.Generator
 ) -> tuple[Float[Tensor, "B 1 X Y Z"], Int[Tensor, "B X Y Z"]]:
-    """Turns by up to 10 degrees an axis, zooms by 10%, scales, shifts and adds a little noise.
+    """Random rotation (10 degrees an axis), zoom (10%), contrast, brightness and a little noise.
 
     No flips: left and right may differ.
 
     Args:
-        image: intensities in [-1, 1]; what comes in from outside is -1.
-        classes: of the same voxels; what comes in from outside is background.
+        image: intensities in [-1, 1], padded with -1.
+        classes: of the same voxels, padded with background.
         random: source of the randomness, on the CPU.
     """
     batch, device = len(image), image.device
@@ -115,7 +106,7 @@ def augment_pair(
 def _field(
     turn: Float[Tensor, "B 3"], zoom: Float[Tensor, " B"], shape: tuple[int, ...]
 ) -> Float[Tensor, "B X Y Z 3"]:
-    """Where each voxel is read from: turned in voxels, not in fractions of unequal edges."""
+    """The sampling grid: a rotation in voxels, not in fractions of unequal edges."""
     matrix = torch.eye(3, device="cpu").expand(len(turn), 3, 3)
     for axis in range(3):
         first, second = (i for i in range(3) if i != axis)
@@ -135,7 +126,7 @@ def _field(
 def segment(
     network: nn.Module, images: Float[Tensor, "N 1 X Y Z"], batch: int = 16
 ) -> Int[Tensor, "N X Y Z"]:
-    """The strongest class of every voxel, in fp32."""
+    """The class with the largest logit at every voxel, in fp32."""
     return torch.cat([network(part).argmax(dim=1) for part in images.split(batch)])
 
 

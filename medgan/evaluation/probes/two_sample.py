@@ -1,20 +1,19 @@
-"""Can a small network tell synthetic volumes from real ones it has not seen?"""
+"""A classifier of real and synthetic volumes: the classifier two-sample test."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.core.seeding import seeded
+from medgan.evaluation.probes.fit import fit
 
 WIDTHS = (16, 32, 64, 64)
-PEAK_RATE = 2e-3
 
 
-class Judge(nn.Module):
+class Classifier(nn.Module):
     """Volume to one logit: four convolutions, the first at full resolution, then averages.
 
-    Independent of every generator compared: no part of it is shared with a discriminator.
+    It shares no part with the discriminator of any generator.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class Judge(nn.Module):
         self.logit = nn.Linear(WIDTHS[-1], 1)
 
     def forward(self, volume: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, " B"]:
-        """Higher is more real."""
+        """Logits of class 1."""
         features = self.trunk(volume).mean(dim=(2, 3, 4))
         return self.logit(self.dropout(features)).squeeze(1)
 
@@ -52,47 +51,42 @@ def separability(
     batch: int = 16,
     bf16: bool = True,
 ) -> float:
-    """AUROC with which a network trained on `real` and `fake` tells the test sets apart.
+    """Test AUROC of a classifier trained to separate real from synthetic volumes.
 
-    0.5 is perfect: nothing that this network finds in 400 steps gives the fakes away. 1 says
-    that something does, which may be as small as missing noise.
+    0.5 is best: the classifier finds no difference in 400 steps. 1 means that it finds one, which
+    may be as small as missing noise.
 
     Args:
-        real: real volumes to learn from, intensities in [-1, 1], on the device to use.
-        fake: synthetic volumes to learn from.
+        real: real training volumes, intensities in [-1, 1], on the device to use.
+        fake: synthetic training volumes.
         real_test: real volumes of other subjects.
-        fake_test: further synthetic volumes.
+        fake_test: other synthetic volumes.
         seed: of weights, dropout and the order of volumes.
-        steps: of AdamW, the learning rate rising and falling once.
+        steps: training steps.
         batch: volumes a step, half of them real.
-        bf16: autocast while it learns; it judges in fp32.
+        bf16: autocast during training; the test is in fp32.
 
     Reference: Lopez-Paz and Oquab 2017, arXiv 1610.06545 (classifier two-sample test).
     """
     device = real.device
     order = torch.Generator().manual_seed(seed)
     target = (torch.arange(batch, device=device) < batch // 2).float()
-    with seeded(seed, device):
-        judge = Judge().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
-        optimizer = torch.optim.AdamW(judge.parameters(), PEAK_RATE, weight_decay=1e-2)
-        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
-        for _ in range(steps):
-            halves = [
-                volumes[torch.randint(len(volumes), (size,), generator=order).to(device)]
-                for volumes, size in ((real, batch // 2), (fake, batch - batch // 2))
-            ]
-            volume = torch.cat(halves).contiguous(memory_format=torch.channels_last_3d)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = judge(volume)
-            loss = F.binary_cross_entropy_with_logits(logits.float(), target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rates.step()
-    judge.eval()
+
+    def build() -> nn.Module:
+        return Classifier().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+
+    def draw() -> tuple[Tensor, Tensor]:
+        halves = [
+            volumes[torch.randint(len(volumes), (size,), generator=order).to(device)]
+            for volumes, size in ((real, batch // 2), (fake, batch - batch // 2))
+        ]
+        return torch.cat(halves).contiguous(memory_format=torch.channels_last_3d), target
+
+    loss = F.binary_cross_entropy_with_logits
+    classifier = fit(build, draw, loss, steps, seed, device, bf16=bf16)
     with torch.no_grad():
         real_logits, fake_logits = (
-            torch.cat([judge(part) for part in volumes.split(batch)])
+            torch.cat([classifier(part) for part in volumes.split(batch)])
             for volumes in (real_test, fake_test)
         )
     return auroc(real_logits, fake_logits)
@@ -104,13 +98,13 @@ def real_floor(
     seed: int,
     steps: int = 400,
 ) -> float:
-    """`separability` of real volumes from other real ones: what it gives where nothing differs.
+    """`separability` of real volumes from other real volumes, as a reference.
 
-    One half of the real volumes, drawn by the seed, plays the fakes; so does one of the test
-    set. With few test scans it strays from 0.5 by chance, which is what it is there to show.
+    A random half of the real training volumes, and of the real test volumes, takes the place of the
+    synthetic ones. With few test scans it differs from 0.5 by chance: it shows by how much.
 
     Args:
-        real: real volumes to learn from.
+        real: real training volumes.
         real_test: real volumes of other subjects.
         seed: of the halves and as in `separability`.
         steps: as in `separability`.

@@ -1,4 +1,4 @@
-"""Small 3D networks that describe a volume without anything downloaded: random or self-taught."""
+"""Small 3D encoders of volumes without downloads: with random weights or self-supervised."""
 
 import torch
 import torch.nn.functional as F
@@ -6,18 +6,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.core.seeding import seeded
+from medgan.evaluation.probes.fit import fit
 
 WIDTHS = (16, 32, 64, 64)
 _CELLS = 2
 _HEAD = 64
 _TEMPERATURE = 0.2
-_PEAK_RATE = 2e-3
 
 
-class Trunk(nn.Module):
-    """Volume to features: four strided convolutions; mean and spread of each, places of the last.
+class ConvEncoder(nn.Module):
+    """Volume to features: four strided convolutions.
 
-    With the weights it begins with, normalisation does nothing until it has been trained.
+    The features are mean and standard deviation of each layer's channels, and the last layer on a
+    coarse grid. With its initial weights, normalisation changes nothing.
     """
 
     def __init__(self) -> None:
@@ -49,10 +50,10 @@ class Trunk(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Several trunks with random weights, their features side by side.
+    """Several encoders with random weights; their features are concatenated.
 
     Args:
-        count: of trunks.
+        count: of encoders.
 
     Reference: Naeem et al. 2020, arXiv 2002.09797, section 4.1 (random embeddings where natural
         images are no measure).
@@ -60,59 +61,68 @@ class Ensemble(nn.Module):
 
     def __init__(self, count: int = 3) -> None:
         super().__init__()
-        self.trunks = nn.ModuleList(Trunk() for _ in range(count))
+        self.encoders = nn.ModuleList(ConvEncoder() for _ in range(count))
 
     def forward(self, volume: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B F"]:
         """Features of each volume."""
-        return torch.cat([trunk(volume) for trunk in self.trunks], dim=1)
+        return torch.cat([encoder(volume) for encoder in self.encoders], dim=1)
 
 
 def random_ensemble(seed: int, device: torch.device) -> nn.Module:
-    """The ensemble that a seed stands for, ready to extract features."""
+    """The ensemble of a seed, in evaluation."""
     with seeded(seed, device):
         return Ensemble().eval().requires_grad_(False).to(device)
 
 
-def taught_trunk(
+class _Projected(nn.Module):
+    """An encoder with the projection head that only its training needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = ConvEncoder()
+        self.head = nn.Sequential(
+            nn.Linear(self.encoder.length, _HEAD), nn.LeakyReLU(0.1), nn.Linear(_HEAD, _HEAD)
+        )
+
+    def forward(self, views: Float[Tensor, "V B 1 X Y Z"]) -> Float[Tensor, "V B F"]:
+        """Codes of length 1; each view is normalised by its own batch statistics."""
+        return torch.stack([F.normalize(self.head(self.encoder(view))) for view in views])
+
+
+def train_encoder(
     volumes: Float[Tensor, "N 1 X Y Z"], seed: int, steps: int = 300, batch: int = 32
 ) -> nn.Module:
-    """A trunk that has learned, without labels, to tell the scans of a set from each other.
+    """An encoder trained by self-supervision: two views of a scan get similar codes.
 
-    Two views of a scan, each cut out elsewhere and with another contrast, are to be closer
-    than views of two scans. Noise and sharpness are left as they are, so that the network may
-    recognise a scan by them: what it is to measure must not be what it learns to ignore.
+    Views differ in position and contrast. Noise and sharpness are not augmented: features must stay
+    sensitive to what they are to measure.
 
     Args:
         volumes: real scans, at least 4, intensities in [-1, 1], on the device to use.
         seed: of weights and views.
-        steps: of AdamW, the learning rate rising and falling once.
+        steps: training steps.
         batch: scans a step.
 
     Reference: Chen et al. 2020, arXiv 2002.05709, eq. 1 (NT-Xent).
     """
     device, batch = volumes.device, min(batch, len(volumes))
-    draw = torch.Generator().manual_seed(seed)
-    with seeded(seed, device):
-        trunk = Trunk().to(device)
-        head = nn.Sequential(
-            nn.Linear(trunk.length, _HEAD), nn.LeakyReLU(0.1), nn.Linear(_HEAD, _HEAD)
-        ).to(device)
-        weights = [*trunk.parameters(), *head.parameters()]
-        optimizer = torch.optim.AdamW(weights, _PEAK_RATE, weight_decay=1e-2)
-        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, steps)
-        for _ in range(steps):
-            chosen = volumes[torch.randperm(len(volumes), generator=draw)[:batch].to(device)]
-            codes = [F.normalize(head(trunk(_view(chosen, draw)))) for _ in range(2)]
-            loss = contrastive_loss(*codes)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            rates.step()
-    return trunk.eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(seed)
+    unused = torch.empty(0, device=device)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        chosen = volumes[torch.randperm(len(volumes), generator=random)[:batch].to(device)]
+        return torch.stack([_view(chosen, random) for _ in range(2)]), unused
+
+    def loss(codes: Tensor, targets: Tensor) -> Tensor:
+        return contrastive_loss(*codes)
+
+    trained = fit(lambda: _Projected().to(device), draw, loss, steps, seed, device, bf16=False)
+    assert isinstance(trained, _Projected)
+    return trained.encoder.requires_grad_(False)
 
 
 def contrastive_loss(a: Float[Tensor, "B F"], b: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
-    """NT-Xent of two views of each scan; rows have length 1.
+    """NT-Xent loss of two views of each scan; rows have length 1.
 
     Args:
         a: codes of the first views.
@@ -128,7 +138,7 @@ def contrastive_loss(a: Float[Tensor, "B F"], b: Float[Tensor, "B F"]) -> Float[
 
 
 def _view(volumes: Tensor, draw: torch.Generator) -> Tensor:
-    """The same box of seven eighths of every volume, with a contrast of each one's own."""
+    """A random crop of seven eighths, the same for all volumes, and a random contrast for each."""
     spans = [(n, n - n // 8) for n in volumes.shape[2:]]
     starts = [int(torch.randint(n - kept + 1, (1,), generator=draw)) for n, kept in spans]
     x, y, z = (slice(at, at + kept) for at, (_, kept) in zip(starts, spans, strict=True))

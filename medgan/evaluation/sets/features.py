@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medgan.core.errors import ModelError
 from medgan.core.files import write_atomic
-from medgan.evaluation.sets.encoders import random_ensemble, taught_trunk
+from medgan.evaluation.sets.encoders import random_ensemble, train_encoder
 from medgan.evaluation.sets.pretrained import MedicalNet, Planes
 from medgan.networks.metrics import band_features
 
@@ -64,7 +64,7 @@ def _random(material: Material) -> Extractor:
 
 
 def _selfsupervised(material: Material) -> Extractor:
-    return _of_module("selfsupervised", taught_trunk(material.real, material.seed))
+    return _of_module("selfsupervised", train_encoder(material.real, material.seed))
 
 
 def _medicalnet(material: Material) -> Extractor:

@@ -13,7 +13,11 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.data.conditions import Value, covariate_of
 from medgan.data.manifest import Case
 from medgan.data.prepared import read_scans
-from medgan.evaluation.probes.classification import classify, train_classifier, verdicts
+from medgan.evaluation.probes.classification import (
+    classification_metrics,
+    classify,
+    train_classifier,
+)
 from medgan.studies.utility.task import Arm, Examples, Metric, augmentation, join, random_cases
 
 
@@ -32,10 +36,12 @@ class Classification:
 
     metrics: Mapping[str, Metric] = {
         "balanced accuracy": Metric(
-            lambda rows: verdicts(rows[:, 0], rows[:, 1]).balanced_accuracy
+            lambda rows: classification_metrics(rows[:, 0], rows[:, 1]).balanced_accuracy
         ),
-        "AUROC": Metric(lambda rows: verdicts(rows[:, 0], rows[:, 1]).auroc),
-        "minority recall": Metric(lambda rows: verdicts(rows[:, 0], rows[:, 1]).minority_recall),
+        "AUROC": Metric(lambda rows: classification_metrics(rows[:, 0], rows[:, 1]).auroc),
+        "minority recall": Metric(
+            lambda rows: classification_metrics(rows[:, 0], rows[:, 1]).minority_recall
+        ),
     }
 
     def __init__(

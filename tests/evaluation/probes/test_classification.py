@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from medgan.evaluation.probes.classification import classify, train_classifier, verdicts
+from medgan.evaluation.probes.classification import (
+    classification_metrics,
+    classify,
+    train_classifier,
+)
 
 
 def scans(frequent, rare, seed):
@@ -16,7 +20,9 @@ def scans(frequent, rare, seed):
 def test_a_classifier_learns_two_groups():
     network = train_classifier(*scans(12, 12, 0), steps=40, seed=0)
     images, groups = scans(10, 10, 1)
-    found = verdicts(classify(network, images).double().numpy(), groups.double().numpy())
+    found = classification_metrics(
+        classify(network, images).double().numpy(), groups.double().numpy()
+    )
     assert found.auroc > 0.9
     assert found.balanced_accuracy > 0.8
 
@@ -39,13 +45,13 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(weighted, share):
 def test_verdicts_in_closed_form():
     probability = np.array([0.1, 0.6, 0.2, 0.9, 0.4])
     group = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
-    found = verdicts(probability, group)
+    found = classification_metrics(probability, group)
     assert found.minority_recall == 0.5
     assert found.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert found.auroc == pytest.approx(5 / 6)
 
 
 def test_a_missing_group_leaves_figures_open():
-    found = verdicts(np.array([0.2, 0.7]), np.array([0.0, 0.0]))
+    found = classification_metrics(np.array([0.2, 0.7]), np.array([0.0, 0.0]))
     assert np.isnan(found.auroc)
     assert np.isnan(found.minority_recall)

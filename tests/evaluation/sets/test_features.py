@@ -8,7 +8,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from medgan.core.errors import ModelError
-from medgan.evaluation.sets.encoders import Trunk, contrastive_loss, random_ensemble, taught_trunk
+from medgan.evaluation.sets.encoders import (
+    ConvEncoder,
+    contrastive_loss,
+    random_ensemble,
+    train_encoder,
+)
 from medgan.evaluation.sets.features import (
     EXTRACTORS,
     Extractor,
@@ -48,11 +53,11 @@ def test_features_do_not_depend_on_how_volumes_are_batched_nor_on_the_global_see
 def test_another_seed_makes_another_random_ensemble(volumes):
     first, second = (EXTRACTORS["random"](Material(volumes, None, seed)) for seed in (0, 1))
     assert first.digest != second.digest
-    assert first(volumes).shape == second(volumes).shape == (8, 3 * Trunk().length)
+    assert first(volumes).shape == second(volumes).shape == (8, 3 * ConvEncoder().length)
 
 
 def test_a_trunk_learns_to_tell_scans_apart_by_seed_alone(volumes):
-    taught, again = (taught_trunk(volumes, 0, steps=25) for _ in range(2))
+    taught, again = (train_encoder(volumes, 0, steps=25) for _ in range(2))
     for a, b in zip(taught.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
 
