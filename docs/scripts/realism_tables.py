@@ -24,9 +24,9 @@ from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_given_splits
 from medgan.evaluation.sets.description import Description, describe
-from medgan.evaluation.sets.features import EXTRACTORS, Material
+from medgan.evaluation.sets.features import EXTRACTORS, ExtractorSource
 from medgan.evaluation.sets.findings import inside
-from medgan.evaluation.sets.metrics import FIGURES, Standing, stand
+from medgan.evaluation.sets.metrics import METRICS, MetricWithReference, compare
 from medgan.networks.metrics import band_features, kernel_distance
 from medgan.studies.generated_sets import read_generated_set
 
@@ -121,7 +121,7 @@ def read(source: Path, splits: Path, model: str) -> tuple[Tensor, Tensor]:
 def compare_extractors(volumes: Tensor) -> None:
     """How many standard deviations of real halves each degradation lies above their mean."""
     volumes = volumes[torch.randperm(len(volumes), generator=torch.Generator().manual_seed(0))]
-    made = {name: EXTRACTORS[name](Material(volumes, None, 0)) for name in EXTRACTED}
+    made = {name: EXTRACTORS[name](ExtractorSource(volumes, None, 0)) for name in EXTRACTED}
     real = {name: extract(volumes) for name, extract in made.items()}
     worse = {name: {} for name in made}
     for kind in DEGRADED:
@@ -189,31 +189,32 @@ def stand_in(train: Tensor, held: Tensor, model: str, baseline: str) -> dict[str
         size = min(SIZE, len(volumes))
         people = [str(n) for n in range(len(held))]
         parts = described(held, size), described(volumes, size)
-        found[name] = stand(*parts, people, size, SIZE, 0)
+        found[name] = compare(*parts, people, size, SIZE, 0)
         print(name, size, {k: row(k, s) for k, s in found[name].items()}, flush=True)
     return found
 
 
-def row(name: str, found: Standing) -> str:
+def row(name: str, found: MetricWithReference) -> str:
     """A cell, with an asterisk where it lies outside the range of real scans."""
-    known = FIGURES.get(name, FIGURES["spectrum"])
-    return f"{found.value:.3g}{'' if inside(known, found) else ' *'}"
+    known = METRICS.get(name, METRICS["spectrum"])
+    return f"{found.synthetic.value:.3g}{'' if inside(known, found) else ' *'}"
 
 
 def plot(found: dict[str, dict], path: Path) -> None:
     """How far outside the range of real scans each set lies, in their standard deviations."""
     sides = {"small": 1, "large": -1, "as real": 0}
-    names, rows = list(FIGURES), [n for n in found if n != "20 training scans"]
+    names, rows = list(METRICS), [n for n in found if n != "20 training scans"]
     shown = np.zeros((len(rows), len(names)))
     for i, one in enumerate(rows):
         for j, name in enumerate(names):
             s = found[one][name]
-            side, far = sides[FIGURES[name].better], (s.value - s.floor) / max(s.spread, 1e-9)
-            shown[i, j] = 0 if inside(FIGURES[name], s) else abs(far) if not side else side * far
+            side = sides[METRICS[name].better]
+            far = (s.synthetic.value - s.real.value) / max(s.spread, 1e-9)
+            shown[i, j] = 0 if inside(METRICS[name], s) else abs(far) if not side else side * far
     figure = Figure(figsize=(9.5, 5.2), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.sqrt(shown.clip(0, 36)), cmap="OrRd", vmin=0, vmax=6, aspect="auto")
-    axes.set_xticks(range(len(names)), [FIGURES[n].name for n in names], rotation=35, ha="right")
+    axes.set_xticks(range(len(names)), [METRICS[n].name for n in names], rotation=35, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     for i in range(len(rows)):
         for j in range(len(names)):

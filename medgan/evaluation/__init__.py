@@ -1,1 +1,1 @@
-"""How synthetic scans compare with real ones: tensors in, figures out."""
+"""Metrics: arrays and tensors in, numbers out."""

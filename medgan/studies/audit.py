@@ -16,17 +16,17 @@ from medgan.core.files import write_together
 from medgan.core.progress import counting
 from medgan.data.manifest import Manifest
 from medgan.evaluation.privacy.copies import (
-    least_noticed,
-    most_missed,
+    smallest_detectable_excess,
+    upper_bound_of_copies,
 )
 from medgan.evaluation.privacy.membership import (
     Attack,
     attack,
-    by_person,
-    half_width,
-    outside,
-    told_by_features,
-    told_by_neighbours,
+    auroc_half_width,
+    black_box_scores,
+    feature_control,
+    mean_by_subject,
+    neighbour_control,
 )
 from medgan.model.model import Model
 from medgan.networks.metrics import band_features
@@ -150,7 +150,7 @@ def _attacks(
     def attacked(scores: dict[str, Tensor], checks: int) -> dict[str, Attack]:
         level = shared(LEVEL, checks)
         sides = {
-            name: [by_person(s[side], subject[side]) for side in (member, ~member)]
+            name: [mean_by_subject(s[side], subject[side]) for side in (member, ~member)]
             for name, s in scores.items()
         }
         return {name: attack(ours, theirs, level) for name, (ours, theirs) in sides.items()}
@@ -158,15 +158,15 @@ def _attacks(
     features = torch.cat([band_features(part) for part in split.images.split(BATCH)])
     both = (member, subject, shared(LEVEL, 2))
     controls = {
-        "features": told_by_features(features, *both, PERMUTATIONS // 10, seed),
-        "neighbours": told_by_neighbours(found.between, *both, PERMUTATIONS // 4, seed),
+        "features": feature_control(features, *both, PERMUTATIONS // 10, seed),
+        "neighbours": neighbour_control(found.between, *both, PERMUTATIONS // 4, seed),
     }
     white_box: dict[str, Tensor] = {}
     if model is not None:
         with counting("white-box attacks") as tick:
             white_box = white_box_scores(model, split.images, tick)
     return {
-        "black_box": attacked(outside(found.to_fakes), SCAN_CHECKS),
+        "black_box": attacked(black_box_scores(found.to_fakes), SCAN_CHECKS),
         "white_box": attacked(white_box, max(len(white_box), 1)),
         "controls": controls,
     }
@@ -181,7 +181,7 @@ def _verdicts(
 ) -> dict[str, Verdict]:
     members, others = split.count
     controls = attacks["controls"]
-    most = min(1.0, 2 * most_missed(found.copies, fakes, LEVEL))  # half lie above
+    most = min(1.0, 2 * upper_bound_of_copies(found.copies, fakes, LEVEL))  # half lie above
     scans = [
         planted_check(found.planted_found, len(found.planted.closeness)),
         distortion_check(found.distorted),
@@ -271,10 +271,10 @@ def _power(
     level = shared(LEVEL, SCAN_CHECKS)
     within = shared(LEVEL, max(len(attacks["white_box"]), 1))
     return {
-        "most_copies_if_none_found": min(1.0, 2 * most_missed(0, fakes, LEVEL)),
-        "least_excess_noticed": least_noticed(fakes, others, RATE, level),
-        "auroc_half_width": half_width(members, others, level),
-        "auroc_half_width_white_box": half_width(members, others, within),
+        "most_copies_if_none_found": min(1.0, 2 * upper_bound_of_copies(0, fakes, LEVEL)),
+        "least_excess_noticed": smallest_detectable_excess(fakes, others, RATE, level),
+        "auroc_half_width": auroc_half_width(members, others, level),
+        "auroc_half_width_white_box": auroc_half_width(members, others, within),
     }
 
 

@@ -24,19 +24,19 @@ from medgan.evaluation.sets.diversity import classify
 from medgan.evaluation.sets.features import (
     EXTRACTORS,
     Extractor,
-    Material,
+    ExtractorSource,
     cached_features,
     voxel_hashes,
 )
 from medgan.evaluation.sets.findings import row, table
 from medgan.evaluation.sets.metrics import (
-    Figure,
-    Standing,
-    figures_of,
+    Metric,
+    MetricWithReference,
+    compare,
     halves,
     largest_size,
-    stand,
-    standing,
+    metrics_of,
+    with_reference,
 )
 from medgan.evaluation.sets.sensitivity import curves
 from medgan.reporting.evaluation import Shown, evaluation_page
@@ -58,7 +58,7 @@ _FEW = 20
 _MOST = 4
 """Most synthetic scans that are used, as a multiple of the size of a set."""
 _CLASSIFIERS = 3
-AUROC = Figure(
+AUROC = Metric(
     "AUROC of a real-or-fake classifier", "small", "",
     "AUROC of a small network trained to tell synthetic from real scans; 0.5 is chance.",
     lambda a, b: float("nan"),
@@ -128,22 +128,22 @@ def evaluate(
     if copies:
         log.warning("%d synthetic scans equal real ones, voxel by voxel: metrics do not show it "
                     "and are too good", copies)  # fmt: skip
-    material = Material(real.images.to(device), _weights(settings), SEED)
-    extractor = EXTRACTORS[settings.features](material)
+    source = ExtractorSource(real.images.to(device), _weights(settings), SEED)
+    extractor = EXTRACTORS[settings.features](source)
     described = _described(real, generated, extractor, grid, size, settings, out, device)
     left_out: dict[str, str] = {}
     described = _classified(*described, cases, SEED, left_out)
     log.info(
         "%d real and %d synthetic scans, %d in each draw", len(cases), len(generated.keys), size
     )
-    standings = stand(*described, subjects, size, DRAWS, SEED)
-    figures = figures_of(described[0])
+    compared = compare(*described, subjects, size, DRAWS, SEED)
+    figures = metrics_of(described[0])
     if settings.probes:
         log.info("training real-or-fake classifiers")
         volumes = real.images.to(device), generated.images.to(device)
-        figures, standings = figures | {"auroc": AUROC}, dict(standings)
-        standings["auroc"] = _auroc(*volumes, subjects, size, settings)
-    rows = [row(name, figures[name], found) for name, found in standings.items()]
+        figures, compared = figures | {"auroc": AUROC}, dict(compared)
+        compared["auroc"] = _auroc(*volumes, subjects, size, settings)
+    rows = [row(name, figures[name], found) for name, found in compared.items()]
     result = {
         "protocol": {
             "real_scans": len(cases),
@@ -267,7 +267,7 @@ def _classified(
 
 def _auroc(
     real: Tensor, generated: Tensor, subjects: Sequence[str], size: int, settings: EvaluateConfig
-) -> Standing:
+) -> MetricWithReference:
     """AUROC of classifiers of sets: one half of each set for training, the other for test."""
     values = []
     for seed in range(SEED, SEED + _CLASSIFIERS):
@@ -277,4 +277,4 @@ def _auroc(
         fake = generated[chosen].tensor_split(2)
         pairs = ((train[0], fake[0], test[0], fake[1]), (train[0], train[1], test[0], test[1]))
         values.append([separability(*four, seed, PROBE_STEPS) for four in pairs])
-    return standing(np.array(values))
+    return with_reference(np.array(values))

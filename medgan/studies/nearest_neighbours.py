@@ -12,12 +12,12 @@ from medgan.evaluation.privacy.copies import (
     Excess,
     closeness,
     excess,
+    mask_same_subject,
     not_authentic,
-    other_people,
+    permutation_range,
     similarity,
-    swapped,
 )
-from medgan.evaluation.privacy.distortions import disguise
+from medgan.evaluation.privacy.distortions import distort
 from medgan.studies.cohort_split import CohortSplit
 
 SCAN_CHECKS = 5
@@ -132,15 +132,15 @@ def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> Neighbou
     member, subject = split.member, split.subject
     members, others = member.nonzero()[:, 0], split.one_per_subject()
     chosen = torch.randperm(len(members), generator=random)[:PLANTED]
-    copies = disguise(split.images[members[chosen]], seed)
-    held = disguise(split.images[others], seed + 1)
+    copies = distort(split.images[members[chosen]], seed)
+    held = distort(split.images[others], seed + 1)
     found: list[Tensor] = []
     with counting("comparing") as tick:
         for volumes in (split.images, fakes, copies, held):
             found.append(similarity(volumes, split.images))
             tick(len(found), 4)
     between, of_fakes, of_copies, of_held = found
-    between = other_people(between, subject, subject)
+    between = mask_same_subject(between, subject, subject)
     level = shared(LEVEL, SCAN_CHECKS)
 
     def close(similarities: Tensor, own: Tensor | None = None) -> Tensor:
@@ -148,7 +148,7 @@ def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> Neighbou
         if own is None:
             draw = torch.randint(len(others), (len(similarities),), generator=random)
             own = subject[others[draw]]
-        known = other_people(similarities, own, subject)
+        known = mask_same_subject(similarities, own, subject)
         return closeness(known[:, member], known[:, ~member])
 
     ours, fresh = close(of_fakes), close(between[others], subject[others])
@@ -180,8 +180,8 @@ def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> Neighbou
         distorted=excess(close(of_held, subject[others]), fresh, RATE, level),
         copies=int((ours >= half).sum()),
         copies_fresh=int((fresh >= half).sum()),
-        nearer=swapped(nearer, *exchanges),
-        authenticity=swapped(lambda a, b: copying(a) - copying(b), *exchanges),
+        nearer=permutation_range(nearer, *exchanges),
+        authenticity=permutation_range(lambda a, b: copying(a) - copying(b), *exchanges),
         not_authentic=float(not_authentic(of_fakes[:, members], known).float().mean()),
         not_authentic_fresh=float(not_authentic(between[others][:, members], known).float().mean()),
     )

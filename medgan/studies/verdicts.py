@@ -81,9 +81,9 @@ def swapped_check(name: str, what: str, found: Interval) -> Check:
 def attack_check(name: str, found: Attack, controls: dict[str, Attack]) -> Check:
     """Does an attack find members better than controls without the model do?"""
     text = f"AUROC {_interval(found.auroc)}"
-    if not found.tells:
+    if not found.succeeds:
         return Check(name, "passed", text)
-    significant = {n: c for n, c in controls.items() if c.tells}
+    significant = {n: c for n, c in controls.items() if c.succeeds}
     if all(found.auroc.low > max(c.auroc.high, 1 - c.auroc.low) for c in significant.values()):
         return Check(name, "failed", text)
     return Check(name, "inconclusive", f"{text}, {_differ(significant)}")
@@ -95,7 +95,7 @@ def unless_they_differ(check: Check, controls: dict[str, Attack]) -> Check:
     Where scanners or sites differ, synthetic scans of any generator are closer to its training
     scans.
     """
-    significant = {n: c for n, c in controls.items() if c.tells}
+    significant = {n: c for n, c in controls.items() if c.succeeds}
     if check.status != "failed" or not significant:
         return check
     return replace(check, status="inconclusive", finding=f"{check.finding}, {_differ(significant)}")

@@ -16,7 +16,7 @@ from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import in_both
 from medgan.evaluation.interval import Interval
-from medgan.evaluation.privacy.distortions import disguise
+from medgan.evaluation.privacy.distortions import distort
 from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
 from tests.kit.command_line import inside
@@ -72,7 +72,7 @@ def cohort(tmp_path_factory):
     fresh = write_subjects(folder / "fresh", 40, 3)
     images = prepared(members, folder / "cache")
     write_samples(folder / "copier", images)
-    write_samples(folder / "disguiser", disguise(images, 5))
+    write_samples(folder / "disguiser", distort(images, 5))
     write_samples(folder / "honest", prepared(fresh, folder / "cache"))
     return folder
 

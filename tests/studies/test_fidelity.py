@@ -10,16 +10,17 @@ from scipy.ndimage import gaussian_filter
 from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.volume import Volume
+from medgan.evaluation.interval import Interval
 from medgan.evaluation.sets.description import describe
-from medgan.evaluation.sets.findings import inside, verdict
+from medgan.evaluation.sets.findings import finding, inside
 from medgan.evaluation.sets.metrics import (
-    FIGURES,
-    Standing,
+    METRICS,
+    MetricWithReference,
+    compare,
     extrapolation_sizes,
-    figures_of,
     halves,
     largest_size,
-    stand,
+    metrics_of,
 )
 from medgan.networks.metrics import band_features
 from tests.kit.data_sets import TINY, write_folder
@@ -42,8 +43,8 @@ def described(volumes):
     return describe(volumes, band_features(volumes), SPACING, pairs=80)
 
 
-def standings(real, fake):
-    return stand(real, described(fake), [str(n) for n in range(60)], 30, 12, 0)
+def compared(real, fake):
+    return compare(real, described(fake), [str(n) for n in range(60)], 30, 12, 0)
 
 
 def blur(volumes, amount):
@@ -81,39 +82,39 @@ WORSE = {
 
 @pytest.mark.parametrize("name", list(DEGRADED))
 def test_figures_that_should_react_get_worse_the_worse_the_scans(name, heads, real):
-    found = [standings(real, degrade(heads[60:])) for degrade in DEGRADED[name]]
+    found = [compared(real, degrade(heads[60:])) for degrade in DEGRADED[name]]
     for figure in WORSE[name]:
-        floor = found[0][figure].floor
-        far = [abs(one[figure].value - floor) for one in found]
+        floor = found[0][figure].real.value
+        far = [abs(one[figure].synthetic.value - floor) for one in found]
         assert far == sorted(far), (figure, far)
-        assert not inside(FIGURES[figure], found[-1][figure]), (figure, found[-1][figure])
+        assert not inside(METRICS[figure], found[-1][figure]), (figure, found[-1][figure])
 
 
 def test_other_real_scans_stand_in_the_range_of_real_scans(heads, real):
-    found = standings(real, heads[60:])
-    outside = [name for name in FIGURES if not inside(FIGURES[name], found[name])]
+    found = compared(real, heads[60:])
+    outside = [name for name in METRICS if not inside(METRICS[name], found[name])]
     assert len(outside) <= 2
     assert "kernel_distance" not in outside
 
 
 def test_copies_of_the_real_scans_pass_which_is_why_the_page_says_so(heads, real):
-    found = standings(real, heads[:30])
-    assert all(inside(FIGURES[name], found[name]) for name in FIGURES)
+    found = compared(real, heads[:30])
+    assert all(inside(METRICS[name], found[name]) for name in METRICS)
 
 
 def test_the_class_score_counts_volumes_whose_class_is_known(real):
     unknown = torch.full((20, 2), torch.nan, dtype=torch.float64)
     sure = torch.eye(2, dtype=torch.float64).repeat(20, 1)
     both = replace(real, classes=torch.cat([sure, unknown]))
-    assert figures_of(both)["class_score"].measure(both, both) == pytest.approx(2)
-    assert "class_score" not in figures_of(real)
+    assert metrics_of(both)["class_score"].measure(both, both) == pytest.approx(2)
+    assert "class_score" not in metrics_of(real)
 
 
 def test_the_floor_does_not_depend_on_what_is_judged(heads, real):
-    a, b = (standings(real, v) for v in (heads[60:], noise(heads[60:], 0.3)))
-    for name in FIGURES:
-        assert a[name].floor == b[name].floor
-        assert a[name].floor_low <= a[name].floor <= a[name].floor_high
+    a, b = (compared(real, v) for v in (heads[60:], noise(heads[60:], 0.3)))
+    for name in METRICS:
+        assert a[name].real == b[name].real
+        assert a[name].real.low <= a[name].real.value <= a[name].real.high
 
 
 def test_halves_never_share_a_subject_and_hold_as_many_scans_as_promised():
@@ -146,17 +147,17 @@ def test_sizes_to_extrapolate_from_rise_to_the_whole():
 
 
 def test_a_verdict_says_where_a_figure_lies_and_how_far_out():
-    near = Standing(0.1, 0, 0.2, 0.0, -0.2, 0.2, 0.1)
-    far = Standing(0.5, 0.4, 0.6, 0.0, -0.2, 0.2, 0.1)
-    low = Standing(-0.5, -0.6, -0.4, 0.0, -0.2, 0.2, 0.1)
-    distance, share, alike = (FIGURES[n] for n in ("kernel_distance", "coverage", "vendi"))
-    assert verdict(distance, near) == "In the range of real scans."
-    assert verdict(distance, far).startswith("Above the range of real scans: 5.0 standard")
-    assert verdict(distance, low) == "Better than other real scans: too typical, or copied."
-    assert verdict(share, far) == "Better than other real scans: too typical, or copied."
-    assert verdict(share, low).startswith("Below")
-    assert verdict(alike, low).startswith("Below")
-    assert verdict(alike, far).startswith("Above")
+    near = MetricWithReference(Interval(0.1, 0, 0.2), Interval(0.0, -0.2, 0.2), 0.1)
+    far = MetricWithReference(Interval(0.5, 0.4, 0.6), Interval(0.0, -0.2, 0.2), 0.1)
+    low = MetricWithReference(Interval(-0.5, -0.6, -0.4), Interval(0.0, -0.2, 0.2), 0.1)
+    distance, share, alike = (METRICS[n] for n in ("kernel_distance", "coverage", "vendi"))
+    assert finding(distance, near) == "In the range of real scans."
+    assert finding(distance, far).startswith("Above the range of real scans: 5.0 standard")
+    assert finding(distance, low) == "Better than other real scans: too typical, or copied."
+    assert finding(share, far) == "Better than other real scans: too typical, or copied."
+    assert finding(share, low).startswith("Below")
+    assert finding(alike, low).startswith("Below")
+    assert finding(alike, far).startswith("Above")
 
 
 @pytest.fixture(scope="module")
@@ -200,11 +201,11 @@ def test_noisy_scans_in_a_folder_stand_out_and_nothing_written_names_a_scan_or_a
     assert plain["protocol"]["real_scans"] == 24
     assert plain["protocol"]["synthetic_scans"] == 14
     assert plain["protocol"]["scans_a_set"] == 12
-    rows, worse = ({row["figure"]: row for row in found["rows"]} for found in (plain, noisy))
+    rows, worse = ({row["metric"]: row for row in found["rows"]} for found in (plain, noisy))
     assert rows["kernel_distance"]["inside"]
     assert not worse["kernel_distance"]["inside"]
     assert not worse["spectrum"]["inside"]
-    assert rows["kernel_distance"]["floor"] == worse["kernel_distance"]["floor"]
+    assert rows["kernel_distance"]["reference"] == worse["kernel_distance"]["reference"]
     assert "volume_label_1" in rows
     assert "class_score" in plain["left_out"]
     for name in ("evaluation.json", "evaluation.html"):
@@ -221,20 +222,20 @@ def test_a_model_is_measured_on_its_own_grid_and_the_page_holds_everything(made,
     assert found["protocol"]["synthetic"] == "tiny"
     assert found["protocol"]["synthetic_scans"] == 24
     assert found["protocol"]["grid"]["shape"] == [16, 16, 16]
-    rows = {row["figure"]: row for row in found["rows"]}
+    rows = {row["metric"]: row for row in found["rows"]}
     assert 0 <= rows["auroc"]["value"] <= 1
     assert not rows["kernel_distance"]["inside"]
     page = (made / "out" / "evaluation.html").read_text()
     assert page.count("data:image/png;base64,") == 5
     for row in found["rows"]:
-        assert row["verdict"] in page
+        assert row["finding"] in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_one_others(heads, real):
     fake = described(heads[60:])
     names = [str(n) for n in range(60)]
-    first, again, other = (stand(real, fake, names, 30, 3, seed) for seed in (0, 0, 1))
+    first, again, other = (compare(real, fake, names, 30, 3, seed) for seed in (0, 0, 1))
     assert first == again
     assert first["kernel_distance"] != other["kernel_distance"]
 

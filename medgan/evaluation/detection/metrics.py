@@ -1,4 +1,4 @@
-"""How well scores find scans with lesions, and maps the lesions in them."""
+"""Detection of lesions by scores of scans, and their localisation by maps."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from skimage import measure
 from sklearn.metrics import average_precision_score
 
 MOST_FALSE = 0.05
-"""Share of healthy voxels up to which `region_overlap` looks."""
+"""Largest share of healthy voxels above a threshold in `region_overlap`."""
 Map = Float[np.ndarray, "X Y Z"]
 Mask = Bool[np.ndarray, "X Y Z"]
 
 
 def voxel_average_precision(score_map: Map, truth: Mask, within: Mask) -> float:
-    """Average precision of a map's voxels; by chance it is the lesion's share of them.
+    """Average precision over voxels; at chance it is the share of lesion voxels.
 
     Args:
-        score_map: higher is stranger.
+        score_map: higher is more abnormal.
         truth: the lesion.
-        within: voxels that count, such as the foreground.
+        within: voxels that are evaluated, such as the foreground.
     """
     return float(average_precision_score(truth[within], score_map[within]))
 
@@ -33,7 +33,7 @@ def dice(found: Mask, truth: Mask) -> float:
 def few_false_voxels(
     healthy: np.ndarray, most: float = MOST_FALSE, points: int = 50
 ) -> Float[np.ndarray, " T"]:
-    """Thresholds with equally spaced shares of healthy voxels above them, falling.
+    """Falling thresholds; the shares of healthy voxels above them are equally spaced.
 
     Args:
         healthy: voxels of healthy scans' maps, any shape.
@@ -44,10 +44,10 @@ def few_false_voxels(
 
 
 def region_overlap(score_map: Map, truth: Mask, thresholds: Float[np.ndarray, " T"]) -> float:
-    """Mean share of a lesion above thresholds of few false voxels.
+    """Mean share of a lesion above thresholds with few false-positive voxels.
 
-    Thresholds come from healthy voxels, so that they hold for all scans alike. 1 is perfect; by
-    chance it is half of the largest share of false voxels.
+    Thresholds come from healthy voxels and are the same for all scans. 1 is perfect; at chance it
+    is half of the largest share of false-positive voxels.
 
     Args:
         score_map: of the scan with the lesion.
@@ -63,19 +63,19 @@ def region_overlap(score_map: Map, truth: Mask, thresholds: Float[np.ndarray, " 
 
 
 def components(found: Mask) -> int:
-    """Number of parts that touch by face, edge or corner."""
+    """Number of connected components (26-connectivity)."""
     return int(np.asarray(measure.label(found, connectivity=3)).max())
 
 
 FALSE_PARTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False parts a healthy scan at which LUNA16 averages the share of lesions found."""
+"""False positives per healthy scan at which LUNA16 averages the sensitivity."""
 
 
 def few_false_parts(healthy: Sequence[Map], points: int = 40) -> Float[np.ndarray, " R"]:
-    """The lowest thresholds with at most so many false parts a healthy scan, for `FALSE_PARTS`.
+    """The lowest thresholds with at most `FALSE_PARTS` false positives per healthy scan.
 
-    A lesion counts as found when a voxel of it is above; the mean over these thresholds of the
-    share of lesions found is the figure of the free-response curve.
+    A lesion is found when one of its voxels is above the threshold. The mean sensitivity over these
+    thresholds is the metric of the free-response curve (FROC).
 
     Args:
         healthy: maps of healthy scans, at least one.

@@ -1,4 +1,4 @@
-"""Do volumes give away the scans that a generator learned from? Tensors in, figures out."""
+"""Copies of training scans among synthetic volumes, by similarity. Tensors in, metrics out."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from torch import Tensor
 from medgan.evaluation.interval import Interval, proportion
 
 FINEST, COARSEST = 0.7, 2.0
-"""Spreads of the two Gaussians, in voxels, between which details are compared. Chosen on real
-hippocampi and brains (docs/explanation/audit.md): coarser, all brains are alike; finer, a blurred
-or turned copy is no longer like its original."""
+"""Standard deviations of the two Gaussians of the band-pass, in voxels. Chosen on real hippocampi
+and brains (docs/explanation/audit.md): coarser, all brains are similar; finer, a blurred or rotated
+copy is no longer similar to its original."""
 REACH = 2
-"""Voxels that one volume may be shifted by against the other, along each axis."""
+"""Largest shift between two volumes, in voxels along each axis."""
 MOST_VOXELS = 300_000
-"""Larger grids are halved until they have no more."""
+"""Larger grids are halved until they are smaller."""
 _CHUNK = 128
 _FLAT = 1e-3
 _SUBSETS = 8
@@ -29,20 +29,20 @@ _SUBSETS = 8
 def similarity(
     queries: Float[Tensor, "N 1 X Y Z"], references: Float[Tensor, "M 1 X Y Z"]
 ) -> Float[Tensor, "N M"]:
-    """How alike every query is to every reference, whatever was done to hide it.
+    """Similarity of every query to every reference, robust to distortions.
 
-    Details between two sizes are compared, so that neither anatomy that all people share nor
-    noise counts: the normalised cross-correlation of band-passed volumes in each octant, the
-    largest over shifts of up to 2 voxels along each axis, the mean over octants. It bears such
-    shifts, other gain, offset and gamma, noise, slight blur, and turns of a few degrees, which
-    shift each octant its own way. It is symmetric, and a pair's value depends on no other volume.
+    Normalised cross-correlation of band-pass filtered volumes in each octant: the maximum over
+    shifts of up to 2 voxels along each axis, then the mean over octants. Neither anatomy common to
+    all subjects nor noise contributes. It is robust to such shifts, to gain, offset and gamma,
+    noise, slight blur, and rotations of a few degrees, which shift each octant differently. It is
+    symmetric, and the value of a pair depends on no other volume.
 
     Args:
         queries: intensities in [-1, 1], at least 8 voxels an axis.
         references: on the same grid.
 
     Returns:
-        Values in [-1, 1], on the CPU; 1 for the same volume, 0 where one has no details at all.
+        Values in [-1, 1], on the CPU; 1 for the same volume, 0 where one has no detail.
     """
     found, known = [], _details(references)
     for part in queries.split(_CHUNK):
@@ -52,12 +52,12 @@ def similarity(
             ours, theirs = _octants(details, shift), _octants(known, [-s for s in shift])
             for octant, (a, b) in enumerate(zip(ours, theirs, strict=True)):
                 best[octant] = torch.maximum(best[octant], a @ b.T)
-        found.append(_mean_where_there_is_something(best, details, known))
+        found.append(_mean_over_octants(best, details, known))
     return torch.cat(found).clamp(-1, 1)
 
 
 def _details(volumes: Tensor) -> Float[Tensor, "N X Y Z"]:
-    """Band-passed volumes, on a grid that is halved while it is large."""
+    """Band-pass filtered volumes; large grids are halved."""
     volumes = volumes.detach().float().cpu()
     while volumes[0].numel() > MOST_VOXELS:
         volumes = F.avg_pool3d(volumes, 2)
@@ -72,10 +72,10 @@ def _details(volumes: Tensor) -> Float[Tensor, "N X Y Z"]:
 
 
 def _octants(details: Tensor, shift: Sequence[int]) -> list[Tensor]:
-    """What of volumes lies upon others that are shifted: every second voxel, standardised.
+    """The overlap with shifted volumes by octants: every second voxel, standardised.
 
     Returns:
-        Eight of shape (N, F), each row of length 1, or 0 where there are no details.
+        Eight of shape (N, F), each row of length 1, or 0 where there is no detail.
     """
     place = tuple(
         slice(max(0, s), n + min(0, s), 2) for s, n in zip(shift, details.shape[1:], strict=True)
@@ -92,10 +92,10 @@ def _octants(details: Tensor, shift: Sequence[int]) -> list[Tensor]:
     return found
 
 
-def _mean_where_there_is_something(
+def _mean_over_octants(
     alike: Float[Tensor, "8 N M"], queries: Tensor, references: Tensor
 ) -> Float[Tensor, "N M"]:
-    """Over the octants; those count for nothing that are empty in both volumes, such as air."""
+    """The mean over octants, without those that are empty in both volumes, such as air."""
     ours, theirs = (
         torch.stack([part.any(dim=1) for part in _octants(details, (0, 0, 0))])
         for details in (queries, references)
@@ -104,15 +104,15 @@ def _mean_where_there_is_something(
     return (alike * weight).sum(dim=0) / weight.sum(dim=0).clamp(min=1)
 
 
-def other_people(
+def mask_same_subject(
     similarities: Float[Tensor, "N M"], rows: Int[Tensor, " N"], columns: Int[Tensor, " M"]
 ) -> Float[Tensor, "N M"]:
-    """Similarities with -1, the least there is, where both volumes are of one person.
+    """Similarities with -1, the minimum, where both volumes are of one subject.
 
     Args:
         similarities: of volumes to references.
-        rows: number of the person of each volume; of a fake, a person to leave out.
-        columns: likewise of each reference.
+        rows: number of the subject of each volume; of a synthetic volume, a subject to leave out.
+        columns: the same of each reference.
     """
     return similarities.masked_fill(rows[:, None] == columns[None], -1.0)
 
@@ -120,28 +120,27 @@ def other_people(
 def closeness(
     to_train: Float[Tensor, "N M"], to_holdout: Float[Tensor, "N H"]
 ) -> Float[Tensor, " N"]:
-    """How much more like its nearest training scan a volume is than like any held-out scan.
+    """Similarity to the nearest training scan minus that to the nearest held-out scan.
 
-    A generator's volumes may be more typical than any real scan and so more like every real
-    scan; held-out scans, which it cannot know, show by how much. What is left is what it knows of
-    its training scans.
+    Synthetic volumes may be more typical than real scans, and so more similar to all of them. The
+    similarity to held-out scans, which the generator never saw, corrects for that.
 
     Args:
         to_train: similarity to every training scan.
-        to_holdout: to every held-out one, `other_people` for held-out scans themselves.
+        to_holdout: to every held-out scan, `mask_same_subject` for held-out scans themselves.
     """
     return to_train.max(dim=1).values - to_holdout.max(dim=1).values
 
 
 class Excess(NamedTuple):
-    """How many volumes are nearer to training scans than all but a few fresh scans are.
+    """Volumes that are closer to training scans than nearly all fresh scans are.
 
     Attributes:
-        threshold: above which a volume is flagged.
-        flagged: volumes above it.
-        volumes: how many there are.
-        expected: share that fresh scans would have above it.
-        share: flagged beyond that.
+        threshold: closeness above which a volume is flagged.
+        flagged: number of volumes above it.
+        volumes: number of all volumes.
+        expected: share of fresh scans above it.
+        share: share flagged minus the expected share.
     """
 
     threshold: float
@@ -162,16 +161,16 @@ def excess(
     rate: float = 0.05,
     level: float = 0.95,
 ) -> Excess:
-    """Share of volumes nearer to training scans than fresh scans are, beyond their own share.
+    """Excess share of volumes that are closer to training scans than fresh scans are.
 
     The threshold is an order statistic of the fresh scans. The share of further fresh scans above
-    it has a known distribution whatever theirs is, so that the interval holds for 20 of them too,
-    where resampling so few would not.
+    it has a known distribution (beta), so the interval is valid for 20 of them, where a bootstrap
+    is not.
 
     Args:
         volumes: closeness of each.
-        fresh: of scans that were not trained on, one a person, at least 19.
-        rate: share of fresh scans to be flagged.
+        fresh: of scans that are not training scans, one per subject, at least 19.
+        rate: share of fresh scans above the threshold.
         level: of the interval.
 
     Reference: David and Nagaraja 2003, Order Statistics, section 7.2 (tolerance intervals).
@@ -185,19 +184,21 @@ def excess(
 
 
 def _excess_interval(flagged: int, count: int, above: int, fresh: int, level: float) -> Interval:
-    """Of a share with Jeffreys' interval, less the share of fresh scans above a threshold."""
+    """A share (Jeffreys' interval) minus the share of fresh scans above the threshold."""
     random, draws = np.random.default_rng(0), 20_000
     ours = random.beta(flagged + 0.5, count - flagged + 0.5, draws)
     usual = random.beta(above, fresh + 1 - above, draws)
     return Interval.of_resamples(flagged / count - above / (fresh + 1), ours - usual, level)
 
 
-def least_noticed(count: int, fresh: int, rate: float = 0.05, level: float = 0.95) -> float:
-    """The smallest excess share that `excess` would have told from none.
+def smallest_detectable_excess(
+    count: int, fresh: int, rate: float = 0.05, level: float = 0.95
+) -> float:
+    """The smallest excess share whose interval in `excess` excludes 0.
 
     Args:
-        count: volumes.
-        fresh: scans that were not trained on.
+        count: number of volumes.
+        fresh: number of scans that are not training scans.
         rate: as in `excess`.
         level: as in `excess`.
     """
@@ -209,19 +210,19 @@ def least_noticed(count: int, fresh: int, rate: float = 0.05, level: float = 0.9
     return flagged / count - above / (fresh + 1)
 
 
-def most_missed(found: int, count: int, level: float = 0.95) -> float:
-    """The largest share of copies that goes with so many found in so many volumes."""
+def upper_bound_of_copies(found: int, count: int, level: float = 0.95) -> float:
+    """Upper bound of the share of copies, given the number found."""
     return proportion(found, count, level).high
 
 
 def not_authentic(
     to_references: Float[Tensor, "N M"], between: Float[Tensor, "M M"]
 ) -> Bool[Tensor, " N"]:
-    """Which volumes are nearer to their nearest scan than that is to its own nearest other.
+    """Which volumes are more similar to their nearest scan than that is to its nearest neighbour.
 
     Args:
         to_references: similarity of volumes to scans.
-        between: of the scans to each other, `other_people`.
+        between: of the scans to each other, `mask_same_subject`.
 
     Reference: Alaa et al. 2021, arXiv 2102.08921, section 3.3, with similarity for distance.
     """
@@ -229,46 +230,46 @@ def not_authentic(
     return nearest.values > between.max(dim=1).values[nearest.indices]
 
 
-def swapped(
-    figure: Callable[[Tensor, Tensor], float],
+def permutation_range(
+    metric: Callable[[Tensor, Tensor], float],
     member: Bool[Tensor, " R"],
-    person: Int[Tensor, " R"],
+    subject: Int[Tensor, " R"],
     level: float = 0.95,
     draws: int = 250,
     seed: int = 0,
 ) -> Interval:
-    """A figure of two sets of equally many people, and its range when membership means nothing.
+    """A metric of two sets of equally many subjects, and its range under permuted membership.
 
-    The nearest of 120 is nearer than the nearest of 40: of the larger set as many people are
-    drawn as the smaller has, several times, and the figures averaged.
+    The nearest of 120 scans is nearer than the nearest of 40: the larger set is subsampled to the
+    number of subjects of the smaller one, several times, and the metrics are averaged.
 
     Args:
-        figure: of the numbers of scans that play the training set, and the held-out one.
-        member: which scans were trained on.
-        person: number of each scan's person.
-        level: share of the exchanges that the range holds.
-        draws: exchanges.
-        seed: of all draws.
+        metric: of the rows of the training set and of the held-out set.
+        member: which scans are training scans.
+        subject: number of each scan's subject.
+        level: share of the permutations within the range.
+        draws: number of permutations.
+        seed: of the permutations.
 
     Reference: Good 2005, Permutation, Parametric, and Bootstrap Tests of Hypotheses, chapter 3.
     """
     random = torch.Generator().manual_seed(seed)
-    members, others = person[member].unique(), person[~member].unique()
-    people = torch.cat([members, others])
+    members, others = subject[member].unique(), subject[~member].unique()
+    subjects = torch.cat([members, others])
 
     def of(ours: Tensor, theirs: Tensor) -> float:
         few = min(len(ours), len(theirs))
         values = []
         for _ in range(1 if len(ours) == len(theirs) else _SUBSETS):
             sides = (
-                torch.isin(person, side[torch.randperm(len(side), generator=random)[:few]])
+                torch.isin(subject, side[torch.randperm(len(side), generator=random)[:few]])
                 for side in (ours, theirs)
             )
-            values.append(figure(*(side.nonzero()[:, 0] for side in sides)))
+            values.append(metric(*(side.nonzero()[:, 0] for side in sides)))
         return sum(values) / len(values)
 
-    value, dealt = of(members, others), []
+    value, permuted = of(members, others), []
     for _ in range(draws):
-        order = people[torch.randperm(len(people), generator=random)]
-        dealt.append(of(order[: len(members)], order[len(members) :]))
-    return Interval.of_resamples(value, np.array(dealt), level)
+        order = subjects[torch.randperm(len(subjects), generator=random)]
+        permuted.append(of(order[: len(members)], order[len(members) :]))
+    return Interval.of_resamples(value, np.array(permuted), level)

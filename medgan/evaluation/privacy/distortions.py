@@ -1,4 +1,4 @@
-"""Copies that a thief would make: the same scan, moved, bent, relit and roughened a little."""
+"""Distorted copies of scans: moved, deformed, with another contrast and noise."""
 
 import math
 
@@ -9,10 +9,10 @@ from scipy import ndimage
 from torch import Tensor
 
 _BEND = 5.0
-"""Voxels over which a bend changes."""
+"""Smoothness of the deformation: standard deviation of its Gaussian filter, in voxels."""
 
 
-def disguise(
+def distort(
     volumes: Float[Tensor, "N 1 X Y Z"],
     seed: int,
     shift: float = 2.0,
@@ -23,13 +23,13 @@ def disguise(
     blur: float = 0.6,
     noise: float = 0.08,
 ) -> Float[Tensor, "N 1 X Y Z"]:
-    """Volumes as a copying generator might bring them: the same person, no longer the same voxels.
+    """Distorted copies of volumes: the same subject, but other voxels.
 
-    An audit plants them among synthetic volumes, to see whether it would find copies.
+    An audit hides them among synthetic volumes as positive controls.
 
     Args:
         volumes: intensities in [-1, 1], on the CPU.
-        seed: of all that is drawn.
+        seed: of the distortions.
         shift: largest, in voxels along each axis.
         turn: largest, in degrees about each axis.
         bend: root mean square of a smooth displacement, in voxels along each axis.

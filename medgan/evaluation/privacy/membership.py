@@ -1,4 +1,4 @@
-"""Can those who were trained on be told from those who were not, with the model or without it?"""
+"""Membership inference: attacks with the generated scans or the model, and their controls."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from medgan.evaluation.interval import Interval
-from medgan.evaluation.privacy.copies import other_people
+from medgan.evaluation.privacy.copies import mask_same_subject
 from medgan.evaluation.probes.two_sample import auroc
 
 _FOLDS, _REPEATS = 5, 2
@@ -20,11 +20,11 @@ _SPARES = 4
 
 
 class Attack(NamedTuple):
-    """How well scores tell members from others.
+    """Result of a membership inference attack.
 
     Attributes:
-        auroc: probability that a member scores above another person; 0.5 is by chance.
-        found: share of members found where 10% of the others are taken for members.
+        auroc: probability that a member scores above a non-member; 0.5 is chance.
+        found: sensitivity for members at a false-positive rate of 10%.
     """
 
     auroc: Interval
@@ -38,7 +38,7 @@ class Attack(NamedTuple):
         }  # fmt: skip
 
     @property
-    def tells(self) -> bool:
+    def succeeds(self) -> bool:
         """Whether the interval excludes chance."""
         return not self.auroc.low <= 0.5 <= self.auroc.high
 
@@ -46,11 +46,11 @@ class Attack(NamedTuple):
 def attack(
     members: Float[Tensor, " N"], others: Float[Tensor, " M"], level: float = 0.95
 ) -> Attack:
-    """AUROC with an interval, and the members found at 10% false accusations.
+    """AUROC with its interval, and the sensitivity at 10% false positives.
 
     Args:
-        members: one score a person who was trained on, higher for more likely so.
-        others: one a person who was not.
+        members: one score per training subject; higher for more likely members.
+        others: one score per other subject.
         level: of the interval; for the best of several attacks, 1 - 0.05 divided by their number.
     """
     value = auroc_interval(auroc(members, others), len(members), len(others), level)
@@ -59,15 +59,15 @@ def attack(
 
 
 def auroc_interval(value: float, members: int, others: int, level: float = 0.95) -> Interval:
-    """The interval of an AUROC, for few people and for values of 0 and 1 too.
+    """The interval of an AUROC, valid for few subjects and for values of 0 and 1.
 
-    All values that the observed one does not contradict, by the variance that they would give it;
-    resampling gives no interval at all where the sets are told apart perfectly.
+    A score interval: all true values that are compatible with the observed one. A bootstrap gives
+    no interval where the sets are separated perfectly.
 
     Args:
         value: the AUROC.
-        members: people of one kind.
-        others: of the other.
+        members: number of members.
+        others: number of non-members.
         level: of the interval.
 
     Reference: Newcombe 2006, Statistics in Medicine 25, 559-573, method 5.
@@ -90,26 +90,26 @@ def auroc_interval(value: float, members: int, others: int, level: float = 0.95)
     return Interval(value, edge(-1), edge(1))
 
 
-def half_width(members: int, others: int, level: float = 0.95) -> float:
-    """Half the interval of an AUROC of 0.5: about what an attack has to reach to be noticed."""
+def auroc_half_width(members: int, others: int, level: float = 0.95) -> float:
+    """Half the interval of an AUROC of 0.5: about the smallest effect that can be detected."""
     found = auroc_interval(0.5, members, others, level)
     return (found.high - found.low) / 2
 
 
-def by_person(scores: Float[Tensor, " N"], person: Int[Tensor, " N"]) -> Float[Tensor, " P"]:
-    """The mean of each person's scores, in the order of their numbers: people are independent."""
-    return torch.stack([scores[person == one].mean() for one in person.unique()])
+def mean_by_subject(scores: Float[Tensor, " N"], subject: Int[Tensor, " N"]) -> Float[Tensor, " P"]:
+    """The mean score of each subject, in the order of their numbers."""
+    return torch.stack([scores[subject == one].mean() for one in subject.unique()])
 
 
-def outside(to_fakes: Float[Tensor, "N M"]) -> dict[str, Float[Tensor, " N"]]:
-    """What a thief of synthetic scans alone would score a record by.
+def black_box_scores(to_fakes: Float[Tensor, "N M"]) -> dict[str, Float[Tensor, " N"]]:
+    """Scores of a black-box attack, which has the synthetic scans alone.
 
     Args:
         to_fakes: similarity of each record to every synthetic scan.
 
     Returns:
-        `nearest`, similarity to the nearest one; `nearest beyond usual`, that less the median
-        similarity, as a typical record is like all of them.
+        `nearest`, similarity to the nearest synthetic scan; `nearest beyond usual`, that minus the
+        median similarity, because a typical record is similar to all of them.
 
     Reference: Hayes et al. 2019, arXiv 1705.07663, and Chen et al. 2020, arXiv 1909.03935,
         section 5.2 (attacks on generated samples alone).
@@ -118,41 +118,41 @@ def outside(to_fakes: Float[Tensor, "N M"]) -> dict[str, Float[Tensor, " N"]]:
     return {"nearest": nearest, "nearest beyond usual": nearest - to_fakes.median(dim=1).values}
 
 
-def told_by_features(
+def feature_control(
     features: Float[Tensor, "R F"],
     member: Bool[Tensor, " R"],
-    person: Int[Tensor, " R"],
+    subject: Int[Tensor, " R"],
     level: float = 0.95,
     draws: int = 40,
     seed: int = 0,
 ) -> Attack:
-    """Whether a classifier that never saw a model tells members from others.
+    """Control: a classifier of members against non-members that uses no model.
 
-    Logistic regression judges scans that it did not learn from; where it tells the two sets
-    apart, they differ, and so will an attack's scores. The interval is as wide as the AUROC
-    scatters when people are dealt anew, because all of a fold are judged by one classifier.
+    Cross-validated logistic regression. Where it separates the two sets, they differ, and so will
+    the scores of an attack. The interval comes from permutations of the subjects, because the scans
+    of a fold share one classifier.
 
     Args:
         features: of all scans, such as `medgan.networks.metrics.band_features`.
-        member: which scans were trained on.
-        person: number of each scan's person; nobody is on both sides of a fold.
+        member: which scans are training scans.
+        subject: number of each scan's subject; a subject is in one fold only.
         level: of the interval.
-        draws: how often people are dealt anew.
-        seed: of folds and draws.
+        draws: permutations of the subjects.
+        seed: of folds and permutations.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    judge = make_pipeline(
+    classifier = make_pipeline(
         StandardScaler(), LogisticRegression(C=1e-2, class_weight="balanced", max_iter=1000)
     )
 
     def scores(side: Tensor) -> Tensor:
         odds = [
             cross_val_predict(
-                judge, features.numpy(), side.numpy(), groups=person.numpy(),
+                classifier, features.numpy(), side.numpy(), groups=subject.numpy(),
                 cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed + repeat),
                 method="decision_function",
             )
@@ -160,68 +160,70 @@ def told_by_features(
         ]  # fmt: skip
         return torch.from_numpy(np.stack(odds).mean(axis=0)).float()  # pyright: ignore
 
-    return _control(scores, member, person, level, draws, seed)
+    return _control(scores, member, subject, level, draws, seed)
 
 
-def told_by_neighbours(
+def neighbour_control(
     similarities: Float[Tensor, "R R"],
     member: Bool[Tensor, " R"],
-    person: Int[Tensor, " R"],
+    subject: Int[Tensor, " R"],
     level: float = 0.95,
     draws: int = 100,
     seed: int = 0,
 ) -> Attack:
-    """Whether scans are nearer to others of their own set, themselves left out.
+    """Control: whether scans are nearer to other scans of their own set.
 
-    They are where one of the sets alone holds groups, such as sites. Everybody is compared with
-    everybody, so that some who are like all others move the scores of all: the interval is as
-    wide as the AUROC scatters when people are dealt anew.
+    They are where only one of the sets contains groups, such as sites. All scores use the same
+    pairwise similarities and are not independent: the interval comes from permutations of the
+    subjects.
 
     Args:
         similarities: of all scans to each other.
-        member: which scans were trained on.
-        person: number of each scan's person.
+        member: which scans are training scans.
+        subject: number of each scan's subject.
         level: of the interval.
-        draws: how often people are dealt anew.
-        seed: of all draws.
+        draws: permutations of the subjects.
+        seed: of the permutations.
     """
     random = torch.Generator().manual_seed(seed)
-    known = other_people(similarities, person, person)
+    known = mask_same_subject(similarities, subject, subject)
 
     def drawn(side: Tensor) -> Tensor:
-        people = person[side]
-        return people[torch.randint(len(people), (len(person),), generator=random)]
+        subjects = subject[side]
+        return subjects[torch.randint(len(subjects), (len(subject),), generator=random)]
 
     def scores(side: Tensor) -> Tensor:
         margins = []
         for _ in range(_SPARES):
-            # Of the other set one person is left out too: everybody sees equally many.
-            seen = other_people(known, torch.where(side, drawn(~side), drawn(side)), person)
+            # One subject of the other set is left out too: both sets then have equal size.
+            seen = mask_same_subject(known, torch.where(side, drawn(~side), drawn(side)), subject)
             margins.append(seen[:, side].max(dim=1).values - seen[:, ~side].max(dim=1).values)
         return torch.stack(margins).mean(dim=0)
 
-    return _control(scores, member, person, level, draws, seed)
+    return _control(scores, member, subject, level, draws, seed)
 
 
 def _control(
     scores: Callable[[Tensor], Tensor],
     member: Tensor,
-    person: Tensor,
+    subject: Tensor,
     level: float,
     draws: int,
     seed: int,
 ) -> Attack:
-    """What scores that are a function of membership say, beside what they say of any other."""
+    """The attack by scores that depend on membership, its interval from permuted membership."""
 
     def of(side: Tensor) -> Attack:
         made = scores(side)
-        ours, theirs = (by_person(made[half], person[half]) for half in (side, ~side))
+        ours, theirs = (mean_by_subject(made[half], subject[half]) for half in (side, ~side))
         return attack(ours, theirs)
 
-    random, people = torch.Generator().manual_seed(seed), person.unique()
-    members = len(person[member].unique())
-    deals = [people[torch.randperm(len(people), generator=random)[:members]] for _ in range(draws)]
-    spread = float(np.std([of(torch.isin(person, deal)).auroc.value for deal in deals]))
+    random, subjects = torch.Generator().manual_seed(seed), subject.unique()
+    members = len(subject[member].unique())
+    deals = [
+        subjects[torch.randperm(len(subjects), generator=random)[:members]] for _ in range(draws)
+    ]
+    spread = float(np.std([of(torch.isin(subject, deal)).auroc.value for deal in deals]))
     found, wide = of(member), float(norm.ppf((1 + level) / 2)) * spread
     value = found.auroc.value
     interval = Interval(value, max(0.0, value - wide), min(1.0, value + wide))

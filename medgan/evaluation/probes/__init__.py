@@ -1,1 +1,1 @@
-"""Small networks that are trained to judge scans."""
+"""Small networks that are trained to evaluate scans."""

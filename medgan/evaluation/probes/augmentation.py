@@ -1,4 +1,4 @@
-"""Classical augmentation, as MONAI does it: what synthetic scans have to be better than."""
+"""Standard augmentation with MONAI, as the baseline of synthetic scans."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from monai.transforms.compose import Compose
 
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
-"""Images, their classes and a source of randomness to other images and classes."""
+"""Images, their classes and a random generator to augmented images and classes."""
 
 
 def unchanged(
@@ -25,15 +25,14 @@ def unchanged(
 def classical(
     image: Float[Tensor, "B 1 X Y Z"], classes: Int[Tensor, "B X Y Z"], random: torch.Generator
 ) -> tuple[Float[Tensor, "B 1 X Y Z"], Int[Tensor, "B X Y Z"]]:
-    """Moves and bends the intensities of every volume as nnU-Net does, with MONAI's transforms.
+    """Standard spatial and intensity augmentation as in nnU-Net, with MONAI's transforms.
 
-    Turns by up to 15 degrees an axis, zooms by 15%, moves by 3 voxels; noise, blur, brightness,
-    contrast, gamma and coarser resolution, each on some of the volumes. No flips: left and right
-    may differ.
+    Rotation (15 degrees an axis), zoom (15%) and translation (3 voxels); noise, blur, brightness,
+    contrast, gamma and lower resolution, each of some volumes. No flips: left and right may differ.
 
     Args:
-        image: intensities in [-1, 1]; what comes in from outside repeats the rim.
-        classes: of the same voxels; what comes in from outside is background.
+        image: intensities in [-1, 1], padded by repeating the border.
+        classes: of the same voxels, padded with background.
         random: source of the randomness, on the CPU.
 
     Reference: Isensee et al. 2021, nnU-Net, supplementary note 2 (the set of transforms).

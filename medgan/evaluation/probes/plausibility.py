@@ -1,4 +1,4 @@
-"""What a scan must be like to pass for one of a group: measures of a scan, and their bounds."""
+"""Plausibility of a scan: measurements, and their bounds in a group of scans."""
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +25,7 @@ def label_volumes(
 def foreground_volumes(
     images: Float[Tensor, "N 1 X Y Z"], air: float, voxel: float
 ) -> Float[Tensor, " N"]:
-    """Volume of what is brighter than air in mm^3.
+    """Volume brighter than air in mm^3.
 
     Args:
         images: intensities in [-1, 1].
@@ -40,7 +40,7 @@ def dice_by_volume(
 ) -> Float[Tensor, " N"]:
     """Dice of each volume, averaged over the labels that either side has.
 
-    Where neither side has any, they agree: 1.
+    1 where neither has any label.
 
     Args:
         predicted: classes, 0 for background.
@@ -51,11 +51,11 @@ def dice_by_volume(
 
 
 def outlier_bounds(values: Float[Tensor, " N"], deviations: float) -> tuple[float, float]:
-    """Median minus and plus so many robust standard deviations (1.4826 median deviations).
+    """Median minus and plus a number of robust standard deviations (1.4826 MAD).
 
     Args:
         values: of a group, at least one.
-        deviations: how far one may be out.
+        deviations: number of robust standard deviations.
 
     Reference: Leys et al. 2013, Detecting outliers: do not use standard deviation around the mean,
         use absolute deviation around the median, J. Exp. Soc. Psychol. 49(4).
@@ -66,11 +66,11 @@ def outlier_bounds(values: Float[Tensor, " N"], deviations: float) -> tuple[floa
 
 
 def range_bounds(values: Float[Tensor, " N"], margin: float) -> tuple[float, float]:
-    """Smallest and largest of volumes, 1% of either end left out, widened by a share.
+    """The 1st and 99th percentile of volumes, widened by a margin.
 
     Args:
         values: of a group, 0 or more.
-        margin: 0.25 lets a volume be a quarter above the largest, or a fifth below the smallest.
+        margin: 0.25 allows a quarter above the largest, or a fifth below the smallest.
     """
     low, high = values.quantile(0.01), values.quantile(0.99)
     return float(low / (1 + margin)), float(high * (1 + margin))

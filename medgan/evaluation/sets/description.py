@@ -1,4 +1,4 @@
-"""All that a set of volumes is compared by, a row a volume, so that any part of it can be drawn."""
+"""Statistics of a set of volumes, one row per volume, so that subsets can be compared."""
 
 from dataclasses import dataclass, replace
 
@@ -14,12 +14,12 @@ class Description:
     """A set of N volumes.
 
     Attributes:
-        features: (N, F), as an extractor gave them.
+        features: (N, F), of an extractor.
         histograms: (N, B).
         spectra: (N, R), dB.
         sizes: (N, L), mm^3 of each structure of `structures`.
         similarities: (N, N), NaN for pairs that were not compared.
-        classes: (N, C), a classifier's probabilities, NaN for volumes whose class is not known;
+        classes: (N, C), a classifier's probabilities, NaN for volumes of unknown class;
             None where there is no classifier.
         structures: names of the columns of `sizes`.
     """

@@ -1,4 +1,4 @@
-"""The kernel distance with an interval."""
+"""The kernel distance with its interval."""
 
 import torch
 from jaxtyping import Float
@@ -13,20 +13,19 @@ def kernel_interval(
 ) -> Interval:
     """Kernel distance with a 95% interval from random halves of both sets.
 
-    Halves are drawn without replacement. The bootstrap, which draws with replacement, would put
-    copies of one volume into a sample; the kernel of a volume with its copy is large, the mean
-    over pairs no longer leaves it out, and every replicate lies above the estimate. Halves
-    contain no copies, so the distance of halves is unbiased; and as half of n volumes, drawn
-    from those n, scatter as n volumes drawn from the population do, the percentiles need no
-    scaling. (That holds to first order, where the sets differ. Where they do not, halves scatter
-    by up to the root of 3 more than they should, and the interval is too wide.)
+    Halves are drawn without replacement. The bootstrap draws with replacement: a sample then holds
+    the same volume twice, the kernel of a volume with itself is large, and every replicate lies
+    above the estimate. Halves hold no volume twice, so their distance is unbiased. Half of n
+    volumes, drawn from these n, have the variance of n volumes drawn from the population, so the
+    percentiles need no scaling. (To first order, where the sets differ. Where they do not, the
+    interval is too wide, by up to the root of 3.)
 
-    It covers the choice of scans and samples, not that of the training's seed.
+    The interval covers the choice of scans and samples, not the seed of the training.
 
     Args:
         real: features, shape (N, F), N above 3.
         fake: features, shape (M, F), M above 3.
-        draws: how many halves.
+        draws: number of random halves.
         seed: of the halves.
 
     Reference: Efron 1982, The jackknife, the bootstrap and other resampling plans, chapter 8

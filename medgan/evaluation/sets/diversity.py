@@ -1,7 +1,7 @@
-"""Are synthetic volumes as varied as real ones: figures of one set, to be read beside another's.
+"""Diversity of a set of volumes, to be compared with that of a real set.
 
-Precision, recall, density and coverage are in `medgan.networks.metrics`, where trainings find them
-too; similarity within a set is in `medgan.evaluation.sets.similarity`.
+Precision, recall, density and coverage are in `medgan.networks.metrics`: training uses them too.
+Similarity within a set is in `medgan.evaluation.sets.similarity`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _CHANCE = 0.05
 
 
 def vendi_score(features: Float[Tensor, "N F"], width: float) -> float:
-    """How many volumes a set is worth: 1 where all are equal, N where none is like another.
+    """Effective number of different volumes: 1 where all are equal, N where none is similar.
 
     The exponential of the entropy of the eigenvalues of the Gaussian kernel, divided by N. It
     grows with N.
@@ -37,14 +37,14 @@ def vendi_score(features: Float[Tensor, "N F"], width: float) -> float:
 
 
 def median_distance(features: Float[Tensor, "N F"]) -> float:
-    """Median distance between the volumes of a set, at least a little above 0."""
+    """Median distance between the volumes of a set, at least 1e-12."""
     return float(torch.pdist(features.double()).median().clamp(min=1e-12))
 
 
 def class_score(probabilities: Float[Tensor, "N C"]) -> float:
-    """Inception score: how surely volumes belong to a class, and to how many classes.
+    """Inception score: how confident a classifier is, and how many classes it finds.
 
-    From 1, where all look alike to the classifier, to the number of classes.
+    From 1, where all volumes get the same probabilities, to the number of classes.
 
     Args:
         probabilities: of each class, rows summing to 1.
@@ -57,13 +57,13 @@ def class_score(probabilities: Float[Tensor, "N C"]) -> float:
 
 
 class Classes(NamedTuple):
-    """What a classifier of a covariate, trained on real volumes, says of real and fake ones.
+    """Predictions of a classifier of a covariate, trained on real volumes.
 
     Attributes:
-        accuracy: balanced, on real volumes that each classifier had not seen.
-        p_value: share of shuffled covariates that it learns as well.
-        real: probabilities (N, C) of real volumes, by a classifier that had not seen them.
-        fake: probabilities (M, C).
+        accuracy: balanced, on held-out real volumes (cross-validated).
+        p_value: of a permutation test of the accuracy.
+        real: cross-validated probabilities (N, C) of real volumes.
+        fake: probabilities (M, C) of synthetic volumes.
     """
 
     accuracy: float
@@ -84,10 +84,10 @@ def classify(
     fake: Float[Tensor, "M F"],
     seed: int = 0,
 ) -> Classes | None:
-    """Learns a categorical covariate from real volumes' features, by folds of subjects.
+    """Cross-validated classification of a categorical covariate from features of real volumes.
 
-    A logistic regression on standardised features, five times; fakes are judged by the five in
-    turn, as real volumes are.
+    Logistic regression on standardised features in five folds of subjects; each synthetic volume is
+    classified by one of the five models, as each real volume is.
 
     Args:
         real: features, shape (N, F).
@@ -114,9 +114,9 @@ def classify(
         learner = LogisticRegression(C=1e-2, class_weight="balanced", max_iter=1000)
         return make_pipeline(StandardScaler(), learner).fit(x[rows], targets[rows])
 
-    # By place: the folds would follow the order of names, and pseudonyms differ from site to site.
-    people = {name: place for place, name in enumerate(dict.fromkeys(subjects))}
-    groups = [people[name] for name in subjects]
+    # By order of appearance: sorted pseudonyms, and so the folds, would differ between sites.
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(subjects))}
+    groups = [numbers[name] for name in subjects]
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     try:
         parts = list(folds.split(x, truth, groups))

@@ -1,4 +1,4 @@
-"""What volumes are compared by: extractors by name, and a cache of what they found."""
+"""Feature extractors by name, and a cache of their features."""
 
 import hashlib
 import json
@@ -23,11 +23,11 @@ from medgan.networks.metrics import band_features
 
 @dataclass(frozen=True)
 class Extractor:
-    """From volumes to features.
+    """Volumes to features.
 
     Attributes:
         name: in `EXTRACTORS`.
-        digest: of its weights; the same digest, the same features.
+        digest: of its weights; equal digests give equal features.
         network: (B, 1, X, Y, Z) to (B, F).
     """
 
@@ -41,8 +41,8 @@ class Extractor:
         return torch.cat([self.network(part).float().cpu() for part in volumes.split(batch)])
 
 
-class Material(NamedTuple):
-    """What an extractor may be made from.
+class ExtractorSource(NamedTuple):
+    """What an extractor is made from.
 
     Attributes:
         real: real volumes (N, 1, X, Y, Z) in [-1, 1], on the device to use.
@@ -55,29 +55,29 @@ class Material(NamedTuple):
     seed: int
 
 
-def _bands(material: Material) -> Extractor:
+def _bands(source: ExtractorSource) -> Extractor:
     return Extractor("bands", "bands 1", band_features)
 
 
-def _random(material: Material) -> Extractor:
-    return _of_module("random", random_ensemble(material.seed, material.real.device))
+def _random(source: ExtractorSource) -> Extractor:
+    return _of_module("random", random_ensemble(source.seed, source.real.device))
 
 
-def _selfsupervised(material: Material) -> Extractor:
-    return _of_module("selfsupervised", train_encoder(material.real, material.seed))
+def _selfsupervised(source: ExtractorSource) -> Extractor:
+    return _of_module("selfsupervised", train_encoder(source.real, source.seed))
 
 
-def _medicalnet(material: Material) -> Extractor:
-    net = MedicalNet(_file(material, "medicalnet"))
-    return Extractor("medicalnet", net.digest, net.to(material.real.device))
+def _medicalnet(source: ExtractorSource) -> Extractor:
+    net = MedicalNet(_file(source, "medicalnet"))
+    return Extractor("medicalnet", net.digest, net.to(source.real.device))
 
 
-def _planes(material: Material) -> Extractor:
-    net = Planes(_file(material, "planes"))
-    return Extractor("planes", net.digest, net.to(material.real.device))
+def _planes(source: ExtractorSource) -> Extractor:
+    net = Planes(_file(source, "planes"))
+    return Extractor("planes", net.digest, net.to(source.real.device))
 
 
-EXTRACTORS: dict[str, Callable[[Material], Extractor]] = {
+EXTRACTORS: dict[str, Callable[[ExtractorSource], Extractor]] = {
     "bands": _bands,
     "random": _random,
     "selfsupervised": _selfsupervised,
@@ -93,13 +93,13 @@ def cached_features(
     preprocessing: str,
     folder: Path,
 ) -> Float[Tensor, "N F"]:
-    """Features of a set, computed once and kept on disk.
+    """Features of a set, computed once and cached on disk.
 
     Args:
         extractor: its digest is part of the key.
         volumes: on the grid that the preprocessing describes.
-        keys: hash of each volume's file or voxels, in order.
-        preprocessing: in words that change with it; so does the key.
+        keys: hash of the file or the voxels of each volume, in order.
+        preprocessing: text that identifies it; part of the key.
         folder: of the cache; files in it may be read by the owner only.
     """
     text = json.dumps([extractor.name, extractor.digest, preprocessing, list(keys)])
@@ -112,7 +112,7 @@ def cached_features(
 
 
 def voxel_hashes(volumes: Float[Tensor, "N 1 X Y Z"]) -> list[str]:
-    """A hash of each volume's voxels, for volumes that come from no file."""
+    """A hash of the voxels of each volume, for volumes without a file."""
     return [
         hashlib.sha256(v.float().cpu().contiguous().numpy().tobytes()).hexdigest() for v in volumes
     ]
@@ -125,10 +125,10 @@ def _of_module(name: str, module: nn.Module) -> Extractor:
     return Extractor(name, digest.hexdigest(), module)
 
 
-def _file(material: Material, name: str) -> Path:
-    if material.weights is None:
+def _file(source: ExtractorSource, name: str) -> Path:
+    if source.weights is None:
         raise ModelError(
             "E_MODEL", "evaluate.weights", f"{name} needs a file of weights",
             "name the file, or choose bands, random or selfsupervised as evaluate.features",
         )  # fmt: skip
-    return material.weights
+    return source.weights

@@ -1,4 +1,4 @@
-"""Do synthetic volumes look as real ones do: statistics of a set, then distances between two."""
+"""Fidelity: statistics of a set of volumes, and distances between two sets."""
 
 import math
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _GREYS = 64
 def frechet_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> float:
     """Fréchet distance between Gaussians with mean and covariance of the features (FID).
 
-    The trace of the root of the covariances' product is the nuclear norm of the product of the
-    centred features: exact, and of the cost of N x M, however many features there are.
+    The trace of the root of the product of the covariances is the nuclear norm of the product of
+    the centred features: exact, at a cost of N x M for any number of features.
 
-    It grows as the sets get smaller, though nothing else differs; the more so, the more features
-    there are. Only values of equally large sets can be compared.
+    The estimate is biased: it grows with fewer volumes and with more features. Compare only sets of
+    equal size.
 
     Args:
         real: shape (N, F), N above 1.
@@ -44,13 +44,13 @@ def principal(
 ) -> tuple[Float[Tensor, "N K"], Float[Tensor, "M K"]]:
     """Coordinates of both sets along the leading principal components of all volumes together.
 
-    With fewer volumes than features, covariances are mostly guesses, and a Fréchet distance
-    mostly counts them.
+    With fewer volumes than features the covariances are poorly estimated, and the Fréchet distance
+    mostly measures that error.
 
     Args:
         real: shape (N, F).
         fake: shape (M, F).
-        count: of components; fewer where there are not so many.
+        count: of components; fewer where the sets are smaller.
     """
     both = torch.cat([real, fake]).double()
     mean = both.mean(dim=0)
@@ -59,13 +59,13 @@ def principal(
 
 
 class Extrapolation(NamedTuple):
-    """A figure at several sizes, and where the line through it over 1 / n meets 0.
+    """A metric at several sizes, and its linear extrapolation in 1 / n.
 
     Attributes:
         sizes: volumes of each set, rising.
-        values: the figure at them.
-        at_infinity: of infinitely many volumes.
-        explained: share of the values' variance that the line explains.
+        values: of the metric at these sizes.
+        at_infinity: extrapolated to infinitely many volumes.
+        explained: share of the variance of the values that the line explains (R2).
     """
 
     sizes: tuple[int, ...]
@@ -83,14 +83,14 @@ def frechet_extrapolated(
 ) -> Extrapolation:
     """Fréchet distance by the number of volumes, extrapolated to infinitely many.
 
-    It is linear in 1 / n where n is large against the number of features. With fewer volumes
-    than features it bends, and the extrapolation keeps a part of the bias (see `principal`).
+    It is linear in 1 / n where n is much larger than the number of features. With fewer volumes
+    than features it is not, and part of the bias remains (see `principal`).
 
     Args:
         real: shape (N, F).
         fake: shape (M, F).
         sizes: at least 2 different ones, from 2 to the smaller of N and M.
-        draws: subsets a size, whose distances are averaged.
+        draws: random subsets of each size, whose distances are averaged.
         seed: of the subsets.
 
     Reference: Chong and Forsyth 2020, arXiv 1911.07023, section 4.
@@ -115,8 +115,8 @@ def frechet_extrapolated(
 def rbf_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> float:
     """Unbiased squared maximum mean discrepancy with a Gaussian kernel, features as they are.
 
-    The kernel is as wide as the median distance between the volumes of both sets together. Equal
-    distributions give 0 on average; 2 is the most there is.
+    The kernel width is the median distance between the volumes of both sets together. Equal
+    distributions give 0 on average; the maximum is 2.
 
     Args:
         real: shape (N, F), N above 1.
@@ -139,8 +139,8 @@ def histograms(volumes: Float[Tensor, "N 1 X Y Z"], bins: int = BINS) -> Float[T
     """Share of each volume's voxels in equal steps of intensity from -1 to 1.
 
     Args:
-        volumes: shape (N, 1, X, Y, Z); what lies beyond is counted at the ends.
-        bins: steps.
+        volumes: shape (N, 1, X, Y, Z); values outside are counted in the end bins.
+        bins: number of bins.
     """
     counts = [torch.histc(v.float().clamp(-1, 1), bins, -1, 1) for v in volumes]
     return torch.stack(counts) / volumes[0].numel()
@@ -161,8 +161,8 @@ def power_spectra(
 ) -> Float[Tensor, "N R"]:
     """Mean power by spatial frequency of each volume, in dB.
 
-    A Hann window keeps the volume's borders from leaking into all frequencies. Rings are equally
-    wide, from above 0 to the Nyquist frequency of the coarsest axis (see `frequencies`).
+    A Hann window suppresses leakage from the borders. Rings have equal width, from above 0 to the
+    Nyquist frequency of the coarsest axis (see `frequencies`).
 
     Args:
         volumes: shape (N, 1, X, Y, Z).
@@ -208,10 +208,10 @@ def label_volumes(
 
 
 def tissue_volumes(volumes: Float[Tensor, "N 1 X Y Z"], voxel_mm3: float) -> Float[Tensor, "N L"]:
-    """Volume of the three brighter of four classes of intensity, darkest first, in mm^3.
+    """Volume of the three brighter of four intensity classes, darkest first, in mm^3.
 
-    Thresholds are each volume's own, so that contrast does not count. The darkest class is
-    left out: mostly air, and what the others leave.
+    Thresholds are found for each volume, so that contrast has no effect. The darkest class, mostly
+    air, is left out.
 
     Args:
         volumes: shape (N, 1, X, Y, Z), intensities in [-1, 1].

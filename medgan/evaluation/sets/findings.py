@@ -1,50 +1,53 @@
-"""What a figure beside that of real volumes says: a row, a sentence, a table."""
+"""The table of an evaluation: a metric of synthetic scans, that of real scans, a finding."""
 
 from typing import Any
 
 from medgan.core.tables import markdown_table
-from medgan.evaluation.sets.metrics import Figure, Standing
+from medgan.evaluation.sets.metrics import Metric, MetricWithReference
 
 Row = dict[str, Any]
 
 
-def row(key: str, figure: Figure, found: Standing) -> Row:
+def row(key: str, metric: Metric, found: MetricWithReference) -> Row:
     """A row of the table.
 
     Args:
-        key: of the figure.
-        figure: what was measured.
+        key: of the metric.
+        metric: what was measured.
         found: its values.
     """
-    numbers = {name: float(f"{value:.5g}") for name, value in found._asdict().items()}
+    numbers = {
+        **found.synthetic._asdict(),
+        "reference": found.real.value, "reference_low": found.real.low,
+        "reference_high": found.real.high, "spread": found.spread,
+    }  # fmt: skip
     return {
-        "figure": key, "name": figure.name, "unit": figure.unit, "better": figure.better,
-        **numbers, "inside": inside(figure, found), "meaning": figure.meaning,
-        "verdict": verdict(figure, found),
+        "metric": key, "name": metric.name, "unit": metric.unit, "better": metric.better,
+        **{name: float(f"{value:.5g}") for name, value in numbers.items()},
+        "inside": inside(metric, found), "meaning": metric.meaning,
+        "finding": finding(metric, found),
     }  # fmt: skip
 
 
-def inside(figure: Figure, found: Standing) -> bool:
-    """Whether a figure lies in the range of real scans, or beyond its good end."""
-    low_is_fine, high_is_fine = figure.better == "small", figure.better == "large"
-    return (found.value >= found.floor_low or low_is_fine) and (
-        found.value <= found.floor_high or high_is_fine
+def inside(metric: Metric, found: MetricWithReference) -> bool:
+    """Whether a metric lies in the range of real scans, or is better."""
+    value, real = found.synthetic.value, found.real
+    return (value >= real.low or metric.better == "small") and (
+        value <= real.high or metric.better == "large"
     )
 
 
-def verdict(figure: Figure, found: Standing) -> str:
-    """Whether a figure lies in the range of real scans, or how far outside, in a sentence."""
-    if inside(figure, found):
-        beyond = (figure.better == "small" and found.value < found.floor_low) or (
-            figure.better == "large" and found.value > found.floor_high
-        )
-        if beyond:
-            return "Better than other real scans: too typical, or copied."
-        return "In the range of real scans."
-    side = "Above" if found.value > found.floor_high else "Below"
+def finding(metric: Metric, found: MetricWithReference) -> str:
+    """Whether a metric lies in the range of real scans, or how far outside, in a sentence."""
+    value, real = found.synthetic.value, found.real
+    if inside(metric, found):
+        if real.low <= value <= real.high:
+            return "In the range of real scans."
+        return "Better than other real scans: too typical, or copied."
+    side = "Above" if value > real.high else "Below"
     if not found.spread:
         return f"{side} the range of real scans."
-    far = abs(found.value - found.floor) / found.spread
+    far = abs(value - real.value) / found.spread
     return f"{side} the range of real scans: {far:.1f} standard deviations from their mean."
 
 
@@ -54,10 +57,10 @@ def table(rows: list[Row]) -> str:
         (
             f"{one['name']} ({one['unit']})" if one["unit"] else one["name"],
             f"{one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})",
-            f"{one['floor']:.3g} ({one['floor_low']:.3g} to {one['floor_high']:.3g})",
+            f"{one['reference']:.3g} ({one['reference_low']:.3g} to {one['reference_high']:.3g})",
             one["better"],
-            one["verdict"],
+            one["finding"],
         )
         for one in rows
     ]
-    return markdown_table(("figure", "synthetic (95%)", "real (95%)", "better", "verdict"), cells)
+    return markdown_table(("metric", "synthetic (95%)", "real (95%)", "better", "finding"), cells)

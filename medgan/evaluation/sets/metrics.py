@@ -1,4 +1,4 @@
-"""The figures by which synthetic volumes are judged, and what real volumes give in their place."""
+"""Metrics of sets of volumes: synthetic compared with real, and real with other real volumes."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from medgan.evaluation.interval import Interval
 from medgan.evaluation.sets.description import Description
 from medgan.evaluation.sets.diversity import class_score, median_distance, vendi_score
 from medgan.evaluation.sets.fidelity import (
@@ -22,18 +23,17 @@ from medgan.networks.metrics import Neighbourhoods, kernel_distance, neighbourho
 Better = Literal["small", "large", "as real"]
 Measure = Callable[[Description, Description], float]
 NEIGHBOURS = 5
-ENDS = (0.025, 0.975)
 
 
-class Figure(NamedTuple):
-    """How two sets are compared by one number.
+class Metric(NamedTuple):
+    """A number by which two sets are compared.
 
     Attributes:
         name: in tables.
         better: whether small, large or as real is good.
         unit: or empty.
         meaning: one plain sentence.
-        measure: of real volumes and of those to be judged.
+        measure: of a set of real volumes and another set.
     """
 
     name: str
@@ -43,21 +43,17 @@ class Figure(NamedTuple):
     measure: Measure
 
 
-class Standing(NamedTuple):
-    """A figure of judged volumes beside that of real ones; each a mean over draws.
+class MetricWithReference(NamedTuple):
+    """A metric of synthetic volumes beside that of other real volumes.
 
     Attributes:
-        value, low, high: of the judged volumes; 95% of the draws lie from low to high.
-        floor, floor_low, floor_high: of real volumes in their place.
-        spread: standard deviation of the floor over draws.
+        synthetic: mean over random subsets, and the range of 95% of them.
+        real: the same of real volumes in place of the synthetic ones.
+        spread: standard deviation over the subsets of real volumes.
     """
 
-    value: float
-    low: float
-    high: float
-    floor: float
-    floor_low: float
-    floor_high: float
+    synthetic: Interval
+    real: Interval
     spread: float
 
 
@@ -70,10 +66,10 @@ def _neighbours(pick: Callable[[Neighbourhoods], float]) -> Measure:
 
 
 def frechet_features(a: Description, b: Description) -> tuple[torch.Tensor, torch.Tensor]:
-    """What Fréchet distances are measured in: a quarter as many components as scans in a set.
+    """Features for Fréchet distances: a quarter as many principal components as scans in a set.
 
-    Measured on hippocampi: of real halves of 100 the distance extrapolates to 0.4 in 25
-    components and to 56 in all 256 features, and blur and noise stand out more clearly.
+    On real halves of 100 hippocampi the distance extrapolates to 0.4 with 25 components and to 56
+    with all 256 features; blur and noise are detected more clearly.
     """
     size = min(len(a), len(b))
     return principal(*_features(a, b), max(2, size // 4))
@@ -89,142 +85,142 @@ def _at_infinity(a: Description, b: Description) -> float:
 
 
 def _vendi(a: Description, b: Description) -> float:
-    """With half the median distance between real volumes as width: all of it hides repeats."""
+    """Kernel width: half the median distance between real volumes; the whole hides repetitions."""
     real, fake = _features(a, b)
     return vendi_score(fake, median_distance(real) / 2)
 
 
-FIGURES: dict[str, Figure] = {
-    "kernel_distance": Figure(
+METRICS: dict[str, Metric] = {
+    "kernel_distance": Metric(
         "kernel distance", "small", "",
-        "How far the two sets of features lie apart, whatever the number of scans.",
+        "Distance between the two sets of features; it does not depend on the number of scans.",
         lambda a, b: float(kernel_distance(a.features, b.features)),
     ),
-    "rbf_distance": Figure(
+    "rbf_distance": Metric(
         "Gaussian MMD", "small", "",
-        "The same with a kernel that looks at near neighbours.",
+        "The same with a kernel that is sensitive to near neighbours.",
         lambda a, b: rbf_distance(*_features(a, b)),
     ),
-    "frechet": Figure(
+    "frechet": Metric(
         "Fréchet distance", "small", "",
-        "How far means and covariances of the features lie apart; large for small sets.",
+        "Distance between means and covariances of the features; larger for small sets.",
         _frechet,
     ),
-    "frechet_infinity": Figure(
+    "frechet_infinity": Metric(
         "Fréchet distance, extrapolated", "small", "",
-        "The same as it would be with infinitely many scans, by a line over 1/n.",
+        "The same extrapolated to infinitely many scans, linearly in 1/n.",
         _at_infinity,
     ),
-    "spectrum": Figure(
+    "spectrum": Metric(
         "power spectrum", "small", "dB",
-        "Difference of the mean power at all spatial frequencies: blur, noise, patterns.",
+        "Difference of mean power over all spatial frequencies: blur, noise, patterns.",
         lambda a, b: spectrum_distance(a.spectra, b.spectra),
     ),
-    "histogram": Figure(
+    "histogram": Metric(
         "intensity histogram", "small", "of [-1, 1]",
-        "How far intensities would have to be shifted on average for the histograms to agree.",
+        "Mean shift of intensity that would make the histograms equal.",
         lambda a, b: histogram_distance(a.histograms, b.histograms),
     ),
-    "precision": Figure(
+    "precision": Metric(
         "precision", "large", "",
-        "Share of scans that look like some real scan.",
+        "Share of scans that are close to some real scan.",
         _neighbours(lambda found: found.precision),
     ),
-    "density": Figure(
+    "density": Metric(
         "density", "large", "",
-        "How many real scans a scan looks like; about 1 for real ones.",
+        "Number of real scans close to a scan, relative to k; about 1 for real scans.",
         _neighbours(lambda found: found.density),
     ),
-    "recall": Figure(
+    "recall": Metric(
         "recall", "large", "",
-        "Share of real scans within reach of these; outliers reach far.",
+        "Share of real scans close to some scan of the set; sensitive to outliers.",
         _neighbours(lambda found: found.recall),
     ),
-    "coverage": Figure(
+    "coverage": Metric(
         "coverage", "large", "",
-        "Share of real scans that have one of these beside them.",
+        "Share of real scans that have a scan of the set close to them.",
         _neighbours(lambda found: found.coverage),
     ),
-    "ms_ssim": Figure(
+    "ms_ssim": Metric(
         "MS-SSIM within the set", "as real", "",
-        "How alike two scans of the set are: above real is too uniform, below it noisy.",
+        "Similarity of two scans of the set: above real is too uniform, below it noisy.",
         lambda a, b: float(b.similarities.nanmean()),
     ),
-    "vendi": Figure(
+    "vendi": Metric(
         "Vendi score", "as real", "scans",
-        "How many entirely different scans the set is worth.",
+        "Effective number of different scans in the set.",
         _vendi,
     ),
 }  # fmt: skip
 
 
-def figures_of(description: Description) -> dict[str, Figure]:
-    """All figures that two such sets can be compared by: those of `FIGURES`, sizes, classes."""
-    found = dict(FIGURES)
+def metrics_of(description: Description) -> dict[str, Metric]:
+    """All metrics of such sets: those of `METRICS`, volumes of structures, classes."""
+    found = dict(METRICS)
     for column, name in enumerate(description.structures):
-        found[f"volume_{name.replace(' ', '_')}"] = Figure(
+        found[f"volume_{name.replace(' ', '_')}"] = Metric(
             f"volume of {name}", "small", "mm³",
-            "How far its volume differs over scans, sorted from small to large, on average.",
+            "Mean difference of its volume, scans sorted from small to large.",
             _size(column),
         )  # fmt: skip
     if description.classes is not None:
-        found["class_score"] = Figure(
+        found["class_score"] = Metric(
             "class score",
             "as real",
             "classes",
-            "How many classes a classifier of real scans surely finds.",
+            "Number of classes that a classifier of real scans finds with confidence.",
             lambda a, b: class_score(_classified(b)),
         )
     return found
 
 
 def _classified(description: Description) -> torch.Tensor:
-    """Probabilities of volumes that have any."""
+    """Probabilities of the volumes that have some."""
     assert description.classes is not None
     return description.classes[~description.classes.isnan().any(dim=1)]
 
 
 def extrapolation_sizes(size: int, count: int = 5) -> list[int]:
-    """Sizes up to `size`, at equal steps of 1 / n from a third of it."""
+    """Sizes from a third of `size` to all of it, at equal steps of 1 / n."""
     inverse = np.linspace(3 / size, 1 / size, count)
     return sorted({max(2, round(1 / step)) for step in inverse})
 
 
-def stand(
+def compare(
     real: Description,
     fake: Description,
     subjects: Sequence[str],
     size: int,
     draws: int,
     seed: int,
-) -> dict[str, Standing]:
-    """Every figure of fakes, beside the same of real volumes, all sets of one size.
+) -> dict[str, MetricWithReference]:
+    """Every metric of synthetic volumes beside that of real volumes; all sets have one size.
 
-    In each draw the real scans fall into two sets of different subjects; the first is what both
-    the second and as many fakes are compared with.
+    In each draw the real scans are split into two sets of different subjects. The second set, and
+    as many synthetic volumes, are each compared with the first.
 
     Args:
         real: all real volumes.
-        fake: at least `size` fakes.
+        fake: at least `size` synthetic volumes.
         subjects: of each real volume.
-        size: volumes of every set compared, at most `largest_size` of the subjects.
-        draws: how often sets are drawn.
-        seed: of the draws.
+        size: volumes of every set, at most `largest_size` of the subjects.
+        draws: number of random splits.
+        seed: of the splits.
     """
-    figures = figures_of(real)
+    metrics = metrics_of(real)
     random = torch.Generator().manual_seed(seed)
-    values: dict[str, list[tuple[float, float]]] = {name: [] for name in figures}
+    values: dict[str, list[tuple[float, float]]] = {name: [] for name in metrics}
     for _ in range(draws):
         first, second = (half[:size] for half in halves(subjects, random))
         a, b = real.part(first), real.part(second)
         c = fake.part(torch.randperm(len(fake), generator=random)[:size])
-        for name, figure in figures.items():
-            values[name].append((figure.measure(a, c), figure.measure(a, b)))
-    return {name: standing(np.array(found)) for name, found in values.items()}
+        for name, metric in metrics.items():
+            values[name].append((metric.measure(a, c), metric.measure(a, b)))
+    return {name: with_reference(np.array(found)) for name, found in values.items()}
 
 
 def largest_size(subjects: Sequence[str]) -> int:
-    """How many scans each of two halves without a common subject surely has."""
+    """Number of scans that each of two halves without a common subject has at least."""
     counts = np.unique(list(subjects), return_counts=True)[1]
     return (len(subjects) - int(counts.max()) + 1) // 2
 
@@ -254,17 +250,12 @@ def _size(column: int) -> Measure:
     return lambda a, b: volume_distance(a.sizes[:, column], b.sizes[:, column])
 
 
-def standing(values: np.ndarray) -> Standing:
-    """Means and ranges over draws.
+def with_reference(values: np.ndarray) -> MetricWithReference:
+    """Means and ranges over random subsets.
 
     Args:
-        values: shape (draws, 2), of the judged volumes and of real ones in their place.
+        values: shape (draws, 2): of synthetic volumes, and of real volumes in their place.
     """
-    judged, floor = values.T
-    (low, high), (floor_low, floor_high) = (
-        np.quantile(column, ENDS).tolist() for column in (judged, floor)
-    )
-    spread = float(floor.std(ddof=1)) if len(floor) > 1 else 0.0
-    return Standing(
-        float(judged.mean()), low, high, float(floor.mean()), floor_low, floor_high, spread
-    )
+    synthetic, real = (Interval.of_resamples(column.mean(), column) for column in values.T)
+    spread = float(values[:, 1].std(ddof=1)) if len(values) > 1 else 0.0
+    return MetricWithReference(synthetic, real, spread)

@@ -1,4 +1,4 @@
-"""What a page draws of two sets of volumes, as numbers."""
+"""Curves of two sets of volumes, for plots."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,31 +16,31 @@ _DRAWS = 10
 
 def curves(
     real: Description,
-    judged: Description,
+    synthetic: Description,
     subjects: Sequence[str],
     size: int,
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
     seed: int,
 ) -> dict[str, Any]:
-    """Spectra, histograms, volumes and the Fréchet distance over 1 / n of two sets, to be drawn.
+    """Spectra, histograms, volumes and the Fréchet distance over 1 / n of two sets.
 
     Args:
         real: all real volumes.
-        judged: the others.
+        synthetic: all synthetic volumes.
         subjects: of each real volume.
         size: volumes of every set whose Fréchet distance is measured.
         shape: of the volumes.
         spacing: mm along the three axes.
-        seed: of the draws.
+        seed: of the splits.
     """
     shares = torch.linspace(0, 1, _QUANTILES, device="cpu")
     drawn: dict[str, Any] = {
         "frequencies": [round(f, 5) for f in frequencies(shape, spacing)],
         "structures": list(real.structures),
-        "frechet": _frechet_curves(real, judged, subjects, size, seed),
+        "frechet": _frechet_curves(real, synthetic, subjects, size, seed),
     }
-    for name, part in (("real", real), ("synthetic", judged)):
+    for name, part in (("real", real), ("synthetic", synthetic)):
         drawn[name] = {
             "spectrum": _bands(part.spectra),
             "histogram": _bands(part.histograms.unflatten(1, (-1, 4)).sum(dim=2)),
@@ -50,16 +50,16 @@ def curves(
 
 
 def _frechet_curves(
-    real: Description, judged: Description, subjects: Sequence[str], size: int, seed: int
+    real: Description, synthetic: Description, subjects: Sequence[str], size: int, seed: int
 ) -> dict[str, Any]:
-    """Fréchet distance by the number of scans, means over several draws."""
+    """Fréchet distance by the number of scans, means over random splits."""
     random = torch.Generator().manual_seed(seed)
     sizes = extrapolation_sizes(size)
     found: dict[str, list[Extrapolation]] = {"real": [], "synthetic": []}
     for number in range(_DRAWS):
         first, second = (half[:size] for half in halves(subjects, random))
-        chosen = torch.randperm(len(judged), generator=random)[:size]
-        for name, other in (("real", real.part(second)), ("synthetic", judged.part(chosen))):
+        chosen = torch.randperm(len(synthetic), generator=random)[:size]
+        for name, other in (("real", real.part(second)), ("synthetic", synthetic.part(chosen))):
             pair = frechet_features(real.part(first), other)
             found[name].append(frechet_extrapolated(*pair, sizes, seed=seed + number))
     return {

@@ -1,4 +1,4 @@
-"""How alike the volumes of one set are: high similarity is low diversity."""
+"""Similarity of the volumes within a set: high similarity is low diversity."""
 
 import torch
 from jaxtyping import Float
@@ -6,11 +6,11 @@ from torch import Tensor
 
 WINDOW = 7
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the five scales of the paper, finest first."""
+"""Weights of the five scales in the paper, finest first."""
 
 
 def fitting_scales(shape: tuple[int, ...]) -> tuple[float, ...]:
-    """Weights of as many scales as leave room for the window, made to sum to 1.
+    """Weights of as many scales as the window allows, normalised to sum to 1.
 
     The usual window of 11 with five scales needs 176 voxels along every axis. A window of 7
     gives two scales from 14 voxels, three from 28, four from 63 and all five from 112.
@@ -54,17 +54,17 @@ def ms_ssim(a: Float[Tensor, "B 1 X Y Z"], b: Float[Tensor, "B 1 X Y Z"]) -> Flo
 def pair_similarities(
     volumes: Float[Tensor, "N 1 X Y Z"], pairs: int, seed: int, batch: int = 16
 ) -> Float[Tensor, "N N"]:
-    """MS-SSIM of random pairs of different volumes of a set; NaN for pairs not drawn.
+    """MS-SSIM of random pairs of different volumes of a set; NaN for other pairs.
 
     Args:
         volumes: shape (N, 1, X, Y, Z), N above 1, intensities in [-1, 1].
-        pairs: to draw; all of them where there are no more.
+        pairs: number of random pairs; all where there are no more.
         seed: of the pairs.
         batch: pairs at once.
     """
     upper = torch.triu_indices(len(volumes), len(volumes), offset=1, device="cpu").T
-    draw = torch.randperm(len(upper), generator=torch.Generator().manual_seed(seed))[:pairs]
-    chosen = upper[draw].to(volumes.device)
+    order = torch.randperm(len(upper), generator=torch.Generator().manual_seed(seed))[:pairs]
+    chosen = upper[order].to(volumes.device)
     found = torch.full((len(volumes), len(volumes)), torch.nan, device="cpu")
     for part in chosen.split(batch):
         values = ms_ssim(volumes[part[:, 0]], volumes[part[:, 1]]).cpu()
@@ -78,12 +78,11 @@ def mean_similarity(
 ) -> float:
     """Mean MS-SSIM over random pairs of different volumes of a set.
 
-    Low is varied, but noise is lower still: it says something only beside the value of real
-    volumes.
+    Low values mean high diversity, but noise lowers them further: compare with real volumes.
 
     Args:
         volumes: shape (N, 1, X, Y, Z), N above 1, intensities in [-1, 1].
-        pairs: to draw; all of them where there are no more.
+        pairs: number of random pairs; all where there are no more.
         seed: of the pairs.
         batch: pairs at once.
 

@@ -5,14 +5,14 @@ from scipy import ndimage
 from medgan.evaluation.privacy.copies import (
     closeness,
     excess,
-    least_noticed,
-    most_missed,
+    mask_same_subject,
     not_authentic,
-    other_people,
+    permutation_range,
     similarity,
-    swapped,
+    smallest_detectable_excess,
+    upper_bound_of_copies,
 )
-from medgan.evaluation.privacy.distortions import disguise
+from medgan.evaluation.privacy.distortions import distort
 from tests.kit.volumes import subjects
 
 
@@ -37,7 +37,7 @@ def test_similarity_of_a_pair_depends_on_no_other_volume():
         lambda v: 2 * ((v + 1) / 2) ** 1.5 - 1,
         lambda v: v + 0.1 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0)),
         lambda v: torch.from_numpy(ndimage.gaussian_filter(v.numpy(), (0, 0, 0.7, 0.7, 0.7))),
-        lambda v: disguise(v, 1),
+        lambda v: distort(v, 1),
     ],
     ids=["shift", "gain", "gamma", "noise", "blur", "all"],
 )
@@ -76,7 +76,7 @@ def test_closeness_leaves_what_a_volume_has_in_common_with_everybody():
 
 def test_scans_of_one_person_are_left_out():
     rows, columns = torch.tensor([0, 1]), torch.tensor([1, 2, 1])
-    assert other_people(torch.ones(2, 3), rows, columns).tolist() == [[1, 1, 1], [-1, 1, -1]]
+    assert mask_same_subject(torch.ones(2, 3), rows, columns).tolist() == [[1, 1, 1], [-1, 1, -1]]
 
 
 @pytest.mark.parametrize(("volumes", "fresh"), [(100, 20), (300, 60)])
@@ -102,18 +102,18 @@ def test_planted_copies_raise_the_excess_by_their_share():
 
 def test_the_smallest_excess_that_is_noticed_is_noticed_and_one_less_is_not():
     fresh = torch.arange(40.0)
-    flagged = round((least_noticed(200, 40) + 2 / 41) * 200)
+    flagged = round((smallest_detectable_excess(200, 40) + 2 / 41) * 200)
     found = [
         excess(torch.where(torch.arange(200) < n, 99.0, -1.0), fresh).share.low
         for n in (flagged - 1, flagged)
     ]
     assert found[0] <= 0 < found[1]
-    assert least_noticed(1000, 200) < least_noticed(100, 20)
+    assert smallest_detectable_excess(1000, 200) < smallest_detectable_excess(100, 20)
 
 
 def test_no_copy_among_300_leaves_room_for_the_share_of_the_closed_form():
-    assert most_missed(0, 300) == pytest.approx(1 - 0.025 ** (1 / 300))
-    assert most_missed(3, 300) > most_missed(0, 300)
+    assert upper_bound_of_copies(0, 300) == pytest.approx(1 - 0.025 ** (1 / 300))
+    assert upper_bound_of_copies(3, 300) > upper_bound_of_copies(0, 300)
 
 
 def test_a_scan_nearer_to_another_than_that_is_to_its_own_neighbour_is_not_authentic():
@@ -133,9 +133,9 @@ def test_what_membership_does_not_change_lies_in_the_range_of_exchanges():
     def figure(a, b):
         return float(values[a].mean() - values[b].mean())
 
-    same = swapped(figure, member, torch.arange(60), draws=200)
+    same = permutation_range(figure, member, torch.arange(60), draws=200)
     values = values + 2.0 * member
-    moved = swapped(figure, member, torch.arange(60), draws=200)
+    moved = permutation_range(figure, member, torch.arange(60), draws=200)
     assert same.low < same.value < same.high
     assert moved.value > moved.high
 
@@ -147,6 +147,6 @@ def test_both_sides_of_an_exchange_have_equally_many_people():
         sizes.add((len(a), len(b)))
         return 0.0
 
-    person = torch.arange(60) // 2  # two scans each
-    swapped(figure, torch.arange(60) < 44, person, draws=10)
+    subject = torch.arange(60) // 2  # two scans each
+    permutation_range(figure, torch.arange(60) < 44, subject, draws=10)
     assert sizes == {(16, 16)}

@@ -1,6 +1,6 @@
 import torch
 
-from medgan.evaluation.privacy.distortions import disguise
+from medgan.evaluation.privacy.distortions import distort
 
 
 def volumes() -> torch.Tensor:
@@ -8,17 +8,17 @@ def volumes() -> torch.Tensor:
 
 
 def test_a_disguise_is_a_function_of_its_seed():
-    assert torch.equal(disguise(volumes(), 3), disguise(volumes(), 3))
-    assert not torch.equal(disguise(volumes(), 3), disguise(volumes(), 4))
+    assert torch.equal(distort(volumes(), 3), distort(volumes(), 3))
+    assert not torch.equal(distort(volumes(), 3), distort(volumes(), 4))
 
 
 def test_without_any_change_a_volume_stays_as_it_is():
-    same = disguise(volumes(), 0, *[0.0] * 7)
+    same = distort(volumes(), 0, *[0.0] * 7)
     assert same.allclose(volumes(), atol=1e-6)
 
 
 def test_a_disguise_stays_within_intensities_and_changes_every_volume():
-    made = disguise(volumes(), 0)
+    made = distort(volumes(), 0)
     assert made.abs().max() <= 1
     assert ((made - volumes()).abs().mean(dim=(1, 2, 3, 4)) > 0.05).all()
 
@@ -27,7 +27,7 @@ def test_a_shift_alone_moves_a_point_by_at_most_so_many_voxels():
     point = torch.full((1, 1, 17, 17, 17), -1.0)
     point[0, 0, 8, 8, 8] = 1.0
     for seed in range(5):
-        moved = disguise(point, seed, 2.0, *[0.0] * 6)
+        moved = distort(point, seed, 2.0, *[0.0] * 6)
         mass = (moved[0, 0] + 1) / (moved + 1).sum()
         centre = [
             float((mass.sum(dim=[d for d in range(3) if d != axis]) * torch.arange(17)).sum())

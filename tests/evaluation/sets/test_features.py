@@ -17,7 +17,7 @@ from medgan.evaluation.sets.encoders import (
 from medgan.evaluation.sets.features import (
     EXTRACTORS,
     Extractor,
-    Material,
+    ExtractorSource,
     cached_features,
     voxel_hashes,
 )
@@ -43,15 +43,15 @@ def resnet(dimensions, layers, deep, shortcut="B", channels=1):
 
 @pytest.mark.parametrize("name", ["bands", "random"])
 def test_features_do_not_depend_on_how_volumes_are_batched_nor_on_the_global_seed(name, volumes):
-    first = EXTRACTORS[name](Material(volumes, None, 0))
+    first = EXTRACTORS[name](ExtractorSource(volumes, None, 0))
     torch.manual_seed(99)
-    second = EXTRACTORS[name](Material(volumes, None, 0))
+    second = EXTRACTORS[name](ExtractorSource(volumes, None, 0))
     assert first.digest == second.digest
     assert torch.allclose(first(volumes), second(volumes, batch=3), atol=1e-5)
 
 
 def test_another_seed_makes_another_random_ensemble(volumes):
-    first, second = (EXTRACTORS["random"](Material(volumes, None, seed)) for seed in (0, 1))
+    first, second = (EXTRACTORS["random"](ExtractorSource(volumes, None, seed)) for seed in (0, 1))
     assert first.digest != second.digest
     assert first(volumes).shape == second(volumes).shape == (8, 3 * ConvEncoder().length)
 
@@ -195,7 +195,7 @@ def test_files_that_are_not_such_weights_are_refused_and_nothing_in_them_runs(tm
 def test_an_extractor_that_needs_weights_says_so(volumes):
     for name in ("medicalnet", "planes"):
         with pytest.raises(ModelError, match=r"evaluate\.weights"):
-            EXTRACTORS[name](Material(volumes, None, 0))
+            EXTRACTORS[name](ExtractorSource(volumes, None, 0))
 
 
 def test_every_extractor_that_settings_name_is_there():
