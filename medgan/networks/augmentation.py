@@ -1,4 +1,4 @@
-"""Random changes to volumes: drawing the parameters is apart from applying them."""
+"""Random augmentation and corruption: parameters are drawn first, then applied."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Corruption:
-    """Boxes to be corrupted in a batch of volumes.
+    """Regions to be corrupted in a batch of volumes.
 
     Attributes:
         centre, radius: (B, N, 3), in fractions of the axis lengths.
-        kind: (B, N), on the CPU: 0 constant, 1 noise, 2 the same box of another volume, 3 blurred.
+        kind: (B, N), on the CPU: 0 constant, 1 noise, 2 from another volume, 3 blurred.
         level: (B, N), intensity in [-1, 1].
         donor: (B,), on the CPU, the volume that kind 2 is taken from.
         noise: (B, 1, X, Y, Z), standard normal.
@@ -31,7 +31,7 @@ class Corruption:
 def draw_corruption(
     volume: Float[Tensor, "B C X Y Z"], generator: torch.Generator, boxes: int = 2
 ) -> Corruption:
-    """Draws where and how `volume` will be corrupted; only its shape and device matter.
+    """Draws a corruption for `volume`; only its shape and device are used.
 
     Args:
         volume: shape (B, C, X, Y, Z).
@@ -56,10 +56,10 @@ def draw_corruption(
 def corrupt(
     volume: Float[Tensor, "B C X Y Z"], corruption: Corruption
 ) -> Float[Tensor, "B C X Y Z"]:
-    """Spoils ellipsoids of each volume; the rest stays as it is.
+    """Corrupts ellipsoids of each volume and keeps the rest.
 
-    An encoder that must restore the clean volume from this learns what belongs there instead
-    of copying what it is shown, so a lesion leaves a residual.
+    A network trained to restore the clean volume learns healthy anatomy instead of copying its
+    input, so a lesion leaves a residual.
 
     Args:
         volume: shape (B, C, X, Y, Z), intensities in [-1, 1].
@@ -71,19 +71,19 @@ def corrupt(
     Reference: the idea of restoring foreign or noisy patches, Tan et al. 2020, arXiv
         2011.04197, and Kascenas et al. 2022.
     """
-    return torch.stack([_spoiled(volume, corruption, number) for number in range(len(volume))])
+    return torch.stack([_corrupted(volume, corruption, number) for number in range(len(volume))])
 
 
-def _spoiled(volume: Tensor, corruption: Corruption, number: int) -> Float[Tensor, "C X Y Z"]:
-    """One volume of the batch; one after the other, as a large one and its fillings are large."""
+def _corrupted(volume: Tensor, corruption: Corruption, number: int) -> Float[Tensor, "C X Y Z"]:
+    """One volume of the batch; volumes are corrupted one by one to save memory."""
     corrupted, size = volume[number], volume.shape[2:]
     for box in range(corruption.kind.shape[1]):
         squares = torch.zeros((), device=volume.device)
         for axis, length in enumerate(size):
-            place = torch.linspace(0, 1, length, device=volume.device)
+            position = torch.linspace(0, 1, length, device=volume.device)
             centre, radius = (v[number, box, axis] for v in (corruption.centre, corruption.radius))
             shape = [-1 if n == axis else 1 for n in range(3)]
-            squares = squares + ((place - centre) / radius).square().reshape(shape)
+            squares = squares + ((position - centre) / radius).square().reshape(shape)
         weight = (4 * (1 - squares.sqrt())).clamp(0, 1)
         filling = _filling(volume, corruption, number, box)
         corrupted = torch.lerp(corrupted, filling.expand_as(corrupted), weight.expand_as(corrupted))
@@ -104,14 +104,14 @@ def _filling(volume: Tensor, corruption: Corruption, number: int, box: int) -> T
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How each volume of a batch is changed before a discriminator sees it.
+    """Parameters of the augmentation of each volume of a batch.
 
     Attributes:
-        moved: (B,), on the CPU, which volumes are moved; the others keep their voxels to the bit.
+        moved: (B,), on the CPU, which volumes are transformed; the others keep their exact voxels.
         matrix: (B, 3, 4), output to input coordinates in [-1, 1], in torch's order Z, Y, X.
-        gain, offset: (B,), of the image's intensities; 1 and 0 where they stay.
+        gain, offset: (B,), of the image's intensities; 1 and 0 without a change.
         spread: (B,), standard deviation of added noise; 0 where there is none.
-        noise: (B, 1, X, Y, Z), standard normal where the spread is not 0.
+        noise: (B, 1, X, Y, Z), standard normal where the spread is above 0.
     """
 
     moved: Tensor
@@ -128,21 +128,21 @@ def draw_augmentation(
     generator: torch.Generator,
     flip: bool = True,
 ) -> Augmentation:
-    """Draws changes, each kind with the same probability; only shape and device matter.
+    """Draws the parameters; only shape and device of `volume` are used.
 
-    Flips across Y and Z, never across X: what is on the left stays there.
-    Translations reach an eighth of an axis, in whole voxels. Rotation, with a spread of 6 degrees
-    about each axis, and scaling, with one of 8%, come together, as one kind: they alone resample,
-    and a volume that is resampled has lost the texture by which it could be judged.
+    Flips are along Y and Z, never along X: left and right differ. Translations reach an eighth of
+    an axis, in whole voxels. Rotation (standard deviation 6 degrees about each axis) and scaling
+    (8%) are applied together, as one kind: only they resample, and resampling removes texture that
+    the discriminator needs.
 
     Args:
         volume: shape (B, C, X, Y, Z).
-        probability: of each kind of change.
+        probability: of each kind.
         generator: source of the randomness, on the CPU.
-        flip: whether anything may be flipped at all.
+        flip: whether volumes may be flipped.
 
-    Reference: Karras et al. 2020, arXiv 2006.06676, appendix B, carried to 3D; why it does not
-        leak into the samples, section 2.2.
+    Reference: Karras et al. 2020, arXiv 2006.06676, appendix B, extended to 3D; section 2.2 on why
+        it does not leak into the samples.
     """
     batch, device = len(volume), volume.device
 
@@ -178,7 +178,7 @@ def draw_augmentation(
 def augment(
     volume: Float[Tensor, "B C X Y Z"], augmentation: Augmentation
 ) -> Float[Tensor, "B C X Y Z"]:
-    """Applies the changes, differentiably; label channels move along but keep their values.
+    """Applies the augmentation, differentiably; label channels are moved but keep their values.
 
     Args:
         volume: image channel first, then label channels.

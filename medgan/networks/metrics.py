@@ -1,7 +1,4 @@
-"""Cheap figures of merit for training: tensors in, tensor out.
-
-Features, then a distance, each usable alone.
-"""
+"""Inexpensive metrics of samples during training: tensors in, tensor out."""
 
 from typing import NamedTuple
 
@@ -14,14 +11,14 @@ _POOLED = 4
 
 
 def band_features(volume: Float[Tensor, "B C X Y Z"], bands: int = 3) -> Float[Tensor, "B F"]:
-    """Where a volume is bright, and where it has texture of which fineness.
+    """Regional brightness, and regional texture at several scales.
 
     A Laplacian pyramid; of each band the mean magnitude, of the rest the mean, on a grid of
     4 x 4 x 4 cells. No weights, so nothing to download and nothing to overfit.
 
     Args:
         volume: shape (B, C, X, Y, Z), intensities in [-1, 1].
-        bands: stem_stages, finest first.
+        bands: of the pyramid, finest first.
 
     Returns:
         Shape (B, (bands + 1) * C * 64).
@@ -42,10 +39,10 @@ def band_features(volume: Float[Tensor, "B C X Y Z"], bands: int = 3) -> Float[T
 def standardised(
     real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]
 ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "M F"]]:
-    """Features of two sets by mean and spread of all of them together.
+    """Features of two sets, standardised by mean and standard deviation of both together.
 
-    No volume is treated differently for being real, and a feature that hardly varies among real
-    volumes cannot outweigh all others. What never varies stays 0.
+    Real and synthetic volumes are treated alike, and a feature with little variance among real
+    volumes cannot dominate. Constant features become 0.
 
     Args:
         real: shape (N, F).
@@ -60,10 +57,9 @@ def standardised(
 def kernel_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> Float[Tensor, ""]:
     """Unbiased squared maximum mean discrepancy with the cubic polynomial kernel (KID).
 
-    Features are first standardised by mean and spread of all of them together, so that no
-    volume is treated differently for being real: two samples of one distribution give 0 on
-    average, sometimes less, however few they are (a Fréchet distance would not), and different
-    ones much the same from 16 volumes on.
+    Features are first standardised (see `standardised`). Two samples of one distribution give 0 on
+    average for any number of volumes, unlike the Fréchet distance; single values may be negative.
+    Distances of different distributions are stable from 16 volumes on.
 
     Args:
         real: shape (N, F), N above 1.
@@ -85,13 +81,14 @@ def kernel_distance(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"]) -> F
 
 
 class Neighbourhoods(NamedTuple):
-    """How two sets lie in each other's neighbourhoods.
+    """Precision, recall, density and coverage of synthetic volumes.
 
     Attributes:
-        precision: share of fakes within reach of some real volume, its k-th neighbour's distance.
-        recall: share of real volumes within reach of some fake.
-        density: how many real volumes reach a fake, divided by k; not limited to 1.
-        coverage: share of real volumes that reach a fake.
+        precision: share of fakes within the k-th neighbour's distance of some real volume.
+        recall: share of real volumes within the k-th neighbour's distance of some fake.
+        density: mean number of real volumes whose k-th neighbour's distance includes a fake, over
+            k; may exceed 1.
+        coverage: share of real volumes whose k-th neighbour's distance includes a fake.
     """
 
     precision: float
@@ -147,13 +144,13 @@ def dark_share(
 ) -> Float[Tensor, " B"]:
     """Share of the brain that is as dark as cerebrospinal fluid in T1: larger in older brains.
 
-    All voxels above the background are brain; those of them below the threshold are dark. A
-    proxy for atrophy, not a segmentation: it depends on spacing, so compare at one alone.
+    All voxels above the background count as brain; those below the threshold as dark. A proxy for
+    atrophy, not a segmentation: it depends on spacing, so compare at one spacing only.
 
     Args:
         volume: shape (B, C, X, Y, Z), intensities in [-1, 1], brain only, background near -1.
         threshold: chosen on the training split of IXI at 4 mm, by correlation with age.
-        background: above what generators leave where there is nothing.
+        background: above the intensities of generated background.
 
     Returns:
         Shape (B,), from 0 to 1; 0 without any brain.
@@ -166,10 +163,10 @@ def dark_share(
 def clipped_share(
     fake: Float[Tensor, "N C X Y Z"], real: Float[Tensor, "M C X Y Z"]
 ) -> Float[Tensor, ""]:
-    """How far fakes have run into the ends of [-1, 1], beyond what real volumes do.
+    """Excess share of voxels of fakes that are clipped to -1 or 1.
 
-    Of the voxels that real volumes leave inside, the share that fakes do not: 0 where they clip
-    no more voxels, 1 where nothing of them is left inside.
+    Relative to the share of unclipped voxels in real volumes: 0 where fakes clip no more voxels
+    than real volumes, 1 where all voxels of fakes are clipped.
 
     Args:
         fake: clipped to [-1, 1].

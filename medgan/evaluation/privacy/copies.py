@@ -77,10 +77,10 @@ def _octants(details: Tensor, shift: Sequence[int]) -> list[Tensor]:
     Returns:
         Eight of shape (N, F), each row of length 1, or 0 where there is no detail.
     """
-    place = tuple(
+    overlap = tuple(
         slice(max(0, s), n + min(0, s), 2) for s, n in zip(shift, details.shape[1:], strict=True)
     )
-    parts = [details[(slice(None), *place)]]
+    parts = [details[(slice(None), *overlap)]]
     for axis in (1, 2, 3):
         parts = [half for part in parts for half in part.tensor_split(2, dim=axis)]
     found = []

@@ -67,13 +67,13 @@ def _moved(
         return volume
     sizes = torch.tensor(volume.shape[2:], dtype=torch.float32, device="cpu")
     axes = [torch.arange(n, device="cpu") - (n - 1) / 2 for n in volume.shape[2:]]
-    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    position = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     x, y, z = torch.deg2rad(turn)
     zero = torch.zeros((), device="cpu")
     rows = [torch.stack(row) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
-    place = place @ torch.linalg.matrix_exp(torch.stack(rows)).T + shift
+    position = position @ torch.linalg.matrix_exp(torch.stack(rows)).T + shift
     if bend:
         smooth = torch.from_numpy(ndimage.gaussian_filter(field.numpy(), (0, *[_BEND] * 3)))
-        place = place + (bend / smooth.std() * smooth).permute(1, 2, 3, 0)
-    grid = (2 * place / sizes).flip(-1)[None]  # grid_sample's coordinates run Z, Y, X
+        position = position + (bend / smooth.std() * smooth).permute(1, 2, 3, 0)
+    grid = (2 * position / sizes).flip(-1)[None]  # grid_sample's coordinates run Z, Y, X
     return F.grid_sample(volume, grid, padding_mode="border", align_corners=False)

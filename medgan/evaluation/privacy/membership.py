@@ -188,7 +188,7 @@ def neighbour_control(
     random = torch.Generator().manual_seed(seed)
     known = mask_same_subject(similarities, subject, subject)
 
-    def drawn(side: Tensor) -> Tensor:
+    def sampled(side: Tensor) -> Tensor:
         subjects = subject[side]
         return subjects[torch.randint(len(subjects), (len(subject),), generator=random)]
 
@@ -196,8 +196,12 @@ def neighbour_control(
         margins = []
         for _ in range(_SPARES):
             # One subject of the other set is left out too: both sets then have equal size.
-            seen = mask_same_subject(known, torch.where(side, drawn(~side), drawn(side)), subject)
-            margins.append(seen[:, side].max(dim=1).values - seen[:, ~side].max(dim=1).values)
+            known_to_side = mask_same_subject(
+                known, torch.where(side, sampled(~side), sampled(side)), subject
+            )
+            margins.append(
+                known_to_side[:, side].max(dim=1).values - known_to_side[:, ~side].max(dim=1).values
+            )
         return torch.stack(margins).mean(dim=0)
 
     return _control(scores, member, subject, level, draws, seed)

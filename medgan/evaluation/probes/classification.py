@@ -47,7 +47,7 @@ def train_classifier(
         batch: volumes a step.
         bf16: autocast of the network.
         augment: of every batch.
-        weights: how often each volume is drawn, on the CPU; None is equally often.
+        weights: relative sampling frequency of each volume, on the CPU; None is uniform.
 
     Returns:
         The network, in evaluation: volumes to logits of group 1.

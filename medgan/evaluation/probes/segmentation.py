@@ -68,7 +68,7 @@ def fresh_segmenter(edge: int, labels: int) -> nn.Module:
     from monai.networks.nets.unet import UNet
 
     # Halved to 4 voxels at most: at 2 along X, torch 2.13's bf16 weight gradient on CPUs reads
-    # memory that nobody wrote.
+    # uninitialised memory.
     halvings = 3 if edge >= 32 else 2
     return UNet(3, 1, 1 + labels, CHANNELS[: halvings + 1], (2,) * halvings, num_res_units=1)
 

@@ -100,8 +100,8 @@ def real_floor(
 ) -> float:
     """`separability` of real volumes from other real volumes, as a reference.
 
-    A random half of the real training volumes, and of the real test volumes, takes the place of the
-    synthetic ones. With few test scans it differs from 0.5 by chance: it shows by how much.
+    A random half of the real training volumes, and of the real test volumes, replaces the synthetic
+    ones. With few test scans it differs from 0.5 by chance: it shows by how much.
 
     Args:
         real: real training volumes.
@@ -109,9 +109,9 @@ def real_floor(
         seed: of the halves and as in `separability`.
         steps: as in `separability`.
     """
-    draw = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     (a, b), (a_test, b_test) = (
-        volumes[torch.randperm(len(volumes), generator=draw).to(volumes.device)].tensor_split(2)
+        volumes[torch.randperm(len(volumes), generator=random).to(volumes.device)].tensor_split(2)
         for volumes in (real, real_test)
     )
     return separability(a, b, a_test, b_test, seed, steps)

@@ -64,8 +64,7 @@ def describe(
         features: of an extractor, in the same order.
         spacing: mm along the three axes.
         labels: values whose volumes are measured.
-        label_maps: shape (N, X, Y, Z); three tissue classes take their place where there are
-            none.
+        label_maps: shape (N, X, Y, Z); without them three tissue classes are measured.
         pairs: of volumes whose similarity is measured.
         seed: of the pairs.
     """

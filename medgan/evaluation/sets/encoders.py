@@ -137,12 +137,12 @@ def contrastive_loss(a: Float[Tensor, "B F"], b: Float[Tensor, "B F"]) -> Float[
     return F.cross_entropy(alike, partner)
 
 
-def _view(volumes: Tensor, draw: torch.Generator) -> Tensor:
+def _view(volumes: Tensor, random: torch.Generator) -> Tensor:
     """A random crop of seven eighths, the same for all volumes, and a random contrast for each."""
     spans = [(n, n - n // 8) for n in volumes.shape[2:]]
-    starts = [int(torch.randint(n - kept + 1, (1,), generator=draw)) for n, kept in spans]
+    starts = [int(torch.randint(n - kept + 1, (1,), generator=random)) for n, kept in spans]
     x, y, z = (slice(at, at + kept) for at, (_, kept) in zip(starts, spans, strict=True))
     shape = (len(volumes), 1, 1, 1, 1)
-    gain = 1 + 0.1 * (2 * torch.rand(shape, generator=draw) - 1)
-    shift = 0.05 * (2 * torch.rand(shape, generator=draw) - 1)
+    gain = 1 + 0.1 * (2 * torch.rand(shape, generator=random) - 1)
+    shift = 0.05 * (2 * torch.rand(shape, generator=random) - 1)
     return volumes[:, :, x, y, z] * gain.to(volumes) + shift.to(volumes)

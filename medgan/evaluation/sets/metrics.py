@@ -230,15 +230,15 @@ def halves(subjects: Sequence[str], random: torch.Generator) -> tuple[torch.Tens
 
     Args:
         subjects: of each scan.
-        random: draws who goes where.
+        random: source of the randomness.
     """
     names = list(dict.fromkeys(subjects))  # not sorted: pseudonyms differ from site to site
     by_subject: dict[str, list[int]] = {name: [] for name in names}
     for row, name in enumerate(subjects):
         by_subject[name].append(row)
     sides: tuple[list[int], list[int]] = ([], [])
-    for place in torch.randperm(len(names), generator=random).tolist():
-        min(sides, key=len).extend(by_subject[names[place]])
+    for number in torch.randperm(len(names), generator=random).tolist():
+        min(sides, key=len).extend(by_subject[names[number]])
     first, second = (
         torch.tensor(side, device="cpu")[torch.randperm(len(side), generator=random)]
         for side in sides

@@ -70,7 +70,7 @@ class MedicalNet(nn.Module):
     """A 3D ResNet pretrained to segment 23 data sets; of depth 10 to 200, as the file says.
 
     It is MONAI's, which halves the grid in its last two stages where the authors' dilates, so
-    that figures are not those of works that used the authors' code.
+    that metrics differ from those of works that used the authors' code.
 
     Args:
         path: one of MedicalNet's `resnet_*.pth`.
@@ -88,7 +88,7 @@ class MedicalNet(nn.Module):
         self.net = _resnet(weights.tensors, 3, 1, path)
 
     def forward(self, volume: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B F"]:
-        """Mean over places of the last stage; intensities standardised in what is not air."""
+        """Spatial mean of the last stage; intensities standardised in what is not air."""
         inside = (volume > AIR).to(volume)
         count = inside.sum(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1)
         mean = (volume * inside).sum(dim=(1, 2, 3, 4), keepdim=True) / count
@@ -111,7 +111,7 @@ class Planes(nn.Module):
         ModelError: E_MODEL.
 
     Reference: He et al. 2015, arXiv 1512.03385; Guo et al. 2024, arXiv 2409.11169, section 4
-        (synthetic scans judged in three planes).
+        (synthetic scans evaluated in three planes).
     """
 
     mean: Tensor

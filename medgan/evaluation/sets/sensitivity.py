@@ -35,18 +35,18 @@ def curves(
         seed: of the splits.
     """
     shares = torch.linspace(0, 1, _QUANTILES, device="cpu")
-    drawn: dict[str, Any] = {
+    found: dict[str, Any] = {
         "frequencies": [round(f, 5) for f in frequencies(shape, spacing)],
         "structures": list(real.structures),
         "frechet": _frechet_curves(real, synthetic, subjects, size, seed),
     }
     for name, part in (("real", real), ("synthetic", synthetic)):
-        drawn[name] = {
+        found[name] = {
             "spectrum": _bands(part.spectra),
             "histogram": _bands(part.histograms.unflatten(1, (-1, 4)).sum(dim=2)),
             "volumes": _listed(torch.quantile(part.sizes, shares, dim=0).T),
         }
-    return drawn
+    return found
 
 
 def _frechet_curves(
