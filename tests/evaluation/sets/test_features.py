@@ -56,7 +56,7 @@ def test_another_seed_makes_another_random_ensemble(volumes):
     assert first(volumes).shape == second(volumes).shape == (8, 3 * ConvEncoder().length)
 
 
-def test_a_trunk_learns_to_tell_scans_apart_by_seed_alone(volumes):
+def test_an_encoder_learns_to_separate_scans_and_depends_on_the_seed_alone(volumes):
     taught, again = (train_encoder(volumes, 0, steps=25) for _ in range(2))
     for a, b in zip(taught.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -69,8 +69,8 @@ def test_a_trunk_learns_to_tell_scans_apart_by_seed_alone(volumes):
         others = likeness[~torch.eye(8, dtype=torch.bool)]
         return float(likeness.diagonal().mean() - others.mean())
 
-    untaught = random_ensemble(0, torch.device("cpu")).trunks[0]
-    assert told_apart(taught) > told_apart(untaught)
+    untrained = random_ensemble(0, torch.device("cpu")).encoders[0]
+    assert told_apart(taught) > told_apart(untrained)
 
 
 def test_the_contrastive_loss_is_small_for_pairs_that_agree_and_log_of_others_for_all_alike():
