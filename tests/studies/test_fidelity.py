@@ -147,9 +147,17 @@ def test_sizes_to_extrapolate_from_rise_to_the_whole():
 
 
 def test_a_verdict_says_where_a_figure_lies_and_how_far_out():
-    near = MetricWithReference(Interval(Interval(0.1, 0, 0.2)), Interval(Interval(0.0, -0.2, 0.2)), 0.1)
-    far = MetricWithReference(Interval(Interval(0.5, 0.4, 0.6)), Interval(Interval(0.0, -0.2, 0.2)), 0.1)
-    low = MetricWithReference(Interval(Interval(-0.5, -0.6, -0.4)), Interval(Interval(0.0, -0.2, 0.2)), 0.1)
+    near = MetricWithReference(Interval(0.1, 0, 0.2), Interval(0.0, -0.2, 0.2), 0.1)
+    far = MetricWithReference(
+        Interval(0.5, 0.4, 0.6),
+        Interval(0.0, -0.2, 0.2),
+        0.1,
+    )
+    low = MetricWithReference(
+        Interval(-0.5, -0.6, -0.4),
+        Interval(0.0, -0.2, 0.2),
+        0.1,
+    )
     distance, share, alike = (METRICS[n] for n in ("kernel_distance", "coverage", "vendi"))
     assert finding(distance, near) == "In the range of real scans."
     assert finding(distance, far).startswith("Above the range of real scans: 5.0 standard")
