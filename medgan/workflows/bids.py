@@ -4,8 +4,6 @@ Under pseudonyms by default: derivatives are shared more often than scans, and s
 contain initials, dates or hospital numbers.
 """
 
-import csv
-import io
 import json
 import re
 from collections import Counter, defaultdict
@@ -15,6 +13,7 @@ from typing import Any, Literal
 
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
+from medgan.core.table_files import table_text
 from medgan.core.version import __version__
 from medgan.data.layouts.files import stem
 from medgan.data.manifest import Case, Manifest
@@ -185,8 +184,4 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+    write_atomic(path, table_text(rows, columns, "\t"))

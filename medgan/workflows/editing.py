@@ -1,7 +1,5 @@
 """Inversions, interpolations and edits on disk, with an image of each."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +10,7 @@ import numpy as np
 
 from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
+from medgan.core.table_files import table_text
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import Value, check, covariates_of, understood
@@ -197,12 +196,7 @@ def _over_cases(
             progress(number, len(cases))
     finally:
         summary = {"synthetic": True, "description": MARK, **given, "scans": records}
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomic(folder / f"{name}.csv", text.getvalue())
+        write_atomic(folder / f"{name}.csv", table_text(rows))
         write_atomic(folder / f"{name}.json", json.dumps(summary, indent=1))
     return rows, refusals
 

@@ -1,7 +1,5 @@
 """Generated data sets: synthetic scans as a Decathlon folder for segmentation frameworks."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medgan.core.files import write_atomic
+from medgan.core.table_files import table_text
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value, check
 from medgan.data.dicom.synthetic import write_synthetic_series
@@ -99,11 +98,7 @@ def write_synthetic(
     write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
     write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
     if model.preprocessing.conditions:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(folder / "covariates.csv", text.getvalue())
+        write_atomic(folder / "covariates.csv", table_text(rows))
     return folder
 
 

@@ -1,7 +1,5 @@
 """Scores of a data set: tables, JSON, and maps in each scan's own grid."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from medgan.anomaly.regions import Region
 from medgan.core.config import ScoreConfig
 from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
+from medgan.core.table_files import table_text
 from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
@@ -172,15 +171,6 @@ def _write_rows(
         "false_alarms": settings.false_alarms,
         "scans": rows,
     }
-    write_atomic(folder / "scores.csv", _table(rows))
-    write_atomic(folder / "regions.csv", _table(regions))
+    write_atomic(folder / "scores.csv", table_text(rows))
+    write_atomic(folder / "regions.csv", table_text(regions))
     write_atomic(folder / "scores.json", json.dumps(summary, indent=1))
-
-
-def _table(rows: list[Row]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
