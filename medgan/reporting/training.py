@@ -32,7 +32,7 @@ _GROUPS = (
     ("time", "Speed", "volumes per second, and share of time spent waiting for scans"),
 )
 _SHOWN = ("data", "model", "train", "localiser", "score")
-_PRIVATE = ("data.source", "data.splits", "score.folder")
+_PRIVATE = ("data.source", "data.splits")
 """Settings that hold paths."""
 
 

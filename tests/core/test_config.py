@@ -250,7 +250,7 @@ def test_a_file_is_read_as_the_dictionary_it_holds(tmp_path):
 
 
 def test_the_resolved_configuration_survives_yaml(tmp_path):
-    config = build({}, ["model.widths=[8, 16]", "data.fractions=[0.6, 0.2, 0.2]"])
+    config = build({}, ["model.widths=[8, 16]", "data.voxels=9000"])
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     assert build(read_yaml(path)) == config
