@@ -202,8 +202,8 @@ def workplace(tmp_path_factory):
         augment = ("medgan", "augment", "runs/mine/model", "runs/mine/manifest.json", "-o", "x")
         run(*tiny(augment, "runs/mixed"))
         for name in ("alpha_wgan", "dcgan", "vae"):
-            baseline = ("medgan", "baseline", name, "--data", "scans", "-o", "x")
-            splits = ("--set", "data.splits=splits.json")
+            baseline = ("medgan", "baseline", name, "--data", "subjects.csv", "-o", "x")
+            splits = ("--set", CONDITIONS, "--set", "data.splits=splits.json")
             run(*tiny((*baseline, *splits), f"runs/{name}"))
         yield folder
 
