@@ -108,6 +108,11 @@ LOCALISER_INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
 """Inputs of a localiser besides the volume."""
 
 
+def localiser_channels(inputs: Sequence[str], images: int) -> int:
+    """Channels of a localiser's whole input, for scans of so many image channels."""
+    return images + sum(images if name == "recon" else 1 for name in inputs)
+
+
 def localiser_input(context: ScoringContext) -> Float[Tensor, "B C X Y Z"]:
     """Volumes and further inputs, concatenated along channels."""
     further = [

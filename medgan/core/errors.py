@@ -1,7 +1,7 @@
 """Every deliberate exception: a code, what happened, where, and what to do about it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -188,3 +188,20 @@ def as_coded(error: Exception | KeyboardInterrupt) -> CodedError:
     return InternalFault(
         "E_INTERNAL", "medgan", f"unexpected {kind}", "run medgan --debug VERB ... and report it"
     )
+
+
+def require_one_channel(what: str, channels: Sequence[str]) -> None:
+    """Refuses several image channels where one alone is supported.
+
+    Args:
+        what: is asked for.
+        channels: names of the image channels of the scans or the model.
+
+    Raises:
+        ConfigError: E_CHANNEL.
+    """
+    if len(channels) > 1:
+        raise ConfigError(
+            "E_CHANNEL", what, f"works with one image channel, not with {', '.join(channels)}",
+            f"use --set 'data.channels=[{channels[0]}]' and a model of that channel",
+        )  # fmt: skip

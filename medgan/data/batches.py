@@ -132,7 +132,7 @@ class PreparedVolumes:
         return len(self._cases)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, bool]:
-        """Image (1, X, Y, Z), label channels (D, X, Y, Z), whether there is a label map."""
+        """Image (C, X, Y, Z), label channels (D, X, Y, Z), whether there is a label map."""
         image, label = self.arrays(number)
         tensor = torch.from_numpy(image)
         if label is None:
@@ -141,11 +141,11 @@ class PreparedVolumes:
         return tensor, encode_labels(torch.from_numpy(label), self.labels), True
 
     def arrays(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image (1, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
+        """Image (C, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
         item = self._read(self._cases[number])
         return item[IMAGE], item.get(LABEL)
 
-    def batches(self, size: int = 8) -> Iterator[Float[Tensor, "B 1 X Y Z"]]:
+    def batches(self, size: int = 8) -> Iterator[Float[Tensor, "B C X Y Z"]]:
         """All images, in order."""
         for start in range(0, len(self), size):
             numbers = range(start, min(start + size, len(self)))

@@ -49,15 +49,29 @@ def check_scan(images: Mapping[str, Path], label: Path | None, case: str) -> Che
         DataError: E_CHANNEL_GRID, or any of `check_image`'s and `check_label`'s.
     """
     files = {name: check_image(path, case) for name, path in images.items()}
-    first, *others = files
+    require_one_grid({name: file.volume for name, file in files.items()}, case)
+    first = next(iter(files))
+    labels = None if label is None else check_label(label, case, files[first].volume)
+    return CheckedScan(files, labels)
+
+
+def require_one_grid(volumes: Mapping[str, Volume], case: str) -> None:
+    """Refuses channels that lie on different grids.
+
+    Args:
+        volumes: by the names of their channels.
+        case: the pseudonym under which an error names it.
+
+    Raises:
+        DataError: E_CHANNEL_GRID.
+    """
+    first, *others = volumes
     for name in others:
-        if not same_grid(files[name].volume, files[first].volume):
+        if not same_grid(volumes[name], volumes[first]):
             raise DataError(
                 "E_CHANNEL_GRID", case, f"{name} and {first} lie on different grids",
                 "register and resample the channels to one grid",
             )  # fmt: skip
-    labels = None if label is None else check_label(label, case, files[first].volume)
-    return CheckedScan(files, labels)
 
 
 def check_image(path: Path, case: str) -> NiftiFile:

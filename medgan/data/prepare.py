@@ -18,6 +18,7 @@ from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.intensity import IntensityScale
 from medgan.core.volume import Volume
+from medgan.data.manifest import IMAGE
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -166,26 +167,29 @@ def _anti_aliased(tensor: "MetaTensor", spacing: Sequence[float]) -> "MetaTensor
     return GaussianSmooth(sigma=tuple(sigma.clip(1e-6)))(tensor)  # pyright: ignore[reportReturnType]
 
 
-def synthetic_scale(preprocessing: Preprocessing) -> IntensityScale:
-    """The scale of synthetic scans: HU for CT, 0 to `MRI_UNITS` for MRI, which has no unit."""
-    if preprocessing.intensity == "ct":
+def synthetic_scale(preprocessing: Preprocessing, channel: str = IMAGE) -> IntensityScale:
+    """The scale of a synthetic channel: HU for CT, 0 to `MRI_UNITS` for MRI, which has no unit."""
+    if preprocessing.intensity_of(channel) == "ct":
         return IntensityScale.of_windows(preprocessing.window)
     return IntensityScale((0.0, float(MRI_UNITS)))
 
 
-def intensity_scale(data: np.ndarray, preprocessing: Preprocessing) -> IntensityScale:
-    """The scale from a scan's intensities to [-1, 1].
+def intensity_scale(
+    data: np.ndarray, preprocessing: Preprocessing, channel: str = IMAGE
+) -> IntensityScale:
+    """The scale from a channel's intensities to [-1, 1].
 
     CT has a scale of its own, so windows in HU do. MRI has none: percentiles of the
     foreground, which is all that is brighter than 5% of the scan's 99.5th percentile above
     its minimum.
 
     Args:
-        data: voxels of the whole scan, any shape.
+        data: voxels of the whole channel, any shape.
         preprocessing: the model's policy.
+        channel: its name.
     """
-    if preprocessing.intensity == "ct":
-        return synthetic_scale(preprocessing)
+    if preprocessing.intensity_of(channel) == "ct":
+        return synthetic_scale(preprocessing, channel)
     floor = data.min()
     if floor < _COLDEST_MRI:
         _say_that_it_looks_like_ct()
@@ -236,7 +240,10 @@ class Preparation:
         data = np.stack([np.asarray(volume.data, dtype=np.float32) for volume in source])
         resampled = self._grid.resample(data, source[0].affine)
         plain = resampled.as_tensor()
-        scale = tuple(intensity_scale(one.numpy(), self.preprocessing) for one in plain)
+        scale = tuple(
+            intensity_scale(one.numpy(), self.preprocessing, name)
+            for one, name in zip(plain, self.preprocessing.channels, strict=True)
+        )
         values = torch.stack([to(one) for to, one in zip(scale, plain, strict=True)])
         scaled = MetaTensor(
             values, meta=resampled.meta, applied_operations=resampled.applied_operations

@@ -28,6 +28,7 @@ from medgan.model.generation import encoded, run_generator
 from medgan.model.inversion import batch_of, in_scanner_units
 from medgan.model.outputs import ScanScore
 from medgan.model.scans import Scan
+from medgan.networks.channels import image_channels
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
@@ -39,7 +40,7 @@ def scoring_networks(model: "Model") -> ScoringNetworks:
     localiser, count = networks.localiser, len(model.preprocessing.channels)
     return ScoringNetworks(
         networks.encoder,
-        lambda latent: run_generator(model, latent, unknown)[:, :count],
+        lambda latent: image_channels(run_generator(model, latent, unknown), count),
         None if networks.discriminator is None else networks.discriminator.features,
         model.densities,
         localiser,
@@ -95,7 +96,7 @@ def rescaled(model: "Model", scan: PreparedScan) -> tuple[PreparedScan, float]:
     CT and scans of several channels are left as they are.
     """
     known = model.calibration and model.calibration.reference
-    if not known or model.preprocessing.intensity == "ct" or len(scan.source) > 1:
+    if not known or model.preprocessing.holds_ct or len(scan.source) > 1:
         return scan, 1.0
     change = known.rescaling(scan.volume[0].numpy())
     if change is None:

@@ -30,10 +30,10 @@ def model_facts(
         facts: where the model comes from.
     """
     shape, spacing = " x ".join(map(str, grid.shape)), " x ".join(f"{s:g}" for s in grid.spacing)
-    intensities = "MRI"
-    if grid.intensity == "ct":
+    intensities = _intensity_text(grid)
+    if grid.holds_ct:
         windows = " and ".join(f"{low:g} to {high:g} HU" for low, high in grid.window)
-        intensities = f"CT, {windows}"
+        intensities += f", {windows}"
     return {
         "grid": f"{shape} voxels of {spacing} mm",
         "channels": ", ".join(grid.channels) if len(grid.channels) > 1 else "",
@@ -55,14 +55,16 @@ def card_facts(
         calibration_scans: how many it is calibrated with, 0 before.
         scorers: whose maps it combines.
     """
-    grid = config["preprocessing"]
+    grid, known = config["preprocessing"], Preprocessing.model_validate(config["preprocessing"])
     size = " x ".join(str(n) for n in grid["shape"])
     spacing = " x ".join(f"{s:g}" for s in grid["spacing"])
     facts = {
         "Trained with": f"medgan {config['medgan']}",
-        "Grid": f"{size} voxels of {spacing} mm, RAS+, {grid['intensity'].upper()} intensities",
+        "Grid": f"{size} voxels of {spacing} mm, RAS+, {_intensity_text(known)} intensities",
         "Labels learned": ", ".join(str(v) for v in grid["labels"]) or "none",
     }
+    if len(known.channels) > 1:
+        facts["Image channels"] = ", ".join(known.channels)
     if grid["conditions"]:
         facts["Conditions"] = "; ".join(map(_condition_text, grid["conditions"]))
     facts |= {
@@ -91,6 +93,14 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
     limits = [f"- {limit}" for limit in LIMITS]
     parts = ["# Model card", SUMMARY, f"**{USE}**", "\n".join(facts), "## Limits"]
     return "\n\n".join([*parts, "\n".join(limits)]) + "\n"
+
+
+def _intensity_text(grid: Preprocessing) -> str:
+    """MRI or CT; with several channels of both kinds, that of each."""
+    kinds = {channel: grid.intensity_of(channel).upper() for channel in grid.channels}
+    if len(set(kinds.values())) == 1:
+        return kinds[grid.channels[0]]
+    return ", ".join(f"{channel} {kind}" for channel, kind in kinds.items())
 
 
 def _condition_text(condition: dict[str, Any]) -> str:

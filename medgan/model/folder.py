@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration
 from medgan.anomaly.density import FeatureDensity
-from medgan.anomaly.scorers import Densities
+from medgan.anomaly.scorers import Densities, localiser_channels
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.errors import ModelError
 from medgan.core.files import write_together
@@ -144,6 +144,7 @@ def fresh_localiser(
         sizes.blocks,
         sizes.stem_stages,
         preprocessing.views,
+        localiser_channels(inputs, len(preprocessing.channels)),
     )
 
 
@@ -166,6 +167,7 @@ def _synthesis_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Net
         **sizes.model_dump(),
         condition=width(preprocessing.conditions),
         windows=preprocessing.views,
+        images=len(preprocessing.channels),
     )
 
 

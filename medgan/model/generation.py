@@ -15,6 +15,7 @@ from medgan.data.conditions import Value, between, check, draw, encode, understo
 from medgan.data.labels import decode_labels, largest_components
 from medgan.data.prepare import synthetic_scale
 from medgan.model.outputs import Latent, Synthetic
+from medgan.networks.channels import split_channels
 from medgan.networks.latent import slerp, truncate
 
 if TYPE_CHECKING:
@@ -141,18 +142,23 @@ def synthetic(
     """Generated channels as a scan: whole grey values, and a label map without small components."""
     affine, labels = _affine(model), model.preprocessing.labels
     count = len(model.preprocessing.channels)
+    images, soft_labels = split_channels(generated[0], count)
     label = None
     if labels:
-        values = decode_labels(generated[0, count:], labels, model.label_offset).numpy()
+        values = decode_labels(soft_labels, labels, model.label_offset).numpy()
         values = largest_components(values, labels, smallest_component)
         label = Volume(values.astype(np.uint16), affine)
-    scale = synthetic_scale(model.preprocessing)
-    images = {
-        name: Volume(np.round(scale.back(channel.numpy())).astype(np.int16), affine)
-        for name, channel in zip(model.preprocessing.channels, generated[0, :count], strict=True)
+    volumes = {
+        name: Volume(_grey_values(model, name, channel), affine)
+        for name, channel in zip(model.preprocessing.channels, images, strict=True)
     }
-    first = images[model.preprocessing.channels[0]]
-    return Synthetic(first, label, seed, number, covariates, images)
+    first = volumes[model.preprocessing.channels[0]]
+    return Synthetic(first, label, seed, number, covariates, volumes)
+
+
+def _grey_values(model: "Model", name: str, channel: Float[Tensor, "X Y Z"]) -> np.ndarray:
+    scale = synthetic_scale(model.preprocessing, name)
+    return np.round(scale.back(channel.numpy())).astype(np.int16)
 
 
 def _affine(model: "Model") -> np.ndarray:

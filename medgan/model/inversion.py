@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, require_one_channel
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value, understood
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import encoded, generate_channels, run_generator, warn_of_unusual
 from medgan.model.outputs import Edit, Inversion, Latent
+from medgan.networks.channels import image_channels
 from medgan.networks.latent import Fit, fit
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ def invert(
     start, condition = encode(model, scan)[None].to(model.device), encoded(model, known)
     count = len(scan.source)
     found: Fit = fit(
-        lambda values: run_generator(model, values, condition)[:, :count],
+        lambda values: image_channels(run_generator(model, values, condition), count),
         batch_of(model, scan), start, steps,
     )  # fmt: skip
     first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
-    before, after = (reconstruct(model, scan, latent)[0] for latent in (first, last))
-    return Inversion(last, before, after, found.error_before, found.error_after)
+    before, after = (reconstruct(model, scan, latent) for latent in (first, last))
+    recons = dict(zip(model.preprocessing.channels, after, strict=True))
+    return Inversion(last, before[0], after[0], found.error_before, found.error_after, recons)
 
 
 def edit(
@@ -77,7 +79,8 @@ def edit(
     covariates: Mapping[str, Value],
     steps: int,
 ) -> Edit:
-    """The first channel of a scan with other covariates; as `Model.edit`."""
+    """A scan with other covariates; as `Model.edit`."""
+    require_one_channel("an edit", model.preprocessing.channels)
     learned = model.preprocessing.conditions
     if not learned:
         raise ConfigError(

@@ -34,7 +34,8 @@ class Model:
     """Generator, encoder and discriminator with all they need to be used.
 
     Verbs that take a scan raise DataError when `medgan check` would refuse it, and E_CHANNEL when
-    it has another number of image channels. Conditions that the model does not know are a
+    it has other image channels. Several channels are a mapping from their names to files or
+    volumes. Conditions that the model does not know are a
     ConfigError, E_CONDITION.
 
     Attributes:
@@ -137,8 +138,16 @@ class Model:
         return inversion.encode(self, self.prepare(scan)).numpy()
 
     def reconstruct(self, scan: Scan) -> Volume:
-        """The scan generated from its latent, in its own grid and intensities (first channel)."""
+        """The scan generated from its latent, in its own grid and intensities.
+
+        Of several channels this is the first; `reconstruct_channels` gives all.
+        """
         return inversion.reconstruct(self, self.prepare(scan))[0]
+
+    def reconstruct_channels(self, scan: Scan) -> dict[str, Volume]:
+        """As `reconstruct`, every channel by its name."""
+        volumes = inversion.reconstruct(self, self.prepare(scan))
+        return dict(zip(self.preprocessing.channels, volumes, strict=True))
 
     def restore(self, scan: Scan) -> list[Volume]:
         """The healthy counterpart of a scan, channel by channel, in its own grid and intensities.
@@ -177,10 +186,13 @@ class Model:
         ones. The difference is added to the scan.
 
         Args:
-            scan: to edit; of several channels, the first is edited.
+            scan: to edit.
             changes: such as `{"age": 80}`.
             covariates: of the scan, such as `{"age": 55, "sex": "F"}`.
             steps: of the inversion.
+
+        Raises:
+            ConfigError: E_CHANNEL when the model has several image channels.
         """
         return inversion.edit(self, self.prepare(scan), changes, covariates or {}, steps)
 

@@ -29,6 +29,10 @@ class Synthetic:
     covariates: dict[str, Value] = field(default_factory=dict)
     images: dict[str, Volume] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.images:
+            object.__setattr__(self, "images", {"image": self.image})
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -54,6 +58,7 @@ class Inversion:
         recon: generated from the result, likewise.
         error_before, error_after: mean absolute difference of start and of recon from the scan,
             in [-1, 1] on the model's grid.
+        recons: every channel of the result by its name.
     """
 
     latent: Latent
@@ -61,6 +66,7 @@ class Inversion:
     recon: Volume
     error_before: float
     error_after: float
+    recons: dict[str, Volume] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

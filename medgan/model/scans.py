@@ -1,16 +1,18 @@
 """What a model's verbs take as a scan, and how it becomes a prepared one."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data.checks import CheckedScan, check_image, check_volume
+from medgan.data.checks import CheckedScan, check_image, check_volume, require_one_grid
 from medgan.data.prepare import Preparation, PreparedScan
 
 log = logging.getLogger(__name__)
-Scan = str | Path | Volume | CheckedScan | PreparedScan
-"""A NIfTI file, a volume in the scanner's intensities, or a scan that was checked or prepared."""
+Scan = str | Path | Volume | Mapping[str, str | Path | Volume] | CheckedScan | PreparedScan
+"""A NIfTI file or a volume in the scanner's intensities, of several channels one by the name of each;
+or a scan that was checked or prepared."""
 
 
 def prepare(preparation: Preparation, scan: Scan, case: str) -> PreparedScan:
@@ -22,25 +24,42 @@ def prepare(preparation: Preparation, scan: Scan, case: str) -> PreparedScan:
         case: the name under which an error or a note speaks of it.
 
     Raises:
-        DataError: when `medgan check` refuses the scan; E_CHANNEL when it has another number of
-            image channels than the model.
+        DataError: when `medgan check` refuses the scan; E_CHANNEL when it has other image
+            channels than the model, E_CHANNEL_GRID when these lie on different grids.
     """
     if isinstance(scan, PreparedScan):
         return scan
+    channels = preparation.preprocessing.channels
+    if isinstance(scan, CheckedScan):
+        volumes = dict(zip(scan.images, scan.volumes, strict=True))
+    elif isinstance(scan, Mapping):
+        volumes = {name: _checked(one, case) for name, one in scan.items()}
+        require_one_grid(volumes, case)
+    else:
+        volumes = {channels[0]: _checked(scan, case)}
+    return preparation(_in_order(volumes, channels, case), case)
+
+
+def _checked(scan: str | Path | Volume, case: str) -> Volume:
     if isinstance(scan, Volume):
         check_volume(scan, case)
-        volumes = (scan,)
-    elif isinstance(scan, CheckedScan):
-        volumes = scan.volumes
-    else:
-        file = check_image(Path(scan), case)
-        volumes = (file.volume,)
-        for note in file.notes:
-            log.warning("%s", note)
-    channels = preparation.preprocessing.channels
-    if len(volumes) != len(channels):
+        return scan
+    file = check_image(Path(scan), case)
+    for note in file.notes:
+        log.warning("%s", note)
+    return file.volume
+
+
+def _in_order(
+    volumes: Mapping[str, Volume], channels: Sequence[str], case: str
+) -> tuple[Volume, ...]:
+    """The channels in the order of the model; one channel may have any name."""
+    if len(volumes) == len(channels) == 1:
+        return tuple(volumes.values())
+    if set(volumes) != set(channels):
         raise DataError(
-            "E_CHANNEL", case, f"{len(volumes)} image channels, the model has {len(channels)}",
-            f"give {', '.join(channels)}, by data.channels",
+            "E_CHANNEL", case,
+            f"image channels {', '.join(volumes)}; the model has {', '.join(channels)}",
+            "name the channels of the scan as the model does, by data.channels",
         )  # fmt: skip
-    return preparation(volumes, case)
+    return tuple(volumes[channel] for channel in channels)

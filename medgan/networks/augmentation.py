@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan.networks.channels import split_channels
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -109,9 +111,9 @@ class Augmentation:
     Attributes:
         moved: (B,), on the CPU, which volumes are transformed; the others keep their exact voxels.
         matrix: (B, 3, 4), output to input coordinates in [-1, 1], in torch's order Z, Y, X.
-        gain, offset: (B,), of the image's intensities; 1 and 0 without a change.
+        gain, offset: (B, I), of the intensities of each image channel; 1 and 0 without a change.
         spread: (B,), standard deviation of added noise; 0 where there is none.
-        noise: (B, 1, X, Y, Z), standard normal where the spread is above 0.
+        noise: (B, I, X, Y, Z), standard normal where the spread is above 0.
     """
 
     moved: Tensor
@@ -127,6 +129,7 @@ def draw_augmentation(
     probability: float,
     generator: torch.Generator,
     flip: bool = True,
+    images: int = 1,
 ) -> Augmentation:
     """Draws the parameters; only shape and device of `volume` are used.
 
@@ -140,6 +143,7 @@ def draw_augmentation(
         probability: of each kind.
         generator: source of the randomness, on the CPU.
         flip: whether volumes may be flipped.
+        images: image channels, each with intensities of its own.
 
     Reference: Karras et al. 2020, arXiv 2006.06676, appendix B, extended to 3D; section 2.2 on why
         it does not leak into the samples.
@@ -162,12 +166,12 @@ def draw_augmentation(
     scale = torch.exp(0.08 * normal(batch) * warped)
     matrix = _rotation(turn, sizes) * scale[:, None, None]
     matrix = matrix * torch.where(flips, -1.0, 1.0)[:, None, :]
-    size = (batch, 1, *volume.shape[2:])
+    size = (batch, images, *volume.shape[2:])
     return Augmentation(
         flips.any(1) | shifted | warped,
         torch.cat([matrix, shift[:, :, None]], dim=2).to(device),
-        torch.exp(0.15 * normal(batch) * lit).to(device),
-        (0.1 * normal(batch) * lit).to(device),
+        torch.exp(0.15 * normal(batch, images) * lit[:, None]).to(device),
+        (0.1 * normal(batch, images) * lit[:, None]).to(device),
         (0.1 * normal(batch).abs() * noisy).to(device),
         (normal(*size) if bool(noisy.any()) else torch.zeros((), device="cpu").expand(size)).to(
             device
@@ -181,17 +185,15 @@ def augment(
     """Applies the augmentation, differentiably; label channels are moved but keep their values.
 
     Args:
-        volume: image channel first, then label channels.
+        volume: image channels first, then label channels.
         augmentation: from `draw_augmentation` for a batch of this shape.
     """
     parts = zip(volume.split(1), augmentation.matrix.split(1), augmentation.moved, strict=True)
     volume = torch.cat([_moved(one, matrix) if moved else one for one, matrix, moved in parts])
-    gain, offset, spread = (
-        v[:, None, None, None, None]
-        for v in (augmentation.gain, augmentation.offset, augmentation.spread)
-    )
-    image = volume[:, :1] * gain + offset + spread * augmentation.noise
-    return torch.cat([image, volume[:, 1:]], dim=1)
+    gain, offset = (v[:, :, None, None, None] for v in (augmentation.gain, augmentation.offset))
+    spread = augmentation.spread[:, None, None, None, None]
+    image, labels = split_channels(volume, gain.shape[1])
+    return torch.cat([image * gain + offset + spread * augmentation.noise, labels], dim=1)
 
 
 def _moved(volume: Float[Tensor, "1 C X Y Z"], matrix: Tensor) -> Float[Tensor, "1 C X Y Z"]:

@@ -202,7 +202,8 @@ class Trunk(nn.Module):
             volume down instead.
         blocks: residual blocks a stage.
         stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of CT, (low, high) in HU, through which the first channel is seen; none as it is.
+        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
+            without any is seen as it is.
 
     Attributes:
         checkpointed: whether each stage is computed again in the backward pass.
@@ -215,12 +216,12 @@ class Trunk(nn.Module):
         stem_channels: int,
         blocks: int,
         stem_stages: int = 1,
-        windows: Sequence[tuple[float, float]] = (),
+        windows: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> None:
         super().__init__()
         self.checkpointed = False
-        self.views = WindowViews(windows) if windows else nn.Identity()
-        in_channels += max(0, len(windows) - 1)
+        self.views = WindowViews(windows) if any(windows) else nn.Identity()
+        in_channels += sum(max(0, len(views) - 1) for views in windows)
         self.downsamplings = 0 if stem_channels else stem_stages - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
         stem = [stem_channels << number for number in range(stem_stages - 1) if stem_channels]

@@ -20,7 +20,8 @@ class Discriminator(nn.Module):
         blocks: residual blocks a stage.
         condition: length of an encoded condition; 0 makes a discriminator without any.
         stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of CT, (low, high) in HU, through which the image is seen; none as it is.
+        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
+            without any is seen as it is.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (closed by a global depthwise
         convolution and a linear layer); Miyato and Koyama 2018, arXiv 1802.05637, eq. 3 (the
@@ -36,7 +37,7 @@ class Discriminator(nn.Module):
         blocks: int,
         condition: int = 0,
         stem_stages: int = 1,
-        windows: Sequence[tuple[float, float]] = (),
+        windows: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> None:
         super().__init__()
         base = tuple(size // 2 ** (len(widths) + stem_stages - 1) for size in shape)

@@ -23,7 +23,8 @@ class Encoder(nn.Module):
         stem_channels: channels of the first stem stage.
         blocks: residual blocks a stage.
         stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
+        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
+            without any is seen as it is.
     """
 
     CLOSING_CHANNELS = 32
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
         stem_channels: int,
         blocks: int,
         stem_stages: int = 1,
-        windows: Sequence[tuple[float, float]] = (),
+        windows: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> None:
         super().__init__()
         base = [size // 2 ** (len(widths) + stem_stages - 1) for size in shape]

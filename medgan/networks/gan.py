@@ -50,14 +50,15 @@ class Networks:
         blocks: int,
         condition: int = 0,
         stem_stages: int = 1,
-        windows: Sequence[tuple[float, float]] = (),
+        windows: Sequence[Sequence[tuple[float, float]]] = (),
+        images: int = 1,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
         Args:
             shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings: one for
                 each width and each stage but one.
-            labels: label channels that the generator emits beside the image.
+            labels: label channels that the generator emits beside the image channels.
             latent: length of the latent.
             widths: channels of the stages, finest first.
             stem_channels: channels at half resolution behind the generator's stages, and of the
@@ -65,18 +66,23 @@ class Networks:
             blocks: residual blocks a stage; the encoder has half as many.
             condition: length of an encoded condition, 0 for none; the encoder is told none.
             stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-            windows: of CT, (low, high) in HU, through which encoder and discriminator see the
-                volume; none as it is.
+            windows: of each image channel, (low, high) of CT in HU, through which encoder and
+                discriminator see it; a channel without any is seen as it is.
+            images: image channels.
         """
         return cls(
             Generator(
-                shape, 1 + labels, latent, widths, stem_channels, blocks, condition, stem_stages
+                shape, images + labels, latent, widths, stem_channels, blocks, condition,
+                stem_stages,
             ),
             Encoder(
-                shape, 1, latent, widths, stem_channels, max(1, blocks // 2), stem_stages, windows
+                shape, images, latent, widths, stem_channels, max(1, blocks // 2), stem_stages,
+                windows,
             ),
-            Discriminator(shape, 1, widths, stem_channels, blocks, condition, stem_stages, windows),
-        )
+            Discriminator(
+                shape, images, widths, stem_channels, blocks, condition, stem_stages, windows
+            ),
+        )  # fmt: skip
 
     @property
     def generator(self) -> Generator:

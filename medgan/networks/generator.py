@@ -120,15 +120,18 @@ class Generator(nn.Module):
         self.out = convolution(stem_channels, 8 * out_channels, gain=GAIN)
         self.subbands = SubBands()
 
-    def init_background(self) -> None:
-        """Moves the image that fresh weights draw below -1, where most of it is clipped.
+    def init_background(self, images: int = 1) -> None:
+        """Moves the image channels that fresh weights draw below -1, where most of them is clipped.
 
         Air is then black from the first step on. Brought down from grey, it kept a faint texture,
         by which a discriminator told every sample from a scan that is mostly air.
+
+        Args:
+            images: image channels, which come first.
         """
         assert self.out.bias is not None
         with torch.no_grad():
-            self.out.bias[0] = _BLACK
+            self.out.bias[: 8 * images : 8] = _BLACK  # the mean of each one's sub-bands
 
     def forward(
         self,

@@ -19,13 +19,14 @@ class Localiser(nn.Module):
     as the generator draws volumes.
 
     Args:
-        inputs: names of what comes beside the volume, one channel each.
+        inputs: names of what comes beside the volume.
         widths: channels of the stages, finest first.
         stem_channels: channels of the first stem stage; 0 averages the volume down instead.
         blocks: residual blocks a stage.
         stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-            and logits are that much coarser.
-        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
+        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
+            without any is seen as it is.
+        in_channels: image channels and those of the further inputs; by default one of each.
 
     Reference: Schönfeld et al. 2020, arXiv 2002.12655, section 3.1 (a discriminator that is a
         U-Net), carried to 3D.
@@ -38,11 +39,14 @@ class Localiser(nn.Module):
         stem_channels: int,
         blocks: int,
         stem_stages: int = 1,
-        windows: Sequence[tuple[float, float]] = (),
+        windows: Sequence[Sequence[tuple[float, float]]] = (),
+        in_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.inputs = inputs
-        self.trunk = Trunk(1 + len(inputs), widths, stem_channels, blocks, stem_stages, windows)
+        if in_channels is None:
+            in_channels = 1 + len(inputs)
+        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
         depth = 2 * blocks * len(widths)
         coarse_first = widths[::-1]
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))

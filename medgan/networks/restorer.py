@@ -22,7 +22,8 @@ class Restorer(nn.Module):
         stem_channels: channels of the first stem stage.
         blocks: residual blocks a stage.
         stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of CT, (low, high) in HU, through which the volume is seen; none as it is.
+        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
+            without any is seen as it is.
 
     Reference: Ronneberger et al. 2015, arXiv 1505.04597 (U-Net); Zhang et al. 2017, arXiv
         1608.03981, section 3.2 (learning the residual).
@@ -35,7 +36,7 @@ class Restorer(nn.Module):
         stem_channels: int,
         blocks: int,
         stem_stages: int = 1,
-        windows: Sequence[tuple[float, float]] = (),
+        windows: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> None:
         super().__init__()
         self.trunk = Trunk(channels, widths, stem_channels, blocks, stem_stages, windows)

@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medgan.core.config import Config, Preprocessing
-from medgan.core.errors import DataError, ModelError, TrainingDiverged
+from medgan.core.errors import DataError, ModelError, TrainingDiverged, require_one_channel
 from medgan.core.files import write_together
 from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
@@ -24,6 +24,7 @@ from medgan.data.plan import plan
 from medgan.data.prepared import stored
 from medgan.model.folder import WEIGHTS
 from medgan.model.model import Model
+from medgan.networks.channels import split_channels
 from medgan.studies.baselines.alpha_wgan import AlphaWgan
 from medgan.studies.baselines.dcgan import Dcgan
 from medgan.studies.baselines.training import Baseline, train_baseline
@@ -151,21 +152,23 @@ def read_generated_set(
     if (folder / RECORD).is_file():
         return _read_baseline(folder, count)
     model = load_model(uri)
+    require_one_channel("a generated set", model.preprocessing.channels)
     volumes = []
     with counting("generating") as tick:
         for number in range(count):
             volumes.append(model.channels(model.draw(seed, number)))
             tick(len(volumes), count)
     labels = model.preprocessing.labels
+    images, soft_labels = split_channels(torch.stack(volumes), len(model.preprocessing.channels))
     maps = [
-        largest_components(decode_labels(channels[1:], labels, model.label_offset).numpy(), labels)
-        for channels in volumes
+        largest_components(decode_labels(channels, labels, model.label_offset).numpy(), labels)
+        for channels in soft_labels
         if labels
     ]
     name = uri if ":/" in uri else folder.parent.name if folder.name == "model" else folder.name
     return GeneratedSet(
         name,
-        stored(torch.stack([channels[:1] for channels in volumes])),
+        stored(images),
         torch.from_numpy(np.stack(maps)) if labels else None,
         model.preprocessing,
         str(model.facts.get("data_digest", "")),

@@ -72,12 +72,13 @@ class AugmentationPolicy:
 
     probability: float | Literal["adaptive"]
 
-    def applied(self, volume: Tensor, state: TrainingState) -> Tensor:
-        """The volumes, each changed at random."""
+    def applied(self, volume: Tensor, images: int, state: TrainingState) -> Tensor:
+        """The volumes, each changed at random; `images` of their channels are no labels."""
         probability = state.augment if self.probability == "adaptive" else self.probability
         if not probability:
             return volume
-        return augment(volume, draw_augmentation(volume, probability, state.random))
+        drawn = draw_augmentation(volume, probability, state.random, images=images)
+        return augment(volume, drawn)
 
 
 @dataclass(frozen=True)

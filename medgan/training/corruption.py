@@ -1,12 +1,14 @@
 """Healthy scans made unhealthy, to learn from: spatial and intensity augmentation, then lesions."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from medgan.core.volume import depth
 from medgan.data.lesions import plant_several
 
 _GAMMA = 0.15
@@ -57,10 +59,27 @@ def lesioned(
     Returns:
         The scan, and where it is not healthy in any channel.
     """
-    seed = int(rng.integers(2**32))
+    rng = np.random.default_rng(int(rng.integers(2**32)))
+    corrupted, truth = planted(volume, donor, families, rng, tissue_depth(volume))
+    return corrupted.astype(np.float32), truth.astype(np.float32)
+
+
+def tissue_depth(volume: Float[np.ndarray, "C X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
+    """How far each voxel lies from air, in voxels: the most of all channels."""
+    return np.max([depth(one) for one in volume], axis=0)
+
+
+def planted(
+    volume: Float[np.ndarray, "C X Y Z"],
+    donor: Float[np.ndarray, "C X Y Z"],
+    families: Sequence[str],
+    rng: np.random.Generator,
+    depths: Float[np.ndarray, "X Y Z"],
+) -> tuple[Float[np.ndarray, "C X Y Z"], Bool[np.ndarray, "1 X Y Z"]]:
+    """Lesions of `plant_several` in every channel, from the same random numbers and depths."""
+    generators = [copy.deepcopy(rng) for _ in volume[1:]]
     made = [
-        plant_several(one, other, families, np.random.default_rng(seed))
-        for one, other in zip(volume, donor, strict=True)
+        plant_several(one, other, families, of_channel, depths)
+        for one, other, of_channel in zip(volume, donor, [rng, *generators], strict=True)
     ]
-    truth = np.any([mask for _, mask in made], axis=0)
-    return np.stack([one for one, _ in made]).astype(np.float32), truth[None].astype(np.float32)
+    return np.stack([one for one, _ in made]), np.any([mask for _, mask in made], axis=0)[None]

@@ -14,17 +14,14 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from scipy import ndimage
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from medgan.anomaly.scorers import ScoringContext, ScoringNetworks, localiser_input
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
-from medgan.core.volume import depth
-from medgan.data.lesions import plant_several
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
+from medgan.training.corruption import augmented, planted, tissue_depth
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 
 log = logging.getLogger(__name__)
@@ -37,11 +34,8 @@ _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
 _GENERATED = 0.5
 """Share of scans whose foreign tissue is generated instead of another scan's."""
-_BRIGHTNESS, _OFFSET, _GAMMA = 0.05, 0.05, 0.15
+_BRIGHTNESS, _OFFSET = 0.05, 0.05
 """Spreads of changes to whole scans that are no lesion, in every second one."""
-_MOVED = 0.7
-_TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
-"""Share of scans that are moved; spreads of angles (radians), logarithms of sizes and voxels."""
 
 
 @dataclass
@@ -81,7 +75,7 @@ def train_localiser(
     scoring_networks: ScoringNetworks,
     latent: int,
     localiser: Localiser,
-    volumes: Sequence[Float[np.ndarray, "1 X Y Z"]],
+    volumes: Sequence[Float[np.ndarray, "C X Y Z"]],
     families: Sequence[str],
     config: LocaliserConfig,
     seed: int,
@@ -97,7 +91,7 @@ def train_localiser(
         scoring_networks: of the trained model, whose own localiser is not used.
         latent: length of its latents.
         localiser: with fresh weights; changed in place.
-        volumes: healthy training scans, (1, X, Y, Z) in [-1, 1].
+        volumes: healthy training scans, (C, X, Y, Z) in [-1, 1].
         families: lesions to plant.
         config: length of the training.
         seed: of the lesions.
@@ -126,7 +120,7 @@ def train_localiser(
         donor = _generated(scoring_networks, latent, rng, device)
         made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(BATCH)]
         corrupted, truth = (
-            torch.from_numpy(np.stack(part))[:, None].to(device) for part in zip(*made, strict=True)
+            torch.from_numpy(np.stack(part)).to(device) for part in zip(*made, strict=True)
         )
         with torch.no_grad():
             shown = localiser_input(ScoringContext(corrupted, scoring_networks))
@@ -163,11 +157,11 @@ def _fingerprint(
 
 def _generated(
     scoring_networks: ScoringNetworks, latent: int, rng: np.random.Generator, device: torch.device
-) -> Float[np.ndarray, "X Y Z"]:
+) -> Float[np.ndarray, "C X Y Z"]:
     """Foreign tissue from the generator."""
     latents = torch.from_numpy(rng.standard_normal((1, latent))).float().to(device)
     with torch.no_grad():
-        return scoring_networks.generate(latents)[0, 0].float().cpu().numpy()
+        return scoring_networks.generate(latents)[0].float().cpu().numpy()
 
 
 def _in_bf16(
@@ -188,36 +182,22 @@ def _lesioned(
     generated: np.ndarray,
     families: Sequence[str],
     rng: np.random.Generator,
-) -> tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "X Y Z"]]:
+) -> tuple[Float[np.ndarray, "C X Y Z"], Float[np.ndarray, "1 X Y Z"]]:
     """A scan, perhaps moved and otherwise lit, with lesions; and where it is not healthy.
 
     A hundred scans shown as they are would soon be known by heart, and whatever they are not
     would be taken for a lesion.
     """
     chosen, other = (int(n) for n in rng.integers(len(volumes), size=2))
-    volume = volumes[chosen][0]
     if chosen not in depths:
-        depths[chosen] = depth(volume).astype(np.float32)
-    if rng.random() < _MOVED:
-        volume = _moved(volume, rng)
-    if rng.random() < 0.5:
-        volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
-    donor = generated if rng.random() < _GENERATED else volumes[other][0]
-    volume = volume.astype(np.float32)
-    corrupted, truth = plant_several(volume, donor, families, rng, depths[chosen])
+        depths[chosen] = tissue_depth(volumes[chosen]).astype(np.float32)
+    volume = augmented(volumes[chosen], rng)
+    donor = generated if rng.random() < _GENERATED else volumes[other]
+    corrupted, truth = planted(volume, donor, families, rng, depths[chosen])
     if rng.random() < 0.5:
         gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
         corrupted = (corrupted * gain + offset).clip(-1, 1)
     return corrupted.astype(np.float32), truth.astype(np.float32)
-
-
-def _moved(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turned by some degrees, stretched along each axis, shifted by a voxel or two."""
-    turn = Rotation.from_rotvec(rng.normal(0, _TURN, 3)).as_matrix()
-    matrix = turn * np.exp(rng.normal(0, _STRETCH, 3))
-    centre = (np.array(volume.shape) - 1) / 2
-    offset = centre - matrix @ centre + rng.normal(0, _SHIFT, 3)
-    return ndimage.affine_transform(volume, matrix, offset, order=1, mode="nearest")
 
 
 def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:

@@ -64,6 +64,8 @@ def write_inversions(
         scan = model.prepare(read(case, False), case.case)
         found = model.invert(scan, steps, known)
         found.recon.save(folder / "recons" / f"{case.case}.nii.gz", RECON_TEXT)
+        for name, volume in list(found.recons.items())[1:]:
+            volume.save(folder / "recons" / f"{case.case}_{name}.nii.gz", RECON_TEXT)
         _write_inversion_image(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
         row = {**_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
         more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}

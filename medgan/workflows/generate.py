@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medgan.core.config import Preprocessing
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
 from medgan.core.volume import Volume
@@ -17,6 +18,8 @@ from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 
+Entry = dict[str, str | list[str]]
+"""Files of a scan in `dataset.json`."""
 MARK = "SYNTHETIC (medgan), not a patient"
 
 
@@ -57,8 +60,8 @@ def write_synthetic(
     conditions = conditions or [{}] * count
     groups = [(wanted, len(list(alike))) for wanted, alike in groupby(conditions)]
     remarks = [check(model.preprocessing.conditions, wanted) for wanted, _ in groups]
-    modality = "CT" if model.preprocessing.intensity == "ct" else "MR"
-    entries: list[dict[str, str]] = []
+    preprocessing = model.preprocessing
+    entries: list[Entry] = []
     rows: list[dict[str, str]] = []
     for wanted, number in groups:
         for scan in model.iter_generate(
@@ -66,16 +69,19 @@ def write_synthetic(
         ):
             entries.append(_write_scan(scan, folder))
             if dicom:
-                name = Path(entries[-1]["image"]).name.removesuffix(".nii.gz")
-                write_synthetic_series(scan.image, folder / "dicom" / name, modality, MARK)
-            rows.append(_row(entries[-1], scan.covariates))
+                images = image_files(scan, Path(f"synthetic-s{seed}-{scan.number:05d}.nii.gz"))
+                for channel, path in images.items():
+                    modality = "CT" if preprocessing.intensity_of(channel) == "ct" else "MR"
+                    to = folder / "dicom" / path.name.removesuffix(".nii.gz")
+                    write_synthetic_series(scan.images[channel], to, modality, MARK)
+            rows.append(_row(scan, entries[-1]))
             progress(len(entries), count)
     labels = model.preprocessing.labels
     dataset: dict[str, Any] = {
         "name": "Synthetic scans",
         "description": MARK,
         "tensorImageSize": "3D",
-        "modality": {"0": "CT" if model.preprocessing.intensity == "ct" else "MRI"},
+        "modality": _channel_names(preprocessing),
         "labels": {"0": "background", **{str(value): f"label {value}" for value in labels}},
         "numTraining": count,
         "numTest": 0,
@@ -102,22 +108,49 @@ def write_synthetic(
     return folder
 
 
-def _row(entry: Mapping[str, str], covariates: Mapping[str, Value]) -> dict[str, str]:
+def _channel_names(preprocessing: Preprocessing) -> dict[str, str]:
+    """Names of the channels by number; of one channel, what its intensities are."""
+    if len(preprocessing.channels) > 1:
+        return {str(number): name for number, name in enumerate(preprocessing.channels)}
+    return {"0": "CT" if preprocessing.holds_ct else "MRI"}
+
+
+def image_files(scan: Synthetic, image: Path) -> dict[str, Path]:
+    """The file of each channel: `image`, or `<image>_0000` and on for several, as in nnU-Net."""
+    if len(scan.images) < 2:
+        return {channel: image for channel in scan.images}
+    stem = image.name.removesuffix(".nii.gz")
+    return {
+        channel: image.with_name(f"{stem}_{number:04d}.nii.gz")
+        for number, channel in enumerate(scan.images)
+    }
+
+
+def _row(scan: Synthetic, entry: Entry) -> dict[str, str]:
     """One row of the table: files, then covariates, unknown ones as n/a."""
-    files = {kind: path.removeprefix("./") for kind, path in entry.items()}
-    return files | {k: "n/a" if v is None else f"{v}" for k, v in covariates.items()}
+    paths = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+    columns = ["image"] if len(paths) == 1 else list(scan.images)
+    files = dict(zip(columns, paths, strict=True))
+    if "label" in entry:
+        files["label"] = str(entry["label"])
+    files = {column: path.removeprefix("./") for column, path in files.items()}
+    return files | {k: "n/a" if v is None else f"{v}" for k, v in scan.covariates.items()}
 
 
-def _write_scan(scan: Synthetic, folder: Path) -> dict[str, str]:
+def _write_scan(scan: Synthetic, folder: Path) -> Entry:
+    """Writes images and label map; returns the scan's entry in `dataset.json`."""
     name = f"synthetic-s{scan.seed}-{scan.number:05d}.nii.gz"
-    save_synthetic(scan, folder / "imagesTr" / name, folder / "labelsTr" / name)
-    entry = {"image": f"./imagesTr/{name}"}
+    image = folder / "imagesTr" / name
+    save_synthetic(scan, image, folder / "labelsTr" / name)
+    paths = [f"./imagesTr/{path.name}" for path in image_files(scan, image).values()]
+    entry: Entry = {"image": paths[0] if len(paths) == 1 else paths}
     return entry if scan.label is None else entry | {"label": f"./labelsTr/{name}"}
 
 
 def save_synthetic(scan: Synthetic, image: Path, label: Path) -> None:
-    """Writes an image and its label map, if there is one, marked as synthetic."""
-    scan.image.save(image, description=MARK)
+    """Writes an image, or one a channel, and the label map, if any, marked as synthetic."""
+    for channel, path in image_files(scan, image).items():
+        scan.images[channel].save(path, description=MARK)
     if scan.label is not None:
         kind = np.uint8 if scan.label.data.max() < 256 else np.uint16
         values = Volume(scan.label.data.astype(kind), scan.label.affine)

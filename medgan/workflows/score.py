@@ -167,7 +167,7 @@ def _write_rows(
     summary = {
         "model": model.facts,
         "calibration": calibration,
-        "windows": [list(window) for window in grid.window] if grid.intensity == "ct" else [],
+        "windows": [list(window) for window in grid.window] if grid.holds_ct else [],
         "false_alarms": settings.false_alarms,
         "scans": rows,
     }

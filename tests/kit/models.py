@@ -40,6 +40,7 @@ def make_model(grid: Preprocessing = TWO_LABELS, seed: int = 0, noise: float = 0
     networks = Networks.build(
         grid.shape, channels(grid.labels), **SIZES.model_dump(),
         condition=width(grid.conditions), windows=grid.views,
+        images=len(grid.channels),
     )  # fmt: skip
     with torch.no_grad():
         for module in networks.modules().values() if noise else ():

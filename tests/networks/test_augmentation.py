@@ -187,8 +187,8 @@ def still(count: int = 2) -> Augmentation:
     return Augmentation(
         moved=torch.zeros(count, dtype=torch.bool),
         matrix=torch.eye(3, 4).repeat(count, 1, 1),
-        gain=torch.ones(count),
-        offset=torch.zeros(count),
+        gain=torch.ones(count, 1),
+        offset=torch.zeros(count, 1),
         spread=torch.zeros(count),
         noise=torch.randn(count, 1, *SHAPE, generator=torch.Generator().manual_seed(5)),
     )
@@ -212,7 +212,7 @@ def test_volumes_that_are_not_chosen_keep_their_voxels_to_the_bit(generator):
     volume = pairs(generator, 64)
     drawn = draw_augmentation(volume, 0.1, generator)
     out = augment(volume, drawn)
-    kept = ~drawn.moved & (drawn.gain == 1) & (drawn.spread == 0)
+    kept = ~drawn.moved & (drawn.gain[:, 0] == 1) & (drawn.spread == 0)
     assert 8 < kept.sum() < 56
     assert torch.equal(out[kept], volume[kept])
     assert not any(torch.equal(a, b) for a, b in zip(out[~kept], volume[~kept], strict=True))
@@ -278,7 +278,7 @@ def test_what_is_only_shifted_and_flipped_keeps_its_values(generator):
     assert (voxels != 0).any(dim=1).float().mean() > 0.1
     assert (voxels - voxels.round()).abs().max() < 1e-4
     assert (voxels.abs() <= sizes / 8 + 0.5).all()
-    out = augment(volume, replace(drawn, gain=torch.ones(60), offset=torch.zeros(60),
+    out = augment(volume, replace(drawn, gain=torch.ones(60, 1), offset=torch.zeros(60, 1),
                                   spread=torch.zeros(60)))  # fmt: skip
     for number in torch.where(~warped)[0]:
         nearest = torch.cdist(out[number].reshape(-1, 1), volume[number].reshape(-1, 1)).amin(1)
@@ -288,7 +288,7 @@ def test_what_is_only_shifted_and_flipped_keeps_its_values(generator):
 def test_intensities_of_labels_stay_and_those_of_images_change_as_drawn(generator):
     volume = pairs(generator)
     drawn = replace(
-        still(), gain=torch.tensor([2.0, 1.0]), offset=torch.tensor([0.5, 0.0]),
+        still(), gain=torch.tensor([[2.0], [1.0]]), offset=torch.tensor([[0.5], [0.0]]),
         spread=torch.tensor([0.0, 0.3]),
     )  # fmt: skip
     out = augment(volume, drawn)

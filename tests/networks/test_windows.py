@@ -17,7 +17,7 @@ def test_views_are_what_each_window_shows(generator):
     values = hounsfield(generator)
     beside = torch.rand(2, 3, 8, 8, 8, generator=generator, dtype=torch.float64)
     volume = IntensityScale.of_windows(CHEST)(values)
-    seen = WindowViews(CHEST)(torch.cat([volume, beside], dim=1))
+    seen = WindowViews([CHEST])(torch.cat([volume, beside], dim=1))
     assert seen.shape == (2, 3 + 3, 8, 8, 8)
     for number, (low, high) in enumerate(CHEST):
         expected = 2 * (values.clamp(low, high) - low) / (high - low) - 1
@@ -27,7 +27,7 @@ def test_views_are_what_each_window_shows(generator):
 
 def test_air_and_metal_still_tell_where_to_go(generator):
     volume = torch.tensor([-1.2, -1.0, 1.0, 1.3]).view(4, 1, 1, 1, 1).requires_grad_()
-    seen = WindowViews(CHEST)(volume)
+    seen = WindowViews([CHEST])(volume)
     (slope,) = torch.autograd.grad(seen.sum(), volume)
     assert (slope > 0).all()
     lung, _, bone = seen.detach().flatten(1).T.tolist()
@@ -38,7 +38,7 @@ def test_air_and_metal_still_tell_where_to_go(generator):
 def test_a_difference_in_soft_tissue_weighs_more_in_its_own_view():
     scale = IntensityScale.of_windows(CHEST)
     liver, spleen = scale(torch.tensor([50.0, 70.0]))
-    views = WindowViews(CHEST)(torch.stack([liver, spleen]).view(2, 1, 1, 1, 1)).flatten(1)
+    views = WindowViews([CHEST])(torch.stack([liver, spleen]).view(2, 1, 1, 1, 1)).flatten(1)
     lung, soft, bone = (views[1] - views[0]).tolist()
     assert soft == pytest.approx(2 * 20 / 400, rel=1e-4)
     assert soft > 3 * lung
@@ -50,7 +50,7 @@ def test_networks_read_views_as_channels_of_one_volume():
         Encoder(
             (16, 16, 16), 1, latent=4, widths=(4, 6), stem_channels=3, blocks=1, windows=windows
         )
-        for windows in ((), CHEST)
+        for windows in ((), [CHEST])
     )
     volume = torch.rand(2, 1, 16, 16, 16)
     assert several(volume).shape == one(volume).shape == (2, 4)

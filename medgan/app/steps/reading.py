@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, require_one_channel
 from medgan.core.progress import counting
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def mood_step(run: Run) -> StepResult:
         raise ConfigError(
             "E_VALUE", "score.layout", f"is {config.score.layout}", "set mood-pixel or mood-sample"
         )
+    require_one_channel("the format of the MOOD challenge", run.model().preprocessing.channels)
     with counting("scoring") as tick:
         refusals = score_mood(run.model(), Path(config.data.source), run.out, task, tick)
     if refusals:

@@ -50,7 +50,7 @@ def phantoms_step(run: Run) -> StepResult:
 
 def index_step(run: Run) -> StepResult:
     """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
-    manifest, key = read_manifest(run.config.data, run.out / CONVERTED, run.scans.keep)
+    manifest, key = read_manifest(_with_channels(run), run.out / CONVERTED, run.scans.keep)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
@@ -77,6 +77,15 @@ def index_step(run: Run) -> StepResult:
              len(manifest.refusals))  # fmt: skip
     lines = (*series_lines(series), *written("index", run.out / MANIFEST))
     return StepResult(values, lines)
+
+
+def _with_channels(run: Run) -> DataConfig:
+    """The data section; unless it names channels, with those of a model that has several."""
+    settings = run.config.data
+    if settings.channels or not run.config.model_uri:
+        return settings
+    channels = run.model().preprocessing.channels
+    return settings.model_copy(update={"channels": channels}) if len(channels) > 1 else settings
 
 
 def read_manifest(

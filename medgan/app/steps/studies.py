@@ -8,7 +8,7 @@ from medgan.app.result import StepResult
 from medgan.app.run import MANIFEST, Run, facts
 from medgan.app.steps.scans import read_manifest
 from medgan.core.config import Config
-from medgan.core.errors import ConfigError, about
+from medgan.core.errors import ConfigError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
@@ -30,6 +30,7 @@ def baseline_step(run: Run) -> StepResult:
     """Trains a generator from the literature and writes its samples."""
     from medgan.studies.generated_sets import make_baseline
 
+    require_one_channel("a baseline", run.manifest().channels)
     values = make_baseline(run.config, run.manifest(), run.out, facts())
     log.info("baseline: %s", values)
     return StepResult(values, commands=(f"medgan compare {run.out} MODEL --data YOUR_SCANS",))
@@ -41,6 +42,7 @@ def compare_step(run: Run) -> StepResult:
     from medgan.studies.generated_sets import read_generated_set
     from medgan.training.fit import choose_device
 
+    require_one_channel("a comparison", run.manifest().channels)
     device = choose_device(run.config.train.device)
     settings = run.config.compare
     generated_sets = (read_generated_set(uri, run.model, COUNT) for uri in settings.models)
@@ -53,6 +55,7 @@ def utility_step(run: Run) -> StepResult:
     """Trains networks with and without synthetic scans and tests them on real ones."""
     from medgan.studies.utility.study import PAGE, utility
 
+    require_one_channel("the utility study", run.manifest().channels)
     return _tabled(utility(run.manifest(), run.out, run.config, facts()), run.out / PAGE)
 
 
@@ -67,6 +70,7 @@ def audit_step(run: Run) -> StepResult:
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
+    require_one_channel("an audit", manifest.channels)
     members_and_held_out(manifest)  # refused before hundreds of scans are generated
     seed = run.config.generate.seed
     generated = read_generated_set(run.config.model_uri, run.model, settings.count, seed)
@@ -104,6 +108,7 @@ def evaluate_step(run: Run) -> StepResult:
     from medgan.training.fit import choose_device
 
     config, manifest = run.config, run.manifest()
+    require_one_channel("an evaluation", manifest.channels)
     values = evaluate(
         _synthetic(run, manifest), manifest, run.out, config.evaluate, config.data,
         choose_device(config.train.device),
@@ -151,6 +156,7 @@ def detection_step(run: Run) -> StepResult:
             "E_VALUE", "localiser.volumes", "is 0: there would be no localiser to evaluate",
             "set it, such as to 24000",
         )  # fmt: skip
+    require_one_channel("the lesion benchmark", run.manifest().channels)
     values = run_benchmark(
         run.model(), run.manifest(), run.out, config.detection, config.localiser, config.train.seed
     )

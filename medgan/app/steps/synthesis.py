@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts
-from medgan.core.errors import ConfigError, DataError
+from medgan.core.errors import ConfigError, DataError, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.dicom.conversion import CONVERTED
@@ -75,6 +75,7 @@ def augment_step(run: Run) -> StepResult:
     """Writes a training set of real and synthetic scans."""
     from medgan.workflows.augmented.data_set import augment
 
+    require_one_channel("an augmented data set", run.model().preprocessing.channels)
     values = augment(run.model(), run.manifest(), run.out, run.config, facts())
     log.info("%d synthetic scans: %s", values["kept"], run.out)
     return StepResult(values, tuple(values.pop("lines")))

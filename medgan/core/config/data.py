@@ -8,6 +8,9 @@ from medgan.core.config.fields import CovariateValue, Label, Percentiles, Positi
 from medgan.core.config.windows import WINDOWS, Windows
 
 
+Intensity = Literal["mri", "ct"]
+
+
 class DataConfig(Section):
     """Where scans come from, and the grid and intensities the model sees."""
 
@@ -53,10 +56,10 @@ class DataConfig(Section):
         "auto", description="voxels of the model along R, A and S, each divisible by 16"
     )
     voxels: int = Field(50_000, gt=4095, description="voxel budget that auto keeps to")
-    intensity: Literal["mri", "ct"] = Field(
+    intensity: Intensity | dict[str, Intensity] = Field(
         "mri",
         description="mri: the percentiles 0.5 and 99.5 of the foreground become -1 and 1; "
-        "ct: a window in HU",
+        "ct: a window in HU; or one for each channel, as {CT: ct, PET: mri}",
     )
     window: Windows = Field(
         (WINDOWS["soft tissue"],),
@@ -82,7 +85,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _window_is_for_ct(self) -> "DataConfig":
-        if self.intensity == "mri" and self.window != (WINDOWS["soft tissue"],):
+        used = self.intensity.values() if isinstance(self.intensity, dict) else [self.intensity]
+        if "ct" not in used and self.window != (WINDOWS["soft tissue"],):
             raise ValueError("a window is for CT; set data.intensity to ct, too")
         return self
 
@@ -114,13 +118,33 @@ class Preprocessing(Section):
     spacing: tuple[Positive, Positive, Positive]
     shape: tuple[Size, Size, Size]
     channels: tuple[str, ...] = ("image",)
-    intensity: Literal["mri", "ct"] = "mri"
+    intensity: Intensity | dict[str, Intensity] = "mri"
     percentiles: Percentiles = (0.5, 99.5)
     window: Windows = (WINDOWS["soft tissue"],)
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
+    @model_validator(mode="after")
+    def _each_channel_has_an_intensity(self) -> "Preprocessing":
+        if isinstance(self.intensity, dict) and set(self.intensity) != set(self.channels):
+            raise ValueError(f"data.intensity needs {', '.join(self.channels)}, and no other name")
+        return self
+
+    def intensity_of(self, channel: str) -> Intensity:
+        """What the intensities of an image channel are."""
+        return self.intensity[channel] if isinstance(self.intensity, dict) else self.intensity
+
     @property
-    def views(self) -> tuple[tuple[float, float], ...]:
-        """Windows through which networks see a volume besides; none where one is all."""
-        return self.window if self.intensity == "ct" and len(self.window) > 1 else ()
+    def holds_ct(self) -> bool:
+        """Whether any image channel is CT."""
+        return "ct" in map(self.intensity_of, self.channels)
+
+    @property
+    def views(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """Of each image channel the windows through which networks see it, where these are several.
+
+        Empty where every channel is seen as it is.
+        """
+        if len(self.window) < 2 or not self.holds_ct:
+            return ()
+        return tuple(self.window if self.intensity_of(c) == "ct" else () for c in self.channels)

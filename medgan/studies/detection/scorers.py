@@ -123,6 +123,7 @@ def baseline_scorers(
                 **model.sizes.model_dump(),
                 condition=0,
                 windows=model.preprocessing.views,
+                images=len(model.preprocessing.channels),
             )
         networks.to(model.device)
         return networks

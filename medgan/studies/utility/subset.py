@@ -16,6 +16,7 @@ from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import stored
 from medgan.model.model import Model
+from medgan.networks.channels import split_channels
 from medgan.studies.utility.task import Arm, Examples, Task
 from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
@@ -176,13 +177,14 @@ class Subset:
 def _generated(
     model: Model, requests: Sequence[Mapping[str, Value]], seed: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Images (N, 1, X, Y, Z) and label maps (N, X, Y, Z) under conditions."""
+    """Images (N, C, X, Y, Z) and label maps (N, X, Y, Z) under conditions."""
     labels = model.preprocessing.labels
     images, maps = [], []
     for number, conditions in enumerate(requests):
         channels = model.channels(model.draw(seed, number, conditions))
-        images.append(channels[:1])
+        image, soft_labels = split_channels(channels, len(model.preprocessing.channels))
+        images.append(image)
         if labels:
-            hard = decode_labels(channels[1:], labels, model.label_offset)
+            hard = decode_labels(soft_labels, labels, model.label_offset)
             maps.append(torch.from_numpy(largest_components(hard.numpy(), labels)))
     return stored(torch.stack(images)), torch.stack(maps) if labels else None

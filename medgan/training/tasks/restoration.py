@@ -178,7 +178,8 @@ class Restoration:
     ) -> Judgement:
         """Healthy scans against restored ones."""
         real, fake = (
-            self.adversary.augmentation.applied(v, state) for v in (part.volume, restored)
+            self.adversary.augmentation.applied(v, v.shape[1], state)
+            for v in (part.volume, restored)
         )
         share = len(part) / count
         return Judgement("critic", state.networks.critic, real, fake, part.condition, share)

@@ -14,6 +14,7 @@ from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
 from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
+from medgan.networks.channels import image_channels, split_channels
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks, checkpoint_activations, frozen
 from medgan.networks.losses import latent_loss, reconstruction_loss
@@ -94,14 +95,15 @@ class Synthesis:
             **self.model.model_dump(),
             condition=width(grid.conditions),
             windows=grid.views,
+            images=len(grid.channels),
         )
         if self.init_background:
-            networks.generator.init_background()
+            networks.generator.init_background(len(grid.channels))
         pair = None
         if grid.labels:
             pair = Discriminator(
                 grid.shape,
-                1 + channels(grid.labels),
+                len(grid.channels) + channels(grid.labels),
                 tuple(max(8, w // 2) for w in self.model.widths),
                 stem_channels=0,
                 blocks=1,
@@ -114,12 +116,13 @@ class Synthesis:
 
     def example(self, count: int, device: torch.device) -> Batch:
         """A batch with random images and label channels; all scans are labelled."""
-        grid = self.preprocessing
-        volumes = torch.rand(count, 1 + channels(grid.labels), *grid.shape, device=device) * 2 - 1
+        grid, images = self.preprocessing, len(self.preprocessing.channels)
+        shape = (count, images + channels(grid.labels), *grid.shape)
+        volume, labels = split_channels(torch.rand(shape, device=device) * 2 - 1, images)
         return Batch(
             {
-                "volume": volumes[:, :1],
-                "labels": volumes[:, 1:],
+                "volume": volume,
+                "labels": labels,
                 "labelled": torch.ones(count, dtype=torch.bool, device=device),
                 "condition": torch.zeros(count, width(grid.conditions), device=device),
             }
@@ -224,12 +227,14 @@ class Synthesis:
         A real volume and the generated one paired with it come with the same condition.
         """
 
+        images = part.volume.shape[1]
+
         def changed(volume: Tensor) -> Tensor:
-            return self.adversary.augmentation.applied(volume, state)
+            return self.adversary.augmentation.applied(volume, images, state)
 
         yield Judgement(
-            "critic", state.networks.critic, changed(part.volume), changed(fake[:, :1]),
-            part.condition, len(part) / len(whole),
+            "critic", state.networks.critic, changed(part.volume),
+            changed(image_channels(fake, images)), part.condition, len(part) / len(whole),
         )  # fmt: skip
         if state.pair_discriminator is not None and bool(part.labelled.any()):
             real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
@@ -246,12 +251,13 @@ class Synthesis:
         loss = torch.zeros((), device=state.device)
         with state.autocast():
             fake = networks.generator(latent, part.condition)
-            clipped = clipped_share(fake[:, :1].detach(), part.volume)
+            image = image_channels(fake, part.volume.shape[1])
+            clipped = clipped_share(image.detach(), part.volume)
             add(scalars, "generator/clipped", share * clipped)
             for judged in self._judgements(state, part, fake, whole):
                 loss = loss + self.adversary.generator_loss(judged, scalars)
             if encode:
-                recovered = networks.encoder(fake[:, :1]).float()
+                recovered = networks.encoder(image).float()
                 read_back = share * latent_loss(latent, recovered)
                 loss = loss + LATENT_WEIGHT * read_back
                 add(scalars, "generator/latent", read_back)
@@ -264,7 +270,8 @@ class Synthesis:
         networks = state.networks
         with state.autocast():
             latent = networks.encoder(part["corrupted"])
-            recon = networks.generator(latent, part.condition)[:, :1]
+            generated = networks.generator(latent, part.condition)
+            recon = image_channels(generated, part.volume.shape[1])
             restored = share * reconstruction_loss(part.volume, recon.float())
         add(scalars, "generator/reconstruction", restored)
         return RECONSTRUCTION_WEIGHT * restored
@@ -273,7 +280,9 @@ class Synthesis:
         """What is to be restored: another view of each scan, upright and without noise."""
         if not self.encoder.augmentation:
             return volume
-        drawn = draw_augmentation(volume, self.encoder.augmentation, state.random, flip=False)
+        drawn = draw_augmentation(
+            volume, self.encoder.augmentation, state.random, flip=False, images=volume.shape[1]
+        )
         return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)
 
 

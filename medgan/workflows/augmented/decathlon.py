@@ -61,7 +61,7 @@ def write_decathlon(
         unlabelled = preprocessing.labels and case.label is None and name != "test"
         entry = _entry(case, folder, case.case in synthetic_names)
         lists["unlabelled" if unlabelled else name].append(entry)
-    channel = "CT" if preprocessing.intensity == "ct" else "MRI"
+    channel = "CT" if preprocessing.holds_ct else "MRI"
     dataset: dict[str, Any] = {
         "name": "Real and synthetic scans",
         "description": f"Scans named synthetic-... are {MARK}; see provenance.json",

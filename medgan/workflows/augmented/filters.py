@@ -97,7 +97,7 @@ class Filters:
     def as_volume(self, scan: Synthetic) -> Tensor:
         """The image of a candidate as read from its file, (1, 1, X, Y, Z) in [-1, 1]."""
         data = torch.from_numpy(scan.image.data.astype(np.float32))
-        scale = synthetic_scale(self.model.preprocessing)
+        scale = synthetic_scale(self.model.preprocessing, self.model.preprocessing.channels[0])
         return stored(scale(data))[None, None].to(self.model.device)
 
     def _volumes(self, image: Tensor, classes: Tensor | None) -> dict[str, float]:
