@@ -11,8 +11,8 @@ from medgan.data.prepare import Preparation, PreparedScan
 
 log = logging.getLogger(__name__)
 Scan = str | Path | Volume | Mapping[str, str | Path | Volume] | CheckedScan | PreparedScan
-"""A NIfTI file or a volume in the scanner's intensities, of several channels one by the name of each;
-or a scan that was checked or prepared."""
+"""A NIfTI file or a volume in the scanner's intensities; for several channels a mapping from their
+names to these; or a scan that was checked or prepared."""
 
 
 def prepare(preparation: Preparation, scan: Scan, case: str) -> PreparedScan:
@@ -34,10 +34,11 @@ def prepare(preparation: Preparation, scan: Scan, case: str) -> PreparedScan:
         volumes = dict(zip(scan.images, scan.volumes, strict=True))
     elif isinstance(scan, Mapping):
         volumes = {name: _checked(one, case) for name, one in scan.items()}
-        require_one_grid(volumes, case)
     else:
         volumes = {channels[0]: _checked(scan, case)}
-    return preparation(_in_order(volumes, channels, case), case)
+    ordered = _in_order(volumes, channels, case)
+    require_one_grid(dict(zip(channels, ordered, strict=True)), case)
+    return preparation(ordered, case)
 
 
 def _checked(scan: str | Path | Volume, case: str) -> Volume:
@@ -59,7 +60,7 @@ def _in_order(
     if set(volumes) != set(channels):
         raise DataError(
             "E_CHANNEL", case,
-            f"image channels {', '.join(volumes)}; the model has {', '.join(channels)}",
+            f"channels {', '.join(volumes) or 'none'}; the model has {', '.join(channels)}",
             "name the channels of the scan as the model does, by data.channels",
         )  # fmt: skip
     return tuple(volumes[channel] for channel in channels)

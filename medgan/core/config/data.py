@@ -7,7 +7,6 @@ from pydantic import Field, field_validator, model_validator
 from medgan.core.config.fields import CovariateValue, Label, Percentiles, Positive, Section, Size
 from medgan.core.config.windows import WINDOWS, Windows
 
-
 Intensity = Literal["mri", "ct"]
 
 

@@ -226,7 +226,6 @@ class Synthesis:
 
         A real volume and the generated one paired with it come with the same condition.
         """
-
         images = part.volume.shape[1]
 
         def changed(volume: Tensor) -> Tensor:
@@ -251,13 +250,13 @@ class Synthesis:
         loss = torch.zeros((), device=state.device)
         with state.autocast():
             fake = networks.generator(latent, part.condition)
-            image = image_channels(fake, part.volume.shape[1])
-            clipped = clipped_share(image.detach(), part.volume)
+            images = part.volume.shape[1]
+            clipped = clipped_share(image_channels(fake, images).detach(), part.volume)
             add(scalars, "generator/clipped", share * clipped)
             for judged in self._judgements(state, part, fake, whole):
                 loss = loss + self.adversary.generator_loss(judged, scalars)
             if encode:
-                recovered = networks.encoder(image).float()
+                recovered = networks.encoder(image_channels(fake, images)).float()
                 read_back = share * latent_loss(latent, recovered)
                 loss = loss + LATENT_WEIGHT * read_back
                 add(scalars, "generator/latent", read_back)
