@@ -122,7 +122,7 @@ def test_channels_are_told_apart_by_name_and_not_by_order(whole, table):
         assert model.score({**paths, name: scan.like(data)}).score != result.score
     with pytest.raises(DataError, match=r"E_CHANNEL.*T1, T2"):
         model.score(paths["T1"])
-    with pytest.raises(DataError, match="E_CHANNEL.*none"):
+    with pytest.raises(DataError, match=r"E_CHANNEL.*none"):
         model.score({})
     with pytest.raises(DataError, match="E_CHANNEL"):
         model.score({"T1": paths["T1"], "FLAIR": paths["T2"]})
