@@ -357,7 +357,7 @@ def test_each_channel_is_scaled_by_its_own_intensities_and_resampled_alike() -> 
     one, two = (Volume(noise((12, 14, 9), seed), affine) for seed in (0, 1))
     brighter = two.like(two.data * 7 + 100)
     prepare = Preparation(setup((1.4, 1.1, 1.2)))
-    both = prepare([one, brighter])
+    both = Preparation(setup((1.4, 1.1, 1.2), channels=("T1", "T2")))([one, brighter])
     assert both.volume.shape == (2, 16, 16, 16)
     for number, scan in enumerate((one, brighter)):
         alone = prepare(scan)
