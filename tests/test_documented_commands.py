@@ -133,12 +133,16 @@ def write_scans(folder: Path) -> None:
     """Fifty subjects as a folder, a table, members and others, a BIDS tree and single files."""
     rng = np.random.default_rng(0)
     rows: list[tuple[str, ...]] = [("image", "label", "subject", "age", "sex", "diagnosis")]
+    channels: list[tuple[str, ...]] = [("subject", "CT", "PET")]
     for number in range(50):
         data, name = ball(rng).astype(np.float32), f"person-{number:02d}"
         image, label = folder / f"scans/{name}.nii.gz", folder / f"scans/{name}_label.nii.gz"
         Volume(data, AFFINE).save(image)
         Volume((data > 60).astype(np.uint8), AFFINE).save(label)
         shutil.copy(image, new_folder(folder / ("members" if number < 20 else "others")))
+        pet = folder / f"pet/{name}.nii.gz"
+        Volume(300 - 2 * data, AFFINE).save(pet)
+        channels.append((name, *(str(path.relative_to(folder)) for path in (image, pet))))
         kind = "control" if number % 5 else "patient"
         names = (str(path.relative_to(folder)) for path in (image, label))
         rows.append((*names, name, str(20 + number), "FM"[number % 2], kind))
@@ -147,8 +151,9 @@ def write_scans(folder: Path) -> None:
             place = new_folder(folder / "bids" / subject / "ses-baseline" / "anat")
             shutil.copy(image, place / f"{subject}_ses-baseline_T1w.nii.gz")
             shutil.copy(image, new_folder(folder / "toy"))
-    with (folder / "subjects.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    for table, lines in (("subjects.csv", rows), ("petct.csv", channels)):
+        with (folder / table).open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
     splits = {split: [f"person-{n:02d}" for n in found] for split, found in SPLITS.items()}
     (folder / "splits.json").write_text(json.dumps(splits))
     described = {"Name": "tiny", "BIDSVersion": "1.9.0"}

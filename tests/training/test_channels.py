@@ -5,7 +5,6 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 
 import medgan
 from medgan.app.pipeline import run_pipeline
-from medgan.core.config import DataConfig, Preprocessing, build
+from medgan.core.config import Preprocessing, build
 from medgan.core.errors import ConfigError, DataError, Interrupted
 from medgan.core.volume import Volume
 from medgan.data.index import index
@@ -80,12 +79,12 @@ def test_a_scan_of_two_channels_is_generated_as_two_images_and_a_label_map(whole
     assert images == [f"synthetic-s0-0000{n}_000{c}.nii.gz" for n in (0, 1) for c in (0, 1)]
     labels = sorted(p.name for p in (tmp_path / "labelsTr").iterdir())
     assert labels == [f"synthetic-s0-0000{n}.nii.gz" for n in (0, 1)]
-    first, second = (nib.load(tmp_path / "imagesTr" / name) for name in images[:2])
+    first, second = (Volume.load(tmp_path / "imagesTr" / name) for name in images[:2])
     assert np.array_equal(first.affine, second.affine)
-    assert first.shape == second.shape == (16, 16, 16)
+    assert first.data.shape == second.data.shape == (16, 16, 16)
     expected = model.generate(1)[0]
     for name, image in zip(("T1", "T2"), (first, second), strict=True):
-        assert np.array_equal(np.asarray(image.dataobj), expected.images[name].data)
+        assert np.array_equal(image.data, expected.images[name].data)
     manifest, _ = index(tmp_path, Pseudonyms(b"salt"))
     assert not manifest.refusals
     assert [list(case.images) for case in manifest.cases] == [["T1", "T2"]] * 2
@@ -128,6 +127,7 @@ def test_channels_are_told_apart_by_name_and_not_by_order(whole, table):
         model.score({"T1": paths["T1"], "FLAIR": paths["T2"]})
     shift = np.zeros((4, 4))
     shift[0, 3] = 1.0  # mm
+    scan = Volume.load(paths["T2"])
     moved = Volume(scan.data, scan.affine + shift)
     with pytest.raises(DataError, match="E_CHANNEL_GRID"):
         model.score({**paths, "T2": moved})
@@ -183,6 +183,7 @@ def test_gradients_reach_every_channel_of_every_network():
     state, batch = task.start(CPU), task.example(2, CPU)
     assert batch.volume.shape[1] == 2
     batch = batch.having(volume=batch.volume.requires_grad_())
+    assert state.pair_discriminator is not None
     for discriminator, shown in (
         (state.networks.critic, batch.volume),
         (state.pair_discriminator, torch.cat([batch.volume, batch.labels], dim=1)),
@@ -195,7 +196,8 @@ def test_gradients_reach_every_channel_of_every_network():
 def test_fresh_weights_begin_black_in_every_image_channel_and_in_no_label():
     train = CONFIG.train.model_copy(update={"init_background": True})
     networks = Synthesis.of(GRID, CONFIG.model, train).start(CPU).networks
-    bias = networks.generator.out.bias.detach()
+    bias = networks.generator.out.bias
+    assert bias is not None
     assert bias.shape == (3 * 8,)
     assert [n for n, value in enumerate(bias) if value < -1] == [0, 8]  # means of the two images
 
@@ -230,7 +232,7 @@ def test_each_channel_has_the_intensities_that_are_set_for_it(table):
     )
     assert several.preprocessing.views == (((-9.0, 0.0), (0.0, 9.0)), ())
     with pytest.raises(ConfigError, match=r"(?s)E_VALUE.*T1, T2"):
-        plan(DataConfig(intensity={"T1": "ct"}), manifest.cases)
+        plan(build(TINY, [CHANNELS, "data.intensity={T1: ct}"]).data, manifest.cases)
 
 
 def test_what_works_with_one_channel_alone_refuses_two(whole, table, tmp_path):
