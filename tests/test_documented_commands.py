@@ -36,7 +36,7 @@ GRID = ("data.spacing=[2, 2, 2]", "data.shape=[16, 16, 16]", "data.labels=[1]")
 NETWORKS = (
     *("model.latent=8", "model.widths=[16, 16]", "model.stem_channels=16", "model.blocks=1"),
     *("train.volumes=16", "train.minutes=0", "train.batch=2", "train.warmup=4"),
-    *("train.checkpoint_every=4", "train.sample_every=8"),
+    *("train.sample_every=8"),
 )
 LOCALISER = ("localiser.volumes=16", "localiser.minutes=0")
 CONDITIONS = "data.conditions={age: continuous, sex: categorical, diagnosis: categorical}"
@@ -48,9 +48,8 @@ TINY = {
     "utility": (*GRID, *NETWORKS, "utility.sizes=[12]", "utility.seeds=1", "utility.steps=4"),
     "audit": (*GRID, "audit.count=40", "audit.planted=4", "audit.exchanges=100"),
     "evaluate": (*GRID, "evaluate.count=24", "evaluate.draws=4", "evaluate.pairs=4"),
-    "augment": (*GRID, "augment.segmenter_steps=2", "augment.consistency=0", "augment.volumes=0",
-                "augment.appearance=0", "augment.realism=0", "augment.privacy=0"),
-    "bench": (*GRID, *LOCALISER, "detection.minutes=0", "detection.baseline_volumes=8",
+    "augment": (*GRID, "augment.filters=[]"),
+    "bench": (*GRID, *LOCALISER, "detection.minutes=0",
               "detection.each=1", "detection.lesions_per_family=1", "detection.radii=[3.0]",
               "detection.contrasts=[strong]"),
     "generate": ("generate.count=2",),
@@ -69,7 +68,7 @@ PATHS = {
     "ct": "export",
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
-    "synthetic_scans": "others", "runs/demo/cohort/images": "scans",
+    "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
 }  # fmt: skip
 """Data sets of the pages, and the tiny ones in their place."""

@@ -14,7 +14,7 @@ import medgan
 FOLDER = Path(medgan.__file__).parent.parent / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SETTINGS = [
-    *("phantoms.healthy=20", "phantoms.lesioned=2"),
+    *("phantoms.subjects=[20, 2]"),
     *("data.spacing=[8,8,8]", "data.shape=[32,32,32]", "model.latent=8"),
     *(
         "data.fractions=[0.5,0.1,0.3,0.1]",
@@ -25,7 +25,7 @@ SETTINGS = [
     *("train.volumes=8", "train.batch=2", "train.warmup=4", "localiser.volumes=8"),
 ]
 AUGMENT = [
-    *(f"augment.{n}=0" for n in ("appearance", "realism", "consistency", "volumes", "privacy")),
+    "augment.filters=[]",
     "augment.ratio=0.2",
 ]
 

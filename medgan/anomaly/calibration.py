@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from scipy import ndimage
+from jaxtyping import Float
 from torch import Tensor
 
 from medgan.anomaly.comparability import ReferenceStatistics
@@ -20,7 +18,6 @@ _FLOOR = 0.25
 hardly differ, as in air, a small difference must not become a large score."""
 _EVEN = frozenset({"localiser"})
 """Maps with one standard deviation for all positions."""
-Mask = Bool[Tensor, "B 1 _ _ _"] | None
 
 
 @dataclass(frozen=True)
@@ -30,16 +27,10 @@ class ScoringConfig:
     Attributes:
         scorers: whose maps are combined.
         top_fraction: share of voxels, the highest, whose mean is the score of a map.
-        sign: whether voxels brighter than expected count, or darker ones, or both.
-        erosion: voxels nearer to air than this, in voxels, do not count; 0 is off.
-        median: edge of a median filter, in voxels; up to 1 is off.
     """
 
     scorers: tuple[str, ...]
     top_fraction: float = 0.01
-    sign: Literal["both", "bright", "dark"] = "both"
-    erosion: float = 0.0
-    median: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,22 +73,18 @@ class Calibration:
     reference: ReferenceStatistics | None = None
 
     def score(
-        self, maps: dict[str, Tensor], mask: Mask = None
+        self, maps: dict[str, Tensor]
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 1 X Y Z"], dict[str, Tensor]]:
         """Scores new scans.
 
         Args:
             maps: raw score maps (B, 1, X, Y, Z), by name.
-            mask: voxels that count; all unless given.
 
         Returns:
             Combined scores (B,); the mean of the standardised maps, (B, 1, X, Y, Z); each
             map's own score, (B,), in healthy standard deviations.
         """
-        standardised = {
-            n: polished(self.statistics[n].standardise(m), self.scoring_config, mask)
-            for n, m in maps.items()
-        }
+        standardised = {n: self.statistics[n].standardise(m) for n, m in maps.items()}
         parts = {
             name: (top_mean(m, self.scoring_config.top_fraction) - self.centres[name])
             / self.scales[name]
@@ -128,7 +115,7 @@ def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
 
 
 def calibrate(
-    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig, mask: Mask = None
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig
 ) -> Calibration:
     """Estimates healthy statistics from raw score maps of calibration scans.
 
@@ -138,7 +125,6 @@ def calibrate(
     Args:
         maps: raw score maps of the same N scans, by name.
         scoring_config: how they become scores.
-        mask: voxels that count; all unless given.
 
     Raises:
         DataError: E_CALIBRATION with fewer than five scans.
@@ -151,7 +137,7 @@ def calibrate(
         )  # fmt: skip
     tops: dict[str, list[Tensor]] = {name: [] for name in maps}
     peaks = []
-    for together in left_out_maps(maps, scoring_config, mask):
+    for together in left_out_maps(maps):
         for name, score_map in together.items():
             tops[name].append(top_mean(score_map, scoring_config.top_fraction))
         peaks.append(float(mean_map(together.values()).max()))
@@ -164,21 +150,6 @@ def calibrate(
         scoring_config, {name: statistics(m, name in _EVEN) for name, m in maps.items()},
         centres, scales, tuple(sorted(combined.tolist())), float(np.median(peaks)),
     )  # fmt: skip
-
-
-def polished(
-    standardised: Float[Tensor, "B 1 X Y Z"], scoring_config: ScoringConfig, mask: Mask = None
-) -> Float[Tensor, "B 1 X Y Z"]:
-    """A standardised map after median filter and mask; a map of a single voxel is unchanged."""
-    if standardised[0].numel() == 1:
-        return standardised
-    if scoring_config.median > 1:
-        size = (1, 1, *(scoring_config.median,) * 3)
-        filtered = ndimage.median_filter(standardised.numpy(), size, mode="nearest")
-        standardised = torch.from_numpy(filtered)
-    if mask is not None:
-        standardised = torch.where(mask, standardised, standardised.clamp(max=0))
-    return standardised
 
 
 def mean_map(standardised: Iterable[Tensor]) -> Float[Tensor, "B 1 X Y Z"]:
@@ -201,19 +172,16 @@ def statistics(score_map: Float[Tensor, "N 1 X Y Z"], even: bool = False) -> Map
 
 
 def left_out_maps(
-    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig, mask: Mask = None
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]],
 ) -> Iterator[dict[str, Float[Tensor, "1 1 X Y Z"]]]:
     """Each scan's maps, standardised by the statistics of all the other scans.
 
     Args:
         maps: raw score maps of the same N scans, by name; N above 2.
-        scoring_config: with median filter and mask.
-        mask: voxels that count; all unless given.
     """
     each = zip(*(_left_out(m, name in _EVEN) for name, m in maps.items()), strict=True)
-    for number, same in enumerate(each):
-        where = None if mask is None else mask[number : number + 1]
-        yield {name: polished(m, scoring_config, where) for name, m in zip(maps, same, strict=True)}
+    for same in each:
+        yield dict(zip(maps, same, strict=True))
 
 
 def _left_out(score_map: Tensor, even: bool) -> Iterator[Tensor]:

@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.anomaly.calibration import Mask, ScoringConfig
 from medgan.anomaly.density import SHRINKAGE, FeatureDensity
-from medgan.anomaly.features import MOST_POSITIONS, coarse_features, smoothed
+from medgan.anomaly.features import MOST_POSITIONS, coarse_features
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
 from medgan.core.errors import ConfigError
-from medgan.core.volume import depth
 from medgan.networks.latent import fit
 
 Densities = Mapping[str, FeatureDensity]
@@ -249,24 +246,6 @@ def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]
     compared = ("residual", "similarity", "features")
     best = (("localiser",), ("density",), compared, compared[:2])
     return next(names for names in best if set(names) <= set(possible))
-
-
-def foreground_mask(context: ScoringContext, scoring_config: ScoringConfig) -> Mask:
-    """Voxels that count towards a score; None for all.
-
-    Brighter or darker means relative to the reconstruction, both smoothed.
-    """
-    if scoring_config.sign == "both" and not scoring_config.erosion:
-        return None
-    volume = context.volume
-    mask = torch.ones(len(volume), 1, *volume.shape[2:], dtype=torch.bool, device="cpu")
-    if scoring_config.erosion:
-        depths = [depth(volume.cpu().numpy()) for volume in volume[:, 0]]
-        mask = torch.from_numpy(np.stack(depths)[:, None]) > scoring_config.erosion
-    if scoring_config.sign != "both":
-        difference = smoothed(volume.float() - context.recon, 1.0).mean(dim=1, keepdim=True)
-        mask = mask & ((difference > 0) == (scoring_config.sign == "bright")).cpu()
-    return mask
 
 
 def make_maps(context: ScoringContext, names: tuple[str, ...]) -> dict[str, Tensor]:

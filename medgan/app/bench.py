@@ -22,6 +22,7 @@ from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import IMAGE, Case
 from medgan.data.plan import plan
 from medgan.studies.generated_sets import BASELINES
+from medgan.training.adversary import PENALTY_EVERY
 from medgan.training.fit import choose_device
 from medgan.training.steps import average_step
 from medgan.training.tasks import chosen_task
@@ -123,7 +124,7 @@ def _bench_medgan(
             kind(state, batch)
         average_step(state, task.schedule)
 
-    effort = _timed(step, config.train.penalty_every, steps, device, lambda: waited)
+    effort = _timed(step, PENALTY_EVERY, steps, device, lambda: waited)
     batches.close()
     return effort, list(state.all_networks().values())
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.calibration import Calibration, Mask, ScoringConfig, calibrate
+from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import (
@@ -16,7 +16,6 @@ from medgan.anomaly.scorers import (
     ScoringContext,
     ScoringNetworks,
     chosen,
-    foreground_mask,
     learn_densities,
     make_maps,
 )
@@ -66,7 +65,9 @@ def score(
         )  # fmt: skip
     scan, gain = rescaled(model, scan)
     context = ScoringContext(batch_of(model, scan), scoring_networks(model))
-    scores, score_map, parts = calibration.score(*_maps(context, calibration.scoring_config))
+    scores, score_map, parts = calibration.score(
+        make_maps(context, calibration.scoring_config.scorers)
+    )
     value, reasons = float(scores[0]), ()
     if calibration.reference is not None:
         reasons = calibration.reference.reasons(_statistics(scan, context))
@@ -117,23 +118,16 @@ def calibration_of(
     networks = scoring_networks(model)
     config = replace(scoring_config, scorers=chosen(networks, scoring_config.scorers))
     collected: dict[str, list[Tensor]] = {}
-    masks: list[Tensor] = []
     statistics: list[ScanStatistics] = []
     for number, scan in enumerate(scans, start=1):
         prepared = model.prepare(scan)
         context = ScoringContext(batch_of(model, prepared), networks)
         statistics.append(_statistics(prepared, context))
-        maps, mask = _maps(context, config)
-        masks += [] if mask is None else [mask]
-        for name, score_map in maps.items():
+        for name, score_map in make_maps(context, config.scorers).items():
             collected.setdefault(name, []).append(score_map)
         progress(number, count or number)
     maps = {name: torch.cat(parts) for name, parts in collected.items()}
-    found = calibrate(
-        maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")},
-        config,
-        torch.cat(masks) if masks else None,
-    )
+    found = calibrate(maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}, config)
     return replace(found, reference=reference_statistics(statistics))
 
 
@@ -143,11 +137,6 @@ def densities_of(model: "Model", batches: Callable[[], Iterable[Tensor]]) -> Den
     return learn_densities(
         lambda: (batch.to(model.device) for batch in batches()), scoring_networks(model)
     )
-
-
-def _maps(context: ScoringContext, config: ScoringConfig) -> tuple[dict[str, Tensor], Mask]:
-    """The maps of a scoring configuration, and the mask of voxels that count."""
-    return make_maps(context, config.scorers), foreground_mask(context, config)
 
 
 def _statistics(scan: PreparedScan, context: ScoringContext) -> ScanStatistics:

@@ -10,11 +10,13 @@ import torch
 from medgan.core.config import Config, Preprocessing
 from medgan.core.system import gigabytes
 from medgan.data.batches import Batch
+from medgan.training.adversary import PENALTY_EVERY
 from medgan.training.fit import choose_device
 from medgan.training.memory import StepMemory, free_memory, predict_memory
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step
 from medgan.training.tasks import chosen_task
+from medgan.training.tasks.synthesis import ENCODER_EVERY
 
 _SHORT = 5.0
 """Steps of less than these seconds are timed once more: the first one also loads libraries."""
@@ -126,7 +128,7 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
         return found
     del state
     pace = _pace(config, preprocessing, device)
-    step = pace.step(config.train.penalty_every, config.train.encoder_every)
+    step = pace.step(PENALTY_EVERY, ENCODER_EVERY)
     seconds = 1000 / config.train.batch * step
     return replace(found, seconds_per_1000=seconds, estimated=pace.estimated)
 
@@ -179,9 +181,8 @@ def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) ->
 
 def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
     """Times one step of each kind on random volumes."""
-    train = config.train.model_copy(update={"penalty_every": 2, "encoder_every": 2})
-    task = chosen_task(preprocessing, config.model, train)
-    state, batch = task.start(device), task.example(train.batch, device)
+    task = chosen_task(preprocessing, config.model, config.train)
+    state, batch = task.start(device), task.example(config.train.batch, device)
 
     def timed(step: Callable[[TrainingState, Batch], object], seen: int) -> float:
         seconds = 0.0
@@ -200,7 +201,7 @@ def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.dev
         task.generator_step(state, batch)
         average_step(state, task.schedule)
 
-    count = train.batch
+    count = config.train.batch
     return _Pace(
         penalised=timed(task.discriminator_step, 0), plain=timed(task.discriminator_step, count),
         encoding=timed(generator, 0), bare=timed(generator, count),

@@ -119,8 +119,7 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
         config: of the training; the steps that take most are assumed.
         preprocessing: its grid and labels.
     """
-    train = config.train.model_copy(update={"penalty_every": 1, "encoder_every": 1})
-    task = chosen_task(preprocessing, config.model, train)
+    task = chosen_task(preprocessing, config.model, config.train)
     # Wherever the training runs, its tensors are counted on the CPU: their sizes are the same.
     cpu, fake, live = torch.device("cpu"), FakeTensorMode(), LiveBytes()
     random = torch.random.get_rng_state()
@@ -136,10 +135,11 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
             optimizer.step()
         live.add(p for module in state.all_networks().values() for p in module.parameters())
         live.add(p for module in state.average.modules().values() for p in module.parameters())
-        batches = [task.example(train.batch, cpu) for _ in range(2)]
+        batches = [task.example(config.train.batch, cpu) for _ in range(2)]
         resident = live.peak = live.now
         task.discriminator_step(state, batches[0])
         discriminator, live.peak = live.peak, live.now
+        state.volumes_seen = 0  # penalty and encoder step are both due at the start
         task.generator_step(state, batches[1])
         average_step(state, task.schedule)
     return StepMemory(resident, discriminator, live.peak)

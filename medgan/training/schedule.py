@@ -20,7 +20,7 @@ class Schedule:
         warmup: volumes over which the learning rate rises.
         learning_rate: Adam's, after the warm-up.
         half_life: of the weight average, in volumes.
-        checkpoint_every, evaluate_every: volumes from one to the next.
+        evaluate_every: volumes from one evaluation of samples to the next.
     """
 
     volumes: int
@@ -29,7 +29,6 @@ class Schedule:
     warmup: int
     learning_rate: float
     half_life: float
-    checkpoint_every: int
     evaluate_every: int
 
     @classmethod
@@ -37,8 +36,13 @@ class Schedule:
         """The schedule of a configuration."""
         return cls(
             config.volumes, config.minutes, config.batch, config.warmup, config.learning_rate,
-            config.ema_half_life, config.checkpoint_every, config.sample_every,
+            config.ema_half_life, config.sample_every,
         )  # fmt: skip
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Volumes from one checkpoint to the next."""
+        return self.evaluate_every // 2
 
     def progress(self, state: TrainingState) -> float:
         """Share of the training that is done, by volumes or by minutes, whichever is further."""

@@ -14,6 +14,7 @@ from medgan.core.table_files import table_text
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import Value, check, covariates_of, understood
+from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
@@ -140,7 +141,6 @@ def write_interpolation(
     ends: tuple[Latent, Latent],
     names: tuple[str, str],
     count: int,
-    smallest_component: float,
     facts: dict[str, str],
 ) -> Path:
     """Writes `images/`, `labels/`, `strip.png` and `provenance.json`.
@@ -151,13 +151,12 @@ def write_interpolation(
         ends: first and last latent.
         names: of the ends, without file names.
         count: number of scans, both ends included.
-        smallest_component: share of a label's largest component; smaller components are removed.
         facts: versions, for the provenance.
 
     Returns:
         The folder.
     """
-    frames = model.interpolate(*ends, count, smallest_component)
+    frames = model.interpolate(*ends, count)
     for frame in frames:
         name = f"frame-{frame.number:03d}.nii.gz"
         save_synthetic(frame, folder / "images" / name, folder / "labels" / name)
@@ -165,7 +164,7 @@ def write_interpolation(
     provenance = {
         "synthetic": True,
         "ends": names,
-        "smallest_component": smallest_component,
+        "smallest_component": SMALLEST_COMPONENT,
         "frames": [frame.covariates for frame in frames],
         "model": model.facts,
         "made_with": facts,

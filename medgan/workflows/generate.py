@@ -29,7 +29,6 @@ def write_synthetic(
     count: int,
     seed: int,
     facts: dict[str, str],
-    smallest_component: float = SMALLEST_COMPONENT,
     conditions: Sequence[Mapping[str, Value]] = (),
     truncation: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -45,7 +44,6 @@ def write_synthetic(
         count: number of scans.
         seed: of the latents; scan i does not depend on the count.
         facts: versions, for the provenance.
-        smallest_component: share of a label's largest component; smaller components are removed.
         conditions: requested values of each scan; empty requests none.
         truncation: of the latents; 0 is off.
         progress: receives the number of scans done and of all.
@@ -65,7 +63,7 @@ def write_synthetic(
     rows: list[dict[str, str]] = []
     for wanted, number in groups:
         for scan in model.iter_generate(
-            number, seed, len(entries), smallest_component, wanted, truncation
+            number, seed, len(entries), conditions=wanted, truncation=truncation
         ):
             entries.append(_write_scan(scan, folder))
             if dicom:
@@ -92,7 +90,7 @@ def write_synthetic(
         "synthetic": True,
         "seed": seed,
         "count": count,
-        "smallest_component": smallest_component,
+        "smallest_component": SMALLEST_COMPONENT,
         "truncation": truncation,
         "requests": [
             {"count": number, "conditions": dict(wanted), "remarks": remark}

@@ -196,30 +196,3 @@ def test_one_value_a_scan_counts_in_the_score_and_not_in_the_map(generator):
     with pytest.raises(ConfigError, match="no scorer gives a map") as caught:
         calibrate(alone, ScoringConfig(("latent",), TOP))
     assert caught.value.code == "E_SCORER"
-
-
-def test_nothing_counts_where_a_map_is_not_kept(generator):
-    maps, fresh = healthy(9, generator), healthy(1, generator)
-    mask = torch.ones(9, 1, *SHAPE, dtype=torch.bool)
-    mask[..., :2] = False
-    calibration = calibrate(maps, CONFIG, mask)
-    before, _, _ = calibration.score(fresh, mask[:1])
-    for score_map in fresh.values():
-        score_map[..., 0] += 100
-    after, heat, _ = calibration.score(fresh, mask[:1])
-    assert torch.equal(before, after)
-    assert heat[..., :2].max() <= 0
-    elsewhere, _, _ = calibration.score(fresh)
-    assert elsewhere > after
-
-
-def test_a_median_takes_a_lonely_voxel_away_and_leaves_a_lesion(generator):
-    maps = healthy(9, generator)
-    scoring_config = ScoringConfig(tuple(maps), TOP, median=3)
-    calibration = calibrate(maps, scoring_config)
-    fresh = healthy(1, generator)
-    for score_map in fresh.values():
-        score_map[0, 0, 1, 1, 1] += 1000
-        score_map[0, 0, 3:, 2:, 1:] += 100
-    _, heat, _ = calibration.score(fresh)
-    assert heat[0, 0, 1, 1, 1] < 10 < heat[0, 0, 4, 3, 2]

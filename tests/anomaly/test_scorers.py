@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.features import smoothed
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
 from medgan.anomaly.scorers import (
@@ -12,7 +11,6 @@ from medgan.anomaly.scorers import (
     ScoringNetworks,
     available,
     chosen,
-    foreground_mask,
     learn_densities,
     localiser_input,
     make_maps,
@@ -134,28 +132,6 @@ def test_a_model_is_asked_for_no_more_than_it_has(scoring_networks):
         with pytest.raises(ConfigError, match=asked[0]) as caught:
             chosen(bare, asked)
         assert caught.value.code == "E_SCORER"
-
-
-def test_sign_and_erosion_say_where_maps_count(scoring_networks):
-    volume = torch.full((1, 1, *SHAPE), -1.0)
-    volume[..., 2:14, 2:14, 2:14] = 0.0
-    volume[..., 4:8, 4:8, 4:8] = 0.8
-    half = replace(scoring_networks, generate=lambda latent: torch.zeros(len(latent), 1, *SHAPE))
-    context = ScoringContext(volume, half)
-    assert foreground_mask(context, ScoringConfig(())) is None
-    recipes = (
-        ScoringConfig((), sign="bright"),
-        ScoringConfig((), sign="dark"),
-        ScoringConfig((), erosion=2.5),
-    )
-    bright, dark, deep = (foreground_mask(context, r) for r in recipes)
-    assert bright is not None
-    assert dark is not None
-    assert deep is not None
-    middle, shell, air = (0, 0, 5, 5, 5), (0, 0, 3, 8, 8), (0, 0, 0, 0, 0)
-    assert [bool(bright[p]) for p in (middle, shell, air)] == [True, False, False]
-    assert [bool(dark[p]) for p in (middle, air)] == [False, True]
-    assert [bool(deep[p]) for p in (middle, shell, air)] == [True, False, False]
 
 
 def test_a_density_comes_back_from_its_packed_form(scoring_networks):

@@ -69,17 +69,15 @@ def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path):
     pipeline = write_pipeline(tmp_path, ["index", "calibrate"])
     settings = [
         f"out={tmp_path / 'o'}", f"data.source={source}", f"model_uri={out / 'model'}",
-        "data.assign=calibration",
+        "data.splits=calibration",
     ]  # fmt: skip
     before = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
-    asked = ["score.scorers=[residual, latent]", "score.sign=bright"]
+    asked = ["score.scorers=[residual, latent]", "score.top_fraction=0.02"]
     try:
         run_pipeline(pipeline, [*settings, *asked])
         model = medgan.load(out / "model")
         assert model.calibration is not None
-        assert model.calibration.scoring_config == ScoringConfig(
-            ("residual", "latent"), 0.01, "bright"
-        )
+        assert model.calibration.scoring_config == ScoringConfig(("residual", "latent"), 0.02)
         assert set(model.score(source / "person-00.nii.gz").parts) == {"residual", "latent"}
         with pytest.raises(ConfigError, match="E_SCORER"):
             run_pipeline(pipeline, [*settings, "score.scorers=[magic]"])
@@ -186,7 +184,7 @@ def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(rows))
     settings = [f"out={tmp_path / 'o'}", f"data.source={tmp_path / 't.csv'}"]
     done = run_pipeline(
-        "check", [*settings, "data.healthy={group: [0]}", "data.assign=calibration"]
+        "check", [*settings, "data.healthy={group: [0]}", "data.splits=calibration"]
     )
     assert done.results["index"].values["calibration"] == done.results["index"].values["test"] == 2
 

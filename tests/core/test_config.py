@@ -64,7 +64,7 @@ def test_the_settings_are_found_in_all_sections():
         ({"uot": "x"}, "uot", "out"),
         ({"train": {"btach": 3}}, "train.btach", "train.batch"),
         ({"data": {"shapes": "auto"}}, "data.shapes", "data.shape"),
-        ({"phantoms": {"leisoned": 2}}, "phantoms.leisoned", "phantoms.lesioned"),
+        ({"phantoms": {"subjcts": [8, 2]}}, "phantoms.subjcts", "phantoms.subjects"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, where, meant):

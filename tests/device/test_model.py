@@ -9,7 +9,6 @@ import torch
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.scorers import LOCALISER_INPUTS, SCORERS, available
 from medgan.core.volume import Volume
-from medgan.model import model as models
 from medgan.model.folder import fresh_localiser
 from medgan.model.model import Model
 from medgan.networks.latent import fit
@@ -44,7 +43,7 @@ def test_every_scorer_is_calibrated_and_scores(pair):
     scores = []
     for model in pair:
         assert available(model.scoring_networks()) == list(SCORERS)
-        model.calibrate(SCANS[:6], ScoringConfig(tuple(SCORERS), sign="bright", erosion=1.0))
+        model.calibrate(SCANS[:6], ScoringConfig(tuple(SCORERS)))
         scores.append(model.score(SCANS[6]))
     expected, found = scores
     for name in SCORERS:
@@ -55,7 +54,7 @@ def test_every_scorer_is_calibrated_and_scores(pair):
 
 @pytest.mark.parametrize("tile", [8, 128])
 def test_scans_are_generated_whole_and_in_tiles(pair, tile, monkeypatch):
-    monkeypatch.setattr(models, "TILE", tile)
+    monkeypatch.setattr("medgan.model.generation.TILE", tile)
     expected, found = (
         model.generate(2, seed=1, conditions={"age": 70}, truncation=1.0) for model in pair
     )

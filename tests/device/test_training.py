@@ -27,7 +27,6 @@ CT = GRID.model_copy(update={"intensity": "ct", "window": ((-1000.0, 0.0), (-200
 TRAIN = CONFIG.train.model_copy(
     update={
         "precision": "fp32", "augment": 0.5, "reconstruction_augmentation": 0.5,
-        "penalty_every": 1, "encoder_every": 1,
     }
 )  # fmt: skip
 
@@ -54,8 +53,8 @@ def advance(state: TrainingState, grid: Preprocessing, config) -> dict[str, floa
     ("settings", "grid"),
     [
         ({}, GRID),
-        ({"penalty": "gp", "objective": "wgan-gp"}, GRID),
-        ({"micro_batch": 1, "checkpoint_activations": True, "penalty": "r1"}, GRID),
+        ({"objective": "wgan-gp"}, GRID),
+        ({"micro_batch": 1, "checkpoint_activations": True, "objective": "hinge"}, GRID),
         ({"precision": "bf16"}, CT),
     ],
     ids=["r1+r2", "gp", "micro-batches", "CT"],

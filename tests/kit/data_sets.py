@@ -12,7 +12,7 @@ TINY = {
     "data": {"spacing": [2, 2, 2], "shape": list(SIZE), "fractions": [0.35, 0.17, 0.4, 0.08]},
     "model": {"latent": 8, "widths": [16, 16], "stem_channels": 16, "blocks": 1},
     "train": {
-        "volumes": 16, "batch": 2, "warmup": 4, "checkpoint_every": 4, "sample_every": 8,
+        "volumes": 16, "batch": 2, "warmup": 4, "sample_every": 8,
     },
     "localiser": {"volumes": 16},
     "generate": {"count": 2},

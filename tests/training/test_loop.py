@@ -14,6 +14,7 @@ from medgan.core.errors import Interrupted, TrainingDiverged
 from medgan.core.volume import Volume
 from medgan.training import loop
 from medgan.training.samples import Adaptation, Reference, evaluate_samples
+from medgan.training.schedule import Schedule
 from medgan.training.steps import average_step
 from medgan.training.tasks import synthesis as module
 from medgan.training.tasks.synthesis import Synthesis
@@ -154,7 +155,8 @@ def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
             kills.clear()
             raise Killed
 
-    settings = ("train.volumes=28", "train.checkpoint_every=6", "train.sample_every=100")
+    settings = ("train.volumes=28", "train.sample_every=100")
+    monkeypatch.setattr(Schedule, "checkpoint_every", 6)
     spoil(monkeypatch, bad, enlarge)
     whole = training("whole", *settings)
     spoil(monkeypatch, lambda s: bad(s) or s.volumes_seen == killed_at, kill)

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from medgan.core.config import WINDOWS
 from medgan.networks.losses import OBJECTIVES
+from medgan.training.adversary import PENALTIES
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step
 from medgan.training.tasks import synthesis as module
@@ -42,10 +45,11 @@ def test_a_step_with_several_windows_penalises_and_moves_all_networks():
     assert state.pair_discriminator is not None
     nets = [*state.networks.modules().values(), state.pair_discriminator]
     before = [weights(n) for n in nets]
-    task = synthesis(penalty_every=1, encoder_every=1)
+    task = synthesis()
     scalars = task.discriminator_step(state, batch([True, True]))
     assert scalars["critic/r1"] > 0
     assert scalars["pair/r2"] > 0
+    state.volumes_seen = 0  # the encoder is due
     task.generator_step(state, batch([True, True]))
     assert not any(torch.equal(b, weights(n)) for b, n in zip(before, nets, strict=True))
 
@@ -72,18 +76,17 @@ def test_the_scoring_discriminator_never_sees_label_channels():
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_penalties_come_as_often_as_asked(every):
     state = fresh_state()
-    task = synthesis(penalty_every=every)
+    task = synthesis()
+    penalty = replace(task.adversary.penalty, every=every)
+    task = replace(task, adversary=replace(task.adversary, penalty=penalty))
     seen = ["critic/r1" in task.discriminator_step(state, batch([True, True])) for _ in range(6)]
     assert seen == [number % every == 0 for number in range(6)]
 
 
-@pytest.mark.parametrize(
-    ("penalty", "kinds"), [("r1", {"r1"}), ("r1+r2", {"r1", "r2"}), ("gp", {"gp"})]
-)
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
-def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
-    state = fresh_state()
-    task = synthesis(objective=objective, penalty=penalty)
+def test_every_objective_trains_with_its_penalty(objective):
+    state, kinds = fresh_state(), PENALTIES[objective].split("+")
+    task = synthesis(objective=objective)
     before = weights(state.networks.discriminator), weights(state.networks.generator)
     figures = task.discriminator_step(state, batch([True, True]))
     figures |= task.generator_step(state, batch([True, True]))
@@ -97,7 +100,7 @@ def test_every_objective_trains_with_every_penalty(objective, penalty, kinds):
 
 def test_encoder_steps_come_as_often_as_asked():
     state = fresh_state()
-    task = synthesis(encoder_every=2)
+    task = synthesis()
     seen = []
     for state.volumes_seen in (0, 2, 4, 6):
         seen.append("generator/latent" in task.generator_step(state, batch([True, True])))
@@ -113,7 +116,7 @@ def test_scans_are_augmented_before_they_are_corrupted_and_restored(probability,
         module, "reconstruction_loss", lambda v, r: (restored.append(v), loss(v, r))[1]
     )
     given = batch([True, True])
-    task = synthesis(reconstruction_augmentation=probability, encoder_every=1)
+    task = synthesis(reconstruction_augmentation=probability)
     task.generator_step(fresh_state(), given)
     assert torch.equal(corrupted[0], restored[0])
     assert torch.equal(corrupted[0], given.volume) == (probability == 0)
@@ -262,9 +265,10 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
 @pytest.mark.parametrize("settings", [{"micro_batch": 1}, {"checkpoint_activations": True}])
 def test_settings_that_save_memory_train_both_networks_and_labels(settings):
     state = fresh_state(widths=(16, 16), stem_stages=2)
-    task = synthesis(**{"encoder_every": 1, **settings})
+    task = synthesis(**settings)
     before = [weights(m) for m in state.networks.modules().values()]
     figures = task.discriminator_step(state, batch([True, False]))
+    state.volumes_seen = 0  # the encoder is due
     figures |= task.generator_step(state, batch([True, False]))
     assert all(bool(torch.isfinite(value)) for value in figures.values())
     after = [weights(m) for m in state.networks.modules().values()]

@@ -17,6 +17,6 @@ def phantoms(
 ) -> None:
     """Make a data set of procedural head phantoms, some with a lesion, and train on it.
 
-    Example: medgan phantoms -o runs/phantoms --set phantoms.healthy=100
+    Example: medgan phantoms -o runs/phantoms --set phantoms.subjects='[100, 8]'
     """
     run_verb("phantoms", {"out": out}, set_, as_json, replace=replace)

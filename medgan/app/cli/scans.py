@@ -154,8 +154,8 @@ def augment(
         "out": out,
         "model_uri": model,
         "data": {"source": source},
-        "augment": {"ratio": ratio, "balance": balance},
-        "generate": {"seed": seed},
+        "augment": {"ratio": ratio},
+        "generate": {"seed": seed, "balance": balance},
     }
     run_verb("augment", values, conditions(set_), as_json, config, replace=replace)
 

@@ -56,7 +56,7 @@ SCANS = tuple(f"data.{name}" for name in DataConfig.model_fields if name not in 
 """What decides which scans there are and what each is for; the rest of `data` is about the grid."""
 
 STEPS = {
-    "phantoms": Step(phantoms_step, ("phantoms",), ("cohort",)),
+    "phantoms": Step(phantoms_step, ("phantoms",), ("phantoms",)),
     "index": Step(index_step, SCANS),
     "train": Step(
         train_step, ("data", "model", "train"), ("checkpoints", "samples", "mlflow_run.txt"),
@@ -64,7 +64,7 @@ STEPS = {
     ),
     "scorers": Step(scorers_step, ("localiser", "train.seed")),
     "calibrate": Step(
-        calibrate_step, (*SCANS, "score.scorers", "score.top_fraction", "score.sign")
+        calibrate_step, (*SCANS, "score.scorers", "score.top_fraction")
     ),
     "share": Step(share_step, ("model_uri",), ("model",), overwrites=True),
     "register": Step(register_step, ("tracking",)),

@@ -66,7 +66,7 @@ def calibrate_step(run: Run) -> StepResult:
     model = run.model()
     cases = run.manifest().split("calibration")
     settings = run.config.score
-    scoring_config = ScoringConfig(settings.scorers, settings.top_fraction, settings.sign)
+    scoring_config = ScoringConfig(settings.scorers, settings.top_fraction)
     with counting("calibrating") as tick:
         scans, refusals = usable(
             cases, lambda case: model.prepare(run.scans.read(case, False), case.case)

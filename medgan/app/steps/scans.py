@@ -30,7 +30,7 @@ PHANTOM_SHAPE, PHANTOM_SPACING = (48, 56, 48), 4.0
 
 
 def phantoms_step(run: Run) -> StepResult:
-    """Makes the procedural cohort and points the data section at it."""
+    """Writes a data set of phantoms and points the data section at it."""
     from medgan.data.phantoms.data_set import make_data_set
 
     if run.config.data.source:
@@ -38,14 +38,13 @@ def phantoms_step(run: Run) -> StepResult:
             "E_USAGE", "data.source", "this pipeline makes its own scans",
             "train on yours with `medgan train train --data SCANS`, or `make demo DATA=SCANS`",
         )  # fmt: skip
-    settings = run.config.phantoms
-    folder = run.out / "cohort"
-    cohort = make_data_set(
-        folder, settings.healthy, settings.lesioned, PHANTOM_SHAPE, PHANTOM_SPACING, seed=0
+    healthy, lesioned = run.config.phantoms.subjects
+    source = make_data_set(
+        run.out / "phantoms", healthy, lesioned, PHANTOM_SHAPE, PHANTOM_SPACING, seed=0
     )
-    run.set("data", source=str(cohort), healthy={"diagnosis": ["healthy"]})
-    log.info("phantoms: %d healthy, %d with a lesion", settings.healthy, settings.lesioned)
-    return StepResult({"healthy": settings.healthy, "lesioned": settings.lesioned})
+    run.set("data", source=str(source), healthy={"diagnosis": ["healthy"]})
+    log.info("phantoms: %d healthy, %d with a lesion", healthy, lesioned)
+    return StepResult({"healthy": healthy, "lesioned": lesioned})
 
 
 def index_step(run: Run) -> StepResult:
@@ -110,11 +109,11 @@ def read_manifest(
         )  # fmt: skip
     if settings.healthy:
         manifest = with_health(manifest, settings.healthy)
-    if settings.splits:
+    if settings.splits in SPLITS:
+        manifest = manifest.with_all_in(settings.splits)
+    elif settings.splits:
         splits = read_splits(Path(settings.splits), source)
         manifest = with_given_splits(manifest, splits, pseudonyms, settings.seed)
-    elif settings.assign != "draw":
-        manifest = manifest.with_all_in(settings.assign)
     elif is_manifest(source):
         manifest = manifest.with_unhealthy_tested()
     else:

@@ -96,7 +96,7 @@ def _members_and_others(
     sides = []
     for setting, split in (("train", "train"), ("holdout", "test")):
         source = getattr(settings, setting)
-        one = data.model_copy(update={"source": source, "splits": "", "assign": split})
+        one = data.model_copy(update={"source": source, "splits": split})
         with about(f"audit.{setting}"):
             sides.append(read_manifest(one, converted))
     return joined(sides[0][0], sides[1][0]), [row for _, key in sides for row in key]

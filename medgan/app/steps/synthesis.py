@@ -35,7 +35,7 @@ def generate_step(run: Run) -> StepResult:
     with counting("generating") as tick:
         folder = write_synthetic(
             run.model(), run.folder("synthetic"), len(wanted), settings.seed, facts(),
-            settings.smallest_component, wanted, settings.truncation, tick, settings.dicom,
+            wanted, settings.truncation, tick, settings.dicom,
         )  # fmt: skip
     log.info("%d synthetic scans: %s", len(wanted), folder)
     return StepResult({"count": len(wanted), "folder": str(folder)}, written("generate", folder))
@@ -88,8 +88,7 @@ def interpolate_step(run: Run) -> StepResult:
     settings, generating = run.config.latent, run.config.generate
     (name_a, a), (name_b, b) = (_end(run, text) for text in settings.ends)
     folder = write_interpolation(
-        run.model(), run.out, (a, b), (name_a, name_b), generating.count,
-        generating.smallest_component, facts(),
+        run.model(), run.out, (a, b), (name_a, name_b), generating.count, facts(),
     )  # fmt: skip
     log.info("%d frames: %s", generating.count, folder / "strip.png")
     values = {"frames": generating.count, "folder": str(folder)}

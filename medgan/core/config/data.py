@@ -33,15 +33,12 @@ class DataConfig(Section):
     session: Label = Field("", description="session of a BIDS tree to read, such as baseline")
     splits: str = Field(
         "",
-        description="JSON of the subjects in train, validation, calibration and test; empty draws "
-        "them",
+        description="JSON of the subjects in train, validation, calibration and test, or one of "
+        "these four names for all scans; empty splits subjects at random",
     )
     fractions: tuple[Positive, Positive, Positive, Positive] = Field(
         (0.6, 0.1, 0.15, 0.15),
         description="shares of train, validation, calibration and test when drawn",
-    )
-    assign: Literal["draw", "train", "validation", "calibration", "test"] = Field(
-        "draw", description="draw splits by subject, or put every case into one"
     )
     healthy: dict[str, list[CovariateValue]] = Field(
         {},

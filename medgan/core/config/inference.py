@@ -15,9 +15,6 @@ class ScoreConfig(Section):
         description="whose maps are combined, from calibration on; empty takes the localiser, "
         "the density where there is none, the residuals where there is neither",
     )
-    sign: Literal["both", "bright", "dark"] = Field(
-        "both", description="what counts beside the reconstruction, from calibration on"
-    )
     top_fraction: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
     )
@@ -44,20 +41,16 @@ class GenerateConfig(Section):
         8, gt=0, description="synthetic scans to write; in an interpolation with both ends"
     )
     seed: int = Field(0, ge=0, description="seed of the latents")
-    smallest_component: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="parts of a label smaller than this share of its largest part are filled with "
-        "what surrounds them; 0 keeps all",
-    )
     conditions: dict[str, CovariateValue] = Field(
         {},
         description="values of the model's conditions, as {age: 70, sex: F}; unknown leaves one "
         "open, and what is not named is drawn as the training scans had it",
     )
     balance: str = Field(
-        "", description="condition whose rarer categories in data.source are filled up"
+        "",
+        description="categorical condition whose rarer categories are filled up: by generate "
+        "among the scans of data.source, by augment among the training scans before the rest of "
+        "augment.ratio is spread evenly over the categories",
     )
     truncation: float = Field(
         0.0,

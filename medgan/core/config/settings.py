@@ -1,9 +1,11 @@
 """All settings of a pipeline."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from medgan.core.config.data import DataConfig
-from medgan.core.config.fields import Section
+from medgan.core.config.fields import Count, Section
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
 from medgan.core.config.studies import (
     AuditConfig,
@@ -20,8 +22,9 @@ from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfi
 class PhantomConfig(Section):
     """The data set of procedural head phantoms."""
 
-    healthy: int = Field(72, gt=0, description="healthy subjects")
-    lesioned: int = Field(8, ge=0, description="subjects with one planted lesion")
+    subjects: tuple[Count, Annotated[int, Field(ge=0)]] = Field(
+        (72, 8), description="numbers of healthy subjects and of subjects with one planted lesion"
+    )
 
 
 class TrackingConfig(Section):

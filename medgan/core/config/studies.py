@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from medgan.core.config.fields import Percentile, Positive, Section
+from medgan.core.config.fields import Positive, Section
 
 
 class BaselineConfig(Section):
@@ -63,10 +63,22 @@ class UtilityConfig(Section):
     )
     target: str = Field("", description="condition that tells the groups of a classification apart")
     rare: str = Field(
-        "above", description="the rare group: a category of the target, or above or below the cut"
+        "above 0",
+        description="the rare group: a category of the target, or a range of a continuous one, "
+        "as above 60 or below 60",
     )
-    cut: float = Field(0.0, description="value of a continuous target between the groups")
     share: float = Field(0.1, gt=0, le=0.5, description="of the rare group in the training sets")
+
+    @field_validator("rare")
+    @classmethod
+    def _range_has_a_number(cls, rare: str) -> str:
+        side, _, cut = rare.partition(" ")
+        if side in ("above", "below"):
+            try:
+                float(cut)
+            except ValueError:
+                raise ValueError(f"{side} needs a number, as {side} 60") from None
+        return rare
 
     @model_validator(mode="after")
     def _relabels_for_the_unet(self) -> "UtilityConfig":
@@ -76,53 +88,22 @@ class UtilityConfig(Section):
 
 
 class AugmentConfig(Section):
-    """A training set of real and synthetic scans, and which synthetic ones are good enough."""
+    """A training set of real scans and of synthetic scans that pass filters."""
 
     ratio: float = Field(1.0, ge=0, description="synthetic scans for each real training scan")
-    balance: str = Field(
-        "",
-        description="categorical condition whose rarer categories among the training scans are "
-        "filled up first; the rest of ratio is spread evenly over its categories",
-    )
     layout: Literal["decathlon", "bids"] = Field("decathlon", description="of the data set")
     real: Literal["reference", "copy"] = Field(
         "reference",
         description="name the real files where they lie, or copy them under their pseudonyms",
     )
-    suffix: str = Field("T1w", pattern="^[A-Za-z0-9]+$", description="of the files of a BIDS tree")
     shard: str = Field(
         "", pattern=r"^(\d+/\d+)?$", description="part of the synthetic scans to make, such as 1/4"
     )
-    tries: int = Field(
-        10, gt=0, description="candidates for each synthetic scan before it is left out"
-    )
-    appearance: float = Field(
-        0.1,
-        ge=0,
-        description="share by which textures may be stranger than those of held-out training "
-        "scans; 0 is off",
-    )
-    realism: float = Field(
-        4.0,
-        ge=0,
-        description="robust standard deviations below the median candidate's logit at which the "
-        "discriminator drops a candidate; 0 is off",
-    )
-    consistency: Percentile = Field(
-        1.0,
-        description="percentile of the Dice of held-out training scans below which a segmenter "
-        "drops a candidate; 0 is off",
-    )
-    segmenter_steps: int = Field(600, gt=1, description="steps of each of the two segmenters")
-    volumes: float = Field(
-        0.25,
-        ge=0,
-        description="share by which volumes may leave those of training scans; 0 is off",
-    )
-    privacy: Percentile = Field(
-        99.0,
-        description="percentile of how alike real scans are to the training scan most like them, "
-        "above which a candidate is dropped; 0 is off",
+    filters: tuple[Literal["volumes", "appearance", "realism", "consistency", "privacy"], ...] = (
+        Field(
+            ("volumes", "appearance", "realism", "consistency", "privacy"),
+            description="filters that a synthetic scan must pass; empty keeps every scan",
+        )
     )
 
 
@@ -179,7 +160,4 @@ class DetectionConfig(Section):
         ge=0,
         description="lesions that a scan gets of each family, sizes and contrasts in turn; 0 is "
         "every size in every contrast",
-    )
-    baseline_volumes: int = Field(
-        24_000, gt=0, description="volumes that each learned baseline is trained on"
     )

@@ -68,19 +68,15 @@ class TrainConfig(Section):
         description="volumes over which the learning rate rises; gamma is doubled twice as long",
     )
     objective: Literal["relativistic", "wgan-gp", "hinge", "non-saturating", "least-squares"] = (
-        Field("relativistic", description="adversarial objective")
-    )
-    penalty: Literal["r1+r2", "r1", "gp"] = Field(
-        "r1+r2",
-        description="gradient penalty: zero-centred on reals and fakes, on reals alone, or "
-        "one-centred between them",
+        Field(
+            "relativistic",
+            description="adversarial objective; its gradient penalty is zero-centred on real and "
+            "generated volumes (relativistic), one-centred between them (wgan-gp), or "
+            "zero-centred on real volumes (the others)",
+        )
     )
     gamma: Positive = Field(
         50.0, description="weight of the penalty, halved in the loss; gp's lambda is its half"
-    )
-    penalty_every: int = Field(2, gt=0, description="steps from one penalty to the next")
-    encoder_every: int = Field(
-        2, gt=0, description="generator steps from one encoder step to the next"
     )
     augment: Share | Literal["adaptive"] = Field(
         0.0,
@@ -118,8 +114,12 @@ class TrainConfig(Section):
         description="stop and finish after this many pictures without a better metric, counted "
         "in the second half, where the learning rate is low; 0 never",
     )
-    checkpoint_every: int = Field(800, gt=0, description="volumes from one checkpoint to the next")
-    sample_every: int = Field(1_600, gt=0, description="volumes from one picture to the next")
+    sample_every: int = Field(
+        1_600,
+        gt=1,
+        description="volumes from one evaluation of samples to the next; checkpoints are written "
+        "twice as often",
+    )
 
 
 class LocaliserConfig(Section):

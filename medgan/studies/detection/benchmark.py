@@ -171,7 +171,7 @@ def _baselines(
     model: Model, volumes: Volumes, settings: DetectionConfig, seed: int
 ) -> Iterator[tuple[str, Entry]]:
     lesions = _lesions(volumes, settings.families, settings)
-    for name, train in baseline_scorers(model, volumes["train"], settings, seed).items():
+    for name, train in baseline_scorers(model, volumes["train"], seed).items():
         log.info("%s", name)
         mapper = train()
 

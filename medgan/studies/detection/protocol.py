@@ -133,7 +133,7 @@ class _Collector:
     def __init__(self, raw: dict[str, Tensor], volumes: Tensor) -> None:
         scoring_config = ScoringConfig(tuple(raw), TOP_FRACTION)
         self._calibration = calibrate(raw, scoring_config)
-        left_out = [mean_map(maps.values()) for maps in left_out_maps(raw, scoring_config)]
+        left_out = [mean_map(maps.values()) for maps in left_out_maps(raw)]
         voxels = _foreground(torch.cat(left_out).numpy(), volumes)
         self._threshold = float(np.quantile(voxels, 1 - FALSE_VOXELS))
         self._healthy_scores: list[float] = []

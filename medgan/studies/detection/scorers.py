@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medgan.anomaly.scorers import ScoringContext, make_maps
 from medgan.anomaly.simple import SIMPLE
-from medgan.core.config import DetectionConfig, LocaliserConfig
+from medgan.core.config import LocaliserConfig
 from medgan.core.progress import counting
 from medgan.core.seeding import seeded
 from medgan.data.lesions import FAMILIES
@@ -29,6 +29,8 @@ FOLDS = (
 )
 """Families left out together, so that four localisers are trained and not thirteen. Families of one
 fold are unlike each other. Each family is harder to find than if it alone were left out."""
+BASELINE_VOLUMES = 24_000
+"""Volumes that each learned baseline is trained on."""
 Mapper = Callable[[Tensor], Tensor]
 
 
@@ -95,15 +97,12 @@ def train_left_out_localiser(
     return localiser.requires_grad_(False)
 
 
-def baseline_scorers(
-    model: Model, train: Tensor, settings: DetectionConfig, seed: int
-) -> dict[str, Callable[[], Mapper]]:
+def baseline_scorers(model: Model, train: Tensor, seed: int) -> dict[str, Callable[[], Mapper]]:
     """Scorers to compare with, by name; calling one trains it and returns its map function.
 
     Args:
         model: f-AnoGAN's encoder is trained for its generator.
         train: training volumes, (N, 1, X, Y, Z).
-        settings: the detection section; length of training.
         seed: of all trainings.
     """
 
@@ -130,7 +129,7 @@ def baseline_scorers(
 
     def trained(scorer: Trainable, what: str) -> None:
         with counting(what) as tick:
-            train_baseline(scorer, train, 0.0, settings.baseline_volumes, seed, tick)
+            train_baseline(scorer, train, 0.0, BASELINE_VOLUMES, seed, tick)
 
     def untrained() -> Mapper:
         return Untrained(fresh()).map

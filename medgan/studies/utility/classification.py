@@ -65,13 +65,13 @@ class Classification:
         return self._group_of(covariate_of(case, self._settings.target))
 
     def _group_of(self, value: Value) -> int | None:
-        rare = self._settings.rare
+        rare, _, cut = self._settings.rare.partition(" ")
         if value is None or str(value).strip().lower() in ("", "n/a", "nan"):
             return None
         if rare not in ("above", "below"):
-            return int(str(value) == rare)
+            return int(str(value) == self._settings.rare)
         try:
-            above = float(value) > self._settings.cut
+            above = float(value) > float(cut)
         except ValueError:
             return None
         return int(above == (rare == "above"))
@@ -107,7 +107,7 @@ class Classification:
             raise DataError(
                 "E_SPLIT", "utility.tested",
                 f"the {len(known)} scans to test on are not of both groups of utility.target",
-                "check utility.rare and utility.cut",
+                "check utility.rare",
             )  # fmt: skip
         return Examples(read_scans(known, self._preprocessing, out).images, groups)
 

@@ -28,6 +28,8 @@ from medgan.training.tasks.task import Evaluator
 
 CONDITION_DROPOUT = 0.1
 """How often each condition of a scan is made unknown."""
+ENCODER_EVERY = 2
+"""Generator steps from one encoder step to the next."""
 RECONSTRUCTION_WEIGHT, LATENT_WEIGHT = 10.0, 0.5
 """Weights of the reconstruction loss and of the latent loss."""
 
@@ -80,7 +82,7 @@ class Synthesis:
         """The task of a configuration."""
         return cls(
             preprocessing, model, Schedule.of(train), Adversary.of(train),
-            EncoderLosses(train.encoder_every, train.reconstruction_augmentation),
+            EncoderLosses(ENCODER_EVERY, train.reconstruction_augmentation),
             train.micro_batch, train.checkpoint_activations, train.init_background,
             train.precision == "bf16", train.seed,
         )  # fmt: skip

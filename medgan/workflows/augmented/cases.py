@@ -23,6 +23,9 @@ from medgan.workflows.generate import save_synthetic
 
 SUBSTITUTE = 1_000_000
 """Difference in number between a dropped candidate and its next substitute."""
+TRIES = 10
+"""Most candidates for a synthetic scan: nine of ten pass the first time, so that none passing says
+that the model is unsuitable."""
 UNUSABLE = "unusable"
 """Reason for candidates that `medgan check` refuses, such as a constant image."""
 
@@ -106,24 +109,23 @@ class CaseFolder:
         return case
 
     def generate(
-        self, request: Request, model: Model, filters: Filters, settings: GenerateConfig, tries: int
+        self, request: Request, model: Model, filters: Filters, settings: GenerateConfig
     ) -> GeneratedCase:
-        """Generates candidates until one passes or no tries are left; writes it and its record.
+        """Generates up to `TRIES` candidates until one passes; writes it and its record.
 
         Args:
             request: number and conditions.
             model: the generator.
             filters: of candidates.
-            settings: truncation and smallest component.
-            tries: most candidates.
+            settings: truncation.
         """
         dropped: list[tuple[int, str]] = []
         case = GeneratedCase(request.number, self.key(request), None, dropped, {}, {})
-        for attempt in range(tries):
+        for attempt in range(TRIES):
             number = request.number + attempt * SUBSTITUTE
             (scan,) = model.iter_generate(
-                1, self.seed, number, settings.smallest_component, request.conditions,
-                settings.truncation,
+                1, self.seed, number, conditions=request.conditions,
+                truncation=settings.truncation,
             )  # fmt: skip
             check = filters.check(scan)
             if check.failed:

@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medgan.core.config import AugmentConfig, Config
+from medgan.core.config import Config, DataConfig
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.data.conditions import check
+from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.splits import enough_healthy
 from medgan.model.model import Model
 from medgan.workflows.augmented import bids, decathlon
-from medgan.workflows.augmented.cases import CaseFolder, GeneratedCase, summary
+from medgan.workflows.augmented.cases import TRIES, CaseFolder, GeneratedCase, summary
 from medgan.workflows.augmented.generation import WORK, CaseGeneration, digest_of, fingerprint_of
 from medgan.workflows.augmented.requests import Request, make_requests, of_shard
 
@@ -42,8 +43,8 @@ def augment(
         model: the generator.
         manifest: with the splits of the model's training.
         out: receives everything.
-        config: sections augment, generate (seed, conditions, truncation, smallest component) and
-            data (health).
+        config: sections augment, generate (seed, balance, conditions, truncation) and data
+            (health, suffix).
         facts: versions, for the provenance.
 
     Returns:
@@ -58,18 +59,21 @@ def augment(
     settings, generation = config.augment, config.generate
     _refuse_mixed(manifest, out, settings.layout)
     train = enough_healthy(manifest, "train", FEWEST)
-    requests = make_requests(train, model.preprocessing.conditions, settings, generation.conditions)
+    requests = make_requests(
+        train, model.preprocessing.conditions, settings.ratio, generation.balance,
+        generation.conditions,
+    )  # fmt: skip
     _warn(model, manifest, requests)
     paths = decathlon.paths_of
     if settings.layout == "bids":
-        paths = partial(_bids_paths, suffix=settings.suffix)
+        paths = partial(_bids_paths, suffix=_suffix(config.data))
     fingerprint = fingerprint_of(model, manifest, config, facts)
     cases = CaseGeneration(
         model, manifest, train, config, CaseFolder(out, paths, fingerprint, generation.seed)
     )
     generated = cases.run(of_shard(requests, settings.shard))
     counts = summary(generated)
-    _check(counts, settings.tries)
+    _check(counts)
     result: dict[str, Any] = {"folder": str(out), **counts}
     if settings.shard:
         result["lines"] = [
@@ -78,14 +82,14 @@ def augment(
         ]
         return result
     cases.store.remove_others(generated)
-    placed = _lay_out(out, manifest, cases.cases(generated), model, settings)
+    placed = _lay_out(out, manifest, cases.cases(generated), model, config)
     splits = {split: len(manifest.split(split)) for split in SPLITS}
     provenance = {
         "synthetic": "scans named synthetic-... alone",
         "real": splits,
         **counts,
         "seed": generation.seed,
-        "smallest_component": generation.smallest_component,
+        "smallest_component": SMALLEST_COMPONENT,
         "truncation": generation.truncation,
         "augment": settings.model_dump(mode="json"),
         "data_digest": manifest.digest,
@@ -141,7 +145,7 @@ def _warn(model: Model, manifest: Manifest, requests: Sequence[Request]) -> None
                     "the validation and test splits")  # fmt: skip
 
 
-def _check(counts: Mapping[str, Any], tries: int) -> None:
+def _check(counts: Mapping[str, Any]) -> None:
     """Warns if scans are missing.
 
     Raises:
@@ -152,11 +156,11 @@ def _check(counts: Mapping[str, Any], tries: int) -> None:
         raise DataError(
             "E_FILTERED", f"{counts['wanted']} synthetic scans requested",
             f"only {counts['kept']} passed ({_listed(counts['dropped'])})",
-            "train the model longer, or relax the filters under augment",
+            "train the model longer, or leave filters out of augment.filters",
         )  # fmt: skip
     if missing:
         log.warning("%d of %d synthetic scans are missing: none of %d candidates passed",
-                    missing, counts["wanted"], tries)  # fmt: skip
+                    missing, counts["wanted"], TRIES)  # fmt: skip
 
 
 def _lay_out(
@@ -164,13 +168,14 @@ def _lay_out(
     manifest: Manifest,
     synthetic: Sequence[Case],
     model: Model,
-    settings: AugmentConfig,
+    config: Config,
 ) -> list[Case]:
     """Writes the description of the data set; returns all cases with their files."""
-    copy, grid = settings.real == "copy", model.preprocessing
+    settings, grid = config.augment, model.preprocessing
+    copy = settings.real == "copy"
     if settings.layout == "bids":
         placed = bids.write_bids(
-            out, manifest.cases, synthetic, grid, copy, manifest.licence, settings.suffix
+            out, manifest.cases, synthetic, grid, copy, manifest.licence, _suffix(config.data)
         )
     else:
         placed = decathlon.write_decathlon(
@@ -183,6 +188,11 @@ def _lay_out(
     }
     write_atomic(out / "splits.json", json.dumps(lists, indent=1))
     return placed
+
+
+def _suffix(settings: DataConfig) -> str:
+    """The suffix of images in a BIDS data set: that of the BIDS tree that was read, or T1w."""
+    return settings.suffix or "T1w"
 
 
 def _bids_paths(name: str, suffix: str) -> tuple[str, str]:

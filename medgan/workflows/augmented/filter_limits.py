@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
-from medgan.core.config import AugmentConfig
 from medgan.core.volume import AIR
 from medgan.data.prepared import RealScans
 from medgan.evaluation.privacy.copies import similarity
@@ -31,6 +30,18 @@ FIRST = 64
 """Candidates that the limits of realism and appearance are estimated from."""
 OUTLIER = 4.0
 """Robust standard deviations from the median candidate beyond which a candidate is an outlier."""
+VOLUME_MARGIN = 0.25
+"""Share by which volumes may leave the range of training scans."""
+APPEARANCE_MARGIN = 0.1
+"""Share by which textures may be further from real ones than those of held-out training scans."""
+CONSISTENCY_PERCENTILE = 1.0
+"""Percentile of the Dice of held-out training scans below which labels are inconsistent."""
+PRIVACY_PERCENTILE = 99.0
+"""Percentile of the similarity of real scans to training scans of others above which a candidate is
+too similar. With these five limits 75 of 80 real hippocampi that were never trained on pass, and
+none of 80 copies, shifted or noisy ones included (docs/how-to/augment.md)."""
+SEGMENTER_STEPS = 600
+"""Training steps of each of the two segmenters."""
 FEWEST_LABELLED = 4
 """Label maps below which no segmenter is trained."""
 
@@ -40,7 +51,7 @@ def calibrate_filters(
     train: RealScans,
     held_out: RealScans | None,
     subjects: Sequence[str],
-    settings: AugmentConfig,
+    names: Sequence[str],
     first: Callable[[], Sequence[Synthetic]],
     seed: int,
     kept: Sequence[nn.Module] = (),
@@ -57,7 +68,7 @@ def calibrate_filters(
         train: training scans on the model's grid.
         held_out: calibration scans; without them training scans are compared with each other.
         subjects: of the training scans; scans of one subject are not compared.
-        settings: which filters are on, and how strict.
+        names: of the filters that are on.
         first: gives the first candidates.
         seed: of halves and segmenters.
         kept: segmenters of an earlier run.
@@ -65,53 +76,50 @@ def calibrate_filters(
     device = model.device
     labels = model.preprocessing.labels
     images = train.images.to(device)
-    if settings.realism and model.networks.discriminator is None:
+    asked = set(names)
+    if "realism" in asked and model.networks.discriminator is None:
         log.warning("the model has no discriminator: the filter realism is off")
-        settings = settings.model_copy(update={"realism": 0.0})
+        asked.remove("realism")
     filters = Filters(model, images)
     limits = filters.limits
     classes = as_classes(train.label_maps, labels)
     order = torch.from_numpy(np.random.default_rng([seed, 7]).permutation(len(images)))
     halves = (order[: len(order) // 2], order[len(order) // 2 :])
-    if settings.volumes:
-        limits |= _volume_limits(model, images, classes, settings.volumes)
-    if settings.appearance or settings.realism:
+    if "volumes" in asked:
+        limits |= _volume_limits(model, images, classes)
+    if asked & {"appearance", "realism"}:
         candidates = torch.cat([filters.as_volume(scan) for scan in first()])
-        if settings.appearance:
-            _appearance_limit(filters, halves, candidates, settings.appearance)
-        if settings.realism:
+        if "appearance" in asked:
+            _appearance_limit(filters, halves, candidates)
+        if "realism" in asked:
             # Only below: held-out real scans lie above most candidates.
-            lowest, _ = outlier_bounds(logits_of(model, candidates).double(), settings.realism)
+            lowest, _ = outlier_bounds(logits_of(model, candidates).double(), OUTLIER)
             limits["realism"] = Bounds(lowest, math.inf)
-    if settings.consistency and labels and len(classes) >= FEWEST_LABELLED:
-        _consistency_limit(filters, images[train.labelled], classes, settings, seed, kept)
-    elif settings.consistency and labels:
+    if "consistency" in asked and labels and len(classes) >= FEWEST_LABELLED:
+        _consistency_limit(filters, images[train.labelled], classes, seed, kept)
+    elif "consistency" in asked and labels:
         log.warning("%d label maps are too few for a segmenter: labels are not checked",
                     len(classes))  # fmt: skip
-    if settings.privacy:
-        _privacy_limit(filters, held_out, subjects, settings.privacy)
+    if "privacy" in asked:
+        _privacy_limit(filters, held_out, subjects)
     for name, (low, high) in limits.items():
         log.info("limits of %s: %.4g to %.4g", name, low, high)
     return filters
 
 
-def _volume_limits(
-    model: Model, images: Tensor, classes: Tensor, margin: float
-) -> dict[str, Bounds]:
+def _volume_limits(model: Model, images: Tensor, classes: Tensor) -> dict[str, Bounds]:
     labels, voxel = model.preprocessing.labels, math.prod(model.preprocessing.spacing)
     foreground = foreground_volumes(images, AIR, voxel).cpu()
-    limits = {"foreground_mm3": Bounds(*range_bounds(foreground, margin))}
+    limits = {"foreground_mm3": Bounds(*range_bounds(foreground, VOLUME_MARGIN))}
     if len(classes):
         volumes = label_volumes(classes, len(labels), voxel)
         for number, value in enumerate(labels):
-            low, high = range_bounds(volumes[:, number], margin)
+            low, high = range_bounds(volumes[:, number], VOLUME_MARGIN)
             limits[f"label_{value}_mm3"] = Bounds(low, high)
     return limits
 
 
-def _appearance_limit(
-    filters: Filters, halves: tuple[Tensor, Tensor], candidates: Tensor, margin: float
-) -> None:
+def _appearance_limit(filters: Filters, halves: tuple[Tensor, Tensor], candidates: Tensor) -> None:
     """Densities of each half of the training scans, and the limit from the other half.
 
     If the median candidate is beyond that limit, only outliers among the candidates are dropped,
@@ -125,7 +133,7 @@ def _appearance_limit(
             densities.append(FeatureDensity.fit(features).to(images.device))
             found.append(atypicality(densities[-1], images[others]))
     filters.densities = tuple(densities)
-    real = float(torch.cat(found).quantile(0.99)) * (1 + margin)
+    real = float(torch.cat(found).quantile(0.99)) * (1 + APPEARANCE_MARGIN)
     generated = torch.stack([atypicality(density, candidates) for density in densities]).mean(dim=0)
     middle = float(generated.quantile(0.5))
     filters.facts["appearance_of_real_scans"] = round(real, 4)
@@ -142,7 +150,6 @@ def _consistency_limit(
     filters: Filters,
     images: Tensor,
     classes: Tensor,
-    settings: AugmentConfig,
     seed: int,
     kept: Sequence[nn.Module],
 ) -> None:
@@ -156,21 +163,19 @@ def _consistency_limit(
         if len(networks) <= number:
             log.info("training segmenter %d of 2", number + 1)
             networks.append(
-                train_segmenter(
-                    images[mine], classes[mine], labels, settings.segmenter_steps, seed + number
-                )
+                train_segmenter(images[mine], classes[mine], labels, SEGMENTER_STEPS, seed + number)
             )
         found = segment(networks[number], images[others])
         dice.append(dice_by_volume(found, classes[others], labels))
     reached = torch.cat(dice)
     filters.segmenters = tuple(networks)
-    filters.limits["consistency"] = Bounds(float(reached.quantile(settings.consistency / 100)), 1.0)
+    filters.limits["consistency"] = Bounds(
+        float(reached.quantile(CONSISTENCY_PERCENTILE / 100)), 1.0
+    )
     filters.facts["dice_of_held_out_real_scans"] = round(float(reached.mean()), 4)
 
 
-def _privacy_limit(
-    filters: Filters, held_out: RealScans | None, subjects: Sequence[str], percentile: float
-) -> None:
+def _privacy_limit(filters: Filters, held_out: RealScans | None, subjects: Sequence[str]) -> None:
     """Limit of similarity, from training and held-out scans against training scans of others.
 
     Held-out scans alone are too few: the closest of 40 hippocampi was less similar to any training
@@ -178,12 +183,12 @@ def _privacy_limit(
     """
     references = filters.references
     among = similarity(references, references)
-    names = np.array(subjects)
-    same = torch.from_numpy(names[:, None] == names[None])
+    own = np.array(subjects)
+    same = torch.from_numpy(own[:, None] == own[None])
     nearest = among.masked_fill(same.to(among.device), -1.0).amax(dim=1)
     if held_out is not None:
         others = similarity(held_out.images.to(references.device), references).amax(dim=1)
         nearest = torch.cat([nearest, others])
-    limit = float(nearest.double().quantile(percentile / 100))
+    limit = float(nearest.double().quantile(PRIVACY_PERCENTILE / 100))
     filters.limits["similarity"] = Bounds(-1.0, limit)
     filters.facts["privacy_scans"] = len(nearest)

@@ -30,9 +30,6 @@ from medgan.workflows.augmented.requests import Request
 
 log = logging.getLogger(__name__)
 WORK, SHARDS = "work", "shards"
-_FINGERPRINTED = {
-    *("tries", "appearance", "realism", "consistency", "segmenter_steps", "volumes", "privacy"),
-}
 
 
 @dataclass
@@ -69,8 +66,7 @@ class CaseGeneration:
                     one = one or self.store.copy_from(other, request)
                 if one is None:
                     one = self.store.generate(
-                        request, self.model, self.calibrated_filters(), self.config.generate,
-                        self.config.augment.tries,
+                        request, self.model, self.calibrated_filters(), self.config.generate
                     )  # fmt: skip
                 cases.append(one)
                 tick(len(cases), len(requests))
@@ -87,7 +83,7 @@ class CaseGeneration:
                 read_scans(self.train, grid, work),
                 read_scans(held_out, grid, work) if len(held_out) > 1 else None,
                 [case.subject for case in self.train],
-                self.config.augment,
+                self.config.augment.filters,
                 self._first,
                 self.config.generate.seed,
                 self._kept_segmenters(path),
@@ -136,8 +132,8 @@ class CaseGeneration:
     def _first(self) -> list[Synthetic]:
         generation = self.config.generate
         return self.model.generate(
-            FIRST, generation.seed, 0, generation.smallest_component, generation.conditions,
-            generation.truncation,
+            FIRST, generation.seed, conditions=generation.conditions,
+            truncation=generation.truncation,
         )  # fmt: skip
 
     def _kept_segmenters(self, path: Path) -> list[nn.Module]:
@@ -186,11 +182,11 @@ def digest_of(model: Model) -> str:
 
 def fingerprint_of(model: Model, manifest: Manifest, config: Config, facts: dict[str, str]) -> str:
     """Hash of everything that a generated case and its filters depend on, except its request."""
-    settings = config.augment.model_dump(mode="json", include=_FINGERPRINTED)
     generation = config.generate.model_dump(
-        mode="json", include={"seed", "smallest_component", "truncation", "conditions"}
+        mode="json", include={"seed", "truncation", "conditions"}
     )
-    parts = [digest_of(model), manifest.digest, settings, generation, facts]
+    filters = sorted(config.augment.filters)
+    parts = [digest_of(model), manifest.digest, filters, generation, facts]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medgan.core.config import AugmentConfig, Condition
+from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.manifest import Case
@@ -28,7 +28,8 @@ class Request:
 def make_requests(
     cases: Sequence[Case],
     known: Sequence[Condition],
-    settings: AugmentConfig,
+    ratio: float,
+    balance: str,
     fixed: Mapping[str, str],
 ) -> list[Request]:
     """Requests that balance the categories, then those of the remaining ratio.
@@ -36,7 +37,8 @@ def make_requests(
     Args:
         cases: the real training scans.
         known: the model's conditions.
-        settings: `ratio` and `balance`.
+        ratio: requests for each training scan.
+        balance: condition whose rarer categories come first; empty for none.
         fixed: values of other conditions.
 
     Returns:
@@ -48,18 +50,16 @@ def make_requests(
     """
     wanted: list[dict[str, str]] = []
     values: list[str] = []
-    if settings.balance:
-        not_fixed(settings.balance, fixed)
-        counts = _categories(cases, known, settings.balance)
+    if balance:
+        not_fixed(balance, fixed)
+        counts = _categories(cases, known, balance)
         values = list(counts)
         wanted = [
-            {**fixed, settings.balance: value}
-            for value, n in lacking(counts).items()
-            for _ in range(n)
+            {**fixed, balance: value} for value, n in lacking(counts).items() for _ in range(n)
         ]
-    rest = round(settings.ratio * len(cases)) - len(wanted)
+    rest = round(ratio * len(cases)) - len(wanted)
     for number in range(rest):
-        more = {settings.balance: values[number % len(values)]} if values else {}
+        more = {balance: values[number % len(values)]} if values else {}
         wanted.append({**fixed, **more})
     return [Request(number, conditions) for number, conditions in enumerate(wanted)]
 

@@ -6,18 +6,20 @@ import pytest
 from medgan.core.config import DetectionConfig, LocaliserConfig
 from medgan.core.errors import ConfigError
 from medgan.data.lesions import FAMILIES
-from medgan.studies.detection import benchmark
+from medgan.studies.detection import benchmark, scorers
 from medgan.studies.detection.benchmark import run_benchmark
 from medgan.studies.detection.scorers import FOLDS
 from tests.kit.data_sets import write_folder
 
-SETTINGS = DetectionConfig(
-    families=("brighter", "fill"),
-    baseline_volumes=16,
-)
+SETTINGS = DetectionConfig(families=("brighter", "fill"))
 
 
 LOCALISER = LocaliserConfig.model_validate({"volumes": 16})
+
+
+@pytest.fixture(autouse=True)
+def short_baselines(monkeypatch):
+    monkeypatch.setattr(scorers, "BASELINE_VOLUMES", 16)
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ def classification(cases, **settings):
         {
             "data": {"spacing": [2, 2, 2], "shape": [16, 16, 16],
                      "conditions": {"age": "continuous"}},
-            "utility": {"task": "classification", "target": "age", "cut": 50, **settings},
+            "utility": {"task": "classification", "target": "age", "rare": "above 50", **settings},
         }
     )  # fmt: skip
     return Classification(cases, plan(config.data, cases), config.utility)
@@ -215,8 +215,8 @@ def test_real_and_synthetic_scans_of_both_groups_are_drawn_equally_often(cases, 
     assert given[1]["weights"] is None
 
 
-def test_the_rare_group_can_lie_below_the_cut(cases):
-    young = classification(cases, share=0.5, rare="below").sample(4, 0)
+def test_the_rare_group_can_lie_below_a_value(cases):
+    young = classification(cases, share=0.5, rare="below 50").sample(4, 0)
     assert [covariate_of(case, "age") for case in young] == ["70", "70", "30", "30"]
 
 

@@ -28,7 +28,7 @@ from medgan.workflows.augmented.filters import CandidateCheck, Filters
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import GRID
 
-OFF = [f"augment.{n}=0" for n in ("appearance", "realism", "consistency", "volumes", "privacy")]
+OFF = ["augment.filters=[]"]
 PRIVATE = {"dataset.json", "manifest.json", "mixed_manifest.json", "private_key.csv"}
 
 
@@ -228,7 +228,7 @@ def test_copies_keep_voxels_and_geometry_but_no_text(trained, tmp_path):
 
 
 def test_without_calibration_scans_folds_are_by_subject_and_still_real(trained, tmp_path, caplog):
-    settings = ["data.assign=train", "augment.ratio=0.2"]
+    settings = ["data.splits=train", "augment.ratio=0.2"]
     with caplog.at_level(logging.WARNING):
         augment(trained, tmp_path / "o", *settings)
     folds = read(tmp_path / "o" / "splits_final.json")
@@ -322,21 +322,22 @@ def test_some_missing_scans_are_a_warning_and_nearly_all_an_error(
     monkeypatch.setattr(
         Filters, "check", lambda self, s: CandidateCheck({}, "" if s.number % 5 == 0 else "realism")
     )
-    settings = ["augment.tries=3"]
+    for module in ("cases", "data_set"):
+        monkeypatch.setattr(f"medgan.workflows.augmented.{module}.TRIES", 3)
     with caplog.at_level(logging.WARNING):
-        done = augment(trained, tmp_path / "o", *settings)
+        done = augment(trained, tmp_path / "o")
     assert done.results["augment"].values["kept"] == 2
     assert done.results["augment"].values["candidates"] == 2 + 8 * 3
     assert "8 of 10 synthetic scans are missing" in caplog.text
     assert read(tmp_path / "o" / "dataset.json")["numTraining"] == 20
     monkeypatch.setattr(Filters, "check", lambda self, s: CandidateCheck({}, "realism"))
     with pytest.raises(DataError, match=r"E_FILTERED .*only 0 passed \(realism 30\)"):
-        augment(trained, tmp_path / "p", *settings)
+        augment(trained, tmp_path / "p")
     assert not (tmp_path / "p" / "dataset.json").exists()
 
 
 def test_balance_fills_up_the_rarer_category_of_the_training_scans(trained, tmp_path):
-    augment(trained, tmp_path / "o", "augment.balance=sex", "augment.ratio=0")
+    augment(trained, tmp_path / "o", "generate.balance=sex", "augment.ratio=0")
     real = Manifest.load(trained / "manifest.json").split("train")
     sexes = [case.covariates["sex"] for case in real]
     cases = Manifest.load(tmp_path / "o" / "mixed_manifest.json").split("train")
@@ -344,7 +345,7 @@ def test_balance_fills_up_the_rarer_category_of_the_training_scans(trained, tmp_
     assert sexes.count("F") != sexes.count("M")
     assert found.count("F") == found.count("M") == max(sexes.count("F"), sexes.count("M"))
     with pytest.raises(ConfigError, match="E_CONDITION age"):
-        augment(trained, tmp_path / "p", "augment.balance=age")
+        augment(trained, tmp_path / "p", "generate.balance=age")
 
 
 def test_medgan_trains_on_the_mixed_manifest_with_its_splits(trained, mixed, tmp_path):
@@ -489,12 +490,13 @@ def test_label_maps_get_the_geometry_of_their_image_where_it_differs_by_rounding
     assert np.array_equal(Volume.load(one.label).data, label.data)
 
 
-def test_the_verb_says_what_it_made_and_filters_on_its_own(trained, tmp_path):
+def test_the_verb_says_what_it_made_and_filters_on_its_own(trained, tmp_path, monkeypatch):
     source, out = trained / "manifest.json", tmp_path / "o"
-    loose = ["augment.consistency=1e-9", "augment.volumes=1000", "augment.privacy=100"]
-    settings = [f"--set={text}" for text in (*loose, "augment.segmenter_steps=2")]
+    limits = {"CONSISTENCY_PERCENTILE": 0.0, "VOLUME_MARGIN": 1e3, "PRIVACY_PERCENTILE": 100.0}
+    for name, value in {**limits, "SEGMENTER_STEPS": 2}.items():
+        monkeypatch.setattr(f"medgan.workflows.augmented.filter_limits.{name}", value)
     verb = ["augment", str(trained / "model"), str(source), "--ratio", "0.5", "--seed", "3"]
-    done = CliRunner().invoke(app, [*verb, "-o", str(out), "--json", *settings])
+    done = CliRunner().invoke(app, [*verb, "-o", str(out), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)["augment"]
     assert found["wanted"] == 5
@@ -506,13 +508,15 @@ def test_the_verb_says_what_it_made_and_filters_on_its_own(trained, tmp_path):
 
 
 def test_segmenters_of_an_interrupted_run_are_not_trained_again(trained, tmp_path, monkeypatch):
-    settings = ["augment.consistency=1e-9", "augment.segmenter_steps=2"]
+    for name, value in {"CONSISTENCY_PERCENTILE": 0.0, "SEGMENTER_STEPS": 2}.items():
+        monkeypatch.setattr(f"medgan.workflows.augmented.filter_limits.{name}", value)
+    settings = ["augment.filters=[consistency]"]
     augment(trained, tmp_path / "o", *settings)
     stored = (tmp_path / "o" / "work" / "segmenters.safetensors").read_bytes()
     first = files(tmp_path / "o")
     for path in (tmp_path / "o" / "work" / "cases").iterdir():
         path.unlink()
-    monkeypatch.setattr("medgan.workflows.augmented.filters.train_segmenter", None)
+    monkeypatch.setattr("medgan.workflows.augmented.filter_limits.train_segmenter", None)
     augment(trained, tmp_path / "o", *settings)
     assert (tmp_path / "o" / "work" / "segmenters.safetensors").read_bytes() == stored
     assert files(tmp_path / "o") == first
@@ -537,4 +541,4 @@ def test_synthetic_scans_are_never_taken_for_real_ones(trained, mixed, tmp_path,
 
 def test_too_few_training_scans_are_refused(trained, tmp_path):
     with pytest.raises(DataError, match="E_SPLIT"):
-        augment(trained, tmp_path, "data.assign=test")
+        augment(trained, tmp_path, "data.splits=test")

@@ -20,7 +20,7 @@ from medgan.workflows.augmented.filter_limits import calibrate_filters
 from tests.kit.data_sets import TINY, write_folder
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
-SETTINGS = build({}, ["augment.segmenter_steps=50"]).augment
+NAMES = build({}).augment.filters
 
 
 def some(scans, numbers):
@@ -55,8 +55,10 @@ def synthetic(image, label=None):
 def filters(model, scans):
     train, held_out = some(scans, slice(0, 30)), some(scans, slice(30, 45))
     first = [synthetic(image) for image in scans.images[:40]]
-    names = [f"s-{n}" for n in range(30)]
-    return calibrate_filters(model, train, held_out, names, SETTINGS, lambda: first, 0)
+    subjects = [f"s-{n}" for n in range(30)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medgan.workflows.augmented.filter_limits.SEGMENTER_STEPS", 50)
+        return calibrate_filters(model, train, held_out, subjects, NAMES, lambda: first, 0)
 
 
 def failed(filters, image, label):
@@ -101,12 +103,9 @@ def test_a_training_scan_is_too_alike_to_a_training_scan_even_shifted(filters, s
 
 
 def test_a_logit_far_from_those_of_the_first_candidates_is_an_outlier(model, scans):
-    settings = build(
-        {}, [f"augment.{k}=0" for k in ("appearance", "consistency", "volumes", "privacy")]
-    ).augment
     first = [synthetic(image) for image in scans.images[:40]]
     names = ["s"] * 60
-    filters = calibrate_filters(model, scans, None, names, settings, lambda: first, 0)
+    filters = calibrate_filters(model, scans, None, names, ["realism"], lambda: first, 0)
     assert list(filters.limits) == ["realism"]
     low, _ = filters.limits["realism"]
     with torch.inference_mode():
@@ -123,12 +122,9 @@ def test_a_logit_far_from_those_of_the_first_candidates_is_an_outlier(model, sca
 
 
 def test_without_a_discriminator_candidates_are_not_judged_by_it(model, scans, caplog):
-    settings = build(
-        {}, [f"augment.{k}=0" for k in ("appearance", "consistency", "volumes", "privacy")]
-    ).augment
     without = replace(model, networks=model.networks.without_discriminator())
     first = [synthetic(image) for image in scans.images[:4]]
-    filters = calibrate_filters(without, scans, None, ["s"] * 60, settings, lambda: first, 0)
+    filters = calibrate_filters(without, scans, None, ["s"] * 60, ["realism"], lambda: first, 0)
     assert filters.limits == {}
     assert "no discriminator" in caplog.text
 
@@ -136,13 +132,11 @@ def test_without_a_discriminator_candidates_are_not_judged_by_it(model, scans, c
 def test_candidates_that_are_all_too_strange_are_a_warning_and_only_outliers_are_dropped(
     model, scans, generator, caplog
 ):
-    off = [f"augment.{k}=0" for k in ("realism", "consistency", "volumes", "privacy")]
-    settings = build({}, off).augment
     blurred = torch.nn.functional.avg_pool3d(scans.images[:40], 7, 1, 3)
     first = [synthetic(image) for image in blurred]
     names = ["s"] * 60
     with caplog.at_level(logging.WARNING):
-        filters = calibrate_filters(model, scans, None, names, settings, lambda: first, 0)
+        filters = calibrate_filters(model, scans, None, names, ["appearance"], lambda: first, 0)
     assert "the textures of most candidates" in caplog.text
     assert sum(filters.check(scan).failed == "" for scan in first) >= 36
     noise = torch.rand(1, 1, 16, 16, 16, generator=generator) * 2 - 1
@@ -150,9 +144,7 @@ def test_candidates_that_are_all_too_strange_are_a_warning_and_only_outliers_are
 
 
 def test_filters_that_are_off_measure_and_drop_nothing(model, scans, generator):
-    names = ("appearance", "realism", "consistency", "volumes", "privacy")
-    settings = build({}, [f"augment.{name}=0" for name in names]).augment
-    filters = calibrate_filters(model, scans, None, ["s"] * 60, settings, list, 0)
+    filters = calibrate_filters(model, scans, None, ["s"] * 60, [], list, 0)
     noise = torch.rand(1, 16, 16, 16, generator=generator) * 2 - 1
     assert filters.check_volume(noise[None], None).failed == ""
     assert filters.limits == {}
@@ -161,14 +153,12 @@ def test_filters_that_are_off_measure_and_drop_nothing(model, scans, generator):
 def test_without_held_out_scans_training_scans_are_compared_but_nobody_with_themselves(
     model, scans
 ):
-    off = [f"augment.{k}=0" for k in ("appearance", "realism", "consistency", "volumes")]
-    settings = build({}, off).augment
     train = some(scans, slice(0, 20))
     doubled = RealScans(train.images.repeat(2, 1, 1, 1, 1), train.labelled, train.label_maps)
     names = [f"s-{n}" for n in range(20)]
-    alone = calibrate_filters(model, train, None, names, settings, list, 0)
-    twice = calibrate_filters(model, doubled, None, names * 2, settings, list, 0)
-    other = calibrate_filters(model, doubled, None, list(map(str, range(40))), settings, list, 0)
+    alone = calibrate_filters(model, train, None, names, ["privacy"], list, 0)
+    twice = calibrate_filters(model, doubled, None, names * 2, ["privacy"], list, 0)
+    other = calibrate_filters(model, doubled, None, list(map(str, range(40))), ["privacy"], list, 0)
     assert alone.limits["similarity"].high < 0.999
     assert twice.limits["similarity"].high == pytest.approx(
         alone.limits["similarity"].high, abs=0.02
