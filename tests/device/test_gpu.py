@@ -54,7 +54,7 @@ def test_a_model_trains_is_calibrated_and_scores_as_on_the_cpu(tmp_path):
             expected.recon.data
         )
     assert isinstance(there.generate(1)[0].image, Volume)
-    assert there.project(source / "person-00.nii.gz", steps=5).error_after < 1
+    assert there.invert(source / "person-00.nii.gz", steps=5).error_after < 1
 
 
 def test_a_training_that_was_stopped_goes_on(tmp_path):

@@ -68,7 +68,7 @@ def test_a_scan_is_encoded_inverted_interpolated_and_edited(pair):
     assert np.allclose(there.encode(SCANS[0]), here.encode(SCANS[0]), atol=1e-4)
     alike(there.reconstruct(SCANS[0]), here.reconstruct(SCANS[0]))
     found, expected = (
-        model.project(SCANS[0], steps=3, covariates={"age": 40}) for model in (there, here)
+        model.invert(SCANS[0], steps=3, covariates={"age": 40}) for model in (there, here)
     )
     assert found.error_after == pytest.approx(expected.error_after, rel=1e-3)
     between = there.interpolate(found.latent, SCANS[1], 3, steps=1)
