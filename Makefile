@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## the whole job, 8 minutes on two cores; DATA=folder for scans of your own
+demo: $(READY) ## the whole pipeline, 8 minutes on two cores; DATA=folder for scans of your own
 ifdef DATA
 	$(BIN)/medgan run demo_own --data "$(DATA)" -o "$(or $(OUT),runs/demo-own)" $(SET)
 else
@@ -47,7 +47,7 @@ register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
 check-data: $(READY) ## validate the scans in DATA
 	$(BIN)/medgan check "$(call need,DATA)" -o "$(or $(OUT),runs/check)" $(SET)
 
-doctor: $(READY) ## look whether this machine can do the work
+doctor: $(READY) ## check whether this machine can run medgan
 	$(BIN)/medgan doctor -o "$(or $(OUT),runs/latest)" $(SET)
 
 ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
@@ -65,7 +65,7 @@ check: $(READY) ## ruff, types, layers
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-format: $(READY) ## let ruff format and mend
+format: $(READY) ## format and fix with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -19,8 +19,10 @@ from medgan.core.config import Config, Preprocessing, build
 from medgan.core.tables import markdown_table
 from medgan.core.volume import Volume
 from medgan.data.batches import BatchStream, PreparedVolumes
-from medgan.data.manifest import IMAGE, Case
+from medgan.data.index import index
+from medgan.data.manifest import Case
 from medgan.data.plan import plan
+from medgan.data.pseudonyms import Pseudonyms
 from medgan.studies.generated_sets import BASELINES
 from medgan.training.adversary import PENALTY_EVERY
 from medgan.training.fit import choose_device
@@ -48,7 +50,7 @@ class Effort(NamedTuple):
 
 
 def bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> Row:
-    """Times whole training steps, in a process of its own so that its memory can be told.
+    """Times whole training steps, in a process of its own so that its memory can be measured.
 
     Args:
         preset: name for the table.
@@ -234,24 +236,10 @@ def _random_scans(
     size = (32, 32, 32) if isinstance(shape, str) else shape
     voxel = (1.0, 1.0, 1.0) if isinstance(spacing, str) else spacing
     rng = np.random.default_rng(0)
-    cases = []
     for number in range(SCANS):
         image, label = folder / f"{number}.nii.gz", folder / f"{number}_label.nii.gz"
         affine = np.diag([*voxel, 1.0])
         Volume(rng.normal(100, 20, size).astype(np.float32), affine).save(image)
         Volume(rng.integers(0, 3, size).astype(np.uint8), affine).save(label)
-        cases.append(
-            Case(
-                f"c-{number}",
-                f"s-{number}",
-                {IMAGE: str(image)},
-                str(label),
-                {IMAGE: f"{number}"},
-                f"{number}",
-                size,
-                voxel,
-                (1, 2),
-                {},
-            )
-        )
-    return cases
+    manifest, _ = index(folder, Pseudonyms(b"bench"))
+    return list(manifest.cases)

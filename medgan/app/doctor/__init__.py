@@ -1,4 +1,4 @@
-"""Whether this machine can do the work: versions, device, memory, disk, places, records."""
+"""Whether this machine can do the work: versions, device, memory, disk, folders, records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ __all__ = ["Finding", "examine", "exit_status"]
 
 
 def examine(out: Path, tracking_uri: str = "") -> list[Finding]:
-    """Looks at everything; nothing is left behind, and nothing is downloaded.
+    """Checks everything; nothing is left behind, and nothing is downloaded.
 
     Args:
         out: folder that a run would write to; need not exist.

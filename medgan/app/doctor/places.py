@@ -50,7 +50,7 @@ def secret() -> Finding:
         return Finding(
             name, "failure", "cannot be read or is damaged",
             "restore medgan/salt of the configuration folder from a backup; without it the same "
-            "people get other pseudonyms",
+            "subjects get other pseudonyms",
         )  # fmt: skip
     if rights & 0o077:
         return Finding(

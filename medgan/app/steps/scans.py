@@ -48,7 +48,7 @@ def phantoms_step(run: Run) -> StepResult:
 
 
 def index_step(run: Run) -> StepResult:
-    """Checks every scan, draws or reads the splits, writes the manifest and the refusals."""
+    """Checks every scan, reads or makes the splits, writes the manifest and the refusals."""
     manifest, key = read_manifest(_with_channels(run), run.out / CONVERTED, run.scans.keep)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)

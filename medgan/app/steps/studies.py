@@ -103,7 +103,7 @@ def _members_and_others(
 
 
 def evaluate_step(run: Run) -> StepResult:
-    """Measures synthetic scans against real ones: figures, a page."""
+    """Measures synthetic scans against real ones: metrics, a page."""
     from medgan.studies.fidelity import PAGE, evaluate
     from medgan.training.fit import choose_device
 

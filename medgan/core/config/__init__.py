@@ -1,4 +1,4 @@
-"""Every knob: frozen sections, unknown keys refused with the nearest known one."""
+"""All settings: frozen sections, unknown keys refused with the nearest known one."""
 
 from medgan.core.config.data import Condition, DataConfig, Preprocessing
 from medgan.core.config.fields import Section, Share

@@ -38,7 +38,7 @@ class DataConfig(Section):
     )
     fractions: tuple[Positive, Positive, Positive, Positive] = Field(
         (0.6, 0.1, 0.15, 0.15),
-        description="shares of train, validation, calibration and test when drawn",
+        description="shares of train, validation, calibration and test in a random split",
     )
     healthy: dict[str, list[CovariateValue]] = Field(
         {},
@@ -70,7 +70,7 @@ class DataConfig(Section):
         description="covariates to generate by, as {age: continuous, sex: categorical}; "
         "label_1_mm3 is the volume of label 1",
     )
-    seed: int = Field(0, ge=0, description="seed of the drawn splits")
+    seed: int = Field(0, ge=0, description="seed of random splits")
 
     @field_validator("channels")
     @classmethod

@@ -1,4 +1,4 @@
-"""Settings of what a trained model does: score, generate, draw between scans."""
+"""Settings of what a trained model does: score, generate, invert, edit."""
 
 from typing import Literal
 
@@ -44,7 +44,7 @@ class GenerateConfig(Section):
     conditions: dict[str, CovariateValue] = Field(
         {},
         description="values of the model's conditions, as {age: 70, sex: F}; unknown leaves one "
-        "open, and what is not named is drawn as the training scans had it",
+        "open, and conditions that are not named are sampled from the training scans",
     )
     balance: str = Field(
         "",
@@ -55,8 +55,8 @@ class GenerateConfig(Section):
     truncation: float = Field(
         0.0,
         ge=0,
-        description="latent coordinates beyond this are drawn again from within it: smaller is "
-        "more typical and less varied; 0 is off",
+        description="limit of latent coordinates; those beyond it are sampled again. Smaller gives "
+        "more typical and less varied scans; 0 is off",
     )
     dicom: bool = Field(
         False,

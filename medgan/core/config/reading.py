@@ -51,7 +51,7 @@ NAMES = {
     "latent": ("ends",),
     "tracking": ("uri",),
 }
-"""Settings that hold paths, and so perhaps names of people."""
+"""Settings that hold paths, and so perhaps names of patients."""
 
 
 def without_names(config: Config) -> dict[str, Any]:

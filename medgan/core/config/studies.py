@@ -1,4 +1,4 @@
-"""Settings of studies: is it real, does it help, does it leak, does it find lesions."""
+"""Settings of studies: fidelity, utility, privacy, detection."""
 
 from typing import Annotated, Literal
 
@@ -31,7 +31,9 @@ class UtilityConfig(Section):
     sizes: tuple[Annotated[int, Field(ge=5)], ...] = Field(
         (20,), min_length=1, description="numbers of real training scans, 5 or more"
     )
-    seeds: int = Field(3, gt=0, description="draws of real scans, each with a generator of its own")
+    seeds: int = Field(
+        3, gt=0, description="random subsets of real scans, each with a generator of its own"
+    )
     arms: tuple[
         Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"], ...
     ] = Field(
@@ -54,20 +56,22 @@ class UtilityConfig(Section):
     relabel: bool = Field(
         False,
         description="whether synthetic scans get the label maps of a network that learned from "
-        "the real scans of the draw, in place of their own",
+        "the real scans of the subset, in place of their own",
     )
     command: str = Field(
         "",
-        description="a training of your own in place of the U-Net: a shell command with {data} and "
-        "{result}, if it likes {seed}; see docs/how-to/utility.md",
+        description="training of your own in place of the U-Net: a shell command with {data}, "
+        "{result} and, optionally, {seed}; see docs/how-to/utility.md",
     )
-    target: str = Field("", description="condition that tells the groups of a classification apart")
+    target: str = Field("", description="condition that defines the two groups of a classification")
     rare: str = Field(
         "above 0",
         description="the rare group: a category of the target, or a range of a continuous one, "
         "as above 60 or below 60",
     )
-    share: float = Field(0.1, gt=0, le=0.5, description="of the rare group in the training sets")
+    share: float = Field(
+        0.1, gt=0, le=0.5, description="share of the rare group in the training sets"
+    )
 
     @field_validator("rare")
     @classmethod
@@ -108,7 +112,7 @@ class AugmentConfig(Section):
 
 
 class AuditConfig(Section):
-    """Whether a model, or what it generates, gives away the scans it was trained on."""
+    """Whether a model or its synthetic scans leak information about its training scans."""
 
     train: str = Field("", description="scans it was trained on; empty takes data.source's splits")
     holdout: str = Field("", description="scans of subjects it was not trained on")
@@ -119,7 +123,7 @@ class AuditConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Whether synthetic scans are real and varied enough."""
+    """Whether synthetic scans are realistic and varied."""
 
     fake: str = Field(
         "", description="synthetic scans; or a model or folder of a baseline, which makes them"
@@ -133,7 +137,7 @@ class EvaluateConfig(Section):
         "the others were trained on; empty is all",
     )
     features: Literal["bands", "random", "selfsupervised", "medicalnet", "planes"] = Field(
-        "bands", description="what volumes are compared by; the last two need weights"
+        "bands", description="features that are compared; the last two need weights"
     )
     weights: str = Field(
         "",
@@ -141,7 +145,7 @@ class EvaluateConfig(Section):
     )
     probes: bool = Field(
         False,
-        description="whether networks are trained to tell synthetic from real, which takes minutes",
+        description="whether real-or-fake classifiers are trained, which takes minutes",
     )
 
 

@@ -47,7 +47,7 @@ class TrainConfig(Section):
         description="what is trained: synthesis generates scans, restoration makes a healthy scan "
         "of a corrupted one",
     )
-    volumes: int = Field(12_000, gt=0, description="real volumes seen before stopping")
+    volumes: int = Field(12_000, gt=0, description="length of the training in real volumes")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(4, gt=1, description="volumes a step")
     micro_batch: int = Field(
@@ -81,7 +81,7 @@ class TrainConfig(Section):
     augment: Share | Literal["adaptive"] = Field(
         0.0,
         description="probability of each change to what the discriminators see; adaptive raises "
-        "it while they judge training scans better than held-out ones",
+        "it while their logits of training scans exceed those of validation scans",
     )
     init_background: bool = Field(
         False,
@@ -90,8 +90,8 @@ class TrainConfig(Section):
     )
     reconstruction_augmentation: Share = Field(
         0.8,
-        description="probability of each change (moved, turned, otherwise lit) to a scan before "
-        "encoder and generator learn to restore it, so that they do not learn scans by heart",
+        description="probability of each spatial and intensity augmentation of a scan that "
+        "encoder and generator learn to reconstruct; it prevents overfitting",
     )
     ema_half_life: Positive = Field(
         2_500.0, description="half-life of the weight average, in volumes"
@@ -103,7 +103,7 @@ class TrainConfig(Section):
         "kernel_distance", "reconstruction", "diversity", "precision", "coverage", "restoration"
     ] = Field(
         "kernel_distance",
-        description="figure of the averaged networks by which the shipped weights are chosen "
+        description="metric of the averaged networks by which the shipped weights are chosen "
         "and training stops early; small is good, diversity, precision and coverage count as "
         "distance from 1",
     )
@@ -111,7 +111,7 @@ class TrainConfig(Section):
     patience: int = Field(
         0,
         ge=0,
-        description="stop and finish after this many pictures without a better metric, counted "
+        description="stop and finish after this many evaluations without a better metric, counted "
         "in the second half, where the learning rate is low; 0 never",
     )
     sample_every: int = Field(
