@@ -100,7 +100,7 @@ def _intensity_text(grid: Preprocessing) -> str:
     kinds = {channel: grid.intensity_of(channel).upper() for channel in grid.channels}
     if len(set(kinds.values())) == 1:
         return kinds[grid.channels[0]]
-    return ", ".join(f"{channel} {kind}" for channel, kind in kinds.items())
+    return ", ".join(f"{kind} ({channel})" for channel, kind in kinds.items())
 
 
 def _condition_text(condition: dict[str, Any]) -> str:

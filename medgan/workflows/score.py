@@ -167,7 +167,7 @@ def _write_rows(
     summary = {
         "model": model.facts,
         "calibration": calibration,
-        "windows": [list(window) for window in grid.window] if grid.holds_ct else [],
+        "windows": [list(window) for window in grid.windows_of(grid.channels[0])],
         "false_alarms": settings.false_alarms,
         "scans": rows,
     }

@@ -222,6 +222,8 @@ def test_each_channel_has_the_intensities_that_are_set_for_it(table):
     scan = {name: table.parent / f"s00_{name}.nii.gz" for name in ("T1", "T2")}
     prepared = model.prepare(scan)
     assert prepared.scale[0].intensities == grid.window[0]
+    assert grid.windows_of("T1") == grid.window
+    assert grid.windows_of("T2") == ()  # no window is offered on its page
     assert prepared.scale[1].intensities != grid.window[0]
     generated = model.generate(1)[0].images
     low, high = grid.window[0]

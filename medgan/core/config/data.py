@@ -130,6 +130,10 @@ class Preprocessing(Section):
         """What the intensities of an image channel are."""
         return self.intensity[channel] if isinstance(self.intensity, dict) else self.intensity
 
+    def windows_of(self, channel: str) -> tuple[tuple[float, float], ...]:
+        """The windows of an image channel, (low, high) in HU; none of one that is no CT."""
+        return self.window if self.intensity_of(channel) == "ct" else ()
+
     @property
     def holds_ct(self) -> bool:
         """Whether any image channel is CT."""
@@ -143,4 +147,4 @@ class Preprocessing(Section):
         """
         if len(self.window) < 2 or not self.holds_ct:
             return ()
-        return tuple(self.window if self.intensity_of(c) == "ct" else () for c in self.channels)
+        return tuple(map(self.windows_of, self.channels))
