@@ -10,14 +10,19 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import medgan
+from medgan.app import pipeline
 from medgan.core.config import Config
+from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
+from medgan.studies.detection.protocol import all_lesions
 from tests.kit.command_line import inside
 from tests.kit.dicom import MATRIX, make_series, save
 from tests.kit.volumes import AFFINE, ball
@@ -31,7 +36,10 @@ EXCEPTIONS = {
     "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
     "train large_256": "forecasts a training that does not fit into the memory of a small machine",
 }
-SPLITS = {"train": range(20), "calibration": range(20, 40), "test": range(40, 50)}
+SPLITS = {
+    "train": range(30), "validation": range(30, 32), "calibration": range(32, 52),
+    "test": range(52, 60),
+}  # fmt: skip
 GRID = ("data.spacing=[2, 2, 2]", "data.shape=[16, 16, 16]", "data.labels=[1]")
 NETWORKS = (
     *("model.latent=8", "model.widths=[16, 16]", "model.stem_channels=16", "model.blocks=1"),
@@ -42,16 +50,14 @@ LOCALISER = ("localiser.volumes=16", "localiser.minutes=0")
 CONDITIONS = "data.conditions={age: continuous, sex: categorical, diagnosis: categorical}"
 TINY = {
     "train": (*GRID, *NETWORKS, *LOCALISER),
-    "baseline": (*GRID, *NETWORKS, "baseline.count=20"),
-    "compare": (*GRID, "compare.count=20", "compare.seeds=1", "compare.steps=2", "compare.pairs=4",
-                "compare.segmentation_steps=2"),
-    "utility": (*GRID, *NETWORKS, "utility.sizes=[12]", "utility.seeds=1", "utility.steps=4"),
-    "audit": (*GRID, "audit.count=40", "audit.planted=4", "audit.exchanges=100"),
-    "evaluate": (*GRID, "evaluate.count=24", "evaluate.draws=4", "evaluate.pairs=4"),
-    "augment": (*GRID, "augment.filters=[]"),
-    "bench": (*GRID, *LOCALISER, "detection.minutes=0",
-              "detection.each=1", "detection.lesions_per_family=1", "detection.radii=[3.0]",
-              "detection.contrasts=[strong]"),
+    "baseline": (*GRID, *NETWORKS),
+    "compare": GRID,
+    "utility": (*GRID, *NETWORKS, "utility.sizes=[20]", "utility.share=0.25", "utility.seeds=1",
+                "utility.steps=4"),
+    "audit": (*GRID, "audit.count=40"),
+    "evaluate": (*GRID, "evaluate.count=24"),
+    "augment": ("data.labels=[1]", "augment.filters=[]"),
+    "bench": (*LOCALISER, "detection.lesions_per_family=1"),
     "generate": ("generate.count=2",),
 }  # fmt: skip
 """Settings that make a verb fast; they win over those of the page."""
@@ -61,8 +67,10 @@ CONSTANTS = {
        (("COUNT", 20), ("PAIRS", 4), ("SEEDS", 1), ("STEPS", 2), ("SEGMENTER_STEPS", 2))},
     **{f"fidelity.{name}": 4 for name in ("DRAWS", "PAIRS")},
     **{f"audit.{name}": n for name, n in (("PLANTED", 4), ("PERMUTATIONS", 100))},
+    "detection.scorers.BASELINE_VOLUMES": 8,
+    "detection.benchmark.all_lesions": partial(all_lesions, radii=(3.0,)),
 }  # fmt: skip
-"""The same for constants of `medgan.studies`."""
+"""The same for constants of `medgan.studies`, and the smallest radius of lesions."""
 PATHS = {
     "/path/to/scans": "scans", "/path/to/export": "export", "/path/to/new": "export",
     "ct": "export",
@@ -103,23 +111,31 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
         if before == "-o" and verb != "report":
             word = out
         elif before not in ("--config", "-n", "--set") and not (verb == "train" and before == ""):
-            word = PATHS.get(word, word)
+            two = word == "/path/to/bids" and any("data.channels" in other for other in words)
+            word = "channels" if two else PATHS.get(word, word)
         if before == "--train":
             word = "members"
         found.append(word.replace("=python ", f"={sys.executable} "))
         before = word
-    settings = (*TINY.get(verb, ()), "tracking.uri=none")
-    settings = tuple(setting for setting in settings if exists(setting))
-    if "export" in found:  # DICOM has no label maps
-        settings = tuple(s for s in settings if not s.startswith("data.labels"))
-    if verb != "export-dicom":
-        found += [f"--set={setting}" for setting in settings]
+    if verb == "export-dicom":
+        return found
+    name = {"train": words[2], "bench": "detection"}.get(verb, verb)
+    steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]
+    for setting in (*TINY.get(verb, ()), "tracking.uri=none"):
+        without_labels = "export" in found and setting.startswith("data.labels")  # DICOM has none
+        if is_read(setting, steps) and not without_labels:
+            found.append(f"--set={setting}")
     return found
 
 
-def exists(setting: str) -> bool:
+def is_read(setting: str, steps: Sequence[str]) -> bool:
+    """Whether there is such a setting and a step reads it; others are refused."""
     section, key = setting.split("=")[0].split(".")[:2]
     fields = getattr(Config.model_fields[section].annotation, "model_fields", {})
+    try:
+        pipeline._refuse_unread([setting], steps)
+    except ConfigError:
+        return False
     return key in fields
 
 
@@ -129,26 +145,28 @@ def run(*words: str, statuses: tuple[int, ...] = (0,)) -> None:
 
 
 def write_scans(folder: Path) -> None:
-    """Fifty subjects as a folder, a table, members and others, a BIDS tree and single files."""
+    """Sixty subjects as a folder, a table, members and others, a BIDS tree and single files."""
     rng = np.random.default_rng(0)
     rows: list[tuple[str, ...]] = [("image", "label", "subject", "age", "sex", "diagnosis")]
     channels: list[tuple[str, ...]] = [("subject", "CT", "PET")]
-    for number in range(50):
+    for number in range(60):
         data, name = ball(rng).astype(np.float32), f"person-{number:02d}"
         image, label = folder / f"scans/{name}.nii.gz", folder / f"scans/{name}_label.nii.gz"
         Volume(data, AFFINE).save(image)
         Volume((data > 60).astype(np.uint8), AFFINE).save(label)
-        shutil.copy(image, new_folder(folder / ("members" if number < 20 else "others")))
+        shutil.copy(image, new_folder(folder / ("members" if number < 30 else "others")))
         pet = folder / f"pet/{name}.nii.gz"
         Volume(300 - 2 * data, AFFINE).save(pet)
         channels.append((name, *(str(path.relative_to(folder)) for path in (image, pet))))
         kind = "control" if number % 5 else "patient"
         names = (str(path.relative_to(folder)) for path in (image, label))
-        rows.append((*names, name, str(20 + number), "FM"[number % 2], kind))
+        rows.append((*names, name, str(20 + 7 * number % 50), "FM"[number % 2], kind))
         if number < 4:
             subject = f"sub-0{number + 1}"
-            place = new_folder(folder / "bids" / subject / "ses-baseline" / "anat")
-            shutil.copy(image, place / f"{subject}_ses-baseline_T1w.nii.gz")
+            kinds = (("bids", "T1w", image), ("channels", "T1w", image), ("channels", "T2w", pet))
+            for tree, suffix, scan in kinds:
+                anat = new_folder(folder / tree / subject / "ses-baseline" / "anat")
+                shutil.copy(scan, anat / f"{subject}_ses-baseline_{suffix}.nii.gz")
             shutil.copy(image, new_folder(folder / "toy"))
     for table, lines in (("subjects.csv", rows), ("petct.csv", channels)):
         with (folder / table).open("w", newline="") as file:
@@ -156,7 +174,8 @@ def write_scans(folder: Path) -> None:
     splits = {split: [f"person-{n:02d}" for n in found] for split, found in SPLITS.items()}
     (folder / "splits.json").write_text(json.dumps(splits))
     described = {"Name": "tiny", "BIDSVersion": "1.9.0"}
-    (folder / "bids" / "dataset_description.json").write_text(json.dumps(described))
+    for tree in ("bids", "channels"):
+        (folder / tree / "dataset_description.json").write_text(json.dumps(described))
     for name in ("scan", "patient"):
         shutil.copy(folder / "scans" / "person-45.nii.gz", folder / f"{name}.nii.gz")
 
@@ -183,7 +202,7 @@ def workplace(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, value in CONSTANTS.items():
-            patch.setattr(f"medgan.studies.{name}", value, raising=False)
+            patch.setattr(f"medgan.studies.{name}", value)
         patch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
         write_scans(folder)
         write_dicom(folder / "export")
