@@ -236,7 +236,7 @@ def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, t
         (["train", "nonsense"], 2, "E_MISSING"),
         (["run", "check", "--set", "train.gama=2"], 2, "train.gamma"),
         (["run", "check"], 2, "E_NO_DATA"),
-        (["score", "no/such/model", "."], 3, "E_NO_SCANS"),
+        (["score", "no/such/model", "."], 4, "E_MODEL"),  # before any scan is read
         (["generate", "no/such/model"], 4, "E_MODEL"),
         (["baseline", "nonsense", "--data", "."], 2, "E_VALUE"),
         (["compare", "a", "--data", ".", "--config", "nonsense"], 2, "E_MISSING"),
