@@ -102,7 +102,7 @@ def test_dicom_objects_are_written(function, interrupted_in, tmp_path):
         export_dicom(run, source, tmp_path / "out")
 
 
-@pytest.mark.parametrize("function", ["check_image", "examine"])
+@pytest.mark.parametrize("function", ["check_scan", "examine"])
 def test_scans_are_indexed(function, interrupted_in, tmp_path):
     folder = write_folder(tmp_path / "in", 2)
     with interrupted_in(f"medgan.data.index.{function}"):

@@ -33,8 +33,6 @@ def test_three_commands_lead_from_dicom_to_a_report_and_back(real_data, tmp_path
     report = (tmp_path / "runs" / "score" / "report" / "index.html").read_text()
     quoted = " ".join(re.findall(r"^> (.*)$", PAGE, re.MULTILINE))
     assert quoted in " ".join(report.split())
-    (row,) = (tmp_path / "runs" / "score" / "scores.csv").read_text().splitlines()[1:]
-    assert f"{float(row.split(',')[3]):.1f}" in PAGE
 
     done = inside(*export)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import pytest
 import medgan.data.index
 from medgan.core.config import DataConfig
 from medgan.core.errors import DataError, Interrupted
-from medgan.data.checks import Checked
+from medgan.data.checks import CheckedScan
 from medgan.data.index import index
 from medgan.data.layouts.descriptions import LICENCE_LENGTH, licence_of
 from medgan.data.layouts.layouts import list_scans
@@ -422,24 +422,24 @@ def test_an_unexpected_fault_in_one_scan_is_refused_and_the_rest_kept(
 ) -> None:
     for seed, name in enumerate(["a", "b", "c"]):
         scan(tmp_path / f"{name}.nii.gz", seed)
-    read = medgan.data.index.check_image
+    read = medgan.data.index.check_scan
 
-    def fail(path: Path, case: str) -> Checked:
-        if path.name == "b.nii.gz":
-            raise OverflowError(f"secret {path}")
-        return read(path, case)
+    def fail(images: dict[str, Path], label: Path | None, case: str) -> CheckedScan:
+        if any(path.name == "b.nii.gz" for path in images.values()):
+            raise OverflowError(f"secret {images}")
+        return read(images, label, case)
 
-    monkeypatch.setattr(medgan.data.index, "check_image", fail)
+    monkeypatch.setattr(medgan.data.index, "check_scan", fail)
     manifest = indexed(tmp_path)
     assert len(manifest.cases) == 2
     (refusal,) = manifest.refusals
     assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_SCAN")
     assert refusal.what == "unexpected OverflowError"
 
-    def stop(path: Path, case: str) -> Checked:
+    def stop(images: dict[str, Path], label: Path | None, case: str) -> CheckedScan:
         raise Interrupted("E_STOPPED", "medgan", "asked to stop", "run it again")
 
-    monkeypatch.setattr(medgan.data.index, "check_image", stop)
+    monkeypatch.setattr(medgan.data.index, "check_scan", stop)
     with pytest.raises(Interrupted):
         indexed(tmp_path)
 

@@ -51,7 +51,7 @@ def compare(made, names, *more):
     folder, common = made
     models = json.dumps([str(folder / name) for name in names])
     settings = [*common, f"out={folder / 'out'}", f"compare.models={models}", *more]
-    return run_pipeline(str(folder / "compare.yaml"), settings)
+    return run_pipeline(str(folder / "compare.yaml"), settings, replace=True)
 
 
 def test_a_baseline_leaves_samples_on_the_grid_and_its_record(made):

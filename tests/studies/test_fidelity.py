@@ -197,7 +197,7 @@ def run(made, monkeypatch, fake, *more):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(made / "home"))
     settings = [f"data.source={made / 'real'}", f"evaluate.fake={made / fake}",
                 f"out={made / 'out'}", *more]  # fmt: skip
-    done = run_pipeline(str(made / "evaluate.yaml"), settings)
+    done = run_pipeline(str(made / "evaluate.yaml"), settings, replace=True)
     return done, json.loads((made / "out" / "evaluation.json").read_text())
 
 

@@ -49,7 +49,7 @@ def tree(tmp_path):
 
 def scored(model, tree, out, **settings):
     manifest, _ = index(tree, Pseudonyms(b"salt"))
-    config = ScoreConfig(layout="bids", **settings)
+    config = ScoreConfig(**{"layout": "bids", **settings})
     rows, _ = score_cases(model, manifest.cases, out, config)
     return manifest.cases, rows, out / "derivatives" / "medgan"
 

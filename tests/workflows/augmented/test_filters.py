@@ -32,7 +32,7 @@ def some(scans, numbers):
 @pytest.fixture(scope="module")
 def model():
     sizes = ModelConfig.model_validate(TINY["model"])
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         networks = Networks.build(GRID.shape, 1, **sizes.model_dump())
     return Model(networks, GRID, sizes)
