@@ -210,7 +210,8 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     splits = {
         "train": [f"doe-jane-1-{n:02d}" for n in range(24)],
-        "calibration": [f"doe-jane-2-{n:02d}" for n in range(10)],
+        "validation": ["doe-jane-2-00", "doe-jane-2-01"],
+        "calibration": [f"doe-jane-2-{n:02d}" for n in range(2, 10)],
         "test": [f"doe-jane-2-{n:02d}" for n in range(10, 24)],
     }
     scans = tmp_path / "scans"
@@ -236,7 +237,7 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     names = {"logit", "flatness", "residual", "density", "discriminator", "latent", "localiser"}
     assert set(result["attacks"]["white_box"]) == names
     assert result["protocol"]["members_are_its_training_scans"]
-    assert result["protocol"]["held_out_subjects"] == 24
+    assert result["protocol"]["held_out_subjects"] == 22
     assert result["protocol"]["synthetic_scans"] == 40
     shared = tmp_path / "shared"
     assert inside("share", tmp_path / "run" / "model", "-o", shared).returncode == 0
