@@ -44,7 +44,7 @@ GRID = ("data.spacing=[2, 2, 2]", "data.shape=[16, 16, 16]", "data.labels=[1]")
 NETWORKS = (
     *("model.latent=8", "model.widths=[16, 16]", "model.stem_channels=16", "model.blocks=1"),
     *("train.volumes=16", "train.minutes=0", "train.batch=2", "train.warmup=4"),
-    *("train.sample_every=8"),
+    "train.sample_every=8",
 )
 LOCALISER = ("localiser.volumes=16", "localiser.minutes=0")
 CONDITIONS = "data.conditions={age: continuous, sex: categorical, diagnosis: categorical}"
