@@ -187,9 +187,9 @@ def stand_in(train: Tensor, held: Tensor, model: str, baseline: str) -> dict[str
     found = {}
     for name, volumes in sets.items():
         size = min(SIZE, len(volumes))
-        people = [str(n) for n in range(len(held))]
+        subjects = [str(n) for n in range(len(held))]
         parts = described(held, size), described(volumes, size)
-        found[name] = compare(*parts, people, size, SIZE, 0)
+        found[name] = compare(*parts, subjects, size, SIZE, 0)
         print(name, size, {k: row(k, s) for k, s in found[name].items()}, flush=True)
     return found
 

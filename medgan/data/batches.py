@@ -224,7 +224,7 @@ class BatchStream:
         size: volumes a batch.
         seed: of the order.
         position: volumes handed out so far.
-        prepare: what a training task adds to a batch or exchanges in it, from the volumes, the
+        prepare: what a training task adds to a batch or replaces in it, from the volumes, the
             numbers of those in the batch and a random generator; None nothing.
     """
 

@@ -1,4 +1,4 @@
-"""How a network is told what is known of a scan."""
+"""How a condition enters a network."""
 
 import math
 

@@ -12,7 +12,7 @@ from medgan.networks.blocks import Trunk, convolution
 class Encoder(nn.Module):
     """Finds the latent from which the generator rebuilds a volume.
 
-    The closing layer looks at every position of the coarse grid: a latent has to hold where
+    The closing layer sees every position of the coarse grid: a latent has to hold where
     things are, which a global average would lose.
 
     Args:

@@ -64,7 +64,7 @@ class Networks:
             stem_channels: channels at half resolution behind the generator's stages, and of the
                 first stem stage of the other networks.
             blocks: residual blocks a stage; the encoder has half as many.
-            condition: length of an encoded condition, 0 for none; the encoder is told none.
+            condition: length of an encoded condition, 0 for none; the encoder has no condition.
             stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
             windows: of each image channel, (low, high) of CT in HU, through which encoder and
                 discriminator see it; a channel without any is seen as it is.

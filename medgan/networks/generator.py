@@ -124,7 +124,7 @@ class Generator(nn.Module):
         """Moves the image channels that fresh weights draw below -1, where most of them is clipped.
 
         Air is then black from the first step on. Brought down from grey, it kept a faint texture,
-        by which a discriminator told every sample from a scan that is mostly air.
+        by which a discriminator recognised every sample where scans are mostly air.
 
         Args:
             images: image channels, which come first.
@@ -190,7 +190,7 @@ def _boxes(shape: torch.Size, edge: int) -> Iterator[Box]:
 def _with_halo(box: Box, shape: torch.Size, stem_stages: int) -> tuple[Box, Box]:
     """A box with what is around it, up to the border, and where it lies in the volume made of it.
 
-    At half resolution two convolutions look at two voxels around. Each stem stage looks at one
+    At half resolution two convolutions see two voxels around. Each stem stage sees one
     more of its own (a convolution) and at one of the grid below (doubling), where those around it
     are half as many: a halo of two, and of one more for each stem stage, holds it all.
     """

@@ -167,7 +167,7 @@ def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> Neighbou
         known = between[numbers][:, numbers]
         return float(not_authentic(of_fakes[:, numbers], known).float().mean())
 
-    exchanges = (member, subject, level, PERMUTATIONS, seed)
+    arguments = (member, subject, level, PERMUTATIONS, seed)
     known = between[members][:, members]
     return NeighbourComparison(
         to_fakes=of_fakes.T,
@@ -180,8 +180,8 @@ def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> Neighbou
         distorted=excess(close(of_held, subject[others]), fresh, RATE, level),
         copies=int((ours >= half).sum()),
         copies_fresh=int((fresh >= half).sum()),
-        nearer=permutation_range(nearer, *exchanges),
-        authenticity=permutation_range(lambda a, b: copying(a) - copying(b), *exchanges),
+        nearer=permutation_range(nearer, *arguments),
+        authenticity=permutation_range(lambda a, b: copying(a) - copying(b), *arguments),
         not_authentic=float(not_authentic(of_fakes[:, members], known).float().mean()),
         not_authentic_fresh=float(not_authentic(between[others][:, members], known).float().mean()),
     )

@@ -1,6 +1,6 @@
-"""Checkpoints that survive a kill: written aside, flushed, renamed, hashed, the last two kept.
+"""Checkpoints that survive a kill: written under another name, flushed, renamed, hashed.
 
-Beside them lie the averaged weights of the best look. Which file that is, and its hash, stands in
+The last two are kept. Beside them lie the averaged weights of the best evaluation. Which file that is, and its hash, stands in
 each checkpoint, so whoever goes back to a checkpoint goes back to the best of that moment.
 """
 

@@ -56,7 +56,7 @@ def train_model(
         model_folder: receives the model, without calibration.
         facts: versions, for the card.
         open_mlflow: opens the mirror, or gives None.
-        page: told of every look once its figures and its picture are on the disk.
+        page: called after each evaluation, once its metrics and picture are on disk.
         scans: what was read of them when they were checked; empty once they are prepared.
 
     Returns:

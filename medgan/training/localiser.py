@@ -96,7 +96,7 @@ def train_localiser(
         config: length of the training.
         seed: of the lesions.
         folder: receives the checkpoint.
-        progress: told how many of how many volumes, or seconds, are done.
+        progress: called with how many of how many volumes, or seconds, are done.
 
     Returns:
         The localiser.

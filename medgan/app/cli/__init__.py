@@ -17,7 +17,7 @@ VERBS = {
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),
     ),
-    "Around the work": (service.run, service.report, service.doctor),
+    "Service": (service.run, service.report, service.doctor),
 }
 """All verbs but those of `bench`, by their group in the help."""
 BENCH = (studies.detection, service.speed)

@@ -188,8 +188,8 @@ class Restoration:
 def _error_inside(part: Batch, restored: Tensor) -> Tensor:
     """Mean absolute error where a scan was corrupted.
 
-    It is a hundredth of the volume: by the error of the whole alone, a restorer that changes
-    nothing was as good as any for the first 300 steps.
+    Lesions fill about a hundredth of a volume, so that in the error of the whole volume they hardly
+    count.
     """
     changed = (part["corrupted"] - part.volume).abs() > _CHANGED
     return ((restored - part.volume).abs() * changed).sum() / changed.sum().clamp(min=1)

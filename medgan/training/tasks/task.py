@@ -37,7 +37,7 @@ class Task(Protocol):
     def arrays(
         self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """What this task adds to a batch of scans, or exchanges in it; read in a thread.
+        """What this task adds to a batch of scans, or replaces in it; read in a thread.
 
         Args:
             volumes: all training scans.
