@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill: written under another name, flushed, renamed, hashed.
 
 The last two are kept. Beside them lie the averaged weights of the best evaluation. Each checkpoint
-names that file and its hash, so that a training that goes back also goes back to the best weights of
+names that file and its hash, so that a training that goes back also returns to the best weights of
 that moment.
 """
 
