@@ -14,7 +14,7 @@ import medgan
 FOLDER = Path(medgan.__file__).parent.parent / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SETTINGS = [
-    *("phantoms.subjects=[20, 2]"),
+    "phantoms.subjects=[20, 2]",
     *("data.spacing=[8,8,8]", "data.shape=[32,32,32]", "model.latent=8"),
     *(
         "data.fractions=[0.5,0.1,0.3,0.1]",

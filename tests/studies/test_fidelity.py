@@ -249,19 +249,19 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_others(heads, real
 
 
 def test_splits_choose_the_real_scans(made, monkeypatch):
-    _, found = run(made, monkeypatch, "other", "evaluate.splits=[train]")
+    _, found = run(made, monkeypatch, "other", "evaluate.splits=[train, validation]")
     assert found["protocol"]["real_scans"] == 12
-    assert found["protocol"]["splits"] == ["train"]
+    assert found["protocol"]["splits"] == ["train", "validation"]
 
 
 def test_synthetic_scans_that_equal_real_ones_are_reported(made, monkeypatch, caplog):
     _, found = run(made, monkeypatch, "real")
     assert found["protocol"]["copies"] == 24
     assert "24 synthetic scans equal real ones, voxel by voxel" in caplog.text
-    assert "24 of them are among the real scans" in (made / "out" / "evaluation.html").read_text()
+    assert "24 of them are identical to real scans" in (made / "out" / "evaluation.html").read_text()
     _, found = run(made, monkeypatch, "other")
     assert found["protocol"]["copies"] == 0
-    assert "among the real scans, voxel" not in (made / "out" / "evaluation.html").read_text()
+    assert "identical to real scans, voxel" not in (made / "out" / "evaluation.html").read_text()
 
 
 def test_too_few_scans_and_nothing_named_are_errors(made, monkeypatch, tmp_path):

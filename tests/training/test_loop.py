@@ -127,7 +127,7 @@ def test_a_training_that_explodes_once_goes_back_and_finishes(
 def test_a_training_that_explodes_each_time_stops(training, monkeypatch):
     spoil(monkeypatch, lambda s: s.volumes_seen == 6, enlarge)
     with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*000000004"):
-        training("out", "train.volumes=26", "train.sample_every=100")
+        training("out", "train.volumes=26", "train.sample_every=8")
 
 
 def test_an_absurd_learning_rate_ends_in_a_clear_stop(training):

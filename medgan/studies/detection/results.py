@@ -1,5 +1,6 @@
 """Results of one scorer in the lesion benchmark, and the metrics computed from them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -109,8 +110,11 @@ class Results:
         Both are samples: the p-values of the test scans are their ranks among the calibration
         scans.
         """
-        count = self.calibration_scans
-        return float(ks_2samp(self.p_values, np.arange(1, count + 1) / (count + 1)).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+        ranks = np.arange(1, self.calibration_scans + 1) / (self.calibration_scans + 1)
+        with warnings.catch_warnings():
+            # Where the exact calculation fails, scipy says so and takes the asymptotic one.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return float(ks_2samp(self.p_values, ranks).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def own(self) -> Float[np.ndarray, " L"]:

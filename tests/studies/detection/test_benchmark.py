@@ -11,7 +11,7 @@ from medgan.studies.detection.benchmark import run_benchmark
 from medgan.studies.detection.scorers import FOLDS
 from tests.kit.data_sets import write_folder
 
-SETTINGS = DetectionConfig(families=("brighter", "fill"))
+SETTINGS = DetectionConfig(families=("brighter", "fill"), lesions_per_family=1)
 
 
 LOCALISER = LocaliserConfig.model_validate({"volumes": 16})
