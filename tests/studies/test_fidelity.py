@@ -258,7 +258,9 @@ def test_synthetic_scans_that_equal_real_ones_are_reported(made, monkeypatch, ca
     _, found = run(made, monkeypatch, "real")
     assert found["protocol"]["copies"] == 24
     assert "24 synthetic scans equal real ones, voxel by voxel" in caplog.text
-    assert "24 of them are identical to real scans" in (made / "out" / "evaluation.html").read_text()
+    assert (
+        "24 of them are identical to real scans" in (made / "out" / "evaluation.html").read_text()
+    )
     _, found = run(made, monkeypatch, "other")
     assert found["protocol"]["copies"] == 0
     assert "identical to real scans, voxel" not in (made / "out" / "evaluation.html").read_text()
