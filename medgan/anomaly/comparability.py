@@ -39,7 +39,7 @@ _LEAST = {
     "reconstruction": 0.1,
 }
 """Smallest distance of a limit from the median of the calibration scans, for measures in which they
-hardly differ, such as fields of view of one scanner (in octaves)."""
+hardly differ, such as fields of view of one scanner (log2)."""
 _MIDDLE = slice(2, QUANTILES - 4)
 """Quantiles that a lesion hardly changes; it may change those above 87%."""
 _ITERATIONS, _SMOOTHING = 20, 0.02
@@ -168,7 +168,7 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
     """Distances of a scan from the calibration scans.
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
-    the mean scan, 0 to 2. Field of view: octaves along the axis that differs most.
+    the mean scan, 0 to 2. Field of view: log2 of the ratio along the axis that differs most.
     Latent: root mean square deviation; latents drawn for synthetic scans have 1.
     Reconstruction: mean absolute difference.
     """

@@ -69,8 +69,10 @@ def fresh_segmenter(edge: int, labels: int) -> nn.Module:
 
     # Halved to 4 voxels at most: at 2 along X, torch 2.13's bf16 weight gradient on CPUs reads
     # uninitialised memory.
-    halvings = 3 if edge >= 32 else 2
-    return UNet(3, 1, 1 + labels, CHANNELS[: halvings + 1], (2,) * halvings, num_res_units=1)
+    downsamplings = 3 if edge >= 32 else 2
+    return UNet(
+        3, 1, 1 + labels, CHANNELS[: downsamplings + 1], (2,) * downsamplings, num_res_units=1
+    )
 
 
 def augment_pair(
