@@ -24,8 +24,8 @@ def encode_labels(
 ) -> Float[Tensor, "*B D X Y Z"]:
     """Label map to soft channels in [-1, 1], -1 all through the background.
 
-    Edges are smoothed by [1 2 1] / 4 along each axis, because a generator cannot and need not draw
-    perfect steps, and a discriminator would look at nothing else.
+    Edges are smoothed by [1 2 1] / 4 along each axis, because a generator cannot and need not make
+    perfect steps, and a discriminator would judge by nothing else.
 
     Args:
         label_map: label values, one map or a batch; values that are not learned are background.
@@ -118,7 +118,7 @@ def largest_components(
 
     Args:
         label_map: label values.
-        labels: the values to look at.
+        labels: values to consider.
         share: of a label's largest component, from 0 (which removes nothing) to 1.
     """
     cleaned = label_map.copy()

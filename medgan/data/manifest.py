@@ -84,7 +84,7 @@ class SeriesRow:
         modality: a standard term.
         matrix: columns, rows and slices.
         spacing: mm along them, as far as it is known.
-        verdict: used, ignored (of no kind that medgan reads) or refused.
+        status: used, ignored (of no kind that medgan reads) or refused.
         code: of the reason; empty for what is used.
         what, remedy: the reason; for what is used, what was corrected.
     """
@@ -94,7 +94,7 @@ class SeriesRow:
     modality: str
     matrix: tuple[int, ...]
     spacing: tuple[float, ...]
-    verdict: str
+    status: str
     code: str = ""
     what: str = ""
     remedy: str = ""

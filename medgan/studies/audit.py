@@ -109,7 +109,7 @@ def audit(
         "verdict": worst.status,
         "verdicts": {name: v.as_json() for name, v in verdicts.items()},
         "protocol": _protocol(generated, split, manifest, settings, seed, facts),
-        "figures": found.as_json(),
+        "metrics": found.as_json(),
         "attacks": {
             where: {name: a.as_json() for name, a in of.items()} for where, of in attacks.items()
         },

@@ -137,13 +137,13 @@ def evaluate(
         "%d real and %d synthetic scans, %d in each draw", len(cases), len(generated.keys), size
     )
     compared = compare(*described, subjects, size, DRAWS, SEED)
-    figures = metrics_of(described[0])
+    metrics = metrics_of(described[0])
     if settings.probes:
         log.info("training real-or-fake classifiers")
         volumes = real.images.to(device), generated.images.to(device)
-        figures, compared = figures | {"auroc": AUROC}, dict(compared)
+        metrics, compared = metrics | {"auroc": AUROC}, dict(compared)
         compared["auroc"] = _auroc(*volumes, subjects, size, settings)
-    rows = [row(name, figures[name], found) for name, found in compared.items()]
+    rows = [row(name, metrics[name], found) for name, found in compared.items()]
     result = {
         "protocol": {
             "real_scans": len(cases),

@@ -60,7 +60,7 @@ def train_model(
         scans: what was read of them when they were checked; empty once they are prepared.
 
     Returns:
-        Figures of the shipped weights, by name.
+        Metrics of the shipped weights, by name.
 
     Raises:
         DataError: E_SPLIT with too few training or validation scans.
@@ -106,7 +106,7 @@ def train_model(
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(task, state, stream, evaluate, criteria, tracker, out)
     course = _choose_weights(state, criteria, out / "checkpoints")
-    figures = _figures(out / METRICS, course.get("best_at", state.volumes_seen))
+    metrics = _metrics_at(out / METRICS, course.get("best_at", state.volumes_seen))
     learned = {
         "training_scans": len(cases),
         "volumes_seen": state.volumes_seen,
@@ -115,13 +115,13 @@ def train_model(
         "training_digest": manifest.training_digest,
         **({"data_licence": manifest.licence} if manifest.licence else {}),
         **facts,
-        **{name.removeprefix("samples/"): value for name, value in figures.items()},
+        **{name.removeprefix("samples/"): value for name, value in metrics.items()},
     }
     model = Model(state.average, preprocessing, config.model, learned)
     model.label_offset = label_offset(volumes)
     model.save(model_folder)
     log.info("model: %s", model_folder)
-    return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **course, **figures}
+    return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **course, **metrics}
 
 
 def _same_training(
@@ -206,8 +206,8 @@ def _choose_weights(state: TrainingState, criteria: Criteria, checkpoints: Path)
     return course
 
 
-def _figures(path: Path, volumes_seen: int) -> dict[str, float]:
-    """The figures of the last look up to a point of the training."""
+def _metrics_at(path: Path, volumes_seen: int) -> dict[str, float]:
+    """Sample metrics of the last evaluation up to `volumes_seen`."""
     found: dict[str, float] = {}
     for row in read_metrics(path):
         if row["volumes_seen"] <= volumes_seen:

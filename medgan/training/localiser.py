@@ -108,8 +108,8 @@ def train_localiser(
         localise=None, inputs=localiser.inputs,
     )  # fmt: skip
     state = LocaliserState.fresh(localiser, config, device)
-    look = _fingerprint(scoring_networks, volumes[0], device)
-    identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), look])
+    fingerprint = _fingerprint(scoring_networks, volumes[0], device)
+    identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), fingerprint])
     checkpoint = folder / CHECKPOINT
     _restore(state, checkpoint, identity)
     depths: dict[int, np.ndarray] = {}

@@ -35,7 +35,7 @@ class Alarm(Exception):
     """A training went wrong.
 
     Args:
-        code: of the error if it cannot be mended.
+        code: of the error if training cannot recover.
         what: was seen.
         remedy: which settings help.
     """

@@ -30,7 +30,7 @@ def write_pipeline(folder, steps=ALL, **config):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One whole run, from scans to page, with MLflow; several tests look at it."""
+    """One whole run, from scans to page, with MLflow; shared by several tests."""
     folder = tmp_path_factory.mktemp("whole") / "in a folder"
     folder.mkdir()
     source = write_folder(folder / "DOE_JANE scans", 22)
@@ -189,7 +189,7 @@ def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):
     assert done.results["index"].values["calibration"] == done.results["index"].values["test"] == 2
 
 
-def test_mlflow_holds_figures_pictures_configuration_and_the_data_digest(finished):
+def test_mlflow_holds_metrics_pictures_configuration_and_the_data_digest(finished):
     from mlflow import MlflowClient
 
     _, out, store, _ = finished

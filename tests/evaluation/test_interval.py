@@ -107,7 +107,7 @@ def test_pairs_that_are_left_out_count_neither_in_the_mean_nor_in_the_interval()
     assert by_subject(certain) == pytest.approx((1, 1, 1))
 
 
-def test_equal_figures_differ_by_nothing_on_the_same_draws():
+def test_equal_metrics_differ_by_nothing_on_the_same_draws():
     values = np.random.default_rng(0).random((3, 20, 20))
     nothing = by_subject(values - values)
     assert nothing.low == nothing.value == nothing.high == 0

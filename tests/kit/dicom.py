@@ -209,7 +209,7 @@ def compress(path, syntax):
 def one_volume(source, tmp_path):
     """The only series, as medgan sees it from here on, and its line in the table."""
     found = indexed(source, tmp_path)
-    assert [row.verdict for row in found.series] == ["used"], found.series
+    assert [row.status for row in found.series] == ["used"], found.series
     (case,) = found.cases
     return Volume.load(case.image), found.series[0]
 

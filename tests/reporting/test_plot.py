@@ -17,7 +17,7 @@ def test_a_curve_lies_between_its_ticks_and_they_are_round_and_apart(scale):
     plot = curve("loss", [4, 8, 12, 16], list(y), "volumes seen")
     assert all(inside(plot, *point) for point in plot.points)
     heights = [up for _, up in plot.points]
-    assert np.argmin(heights) == 1  # the highest figure is nearest to the top
+    assert np.argmin(heights) == 1  # the highest metric is nearest to the top
     assert np.argmax(heights) == 0
     texts = [tick.text for tick in plot.ys]
     assert 3 <= len(set(texts)) == len(texts) <= 7
@@ -26,7 +26,7 @@ def test_a_curve_lies_between_its_ticks_and_they_are_round_and_apart(scale):
     assert high >= y.max()
 
 
-def test_figures_that_are_not_finite_are_left_out_and_none_at_all_is_said():
+def test_metrics_that_are_not_finite_are_left_out_and_none_at_all_is_said():
     plot = curve("loss", [1, 2, 3], [1.0, math.nan, 2.0], "volumes")
     assert len(plot.points) == 2
     assert "no values" in curve("loss", [1], [math.inf], "volumes").text

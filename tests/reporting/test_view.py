@@ -96,8 +96,8 @@ def test_a_place_in_mm_is_cut_through_and_a_scan_alone_in_its_middle(tmp_path):
     figure = show(tmp_path / "scan.nii.gz", at=(18.0, 22.0, 21.0))
     assert all(axes.images[0].get_array().max() == 100 for axes in panels(figure))
     assert all(axes.images[0].get_array().max() == 0 for axes in panels(show(scan)))
-    figure.savefig(tmp_path / "look.png")
-    assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
+    figure.savefig(tmp_path / "view.png")
+    assert (tmp_path / "view.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_show_is_there_without_loading_anything_heavy():

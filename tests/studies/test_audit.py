@@ -95,7 +95,7 @@ def test_a_generator_that_returns_training_scans_fails_even_in_disguise(cohort, 
         result = json.loads((tmp_path / generator / "audit.json").read_text())
         assert done.returncode == 6
         assert result["verdict"] == "failed"
-        assert result["figures"]["near_copies"]["low"] > 0.5
+        assert result["metrics"]["near_copies"]["low"] > 0.5
         assert result["attacks"]["black_box"]["nearest"]["auroc"] > 0.95
         assert "Training scans leak into" in done.stdout
 
@@ -105,19 +105,19 @@ def test_a_generator_without_copies_passes_and_is_not_called_anonymous(honest):
     result = json.loads(done.stdout)["audit"]
     assert done.returncode == 0, done.stdout
     assert result["verdict"] == "passed"
-    planted = result["figures"]["planted"]
+    planted = result["metrics"]["planted"]
     assert planted["found"] == planted["traced_to_their_original"] == planted["copies"] == 6
     assert "no proof of anonymity" in result["verdicts"]["scans"]["words"]
 
 
-def test_figures_are_a_function_of_the_seed_and_samples_alone_do_not_pass_for_a_model(
+def test_metrics_are_a_function_of_the_seed_and_samples_alone_do_not_pass_for_a_model(
     cohort, honest, tmp_path
 ):
     first = json.loads((honest[0] / "audit.json").read_text())
     again = audit(cohort, "honest", tmp_path, "--set", "audit.scope=model")
     second = json.loads((tmp_path / "audit.json").read_text())
     assert second["verdicts"] == first["verdicts"]
-    assert second["figures"] == first["figures"]
+    assert second["metrics"] == first["metrics"]
     assert second["verdicts"]["model"]["status"] == second["verdict"] == "inconclusive"
     assert again.returncode == 6
 

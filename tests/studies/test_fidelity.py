@@ -74,20 +74,20 @@ WORSE = {
         *("kernel_distance", "rbf_distance", "frechet", "frechet_infinity", "spectrum"),
         *("histogram", "precision", "coverage", "ms_ssim"),
     ),
-    # Other figures leave the range too, but how far depends on who is left.
+    # Other metrics leave the range too, but how far depends on who is left.
     "fewer": ("recall", "coverage", "vendi"),
 }
 """What has to leave the range of real scans, and ever farther: the matrix in the docs."""
 
 
 @pytest.mark.parametrize("name", list(DEGRADED))
-def test_figures_that_should_react_get_worse_the_worse_the_scans(name, heads, real):
+def test_metrics_that_should_react_get_worse_the_worse_the_scans(name, heads, real):
     found = [compared(real, degrade(heads[60:])) for degrade in DEGRADED[name]]
-    for figure in WORSE[name]:
-        floor = found[0][figure].real.value
-        far = [abs(one[figure].synthetic.value - floor) for one in found]
-        assert far == sorted(far), (figure, far)
-        assert not inside(METRICS[figure], found[-1][figure]), (figure, found[-1][figure])
+    for metric in WORSE[name]:
+        floor = found[0][metric].real.value
+        far = [abs(one[metric].synthetic.value - floor) for one in found]
+        assert far == sorted(far), (metric, far)
+        assert not inside(METRICS[metric], found[-1][metric]), (metric, found[-1][metric])
 
 
 def test_other_real_scans_stand_in_the_range_of_real_scans(heads, real):
@@ -146,7 +146,7 @@ def test_sizes_to_extrapolate_from_rise_to_the_whole():
         assert len(sizes) >= 2
 
 
-def test_a_verdict_says_where_a_figure_lies_and_how_far_out():
+def test_a_verdict_says_where_a_metric_lies_and_how_far_out():
     near = MetricWithReference(Interval(0.1, 0, 0.2), Interval(0.0, -0.2, 0.2), 0.1)
     far = MetricWithReference(
         Interval(0.5, 0.4, 0.6),
@@ -240,7 +240,7 @@ def test_a_model_is_measured_on_its_own_grid_and_the_page_holds_everything(made,
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 
-def test_the_same_seed_gives_the_same_figures_and_another_one_others(heads, real):
+def test_the_same_seed_gives_the_same_metrics_and_another_one_others(heads, real):
     fake = described(heads[60:])
     names = [str(n) for n in range(60)]
     first, again, other = (compare(real, fake, names, 30, 3, seed) for seed in (0, 0, 1))

@@ -55,7 +55,7 @@ def test_a_file_that_is_not_there_has_no_rows(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
-def test_figures_that_are_not_numbers_survive(tmp_path):
+def test_metrics_that_are_not_numbers_survive(tmp_path):
     path = tmp_path / "metrics.jsonl"
     JsonlTracker(path).log({"loss": math.nan}, 8)
     assert math.isnan(read_metrics(path)[0]["loss"])

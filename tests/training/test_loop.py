@@ -43,7 +43,7 @@ def rows(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training):
+def test_a_training_leaves_metrics_pictures_two_checkpoints_and_a_model(training):
     out = training()
     losses = [row for row in rows(out) if "critic/loss" in row]
     assert [row["volumes_seen"] for row in losses] == list(range(2, 17, 2))
@@ -51,10 +51,10 @@ def test_a_training_leaves_figures_pictures_two_checkpoints_and_a_model(training
         *losses[0],
         *losses[1],  # the encoder takes part in every second step
     }
-    looks = [row for row in rows(out) if "samples/kernel_distance" in row]
-    assert [row["volumes_seen"] for row in looks] == [8, 16]
-    assert {"samples/diversity", "samples/label_1_volume"} <= set(looks[0])
-    assert all(0 <= looks[0][f"samples/{name}"] <= 1 for name in ("precision", "coverage"))
+    evaluations = [row for row in rows(out) if "samples/kernel_distance" in row]
+    assert [row["volumes_seen"] for row in evaluations] == [8, 16]
+    assert {"samples/diversity", "samples/label_1_volume"} <= set(evaluations[0])
+    assert all(0 <= evaluations[0][f"samples/{name}"] <= 1 for name in ("precision", "coverage"))
     assert len(list((out / "samples").glob("*.png"))) == 2
     kept = sorted(p.stem for p in (out / "checkpoints").glob("*.json"))
     assert kept == ["000000012", "000000016"]
@@ -167,7 +167,7 @@ def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
 
 
 def assert_same(a, b):
-    """Two trainings ended with the same weights and figures, and took the same course."""
+    """Two trainings ended with the same weights and metrics, and took the same course."""
     assert (a / "model" / "model.safetensors").read_bytes() == (
         b / "model" / "model.safetensors"
     ).read_bytes()
@@ -177,8 +177,8 @@ def assert_same(a, b):
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """Kernel distances that the looks of a training are made to find, one after the other."""
+def distances(monkeypatch):
+    """Kernel distances that the evaluations of a training report, one after the other."""
     values = []
 
     def found(state, path, **settings):
@@ -193,10 +193,10 @@ def facts_of(out):
     return json.loads((out / "model" / "config.json").read_text())["facts"]
 
 
-def test_the_weights_of_the_best_look_are_shipped_with_their_figures(training, looks):
-    looks += [1.0]
+def test_the_weights_of_the_best_evaluation_are_shipped_with_their_metrics(training, distances):
+    distances += [1.0]
     short = training("short", "train.volumes=8")
-    looks += [1.0, 2.0]
+    distances += [1.0, 2.0]
     out = training("out")
     facts = facts_of(out)
     assert (facts["best_at"], facts["volumes_seen"]) == (8, 16)
@@ -206,22 +206,24 @@ def test_the_weights_of_the_best_look_are_shipped_with_their_figures(training, l
     shipped = load_file(out / "model" / "model.safetensors")
     assert all(torch.equal(best[key], shipped[key]) for key in shipped)
     assert facts_of(short)["best_at"] == 8
-    looks += [0.5]
+    distances += [0.5]
     assert facts_of(training("out", "train.volumes=24"))["best_at"] == 24
 
 
-def test_training_stops_when_the_metric_reaches_its_threshold_and_does_not_go_on(training, looks):
-    looks += [0.5, 0.1, 0.0]
+def test_training_stops_when_the_metric_reaches_its_threshold_and_does_not_go_on(
+    training, distances
+):
+    distances += [0.5, 0.1, 0.0]
     for _ in range(2):
         out = training("out", "train.volumes=48", "train.stop_at=0.2")
         facts = facts_of(out)
         assert facts["volumes_seen"] == facts["best_at"] == 16
         assert "train.stop_at" in facts["stopped_early"]
-        assert looks == [0.0]
+        assert distances == [0.0]
 
 
-def test_training_stops_when_the_second_half_brings_nothing_better(training, looks):
-    looks += [0.5, 1.0, 1.0, 1.0]
+def test_training_stops_when_the_second_half_brings_nothing_better(training, distances):
+    distances += [0.5, 1.0, 1.0, 1.0]
     out = training("out", "train.volumes=16", "train.sample_every=4", "train.patience=1")
     assert (facts_of(out)["volumes_seen"], facts_of(out)["best_at"]) == (12, 4)
 
@@ -236,7 +238,7 @@ def test_weights_that_are_not_finite_are_never_saved(training, monkeypatch):
         training()
 
 
-def test_an_interrupted_training_ends_with_the_weights_and_figures_of_a_whole_one(
+def test_an_interrupted_training_ends_with_the_weights_and_metrics_of_a_whole_one(
     training, monkeypatch
 ):
     whole = training("whole")

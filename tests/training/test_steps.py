@@ -88,12 +88,12 @@ def test_every_objective_trains_with_its_penalty(objective):
     state, kinds = fresh_state(), PENALTIES[objective].split("+")
     task = synthesis(objective=objective)
     before = weights(state.networks.discriminator), weights(state.networks.generator)
-    figures = task.discriminator_step(state, batch([True, True]))
-    figures |= task.generator_step(state, batch([True, True]))
+    metrics = task.discriminator_step(state, batch([True, True]))
+    metrics |= task.generator_step(state, batch([True, True]))
     assert {f"critic/{kind}" for kind in kinds} == {
-        name for name in figures if name.startswith("critic/") and name[7:] in ("r1", "r2", "gp")
+        name for name in metrics if name.startswith("critic/") and name[7:] in ("r1", "r2", "gp")
     }
-    assert all(bool(torch.isfinite(value)) for value in figures.values())
+    assert all(bool(torch.isfinite(value)) for value in metrics.values())
     after = weights(state.networks.discriminator), weights(state.networks.generator)
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -225,16 +225,16 @@ def test_a_batch_in_parts_moves_the_discriminators_as_the_whole_batch_does():
     for micro_batch in (0, 1, 2):
         state = without_chance()
         sizes = {"batch": 4, "micro_batch": micro_batch}
-        figures = synthesis(**sizes).discriminator_step(state, shown)
+        metrics = synthesis(**sizes).discriminator_step(state, shown)
         gradients = [p.grad for p in state.networks.discriminator.parameters()]
         gradients += [p.grad for p in state.pair_discriminator.parameters()]
-        moved.append((figures, gradients))
-    whole_figures, whole = moved[0]
-    assert {"pair/r1", "critic/r2", "critic/gap"} <= whole_figures.keys()
-    for figures, gradients in moved[1:]:
-        assert figures.keys() == whole_figures.keys()
-        for name, value in whole_figures.items():
-            assert torch.allclose(figures[name], value, rtol=1e-4, atol=1e-6), name
+        moved.append((metrics, gradients))
+    whole_metrics, whole = moved[0]
+    assert {"pair/r1", "critic/r2", "critic/gap"} <= whole_metrics.keys()
+    for metrics, gradients in moved[1:]:
+        assert metrics.keys() == whole_metrics.keys()
+        for name, value in whole_metrics.items():
+            assert torch.allclose(metrics[name], value, rtol=1e-4, atol=1e-6), name
         for part, one in zip(gradients, whole, strict=True):
             assert torch.allclose(part, one, rtol=1e-3, atol=1e-5 * one.abs().max())
 
@@ -248,16 +248,16 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
         corrupted = shown.volume.flip(2)
         monkeypatch.setattr(module, "corrupt", lambda volume, drawn, corrupted=corrupted: corrupted)
         sizes = {"batch": 4, "micro_batch": micro_batch}
-        figures = synthesis(**sizes).generator_step(state, shown)
+        metrics = synthesis(**sizes).generator_step(state, shown)
         modules = state.networks.generator, state.networks.encoder
         gradients = [p.grad for m in modules for p in m.parameters()]
-        moved.append((figures, gradients))
-    whole_figures, whole = moved[0]
-    assert {"generator/reconstruction", "generator/latent"} <= whole_figures.keys()
-    for figures, gradients in moved[1:]:
-        assert figures.keys() == whole_figures.keys()
-        for name, value in whole_figures.items():
-            assert torch.allclose(figures[name], value, rtol=1e-4, atol=1e-6), name
+        moved.append((metrics, gradients))
+    whole_metrics, whole = moved[0]
+    assert {"generator/reconstruction", "generator/latent"} <= whole_metrics.keys()
+    for metrics, gradients in moved[1:]:
+        assert metrics.keys() == whole_metrics.keys()
+        for name, value in whole_metrics.items():
+            assert torch.allclose(metrics[name], value, rtol=1e-4, atol=1e-6), name
         for part, one in zip(gradients, whole, strict=True):
             assert torch.allclose(part, one, rtol=1e-3, atol=1e-5 * one.abs().max())
 
@@ -267,10 +267,10 @@ def test_settings_that_save_memory_train_both_networks_and_labels(settings):
     state = fresh_state(widths=(16, 16), stem_stages=2)
     task = synthesis(**settings)
     before = [weights(m) for m in state.networks.modules().values()]
-    figures = task.discriminator_step(state, batch([True, False]))
+    metrics = task.discriminator_step(state, batch([True, False]))
     state.volumes_seen = 0  # the encoder is due
-    figures |= task.generator_step(state, batch([True, False]))
-    assert all(bool(torch.isfinite(value)) for value in figures.values())
+    metrics |= task.generator_step(state, batch([True, False]))
+    assert all(bool(torch.isfinite(value)) for value in metrics.values())
     after = [weights(m) for m in state.networks.modules().values()]
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 

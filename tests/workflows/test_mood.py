@@ -19,7 +19,7 @@ TURNED = np.array([[0, -2.0, 0, 9], [0, 0, 2.0, -4], [2.0, 0, 0, 1], [0, 0, 0, 1
 
 
 def evaluate(task: str, predictions: Path, truths: dict[str, np.ndarray]) -> float:
-    """The challenge's figure: average precision over all voxels, or scans, of all cases.
+    """The challenge's metric: average precision over all voxels, or scans, of all cases.
 
     Numbers are clipped to [0, 1]; a map of another shape, or none at all, counts as zeros.
     """

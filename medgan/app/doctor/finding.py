@@ -8,10 +8,10 @@ Level = Literal["ok", "warning", "failure"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, and how it is.
+    """What was checked, and its condition.
 
     Attributes:
-        name: of what was looked at.
+        name: of what was checked.
         level: ok; warning, where something will not work or is unwise; failure, where medgan
             cannot work.
         what: how it is; no paths, no names of hosts or users, no secrets.

@@ -55,7 +55,7 @@ def disk(name: str, folder: Path) -> Finding:
     try:
         use = shutil.disk_usage(nearest(folder))
     except OSError as error:
-        return Finding(name, "failure", (error.strerror or "cannot be read").lower(), "mend it")
+        return Finding(name, "failure", (error.strerror or "cannot be read").lower(), "repair it")
     level = "ok" if use.free >= ENOUGH_DISK else "warning" if use.free >= LEAST_DISK else "failure"
     remedy = "" if level == "ok" else "free some space or choose another folder with -o"
     return Finding(name, level, _share(use.free, use.total), remedy)

@@ -1,4 +1,4 @@
-"""MLflow's store, looked at without MLflow: opening one with it can change it."""
+"""MLflow's store, checked without MLflow, which can change a store by opening it."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def tracking(out: Path, uri: str) -> Finding:
             NAME, "failure", f"a file store ({by}), which MLflow 3 no longer writes to",
             f"{_MIGRATE}, then name that database",
         )  # fmt: skip
-    return Finding(NAME, "warning", f"{parts.scheme} ({by}) is not looked at", "see that it works")
+    return Finding(NAME, "warning", f"{parts.scheme} ({by}) is not checked", "see that it works")
 
 
 def old_file_store(folder: Path) -> Iterator[Finding]:

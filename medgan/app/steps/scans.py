@@ -69,7 +69,7 @@ def index_step(run: Run) -> StepResult:
     }  # fmt: skip
     if series:
         values["series"] = series
-    kinds = {row.modality for row in manifest.series if row.verdict == "used"}
+    kinds = {row.modality for row in manifest.series if row.status == "used"}
     if len(kinds) > 1:
         log.warning("MR and CT are used together: choose one with --set data.suffix=CT")
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
@@ -125,7 +125,7 @@ def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The table of DICOM series, as text; nothing without any."""
     if not rows:
         return []
-    columns = ("series", "subject", "kind", "matrix", "spacing in mm", "verdict", "reason")
+    columns = ("series", "subject", "kind", "matrix", "spacing in mm", "status", "reason")
     table = []
     for row in rows:
         reason = " ".join(filter(None, (row["code"], row["what"])))
@@ -133,5 +133,5 @@ def series_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
         matrix = " x ".join(str(n) for n in row["matrix"])
         spacing = " x ".join(f"{mm:.4g}" for mm in row["spacing"])
         names = (row["case"], row["subject"], row["modality"])
-        table.append((*names, matrix, spacing, row["verdict"], reason))
+        table.append((*names, matrix, spacing, row["status"], reason))
     return text_table(columns, table).splitlines()

@@ -113,7 +113,7 @@ def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
         what = " ".join(str(error).split())
-        raise ConfigError("E_YAML", where, what, "mend the YAML") from None
+        raise ConfigError("E_YAML", where, what, "correct the YAML") from None
 
 
 def _explain(error: ValidationError) -> ConfigError:

@@ -149,7 +149,7 @@ def test_losslessly_compressed_series_are_exact(tmp_path):
             compress(path, syntax)
         truth[seed] = expected(stored_values(4, bits, signed, seed), "CT")
     found = indexed(tmp_path / "in", tmp_path)
-    assert [row.verdict for row in found.series] == ["used"] * len(kinds), found.series
+    assert [row.status for row in found.series] == ["used"] * len(kinds), found.series
     for case, voxels in zip(found.cases, truth.values(), strict=True):
         assert_exact(Volume.load(case.image), voxels, affine_of())
 

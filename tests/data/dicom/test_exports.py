@@ -31,8 +31,8 @@ from tests.kit.dicom import (
 )
 
 
-def verdicts(source, tmp_path):
-    return [(row.verdict, row.code) for row in indexed(source, tmp_path).series]
+def statuses(source, tmp_path):
+    return [(row.status, row.code) for row in indexed(source, tmp_path).series]
 
 
 def of_one_uid(*parts):
@@ -68,7 +68,7 @@ def test_a_last_slice_of_which_nothing_is_left_is_said(left, tmp_path):
     (folder / "i007").write_bytes(left)
     (folder / "notes.txt").write_bytes(left)
     found = indexed(folder, tmp_path)
-    assert [(row.verdict, row.code) for row in found.series] == [
+    assert [(row.status, row.code) for row in found.series] == [
         ("used", ""), ("refused", "E_EMPTY"),
     ]  # fmt: skip
     assert found.series[0].what.startswith("a file in its folder is damaged")
@@ -81,7 +81,7 @@ def test_a_file_cut_on_the_disk_is_refused_wherever_it_ends(tmp_path):
     for end, codes in ((len(whole) - 1000, {"E_TRUNCATED"}), (700, {"E_HEADER"}),
                        (400, {"", "E_DICOM"})):  # fmt: skip
         (folder / "i007").write_bytes(whole[:end])
-        assert {code for _, code in verdicts(folder, tmp_path)} == codes
+        assert {code for _, code in statuses(folder, tmp_path)} == codes
 
 
 def test_what_a_folder_shuts_or_links_to_is_said_and_circles_are_not_walked(tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_what_a_folder_shuts_or_links_to_is_said_and_circles_are_not_walked(tmp_
     (tmp_path / "in" / "b").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "c").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "d").symlink_to(tmp_path / "in" / "d")
-    assert verdicts(tmp_path / "in", tmp_path) == [("used", ""), ("refused", "E_OUTSIDE")]
+    assert statuses(tmp_path / "in", tmp_path) == [("used", ""), ("refused", "E_OUTSIDE")]
     (tmp_path / "in" / "b").unlink()
     shut = save(series[5:], tmp_path / "in" / "shut", "j")
     real = os.scandir
@@ -103,7 +103,7 @@ def test_what_a_folder_shuts_or_links_to_is_said_and_circles_are_not_walked(tmp_
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert shut in files_below(tmp_path / "in")
-    assert verdicts(tmp_path / "in", tmp_path) == [("used", ""), ("refused", "E_UNREADABLE")]
+    assert statuses(tmp_path / "in", tmp_path) == [("used", ""), ("refused", "E_UNREADABLE")]
 
 
 def test_names_of_files_may_be_anything_and_reach_nothing(tmp_path):
@@ -135,7 +135,7 @@ def test_three_planes_under_one_uid_are_a_localizer_whatever_it_is_called(tmp_pa
         )
     ]
     save(of_one_uid(*planes), tmp_path / "in")
-    assert verdicts(tmp_path / "in", tmp_path) == [("ignored", "E_LOCALIZER")] * 3
+    assert statuses(tmp_path / "in", tmp_path) == [("ignored", "E_LOCALIZER")] * 3
 
 
 def test_a_series_in_parts_of_several_folders_and_syntaxes_is_one(tmp_path):
@@ -178,7 +178,7 @@ def two_phases(ds):
 )
 def test_several_stacks_of_one_enhanced_file_are_no_scan(code, broken, tmp_path):
     save([broken(make_enhanced("CT"))], tmp_path / "in")
-    assert verdicts(tmp_path / "in", tmp_path) == [("refused", code)]
+    assert statuses(tmp_path / "in", tmp_path) == [("refused", code)]
 
 
 def test_stacks_in_two_directions_of_one_enhanced_file_are_scans_of_their_own(tmp_path):
@@ -246,9 +246,9 @@ def test_a_pseudonym_does_not_hang_on_which_file_comes_first(tmp_path):
 
 def test_a_ct_whose_values_cannot_be_hu_is_refused(tmp_path):
     save(make_series("CT", RescaleIntercept=0), tmp_path / "in")
-    assert verdicts(tmp_path / "in", tmp_path) == [("refused", "E_RESCALE")]
+    assert statuses(tmp_path / "in", tmp_path) == [("refused", "E_RESCALE")]
     save(make_series("CT", RescaleIntercept=0, signed=True), tmp_path / "signed")
-    assert verdicts(tmp_path / "signed", tmp_path) == [("used", "")]
+    assert statuses(tmp_path / "signed", tmp_path) == [("used", "")]
 
 
 def half_as_wide(ds):
@@ -285,8 +285,8 @@ def test_pixels_that_are_not_as_the_header_says_are_never_shown_scrambled(
         broken(ds)
         with quiet_pydicom():
             ds.save_as(path)
-    ((verdict, code),) = verdicts(folder, tmp_path)
-    assert verdict == "refused"
+    ((status, code),) = statuses(folder, tmp_path)
+    assert status == "refused"
     assert code in codes
 
 

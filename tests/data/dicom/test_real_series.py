@@ -21,7 +21,7 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @pytest.fixture
 def say(capsys):
-    """Prints in spite of pytest: these figures are to be seen."""
+    """Prints in spite of pytest: these numbers are to be seen."""
 
     def printed(text):
         with capsys.disabled():

@@ -231,7 +231,7 @@ def test_what_is_no_scan_is_set_aside_even_within_the_same_series(code, tags, tm
     other[0].SeriesInstanceUID = series[0].SeriesInstanceUID
     save(other + series, tmp_path / "in")
     found = indexed(tmp_path / "in", tmp_path)
-    assert [(row.verdict, row.code) for row in found.series] == [("ignored", code), ("used", "")]
+    assert [(row.status, row.code) for row in found.series] == [("ignored", code), ("used", "")]
     assert found.refusals == ()
     assert "MUSTERMANN" not in str(found)
 
@@ -244,7 +244,7 @@ def test_directions_and_image_types_of_one_series_are_scans_of_their_own(tmp_pat
         ds.SeriesInstanceUID = series[0].SeriesInstanceUID
     save(series + sagittal + other, tmp_path / "in")
     found = indexed(tmp_path / "in", tmp_path)
-    assert [row.verdict for row in found.series] == ["used"] * 3
+    assert [row.status for row in found.series] == ["used"] * 3
     assert len({case.case for case in found.cases}) == 3
     assert len({case.subject for case in found.cases}) == 1
 
@@ -272,14 +272,14 @@ def test_a_mixed_nested_folder_gives_its_scans_and_says_what_is_broken(tmp_path)
     assert len({case.subject for case in found.cases}) == 2
     codes = sorted(refusal.code for refusal in found.refusals)
     assert codes == ["E_DICOM", "E_DICOM", "E_EMPTY", "E_OUTSIDE"]
-    assert sum(row.verdict == "refused" for row in found.series) == 4
+    assert sum(row.status == "refused" for row in found.series) == 4
 
 
 def test_files_of_other_programs_are_not_taken_for_dicom(tmp_path):
     save(make_series("MR"), tmp_path)
     (tmp_path / "table.bin").write_bytes(np.array([8, 4, 1, 2], np.int32).tobytes() * 99)
     (tmp_path / "longs").write_bytes(np.array([8, 4, 1, 2], np.int64).tobytes() * 99)
-    assert [row.verdict for row in indexed(tmp_path, tmp_path / "out").series] == ["used"]
+    assert [row.status for row in indexed(tmp_path, tmp_path / "out").series] == ["used"]
 
 
 def test_identical_copies_count_once_and_the_table_says_so(tmp_path):
@@ -287,7 +287,7 @@ def test_identical_copies_count_once_and_the_table_says_so(tmp_path):
     save(series, tmp_path / "in" / "a")
     save(series[:3], tmp_path / "in" / "b")
     (row,) = indexed(tmp_path / "in", tmp_path).series
-    assert (row.verdict, row.what) == ("used", "3 identical copies left out")
+    assert (row.status, row.what) == ("used", "3 identical copies left out")
 
 
 def test_the_same_scan_under_new_uids_is_a_duplicate(tmp_path):

@@ -49,7 +49,7 @@ def test_check_prints_the_table_and_ignored_series_do_not_change_the_status(tmp_
         == "CT 32 x 40 x 1 0.5 x 0.75 ignored E_LOCALIZER a localizer; nothing to do".split()
     )
     manifest = Manifest.load(tmp_path / "out" / "manifest.json")
-    assert [row.verdict for row in manifest.series] == ["used", "ignored"]
+    assert [row.status for row in manifest.series] == ["used", "ignored"]
     converted = Path(manifest.cases[0].image)
     assert converted.parent == tmp_path / "out" / "dicom"
     assert stat.S_IMODE(converted.stat().st_mode) == 0o600
@@ -147,7 +147,7 @@ def test_a_modality_is_chosen_like_a_suffix(tmp_path, caplog):
     inside("check", tmp_path / "in", "-o", tmp_path / "out")
     assert "choose one with --set data.suffix=CT" in caplog.text
     found = indexed(tmp_path / "in", tmp_path, "CT")
-    assert sorted((row.modality, row.verdict, row.code) for row in found.series) == [
+    assert sorted((row.modality, row.status, row.code) for row in found.series) == [
         ("CT", "used", ""), ("MR", "ignored", "E_MODALITY"),
     ]  # fmt: skip
 

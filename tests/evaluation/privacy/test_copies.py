@@ -130,23 +130,23 @@ def test_what_membership_does_not_change_lies_in_the_range_of_exchanges():
     values = torch.randn(60, generator=torch.Generator().manual_seed(0))
     member = torch.arange(60) < 40
 
-    def figure(a, b):
+    def metric(a, b):
         return float(values[a].mean() - values[b].mean())
 
-    same = permutation_range(figure, member, torch.arange(60), draws=200)
+    same = permutation_range(metric, member, torch.arange(60), draws=200)
     values = values + 2.0 * member
-    moved = permutation_range(figure, member, torch.arange(60), draws=200)
+    moved = permutation_range(metric, member, torch.arange(60), draws=200)
     assert same.low < same.value < same.high
     assert moved.value > moved.high
 
 
-def test_both_sides_of_an_exchange_have_equally_many_people():
+def test_both_sides_of_an_exchange_have_equally_many_subjects():
     sizes = set()
 
-    def figure(a, b):
+    def metric(a, b):
         sizes.add((len(a), len(b)))
         return 0.0
 
     subject = torch.arange(60) // 2  # two scans each
-    permutation_range(figure, torch.arange(60) < 44, subject, draws=10)
+    permutation_range(metric, torch.arange(60) < 44, subject, draws=10)
     assert sizes == {(16, 16)}

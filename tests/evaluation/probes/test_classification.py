@@ -51,7 +51,7 @@ def test_verdicts_in_closed_form():
     assert found.auroc == pytest.approx(5 / 6)
 
 
-def test_a_missing_group_leaves_figures_open():
+def test_a_missing_group_leaves_metrics_open():
     found = classification_metrics(np.array([0.2, 0.7]), np.array([0.0, 0.0]))
     assert np.isnan(found.auroc)
     assert np.isnan(found.minority_recall)

@@ -242,8 +242,8 @@ synthetic = sum(entry["synthetic"] for entry in lists["training"])
 assert all((Path(data) / e[k]).is_file() for e in lists["training"] for k in ("image", "label"))
 assert len(lists["test"]) == 8 and "label" in lists["test"][0]
 print("hello")
-figures = [0.5 + 0.01 * synthetic + 0.001 * n for n in range(len(lists["test"]))]
-Path(result).write_text(json.dumps({"Dice": figures, "scans": [len(lists["training"])] * 8}))
+metrics = [0.5 + 0.01 * synthetic + 0.001 * n for n in range(len(lists["test"]))]
+Path(result).write_text(json.dumps({"Dice": metrics, "scans": [len(lists["training"])] * 8}))
 """
 
 
@@ -259,13 +259,13 @@ def test_a_command_of_the_user_trains_on_a_data_folder_and_is_compared_with_itse
 ):
     out, run, _ = made
     result = run(trainer)
-    figures = {row["arm"]: row["metrics"] for row in result["rows"]}
-    assert {arm: of["scans"]["mean"] for arm, of in figures.items()} == {
+    metrics = {row["arm"]: row["metrics"] for row in result["rows"]}
+    assert {arm: of["scans"]["mean"] for arm, of in metrics.items()} == {
         "real": 5, "synthetic": 5, "mixed 1": 10,
     }  # fmt: skip
-    gap = figures["mixed 1"]["Dice"]["difference"]
+    gap = metrics["mixed 1"]["Dice"]["difference"]
     assert gap["value"] == pytest.approx(0.05)
-    assert "difference" not in figures["real"]["Dice"]
+    assert "difference" not in metrics["real"]["Dice"]
     assert (out / "commands" / "005-0-real" / "log.txt").read_text() == "hello\n"
     assert not list(out.glob("commands/*/data"))
 
