@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from medgan.reporting.slices import DIFFERENCE, INK, PAPER, PLANES, figure_png, plot_slice
+from medgan.reporting.slices import (
+    DIFFERENCE,
+    INK,
+    PAPER,
+    PLANES,
+    PREPARED,
+    ColourScale,
+    figure_png,
+    plot_slice,
+)
 from medgan.reporting.template import data_uri, render
 
 _SOFT = "#9aa3b2"
@@ -75,11 +84,10 @@ def plot_pairs(pairs: Sequence[Pair], spacing: tuple[float, float, float]) -> by
                 axes.set_axis_off()
                 data = (pair.volume, pair.scan, pair.volume - pair.scan)[block]
                 across, up = [s for n, s in enumerate(spacing) if n != axis]
-                end = 1.0 if block < 2 else 1.5
+                scale = PREPARED if block < 2 else ColourScale(-1.5, 1.5, DIFFERENCE)
                 plot_slice(
-                    axes, data, axis, aspect=up / across, interpolation="bilinear",
-                    low=-end, high=end, colours=DIFFERENCE if block == 2 else "gray",
-                )  # fmt: skip
+                    axes, data, axis, scale=scale, aspect=up / across, interpolation="bilinear"
+                )
             x += widths[axis] + gap
         x += space
     for row, pair in enumerate(pairs):

@@ -43,7 +43,7 @@ def plot_lesions(path: Path, examples: Sequence[LesionExample]) -> None:
             [(example.volume, None), (example.recon, None), (example.volume, None),
              (example.volume, example.truth.astype(int))]
         ):  # fmt: skip
-            plot_slice(axes[row, first + column], data, 2, at, low=-1.0, high=1.0, label=label)
+            plot_slice(axes[row, first + column], data, 2, at, label=label)
         top = max(2 * example.level, float(example.heat.max()))
         axes[row, first + 2].imshow(
             np.ma.masked_less(plane(example.heat, 2, at), 0.5 * example.level),

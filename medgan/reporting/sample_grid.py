@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan.reporting.slices import INK, PLANES, panels, plot_slice, save_figure
+from medgan.reporting.slices import INK, PLANES, RESIDUAL, panels, plot_slice, save_figure
 
 
 def sample_grid(
@@ -42,7 +42,7 @@ def sample_grid(
     for column in range(len(volumes)):
         plot_slice(axes[3, column], volumes[column], 2, interpolation="bilinear")
         plot_slice(axes[4, column], recons[column], 2, interpolation="bilinear")
-        plot_slice(axes[5, column], residuals[column], 2, low=0.0, high=0.6, colours="inferno")
+        plot_slice(axes[5, column], residuals[column], 2, scale=RESIDUAL)
     names = [f"sample\n{p}" for p in PLANES] + ["real", "recon-\nstruction", "residual"]
     _name_rows(axes, names)
     save_figure(figure, path)
@@ -70,7 +70,7 @@ def restoration_grid(
         changes = (scans[0] - scans[1], scans[1] - scans[2])
         for row, change in enumerate(changes, start=3):
             flat = np.abs(change[:, :, chosen : chosen + 1])
-            plot_slice(axes[row, column], flat, 2, low=0.0, high=0.6, colours="inferno")
+            plot_slice(axes[row, column], flat, 2, scale=RESIDUAL)
     _name_rows(axes, ["corrupted", "restored", "healthy", "removed", "error"])
     save_figure(figure, path)
 

@@ -12,6 +12,7 @@ from medgan.reporting.slices import (
     LEFT_SIDES,
     PAPER,
     PLANES,
+    ColourScale,
     aspect_of,
     plot_slice,
     save_figure,
@@ -24,16 +25,13 @@ class Column(NamedTuple):
     Attributes:
         name: one or two lines above it.
         data: shape (X, Y, Z), RAS+.
-        low, high: darkest and brightest intensity.
-        colours: name of a matplotlib colour map, or `DIFFERENCE`.
+        scale: how its intensities are shown.
         label: label map shown as contours.
     """
 
     name: str
     data: np.ndarray
-    low: float
-    high: float
-    colours: str | tuple[str, ...] = "gray"
+    scale: ColourScale
     label: np.ndarray | None = None
 
 
@@ -73,9 +71,8 @@ def side_by_side(
             axes = figure.add_axes((x, bottom / height, w, tall / height))
             axes.set_axis_off()
             plot_slice(
-                axes, column.data, axis, at[axis] if at else None, low=column.low,
-                high=column.high, label=column.label, colours=column.colours,
-                aspect=aspect_of(axis, spacing), interpolation="bilinear",
+                axes, column.data, axis, at[axis] if at else None, column.scale,
+                label=column.label, aspect=aspect_of(axis, spacing), interpolation="bilinear",
             )  # fmt: skip
             if row == 0:
                 axes.set_title(column.name, color=INK, fontsize=8, pad=4)

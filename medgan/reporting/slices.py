@@ -1,5 +1,6 @@
 """Slices of volumes in radiological orientation, their colours, and the figures that hold them."""
 
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,31 @@ INK, PAPER, GREY, PANEL = "#e8e8e8", "#111111", "#9a9a9a", "#1c1c1c"
 LABEL_COLOURS = ("#4cc9f0", "#f9c74f", "#f94144", "#90be6d", "#b388eb", "#ff8fab")
 DIFFERENCE = ("#7fd4ff", "#2b6fb3", "#000000", "#b8432f", "#ffc46b")
 """Colours of a difference, from negative (blue) over zero (black) to positive (red)."""
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """How intensities are shown.
+
+    Attributes:
+        low, high: values with the first and the last colour.
+        colours: name of a matplotlib colour map, or `DIFFERENCE`.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+    colours: str | tuple[str, ...] = "gray"
+
+
+PREPARED = ColourScale()
+"""Of prepared and generated volumes."""
+RESIDUAL = ColourScale(0.0, 0.6, "inferno")
+"""Of absolute differences between such volumes."""
+
+
+def grey_scale(data: np.ndarray) -> ColourScale:
+    """Grey from the darkest voxel to the 99.8th percentile."""
+    return ColourScale(float(data.min()), float(np.percentile(data, 99.8)))
 
 
 def plane(data: np.ndarray, axis: int, position: int) -> np.ndarray:
@@ -84,19 +110,20 @@ def plot_slice(
     data: np.ndarray,
     axis: int,
     position: int | None = None,
+    scale: ColourScale = PREPARED,
     *,
-    low: float = -1.0,
-    high: float = 1.0,
     label: np.ndarray | None = None,
-    colours: str | tuple[str, ...] = "gray",
     aspect: float = 1.0,
     interpolation: str = "nearest",
 ) -> None:
     """Plots one slice, the middle one by default, with label contours."""
     at = data.shape[axis] // 2 if position is None else position
     slices = plane(data, axis, at)
-    scale = colours if isinstance(colours, str) else _colormap(colours)
-    axes.imshow(slices, cmap=scale, vmin=low, vmax=high, aspect=aspect, interpolation=interpolation)
+    colours = scale.colours if isinstance(scale.colours, str) else _colormap(scale.colours)
+    axes.imshow(
+        slices, cmap=colours, vmin=scale.low, vmax=scale.high, aspect=aspect,
+        interpolation=interpolation,
+    )  # fmt: skip
     if label is None:
         return
     for value in (int(v) for v in np.unique(label) if v > 0):

@@ -6,7 +6,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medgan.core.volume import Volume
-from medgan.reporting.slices import INK, LEFT_SIDES, PAPER, aspect_of, plane, plot_slice
+from medgan.reporting.slices import (
+    INK,
+    LEFT_SIDES,
+    PAPER,
+    ColourScale,
+    aspect_of,
+    plane,
+    plot_slice,
+)
 
 
 def summary_image(
@@ -38,7 +46,7 @@ def summary_image(
             bottom, tall = (0.2, 0.72) if heat is None else (0.58 - 0.39 * row, 0.36)
             axes = figure.add_axes((0.02 + 0.325 * axis, bottom, 0.31, tall))
             axes.set_axis_off()
-            plot_slice(axes, scan.data, axis, at[axis], low=low, high=high, aspect=aspect)
+            plot_slice(axes, scan.data, axis, at[axis], ColourScale(low, high), aspect=aspect)
             axes.text(
                 0.02, 0.5, LEFT_SIDES[axis], transform=axes.transAxes, color=INK, fontsize=11,
                 va="center",

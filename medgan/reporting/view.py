@@ -9,7 +9,7 @@ import numpy as np
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.reporting.slices import INK, PAPER, PLANES, aspect_of, plane, plot_slice
+from medgan.reporting.slices import INK, PAPER, PLANES, aspect_of, grey_scale, plane, plot_slice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,13 +56,13 @@ def show(
     figure = Figure(
         figsize=(sum(widths) * inch + 0.8, 2.6 + 0.4), facecolor=PAPER, layout="constrained"
     )
-    low, high = float(scan.data.min()), float(np.percentile(scan.data, 99.8))
+    grey = grey_scale(scan.data)
     panels = figure.subplots(1, 3, width_ratios=widths)
     for axis, axes in enumerate(panels):
         aspect = aspect_of(axis, scan.spacing)
         axes.set_axis_off()
         plot_slice(
-            axes, scan.data, axis, cut[axis], low=low, high=high, aspect=aspect,
+            axes, scan.data, axis, cut[axis], grey, aspect=aspect,
             label=None if label is None else np.rint(label.data).astype(int),
         )  # fmt: skip
         if heat is not None:

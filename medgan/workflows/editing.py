@@ -20,7 +20,7 @@ from medgan.data.reading import read_case
 from medgan.model.model import Model
 from medgan.model.outputs import Edit, Inversion, Latent, Synthetic
 from medgan.reporting.side_by_side import Column, side_by_side
-from medgan.reporting.slices import DIFFERENCE
+from medgan.reporting.slices import DIFFERENCE, ColourScale, grey_scale
 from medgan.workflows.generate import MARK, save_synthetic
 
 Row = dict[str, Any]
@@ -222,15 +222,18 @@ def _row(case: Case, found: Inversion) -> Row:
 def _write_inversion_image(path: Path, scan: Volume, found: Inversion) -> None:
     scan = scan.canonical()
     start, recon = (volume.canonical().data for volume in (found.start, found.recon))
-    low, high = _grey(scan)
+    grey = grey_scale(scan.data)
     residual = np.abs(scan.data - recon)
     shares = [f"mean error {e / 2:.1%}" for e in (found.error_before, found.error_after)]
     columns = [
-        Column("scan\n", scan.data, low, high),
-        Column(f"encoder\n{shares[0]}", start, low, high),
-        Column(f"inversion\n{shares[1]}", recon, low, high),
-        Column("residual\nup to 30% of the range", residual, 0.0, 0.3 * (high - low), "inferno"),
-    ]
+        Column("scan\n", scan.data, grey),
+        Column(f"encoder\n{shares[0]}", start, grey),
+        Column(f"inversion\n{shares[1]}", recon, grey),
+        Column(
+            "residual\nup to 30% of the range", residual,
+            ColourScale(0.0, 0.3 * (grey.high - grey.low), "inferno"),
+        ),
+    ]  # fmt: skip
     side_by_side(path, columns, scan.spacing, "SYNTHETIC reconstructions of one scan")
 
 
@@ -239,20 +242,21 @@ def _write_edit_image(path: Path, scan: Volume, edit: Edit, changes: Mapping[str
     after, difference, generated = (
         volume.canonical().data for volume in (edit.edited, edit.difference, edit.generated)
     )
-    low, high = _grey(before)
-    largest = float(np.percentile(np.abs(difference), 99.9)) / (high - low)
+    grey = grey_scale(before.data)
+    intensities = grey.high - grey.low
+    largest = float(np.percentile(np.abs(difference), 99.9)) / intensities
     limit = max(0.05, math.ceil(largest / 0.05) * 0.05)
     asked = ", ".join(f"{name} {value}" for name, value in changes.items())
     own = edit.inversion.latent.covariates
     was = ", ".join(f"{n} {'unknown' if own[n] is None else _short(own[n])}" for n in changes)
     columns = [
-        Column(f"scan\n{was}", before.data, low, high),
-        Column(f"edited\n{asked}", after, low, high),
+        Column(f"scan\n{was}", before.data, grey),
+        Column(f"edited\n{asked}", after, grey),
         Column(
             f"blue darker, red brighter\nby up to {limit:.0%} of the range", difference,
-            -limit * (high - low), limit * (high - low), DIFFERENCE,
+            ColourScale(-limit * intensities, limit * intensities, DIFFERENCE),
         ),
-        Column(f"generated alone\n{asked}", generated, low, high),
+        Column(f"generated alone\n{asked}", generated, grey),
     ]  # fmt: skip
     at = _slices_of_largest_change(difference)
     side_by_side(path, columns, before.spacing, "SYNTHETIC edit of one scan", at)
@@ -261,12 +265,12 @@ def _write_edit_image(path: Path, scan: Volume, edit: Edit, changes: Mapping[str
 def _write_strip(path: Path, frames: Sequence[Synthetic], names: tuple[str, str]) -> None:
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN)).round().astype(int)
     low = min(float(frame.image.data.min()) for frame in frames)
-    high = max(_grey(frame.image)[1] for frame in frames)
+    grey = ColourScale(low, max(grey_scale(frame.image.data).high for frame in frames))
     columns = []
     for frame in (frames[i] for i in chosen):
         label = frame.label.data if frame.label else None
         name = _frame_name(frame, len(frames))
-        columns.append(Column(name, frame.image.data, low, high, label=label))
+        columns.append(Column(name, frame.image.data, grey, label))
     title = f"SYNTHETIC, from {names[0]} to {names[1]}"
     side_by_side(path, columns, frames[0].image.spacing, title)
 
@@ -278,11 +282,6 @@ def _frame_name(frame: Synthetic, count: int) -> str:
 
 def _short(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _grey(scan: Volume) -> tuple[float, float]:
-    """The grey scale of an image: from the darkest voxel to the 99.8th percentile."""
-    return float(scan.data.min()), float(np.percentile(scan.data, 99.8))
 
 
 def _slices_of_largest_change(difference: np.ndarray) -> tuple[int, int, int]:

@@ -8,6 +8,8 @@ from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import (
     DIFFERENCE,
     LABEL_COLOURS,
+    PREPARED,
+    ColourScale,
     colour_table,
     heat_table,
     plane,
@@ -102,7 +104,7 @@ def test_columns_side_by_side_share_slices_and_keep_the_bodys_proportions(tmp_pa
     scan = np.full((20, 24, 8), -1.0, dtype=np.float32)
     scan[6:14, 8:16, 3:5] = 1
     path = tmp_path / "columns.png"
-    columns = [Column(f"{n}", scan, -1.0, 1.0) for n in range(3)]
+    columns = [Column(f"{n}", scan, PREPARED) for n in range(3)]
     side_by_side(path, columns, (1.0, 1.0, 4.0), at=(7, 9, 3))
     parts, _ = ndimage.label(imread(path)[..., 0] > 0.5)
     squares = [box for box in ndimage.find_objects(parts) if box[0].stop - box[0].start > 30]
@@ -118,7 +120,9 @@ def test_a_difference_is_black_where_there_is_none_and_coloured_by_its_sign(tmp_
     for name, value in (("none", 0.0), ("lower", -0.2), ("higher", 0.2)):
         path = tmp_path / f"{name}.png"
         data = np.full(SHAPE, value, dtype=np.float32)
-        side_by_side(path, [Column(name, data, -0.2, 0.2, DIFFERENCE)], (1.0, 1.0, 1.0))
+        side_by_side(
+            path, [Column(name, data, ColourScale(-0.2, 0.2, DIFFERENCE))], (1.0, 1.0, 1.0)
+        )
         shares[name] = [coloured(path, DIFFERENCE[end]) for end in (0, -1)]
     assert shares["none"] == [0, 0]
     assert shares["lower"][0] > 1000
