@@ -5,7 +5,8 @@ import torch
 from scipy import ndimage
 
 from medgan.core.volume import Volume
-from medgan.data.phantoms.heads import render, sample_head
+from medgan.data.phantoms.heads import sample_head
+from medgan.data.phantoms.rendering import render
 
 SIZE = (16, 16, 16)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

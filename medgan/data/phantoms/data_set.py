@@ -8,7 +8,8 @@ from scipy.ndimage import distance_transform_edt
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data.phantoms.heads import coordinates, render, sample_head
+from medgan.data.phantoms.heads import sample_head
+from medgan.data.phantoms.rendering import coordinates, render
 
 LABELS: dict[int, str] = {1: "ventricles", 2: "grey matter", 3: "white matter"}
 _COLUMNS = "case,subject,image,label,lesion_mask,age,sex,diagnosis".split(",")

@@ -8,7 +8,8 @@ from scipy.ndimage import binary_dilation
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 from medgan.data.phantoms.data_set import make_data_set, plant_lesion
-from medgan.data.phantoms.heads import render, sample_head
+from medgan.data.phantoms.heads import sample_head
+from medgan.data.phantoms.rendering import render
 
 SHAPE = (32, 36, 32)
 SPACING = 6.0

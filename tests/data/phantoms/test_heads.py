@@ -4,7 +4,8 @@ from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from medgan.core.errors import DataError
 from medgan.data.phantoms.data_set import LABELS
-from medgan.data.phantoms.heads import render, sample_head
+from medgan.data.phantoms.heads import sample_head
+from medgan.data.phantoms.rendering import render
 
 SHAPE = (32, 36, 32)
 SPACING = 6.0
