@@ -7,30 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from medgan.core.config import AuditConfig
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_together
-from medgan.core.progress import counting
 from medgan.data.manifest import Manifest
 from medgan.evaluation.privacy.copies import (
     smallest_detectable_excess,
     upper_bound_of_copies,
 )
-from medgan.evaluation.privacy.membership import (
-    Attack,
-    attack,
-    auroc_half_width,
-    black_box_scores,
-    feature_control,
-    mean_by_subject,
-    neighbour_control,
-)
+from medgan.evaluation.privacy.membership import auroc_half_width
 from medgan.model.model import Model
-from medgan.networks.metrics import band_features
 from medgan.reporting.audit import Closeness, Pair, audit_page, plot_pairs
+from medgan.studies.attacks import Attacks, membership_attacks
 from medgan.studies.cohort_split import CohortSplit
 from medgan.studies.generated_sets import GeneratedSet
 from medgan.studies.nearest_neighbours import (
@@ -55,7 +45,6 @@ from medgan.studies.verdicts import (
     unless_they_differ,
     verdict,
 )
-from medgan.studies.white_box import BATCH, white_box_scores
 
 log = logging.getLogger(__name__)
 REPORT, PAIRS, PAGE = "audit.json", "pairs.png", "audit.html"
@@ -99,7 +88,7 @@ def audit(
     _refuse_non_members(generated, manifest)
     split = CohortSplit.read(manifest, generated.preprocessing, out)
     found = compare_neighbours(generated.images, split, seed)
-    attacks = _attacks(found, split, model, seed)
+    attacks = membership_attacks(found, split, model, seed)
     verdicts = _verdicts(found, attacks, split, len(generated.images), settings)
     deciding = [verdicts["scans"], verdicts["model"]][: 1 if settings.scope == "scans" else 2]
     worst = min(deciding, key=lambda v: ("failed", "inconclusive", "passed").index(v.status))
@@ -136,40 +125,6 @@ def _refuse_non_members(generated: GeneratedSet, manifest: Manifest) -> None:
             "E_SPLITS", "the two sets", f"{given} scans are given as training scans, but the "
             f"generator has {known}", "give its training scans alone, by data.splits or in a folder"
         )  # fmt: skip
-
-
-Attacks = dict[str, dict[str, Attack]]
-
-
-def _attacks(
-    found: NeighbourComparison, split: CohortSplit, model: Model | None, seed: int
-) -> Attacks:
-    """Black-box and white-box attacks, and controls without any model."""
-    member, subject = split.member, split.subject
-
-    def attacked(scores: dict[str, Tensor], checks: int) -> dict[str, Attack]:
-        level = shared(LEVEL, checks)
-        sides = {
-            name: [mean_by_subject(s[side], subject[side]) for side in (member, ~member)]
-            for name, s in scores.items()
-        }
-        return {name: attack(ours, theirs, level) for name, (ours, theirs) in sides.items()}
-
-    features = torch.cat([band_features(part) for part in split.images.split(BATCH)])
-    both = (member, subject, shared(LEVEL, 2))
-    controls = {
-        "features": feature_control(features, *both, PERMUTATIONS // 10, seed),
-        "neighbours": neighbour_control(found.between, *both, PERMUTATIONS // 4, seed),
-    }
-    white_box: dict[str, Tensor] = {}
-    if model is not None:
-        with counting("white-box attacks") as tick:
-            white_box = white_box_scores(model, split.images, tick)
-    return {
-        "black_box": attacked(black_box_scores(found.to_fakes), SCAN_CHECKS),
-        "white_box": attacked(white_box, max(len(white_box), 1)),
-        "controls": controls,
-    }
 
 
 def _verdicts(

@@ -30,9 +30,10 @@ QUICK = ("--set", "audit.count=40")
 def quick():
     """Fewer planted copies and permutations."""
     patch = pytest.MonkeyPatch()
-    for name, count in (("PLANTED", 6), ("PERMUTATIONS", 100)):
-        for module in ("audit", "nearest_neighbours"):
-            patch.setattr(f"medgan.studies.{module}.{name}", count)
+    for module in ("audit", "nearest_neighbours"):
+        patch.setattr(f"medgan.studies.{module}.PLANTED", 6)
+    for module in ("attacks", "audit", "nearest_neighbours"):
+        patch.setattr(f"medgan.studies.{module}.PERMUTATIONS", 100)
     yield
     patch.undo()
 
