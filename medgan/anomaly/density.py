@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from medgan.core.errors import DataError
+
 RADIUS = 2
 """Covariances are averages over 5 x 5 x 5 positions: a hundred scans are too few for one each."""
 SHRINKAGE = 0.1
@@ -45,6 +47,9 @@ class FeatureDensity:
             radius: covariances are averaged over cubes of 2 * radius + 1 positions.
             shrinkage: of each covariance towards its diagonal, 0 to 1.
 
+        Raises:
+            DataError: E_CONTRAST when the scans hardly differ from one another.
+
         Reference: Defard et al. 2021, PaDiM, arXiv 2011.08785, section III; Ledoit and Wolf 2004,
             A well-conditioned estimator for large-dimensional covariance matrices, JMVA 88.
         """
@@ -65,9 +70,14 @@ class FeatureDensity:
         covariance = (1 - shrinkage) * covariance
         covariance += torch.diag_embed(shrinkage * diagonal + floor)
         identity = torch.eye(covariance.shape[1], device=covariance.device).expand_as(covariance)
-        whitening = torch.linalg.solve_triangular(
-            torch.linalg.cholesky(covariance), identity, upper=False
-        )
+        try:
+            factor = torch.linalg.cholesky(covariance)
+        except torch.linalg.LinAlgError:
+            raise DataError(
+                "E_CONTRAST", "the training scans", "hardly differ from one another",
+                "check data.intensity and data.window",
+            ) from None  # fmt: skip
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         return cls(mean.T.reshape(-1, *shape), whitening)
 
     def to(self, device: torch.device) -> "FeatureDensity":

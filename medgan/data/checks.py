@@ -10,6 +10,8 @@ from medgan.core.errors import DataError, Note
 from medgan.core.nifti import NiftiFile, check_affine, read_nifti
 from medgan.core.volume import Volume
 
+_LARGEST = 1e30
+"""Of an intensity. Converters fill missing voxels with the largest float32, 3.4e38."""
 LABEL_ROUNDING = 0.01
 """Label values this near to a whole number are that number: converters leave rounding errors."""
 
@@ -104,9 +106,12 @@ def check_volume(volume: Volume, case: str) -> None:
 
 
 def _check_voxels(data: np.ndarray, case: str) -> None:
-    bad = int(np.size(data) - np.isfinite(data).sum())
+    bad = int(np.size(data) - ((data > -_LARGEST) & (data < _LARGEST)).sum())
     if bad:
-        raise DataError("E_NAN", case, f"{bad} voxels are not finite", "export the scan again")
+        raise DataError(
+            "E_NAN", case, f"{bad} voxels are not finite or beyond {_LARGEST:g}",
+            "export the scan again",
+        )  # fmt: skip
     if data.min() == data.max():
         raise DataError("E_CONSTANT", case, "all voxels are equal", "leave the scan out")
 

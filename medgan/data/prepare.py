@@ -1,13 +1,12 @@
 """From a scan in its own grid to the model's grid and back, by MONAI's transforms."""
 
-import copy
 import logging
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.intensity import IntensityScale
 from medgan.core.volume import Volume
+from medgan.data.grid import Grid
 from medgan.data.manifest import IMAGE
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class PreparedScan:
     volume: Float[Tensor, "C X Y Z"]
     scale: tuple[IntensityScale, ...]
     source: tuple[Volume, ...]
-    _grid: "Grid"
+    _grid: Grid
     _record: "MetaTensor"
 
     @property
@@ -91,80 +91,6 @@ class PreparedScan:
             volume=(self.volume * gain + offset).clip(-1, 1),
             scale=tuple(scale.stretched(gain, offset) for scale in self.scale),
         )
-
-
-class Grid:
-    """The model's grid: RAS+, resampled, cropped or padded about the centre; and the way back.
-
-    Origin and rotation are dropped after RAS+, so that what a network sees depends on the
-    voxels and their spacing alone: the same scan stored in any axis order gives the same
-    numbers to the last bit.
-
-    Args:
-        preprocessing: the model's.
-        labels: whether label maps are resampled (nearest value) and not images.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, labels: bool = False) -> None:
-        from monai.transforms.croppad.array import ResizeWithPadOrCrop
-        from monai.transforms.spatial.array import Orientation, Spacing
-
-        self._spacing, self._labels = preprocessing.spacing, labels
-        self._orient = Orientation(axcodes="RAS", labels=None)
-        mode = "nearest" if labels else "bilinear"
-        self._resample = Spacing(preprocessing.spacing, mode=mode, padding_mode="border")
-        self._crop = ResizeWithPadOrCrop(preprocessing.shape, value=0.0 if labels else -1.0)
-
-    def resample(self, data: Float[np.ndarray, "C X Y Z"], affine: np.ndarray) -> "MetaTensor":
-        """Voxels of a scan in RAS+ at the model's spacing, its whole field of view."""
-        from monai.data.meta_tensor import MetaTensor
-
-        oriented: Any = self._orient(
-            MetaTensor(torch.from_numpy(data), affine=torch.as_tensor(affine, device="cpu"))
-        )
-        framed = _without_position(oriented)
-        return self._resample(framed if self._labels else _anti_aliased(framed, self._spacing))  # pyright: ignore[reportReturnType]
-
-    def crop(self, resampled: "MetaTensor") -> "MetaTensor":
-        """The model's field of view, about the centre."""
-        return self._crop(resampled)  # pyright: ignore[reportReturnType]
-
-    def back(
-        self, data: Float[np.ndarray, "X Y Z"], cropped: "MetaTensor", outside: float
-    ) -> Float[np.ndarray, "I J K"]:
-        """A map of the model's grid on the grid that `cropped` came from."""
-        from monai.data.meta_tensor import MetaTensor
-
-        # Undoing a crop pads with 0: shift so that this means `outside`.
-        values = torch.as_tensor(data, dtype=torch.float32, device="cpu")[None] - outside
-        value: Any = MetaTensor(values, meta=cropped.meta)
-        # MONAI takes records apart while it undoes them, so each map gets its own.
-        value.applied_operations = copy.deepcopy(cropped.applied_operations)
-        for transform in (self._crop, self._resample, self._orient):
-            value = transform.inverse(value)
-        return np.ascontiguousarray(np.asarray(value)[0] + outside, dtype=np.float32)
-
-
-def _without_position(tensor: "MetaTensor") -> "MetaTensor":
-    """The same voxels with the bare spacing as affine."""
-    tensor = tensor.contiguous()  # pyright: ignore[reportAssignmentType]
-    spacing = np.linalg.norm(np.asarray(tensor.affine)[:3, :3], axis=0).round(5)
-    tensor.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64, device="cpu"))
-    return tensor
-
-
-def _anti_aliased(tensor: "MetaTensor", spacing: Sequence[float]) -> "MetaTensor":
-    """Blurred along axes that will be coarsened, as resampling alone would alias noise.
-
-    The sigma is (factor - 1) / 2 voxels, as in scikit-image.
-    """
-    from monai.transforms.intensity.array import GaussianSmooth
-
-    factors = np.asarray(spacing) / np.diag(np.asarray(tensor.affine))[:3]
-    sigma = np.maximum(0, (factors - 1) / 2)
-    if not sigma.any():
-        return tensor
-    return GaussianSmooth(sigma=tuple(sigma.clip(1e-6)))(tensor)  # pyright: ignore[reportReturnType]
 
 
 def synthetic_scale(preprocessing: Preprocessing, channel: str = IMAGE) -> IntensityScale:
@@ -231,7 +157,8 @@ class Preparation:
 
         Raises:
             DataError: E_SIZE when it would not fit into memory once resampled, or covers less
-                than a voxel of the model.
+                than a voxel of the model; E_CONTRAST when a channel has one value everywhere
+                once it is scaled and cropped.
         """
         from monai.data.meta_tensor import MetaTensor
 
@@ -250,6 +177,8 @@ class Preparation:
         )
         cropped = self._grid.crop(scaled)
         volume = cropped.as_tensor().float().contiguous()
+        for part in (values, volume):  # padding gives a constant scan an edge
+            _require_contrast(part, self.preprocessing, case)
         return PreparedScan(volume, scale, source, self._grid, cropped)
 
     def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
@@ -264,6 +193,26 @@ class Preparation:
         )
         values = self._label_grid.crop(resampled).as_tensor()[0]
         return values.round().to(torch.int32).contiguous().numpy()
+
+
+def _require_contrast(
+    scaled: Float[Tensor, "C X Y Z"], preprocessing: Preprocessing, case: str
+) -> None:
+    """Refuses a scan of which intensity scaling or cropping has left nothing.
+
+    Raises:
+        DataError: E_CONTRAST.
+    """
+    for name, channel in zip(preprocessing.channels, scaled, strict=True):
+        if channel.min() < channel.max():  # False for NaN as well
+            continue
+        kind = "a scan and no mask"
+        if preprocessing.intensity_of(name) == "ct":
+            kind = "CT in HU and its tissue within data.window"
+        raise DataError(
+            "E_CONTRAST", case, "one value everywhere once it is scaled and cropped",
+            f"check that it is {kind}, with the anatomy in the middle",
+        )  # fmt: skip
 
 
 def check_resampled_size(scan: Volume, spacing: Sequence[float], case: str) -> None:

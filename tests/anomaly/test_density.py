@@ -3,6 +3,7 @@ import torch
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
+from medgan.core.errors import DataError
 
 
 def healthy(count=60, channels=3, shape=(4, 5, 6), seed=0):
@@ -62,3 +63,10 @@ def test_coarse_features_of_several_channels_are_those_of_each():
     for channel in range(2):
         alone = coarse_features(volumes[:, channel : channel + 1])
         assert torch.allclose(together[:, channel::2], alone, atol=1e-5)
+
+
+def test_scans_that_hardly_differ_are_refused_as_such():
+    noise = torch.randn(20, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(DataError) as caught:
+        FeatureDensity.fit([coarse_features(1e-4 * noise - 1)])
+    assert caught.value.code == "E_CONTRAST"

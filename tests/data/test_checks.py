@@ -180,9 +180,10 @@ def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path: Path, valu
     assert error.what.startswith("2 voxels")
 
 
-def test_voxels_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [1e300, 3.4028235e38, -3.4028235e38])
+def test_voxels_beyond_or_at_the_end_of_float32_are_refused(tmp_path: Path, value: float) -> None:
     data = voxels(kind=np.float64)
-    data[0, 0, 0] = 1e300
+    data[0, 0, 0] = value
     assert refusal(write(tmp_path / f"{NAME}.nii.gz", data)).code == "E_NAN"
 
 

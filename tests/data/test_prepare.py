@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, inv_ornt_aff
@@ -231,7 +232,7 @@ def test_a_window_in_hu_is_exact() -> None:
 
 def test_padding_is_the_darkest_there_is() -> None:
     for intensity in ("mri", "ct"):
-        scan = Volume(noise((8, 16, 16), 0) + 500, np.eye(4))
+        scan = Volume(noise((8, 16, 16), 0) / 10 + 50, np.eye(4))
         prepared = Preparation(setup(intensity=intensity))(scan).volume.numpy()[0]
         assert (prepared[:4] == -1).all()
         assert (prepared[12:] == -1).all()
@@ -268,12 +269,12 @@ def test_a_scan_in_another_unit_is_prepared_alike(factor: float) -> None:
     np.testing.assert_allclose(other.volume.numpy(), wanted, atol=1e-4)
 
 
-def test_a_scan_of_two_values_is_prepared_without_division_by_zero() -> None:
-    data = np.zeros((16, 16, 16), np.float32)
+def test_the_scale_of_a_scan_of_two_values_divides_by_no_zero() -> None:
+    data = torch.zeros(16, 16, 16)
     data[5:9] = 300
-    prepared = Preparation(setup())(Volume(data, np.eye(4))).volume.numpy()
-    assert np.isfinite(prepared).all()
-    assert np.abs(prepared).max() <= 1
+    scaled = intensity_scale(data.numpy(), setup())(data)
+    assert scaled.isfinite().all()
+    assert scaled.abs().max() <= 1
 
 
 def test_coarsening_does_not_alias() -> None:
@@ -365,3 +366,36 @@ def test_each_channel_is_scaled_by_its_own_intensities_and_resampled_alike() -> 
         assert both.scale[number] == alone.scale[0]
     value = noise((16, 16, 16), 3)
     np.testing.assert_array_equal(both.back(value).data, prepare(one).back(value).data)
+
+
+def with_voxels(shape: tuple[int, int, int], background: float, **voxels: float) -> np.ndarray:
+    """One value but for the first and the middle voxel."""
+    data = np.full(shape, background, np.float32)
+    data[0, 0, 0] = voxels.get("first", background)
+    data[tuple(n // 2 for n in shape)] = voxels.get("middle", background)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        ((noise((16, 16, 16), 0) > 500).astype(np.float32), {}),  # a mask
+        (with_voxels((16, 16, 16), 0, middle=1), {}),
+        (with_voxels((16, 16, 16), 500, middle=501), {}),
+        (with_voxels((40, 40, 40), 0, first=500), {}),  # outside the model's field of view
+        (noise((16, 16, 16), 0) + 2000, {"intensity": "ct"}),
+        (noise((8, 8, 8), 0) + 2000, {"intensity": "ct"}),  # padded with air
+        (noise((16, 16, 16), 0) - 3000, {"intensity": "ct"}),
+    ],
+)
+def test_a_scan_that_scaling_or_cropping_makes_constant_is_refused(data, options):
+    with pytest.raises(DataError) as caught:
+        Preparation(setup(**options))(Volume(data, np.eye(4)), "c-1")
+    assert (caught.value.code, caught.value.where) == ("E_CONTRAST", "c-1")
+
+
+def test_a_channel_without_contrast_refuses_the_scan():
+    mask = Volume((noise((16, 16, 16), 0) > 500).astype(np.float32), np.eye(4))
+    other = Volume(noise((16, 16, 16), 1), np.eye(4))
+    with pytest.raises(DataError, match="E_CONTRAST"):
+        Preparation(setup(channels=("t1", "mask")))([other, mask])

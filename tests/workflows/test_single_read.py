@@ -103,7 +103,7 @@ def test_what_is_kept_is_given_back_when_it_is_cleared(table: Path) -> None:
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
-    """Sound scans among such as once stopped all: other units, huge sizes, strange endings."""
+    """Sound scans, and such as once stopped all: other units, huge sizes, a mask, odd endings."""
     rng, folder = np.random.default_rng(0), tmp_path / "cohort"
     folder.mkdir()
 
@@ -118,6 +118,8 @@ def cohort(tmp_path: Path) -> Path:
     write("called-metres.nii", AFFINE, "meter")
     write("huge.nii", np.diag([99.0, 99.0, 99.0, 1.0]))
     write("capitals.Nii", AFFINE)
+    mask = ball(rng) > 60  # constant once its foreground is scaled
+    Volume(mask.astype(np.float32), AFFINE).save(folder / "mask.nii.gz")
     return folder
 
 
@@ -129,7 +131,7 @@ def test_units_sizes_and_endings_of_one_scan_stop_no_other(
     assert done.returncode == 3
     with (out / "refused.csv").open(newline="") as file:
         codes = sorted(row["code"] for row in csv.DictReader(file))
-    assert codes == ["E_SIZE", "E_SPACING"]
+    assert codes == ["E_CONTRAST", "E_SIZE", "E_SPACING"]
     rows = json.loads((out / "scores.json").read_text())["scans"]
     assert len(rows) == 4
     assert all(np.isfinite(row["score"]) for row in rows)
