@@ -17,7 +17,7 @@ from medgan.data.batches import Batch, BatchStream
 from medgan.tracking.tracker import Tracker
 from medgan.training.checkpoint import roll_back, save_best, save_checkpoint
 from medgan.training.monitor import MOST_ROLLBACKS, Alarm, Criteria
-from medgan.training.samples import forget_pictures
+from medgan.training.samples import remove_later_pictures
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step
@@ -142,7 +142,7 @@ def _go_back(
     if used < MOST_ROLLBACKS:
         roll_back(state, checkpoints)
         tracker.rewind(state.volumes_seen)
-        forget_pictures(folder, state.volumes_seen)
+        remove_later_pictures(folder, state.volumes_seen)
         if schedule.progress(state) < 1:
             log.warning(
                 "%s %s: %s; back to %d volumes with half the learning rate, rollback %d of %d",
