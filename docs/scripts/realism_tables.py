@@ -3,7 +3,7 @@
     python docs/scripts/realism_tables.py msd_hippocampus splits.json zoo/hippocampus \
         runs/alpha_wgan docs/images/realism.png
 
-The first folder holds the scans that the model and the baseline's samples were trained on.
+The first folder holds the scans of which the model and the baseline were trained on a part.
 """
 
 import sys
@@ -20,6 +20,7 @@ from torch import Tensor
 import medgan
 from medgan.core.tables import markdown_table
 from medgan.data.index import index
+from medgan.data.manifest import SPLITS
 from medgan.data.prepared import read_scans
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import read_splits, with_given_splits
@@ -49,13 +50,13 @@ def noise(volumes: Tensor, spread: float, rng: np.random.Generator) -> Tensor:
 def bias(volumes: Tensor, slope: float, rng: np.random.Generator) -> Tensor:
     """Brighter towards one side: by exp(slope) at its edge."""
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in volumes.shape[2:]), indexing="ij")
-    lit = []
+    changed = []
     for volume in volumes:
-        way = rng.normal(size=3)
-        way /= np.linalg.norm(way)
-        field = np.exp(slope * sum(w * a for w, a in zip(way, axes, strict=True)))
-        lit.append(((volume + 1) * torch.from_numpy(field).float() - 1).clamp(-1, 1))
-    return torch.stack(lit)
+        direction = rng.normal(size=3)
+        direction /= np.linalg.norm(direction)
+        field = np.exp(slope * sum(w * a for w, a in zip(direction, axes, strict=True)))
+        changed.append(((volume + 1) * torch.from_numpy(field).float() - 1).clamp(-1, 1))
+    return torch.stack(changed)
 
 
 def ghost(volumes: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -68,8 +69,10 @@ def warp(volumes: Tensor, voxels: float, rng: np.random.Generator) -> Tensor:
     grid = np.indices(volumes.shape[2:], dtype=np.float32)
     moved = []
     for volume in volumes.numpy():
-        way = np.stack([gaussian_filter(rng.standard_normal(grid.shape[1:]), 3) for _ in range(3)])
-        at = grid + way * voxels / way.std()
+        displacement = np.stack(
+            [gaussian_filter(rng.standard_normal(grid.shape[1:]), 3) for _ in range(3)]
+        )
+        at = grid + displacement * voxels / displacement.std()
         moved.append(map_coordinates(volume[0], at, order=3, mode="nearest")[None])
     return torch.from_numpy(np.stack(moved)).clamp(-1, 1)
 
@@ -104,18 +107,17 @@ def degraded(name: str, level: int, volumes: Tensor) -> Tensor:
 
 
 def read(source: Path, splits: Path, model: str) -> tuple[Tensor, Tensor]:
-    """Training scans and the others, on the model's grid."""
+    """Training and validation scans, and calibration and test scans, on the model's grid."""
     pseudonyms = Pseudonyms.of_site()
     manifest = with_given_splits(
         index(source, pseudonyms)[0], read_splits(splits, source), pseudonyms
     )
     grid = medgan.load(model).preprocessing
     with TemporaryDirectory() as cache:
-        train, calibration, test = (
-            read_scans(manifest.split(name), grid, Path(cache)).images
-            for name in ("train", "calibration", "test")
+        train, validation, calibration, test = (
+            read_scans(manifest.split(name), grid, Path(cache)).images for name in SPLITS
         )
-    return train, torch.cat([calibration, test])
+    return torch.cat([train, validation]), torch.cat([calibration, test])
 
 
 def compare_extractors(volumes: Tensor) -> None:
@@ -161,12 +163,12 @@ def described(volumes: Tensor, size: int) -> Description:
 
 def jittered(volumes: Tensor, rng: np.random.Generator) -> Tensor:
     """Copies with a contrast changed by up to 2% and noise of a hundredth."""
-    lit = [v * rng.uniform(0.98, 1.02) for v in volumes]
-    return noise(torch.stack(lit).float(), 0.01, rng)
+    brighter = [v * rng.uniform(0.98, 1.02) for v in volumes]
+    return noise(torch.stack(brighter).float(), 0.01, rng)
 
 
-def stand_in(train: Tensor, held: Tensor, model: str, baseline: str) -> dict[str, dict]:
-    """All figures of several sets in the place of synthetic scans."""
+def metrics_of_sets(train: Tensor, held: Tensor, model: str, baseline: str) -> dict[str, dict]:
+    """All metrics of several sets taken as synthetic scans."""
     rng = np.random.default_rng(0)
     train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
     some = train[:80]
@@ -190,11 +192,11 @@ def stand_in(train: Tensor, held: Tensor, model: str, baseline: str) -> dict[str
         subjects = [str(n) for n in range(len(held))]
         parts = described(held, size), described(volumes, size)
         found[name] = compare(*parts, subjects, size, SIZE, 0)
-        print(name, size, {k: row(k, s) for k, s in found[name].items()}, flush=True)
+        print(name, size, {k: cell(k, s) for k, s in found[name].items()}, flush=True)
     return found
 
 
-def row(name: str, found: MetricWithReference) -> str:
+def cell(name: str, found: MetricWithReference) -> str:
     """A cell, with an asterisk where it lies outside the range of real scans."""
     known = METRICS.get(name, METRICS["spectrum"])
     return f"{found.synthetic.value:.3g}{'' if inside(known, found) else ' *'}"
@@ -228,7 +230,7 @@ def plot(found: dict[str, dict], path: Path) -> None:
 def main(source: Path, splits: Path, model: str, baseline: str, picture: Path) -> None:
     """Both tables and the picture."""
     train, held = read(source, splits, model)
-    plot(stand_in(train, held, model, baseline), picture)
+    plot(metrics_of_sets(train, held, model, baseline), picture)
     compare_extractors(torch.cat([train, held]))
 
 
