@@ -109,7 +109,7 @@ def _check_voxels(data: np.ndarray, case: str) -> None:
     bad = int(np.size(data) - ((data > -_LARGEST) & (data < _LARGEST)).sum())
     if bad:
         raise DataError(
-            "E_NAN", case, f"{bad} voxels are not finite or beyond {_LARGEST:g}",
+            "E_NAN", case, f"voxels not finite or beyond {_LARGEST:g}: {bad}",
             "export the scan again",
         )  # fmt: skip
     if data.min() == data.max():

@@ -14,6 +14,8 @@ from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipelin
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import locked
+from medgan.core.volume import Volume
+from tests.kit.command_line import inside
 from tests.kit.data_sets import TINY, write_folder
 
 ALL = [
@@ -176,6 +178,36 @@ def test_a_scan_that_vanishes_is_refused_and_the_rest_scored(finished, tmp_path)
     done = run_pipeline(write_pipeline(tmp_path, ["score"]), settings)
     assert [r.code for r in done.refusals] == ["E_UNREADABLE"]
     assert done.results["score"].values["scans"] == 2
+
+
+def test_scans_without_contrast_are_left_out_of_each_step_and_the_rest_goes_on(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    source = write_folder(tmp_path / "scans", 20, labels=False)
+    for name in ("person-00", "person-11", "person-19"):  # one of each split
+        scan = Volume.load(source / f"{name}.nii.gz")
+        scan.like((scan.data > 60).astype(np.float32)).save(source / f"{name}.nii.gz")
+    subjects = [f"person-{number:02d}" for number in range(20)]
+    splits = {"train": subjects[:8], "validation": subjects[8:11],
+              "calibration": subjects[11:18], "test": subjects[18:]}  # fmt: skip
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    steps = ["index", "train", "scorers", "calibrate", "score"]
+    run = run_pipeline(
+        write_pipeline(tmp_path, steps),
+        [f"out={tmp_path / 'out'}", f"data.source={source}",
+         f"data.splits={tmp_path / 'splits.json'}"],
+    )  # fmt: skip
+    assert [refusal.code for refusal in run.refusals] == ["E_CONTRAST"] * 2
+    assert len(json.loads((run.out / "scores" / "scores.json").read_text())["scans"]) == 1
+
+
+def test_the_folder_of_a_pipeline_file_is_used_unless_another_is_given(tmp_path):
+    source = write_folder(tmp_path / "scans", 4, labels=False)
+    path = write_pipeline(tmp_path, ["index"], out=str(tmp_path / "named"))
+    for given, folder in (((), "named"), (("-o", tmp_path / "other"), "other")):
+        assert inside("run", path, "--data", source, *given).returncode == 0
+        assert (tmp_path / folder / "manifest.json").is_file()
 
 
 def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):

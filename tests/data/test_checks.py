@@ -177,7 +177,7 @@ def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path: Path, valu
     data[0, 0, 0] = data[3, 3, 3] = value
     error = refusal(write(tmp_path / f"{NAME}.nii.gz", data))
     assert error.code == "E_NAN"
-    assert error.what.startswith("2 voxels")
+    assert error.what.endswith(": 2")
 
 
 @pytest.mark.parametrize("value", [1e300, 3.4028235e38, -3.4028235e38])

@@ -12,7 +12,9 @@ from medgan.app.cli.running import Answer, answer, run_verb
 def run(
     pipeline: Pipeline,
     data: Annotated[str, typer.Option(help="scans to read")] = "",
-    out: Out = "runs/latest",
+    out: Annotated[
+        str, typer.Option("-o", "--out", help="folder that receives everything, if not the file's")
+    ] = "",
     replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
@@ -21,7 +23,7 @@ def run(
 
     Example: medgan run demo -o runs/demo
     """
-    values = {"out": out} | ({"data": {"source": data}} if data else {})
+    values = ({"out": out} if out else {}) | ({"data": {"source": data}} if data else {})
     run_verb(pipeline, values, set_, as_json, replace=replace)
 
 

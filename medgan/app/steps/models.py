@@ -25,9 +25,9 @@ def train_step(run: Run) -> StepResult:
 
 
 def scorers_step(run: Run) -> StepResult:
-    """Learns from the training scans all that scores need, and saves the model again.
+    """Learns from the training scans what scorers need, and saves the model again.
 
-    What is usual at each place always; planted lesions, where a localiser is wanted.
+    Feature densities always; a localiser of planted lesions where `localiser.volumes` is not 0.
     """
     from medgan.core.seeding import seeded
     from medgan.data.batches import PreparedVolumes
@@ -38,6 +38,7 @@ def scorers_step(run: Run) -> StepResult:
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
     prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
+    prepared.warm()
     model.learn_densities(prepared.batches)
     families = list(FAMILIES)
     if settings.volumes:
@@ -48,7 +49,7 @@ def scorers_step(run: Run) -> StepResult:
         with counting("localiser") as tick:
             train_localiser(
                 model.scoring_networks(), model.sizes.latent, localiser,
-                [prepared.arrays(n)[0] for n in range(len(cases))],
+                [prepared.arrays(n)[0] for n in range(len(prepared))],
                 families, settings, seed, run.out / "checkpoints", tick,
             )  # fmt: skip
         model.networks.localiser = localiser.requires_grad_(False)
