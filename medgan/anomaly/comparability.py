@@ -55,8 +55,8 @@ class ScanStatistics:
     Attributes:
         volume: (X, Y, Z) on the model's grid, in [-1, 1].
         field_of_view: (3,) of its own grid, in mm along R, A and S.
-        latent: (L,), the encoder's.
-        error: mean absolute difference from its reconstruction.
+        latent: (L,), the encoder's; empty where the model has none.
+        error: mean absolute difference from its reconstruction, or from the restored scan.
     """
 
     volume: Map
@@ -122,7 +122,7 @@ def reference_statistics(scans: Sequence[ScanStatistics]) -> ReferenceStatistics
         measure(_of_scans([*scans[:n], *scans[n + 1 :]], total - scan.volume, {}), scan)
         for n, scan in enumerate(scans)
     ]
-    limits = {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in REASONS}
+    limits = {n: limit([m[n] for m in measured], _MARGIN[n], _LEAST[n]) for n in measured[0]}
     known = _of_scans(scans, total, limits)
     gains = [_linear(scan.quantiles, known.quantiles)[0] for scan in scans]
     return replace(known, gain=float(max(gains)))
@@ -169,18 +169,20 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
     the mean scan, 0 to 2. Field of view: log2 of the ratio along the axis that differs most.
-    Latent: root mean square deviation; latents drawn for synthetic scans have 1.
+    Latent: root mean square deviation; latents drawn for synthetic scans have 1; left out where
+    the model has no encoder.
     Reconstruction: mean absolute difference.
     """
     a, b = statistics.volume - statistics.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    latent = (statistics.latent - known.latent) ** 2
     return {
         "intensities": float(np.abs(statistics.quantiles - known.quantiles).mean()),
         "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,
         "field_of_view": float(
             np.abs(np.log2(statistics.field_of_view / known.field_of_view)).max()
         ),
-        "latent": float(np.sqrt(((statistics.latent - known.latent) ** 2).mean())),
+        **({"latent": float(np.sqrt(latent.mean()))} if latent.size else {}),
         "reconstruction": statistics.error,
     }
 

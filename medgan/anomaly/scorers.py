@@ -23,6 +23,10 @@ Densities = Mapping[str, FeatureDensity]
 LOCAL, LATENT = "local", "latent"
 SHARED = (LOCAL, LATENT)
 """Densities that do not need the discriminator."""
+_OF_RECONSTRUCTIONS = {
+    "residual", "similarity", "features", "ensemble", "refined", "latent", "reencoding",
+}  # fmt: skip
+"""Scorers that need generator and encoder."""
 _STAGES = 2
 """Number of discriminator stages with a density of their features."""
 REFINEMENT = 10
@@ -38,21 +42,25 @@ class ScoringNetworks:
     """Functions and densities of a model that scorers use.
 
     Attributes:
-        encode: volumes (B, C, X, Y, Z) to latents (B, L).
-        generate: latents to volumes.
+        encode: volumes (B, C, X, Y, Z) to latents (B, L); None without generator.
+        generate: latents to volumes; None where the model was trained to restore scans.
         features: the discriminator's features of volumes, finest first; None without discriminator.
         densities: of healthy training scans: of `LOCAL` features, of the discriminator's stages
             ("stage 0" is the finest that fits) and of the `LATENT`.
         localise: its input (B, C, X, Y, Z) to a logit for every voxel; None without a localiser.
-        inputs: further inputs of the localiser, of `LOCALISER_INPUTS`.
+        inputs: further inputs of the localiser, of `INPUTS`.
+        restore: its input to the healthy volumes; None without a restorer.
+        restorer_inputs: further inputs of the restorer, of `INPUTS`.
     """
 
-    encode: Callable[[Tensor], Tensor]
-    generate: Callable[[Tensor], Tensor]
+    encode: Callable[[Tensor], Tensor] | None
+    generate: Callable[[Tensor], Tensor] | None
     features: Callable[[Tensor], list[Tensor]] | None
     densities: Densities
     localise: Callable[[Tensor], Tensor] | None = None
     inputs: tuple[str, ...] = ()
+    restore: Callable[[Tensor], Tensor] | None = None
+    restorer_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,29 @@ class ScoringContext:
     @cached_property
     def latent(self) -> Float[Tensor, "B L"]:
         """The encoder's latents."""
+        assert self.networks.encode is not None
         return self.networks.encode(self.volume).float()
 
     @cached_property
     def recon(self) -> Float[Tensor, "B C X Y Z"]:
         """Reconstructions from these latents."""
-        return self.networks.generate(self.latent).float()
+        return self.generated(self.latent)
+
+    def generated(self, latent: Tensor) -> Tensor:
+        """Volumes of latents."""
+        assert self.networks.generate is not None
+        return self.networks.generate(latent).float()
+
+    @cached_property
+    def restored(self) -> Float[Tensor, "B C X Y Z"]:
+        """The volumes with healthy tissue in place of lesions."""
+        assert self.networks.restore is not None
+        return self.networks.restore(network_input(self, self.networks.restorer_inputs)).float()
+
+    @property
+    def counterpart(self) -> Float[Tensor, "B C X Y Z"]:
+        """The healthy counterparts: restored where the model can, else reconstructed."""
+        return self.recon if self.networks.restore is None else self.restored
 
     @cached_property
     def features(self) -> list[Tensor]:
@@ -98,23 +123,21 @@ class ScoringContext:
         return F.interpolate(coarse.float(), size=self.volume.shape[2:], mode="trilinear")
 
 
-LOCALISER_INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
+INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
     "density": lambda context: context.distance - 1,
     "recon": lambda context: context.recon,
 }
-"""Inputs of a localiser besides the volume."""
+"""Inputs of a localiser or a restorer besides the volume."""
 
 
-def localiser_channels(inputs: Sequence[str], images: int) -> int:
-    """Channels of a localiser's whole input, for scans of so many image channels."""
+def input_channels(inputs: Sequence[str], images: int) -> int:
+    """Channels of a network's whole input, for scans of so many image channels."""
     return images + sum(images if name == "recon" else 1 for name in inputs)
 
 
-def localiser_input(context: ScoringContext) -> Float[Tensor, "B C X Y Z"]:
+def network_input(context: ScoringContext, inputs: Sequence[str]) -> Float[Tensor, "B C X Y Z"]:
     """Volumes and further inputs, concatenated along channels."""
-    further = [
-        LOCALISER_INPUTS[name](context).to(context.volume.dtype) for name in context.networks.inputs
-    ]
+    further = [INPUTS[name](context).to(context.volume.dtype) for name in inputs]
     return torch.cat([context.volume, *further], dim=1)
 
 
@@ -151,7 +174,12 @@ def discriminator(context: ScoringContext) -> Tensor:
 def localiser(context: ScoringContext) -> Tensor:
     """The localiser's logits."""
     assert context.networks.localise is not None
-    return context.networks.localise(localiser_input(context))
+    return context.networks.localise(network_input(context, context.networks.inputs))
+
+
+def restoration(context: ScoringContext) -> Tensor:
+    """Absolute difference from the restored volume."""
+    return residual_map(context.volume, context.restored)
 
 
 def ensemble(context: ScoringContext) -> Tensor:
@@ -166,11 +194,7 @@ def ensemble(context: ScoringContext) -> Tensor:
     recons = [context.recon]
     for _ in range(_ENSEMBLE):
         step = torch.randn(context.latent.shape[1], generator=random, device="cpu")
-        recons.append(
-            context.networks.generate(
-                context.latent + _LATENT_NOISE * step.to(context.latent)
-            ).float()
-        )
+        recons.append(context.generated(context.latent + _LATENT_NOISE * step.to(context.latent)))
     several = torch.stack(recons)
     deviation = (context.volume - several.mean(dim=0)).abs()
     return (deviation / (several.std(dim=0) + _SPREAD_FLOOR)).mean(dim=1, keepdim=True)
@@ -180,9 +204,9 @@ def refined(context: ScoringContext) -> Tensor:
     """Difference from the reconstruction after a few optimisation steps of its latent."""
     recons = []
     for volume, start in zip(context.volume.split(1), context.latent.split(1), strict=True):
-        found = fit(context.networks.generate, volume, start, REFINEMENT)
-        recons.append(context.networks.generate(found.latent))
-    return residual_map(context.volume, torch.cat(recons).float())
+        found = fit(context.generated, volume, start, REFINEMENT)
+        recons.append(context.generated(found.latent))
+    return residual_map(context.volume, torch.cat(recons))
 
 
 def latent(context: ScoringContext) -> Tensor:
@@ -195,14 +219,14 @@ def reencoding(context: ScoringContext) -> Tensor:
 
     Reference: Akcay et al. 2018, GANomaly, arXiv 1805.06725, eq. 5.
     """
-    again = context.networks.encode(context.recon).float()
+    again = ScoringContext(context.recon, context.networks).latent
     return (context.latent - again).square().mean(dim=1).sqrt()[:, None, None, None, None]
 
 
 SCORERS: dict[str, Callable[[ScoringContext], Tensor]] = {
     scorer.__name__: scorer
     for scorer in (
-        *(residual, similarity, features, density, discriminator, localiser),
+        *(residual, similarity, features, density, discriminator, localiser, restoration),
         *(ensemble, refined, latent, reencoding),
     )
 }
@@ -217,10 +241,14 @@ def available(networks: ScoringNetworks) -> list[str]:
     """Scorers that a model has everything for."""
     needs = {"density": LOCAL, "discriminator": stage(0), "latent": LATENT}
     missing = {name for name, density in needs.items() if density not in networks.densities}
-    if networks.localise is None or (
-        "density" in networks.inputs and LOCAL not in networks.densities
+    for name, network, inputs in (
+        ("localiser", networks.localise, networks.inputs),
+        ("restoration", networks.restore, networks.restorer_inputs),
     ):
-        missing.add("localiser")
+        if network is None or ("density" in inputs and LOCAL not in networks.densities):
+            missing.add(name)
+    if networks.generate is None:
+        missing |= _OF_RECONSTRUCTIONS
     if networks.features is None:
         missing |= {"features", "discriminator"}
     return [name for name in SCORERS if name not in missing]
@@ -229,8 +257,8 @@ def available(networks: ScoringNetworks) -> list[str]:
 def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]:
     """The scorers asked for, or the default of a model.
 
-    The default is the localiser where there is one. Density and reconstruction are inputs of it,
-    and adding their scores to its own did not help (docs/explanation/detection.md).
+    The default is the localiser where there is one, or the restoration. Density and reconstruction
+    are inputs of these, and adding their scores did not help (docs/explanation/detection.md).
 
     Raises:
         ConfigError: E_SCORER for a scorer that is unknown or not available in this model.
@@ -244,13 +272,18 @@ def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]
     if asked:
         return asked
     compared = ("residual", "similarity", "features")
-    best = (("localiser",), ("density",), compared, compared[:2])
+    best = (("localiser",), ("restoration",), ("density",), compared, compared[:2])
     return next(names for names in best if set(names) <= set(possible))
 
 
 def make_maps(context: ScoringContext, names: tuple[str, ...]) -> dict[str, Tensor]:
     """Score maps by name, (B, 1, X, Y, Z) or one voxel a scan, on the CPU."""
     return {name: SCORERS[name](context).float().cpu() for name in names}
+
+
+def local_density(batches: Callable[[], Iterable[Tensor]]) -> FeatureDensity:
+    """The density of hand-made local features; `batches` as in `learn_densities`."""
+    return FeatureDensity.fit(coarse_features(batch) for batch in batches())
 
 
 def learn_densities(
@@ -266,9 +299,10 @@ def learn_densities(
     def fitted(of: Callable[[Tensor], Tensor], shrinkage: float = SHRINKAGE) -> FeatureDensity:
         return FeatureDensity.fit((of(batch) for batch in batches()), shrinkage=shrinkage)
 
-    found = {LOCAL: fitted(coarse_features)}
-    # Without covariances: estimated from a hundred scans, they would overfit to each of them.
-    found[LATENT] = fitted(lambda batch: networks.encode(batch)[:, :, None, None, None], 1.0)
+    found = {LOCAL: local_density(batches)}
+    if (encode := networks.encode) is not None:
+        # Without covariances: estimated from a hundred scans, they would overfit to each of them.
+        found[LATENT] = fitted(lambda batch: encode(batch)[:, :, None, None, None], 1.0)
     if (features_of := networks.features) is not None:
         for number in range(len(_stages(features_of(next(iter(batches()))[:1])))):
             found[stage(number)] = fitted(lambda batch, n=number: _stages(features_of(batch))[n])

@@ -26,7 +26,7 @@ from medgan.data.pseudonyms import Pseudonyms
 from medgan.studies.generated_sets import BASELINES
 from medgan.training.adversary import PENALTY_EVERY
 from medgan.training.fit import choose_device
-from medgan.training.steps import average_step
+from medgan.training.loop import Waiting, step
 from medgan.training.tasks import chosen_task
 
 SCANS = 12
@@ -114,19 +114,11 @@ def _bench_medgan(
     """Steps as in training, read through the real loader."""
     task = chosen_task(preprocessing, config.model, config.train)
     state = task.start(device)
-    batches = iter(BatchStream(volumes, config.train.batch, 0))
-    waited = 0.0
-
-    def step() -> None:
-        nonlocal waited
-        for kind in (task.discriminator_step, task.generator_step):
-            started = time.perf_counter()
-            batch = next(batches).to(device)
-            waited += time.perf_counter() - started
-            kind(state, batch)
-        average_step(state, task.schedule)
-
-    effort = _timed(step, PENALTY_EVERY, steps, device, lambda: waited)
+    batches = iter(BatchStream(volumes, config.train.batch, 0, prepare=task.arrays))
+    waiting = Waiting(batches, device)
+    effort = _timed(
+        lambda: step(task, state, waiting), PENALTY_EVERY, steps, device, lambda: waiting.seconds
+    )
     batches.close()
     return effort, list(state.all_networks().values())
 

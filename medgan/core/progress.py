@@ -1,7 +1,6 @@
 """Progress of long jobs: a bar on a terminal, log lines elsewhere."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 15.0
+LOSSES = {"critic/loss": "D", "generator/critic": "G", "generator/reconstruction": "recon"}
+"""Losses that are shown, by their names among the metrics."""
 
 
 @contextmanager
@@ -40,7 +41,7 @@ class TrainingProgress:
     def __init__(self, volumes: int, seconds: float) -> None:
         self._volumes, self._seconds = volumes, seconds
         self._rate = 0.0
-        self._recon = math.nan
+        self._losses: dict[str, float] = {}
         self._bar = _Bar()
 
     def __enter__(self) -> "TrainingProgress":
@@ -61,11 +62,11 @@ class TrainingProgress:
         Args:
             volumes_seen: so far.
             seconds: trained so far.
-            metrics: of the step: time/volumes_per_second and the losses; without the
-                reconstruction loss if the step skips the encoder.
+            metrics: of the step: time/volumes_per_second and the losses; a loss that the step has
+                not keeps its last value.
         """
         rate = metrics["time/volumes_per_second"]
-        self._recon = metrics.get("generator/reconstruction", self._recon)
+        self._losses |= {name: metrics[name] for name in LOSSES if name in metrics}
         self._rate = rate if self._rate == 0 else 0.95 * self._rate + 0.05 * rate
         left = (self._volumes - volumes_seen) / self._rate
         share = volumes_seen / self._volumes
@@ -73,10 +74,10 @@ class TrainingProgress:
             left = min(left, self._seconds - seconds)
             share = max(share, seconds / self._seconds)
         minutes, rest = divmod(max(0, int(left)), 60)
+        losses = [f"{LOSSES[name]} {value:.3f}" for name, value in self._losses.items()]
         text = (
             f"training: {volumes_seen:,} volumes  {self._rate:.1f}/s  {minutes}:{rest:02d} left  "
-            f"D {metrics['critic/loss']:.2f}  G {metrics['generator/critic']:.2f}  "
-            f"recon {self._recon:.3f}"
+            + "  ".join(losses)
         )
         self._bar.show(share, text)
 

@@ -36,15 +36,30 @@ if TYPE_CHECKING:
 def scoring_networks(model: "Model") -> ScoringNetworks:
     """The functions and densities of a model that scorers use."""
     networks, unknown = model.networks, encoded(model, {})
-    localiser, count = networks.localiser, len(model.preprocessing.channels)
+    localiser, restorer = networks.localiser, networks.restorer
+    count = len(model.preprocessing.channels)
+
+    def generate(latent: Tensor) -> Tensor:
+        return image_channels(run_generator(model, latent, unknown), count)
+
     return ScoringNetworks(
-        networks.encoder,
-        lambda latent: image_channels(run_generator(model, latent, unknown), count),
+        networks.encoder if networks.synthesises else None,
+        generate if networks.synthesises else None,
         None if networks.discriminator is None else networks.discriminator.features,
         model.densities,
         localiser,
         localiser.inputs if localiser is not None else (),
+        restorer,
+        restorer.inputs if restorer is not None else (),
     )
+
+
+@torch.inference_mode()
+def restore(model: "Model", scan: PreparedScan) -> list[Volume]:
+    """The healthy counterpart of a scan; as `Model.restore`."""
+    _ = model.networks.needed_restorer
+    context = ScoringContext(batch_of(model, scan), scoring_networks(model))
+    return in_scanner_units(scan, context.restored[0])
 
 
 @torch.inference_mode()
@@ -76,7 +91,7 @@ def score(
         native.data, calibration.level, scan.affine, smallest_mm3,
         label_map=None if label_map is None else np.rint(label_map.data).astype(np.int64),
     )  # fmt: skip
-    recons = in_scanner_units(scan, context.recon[0])
+    recons = in_scanner_units(scan, context.counterpart[0])
     return ScanScore(
         value,
         None if reasons else calibration.p_value(value),
@@ -141,7 +156,7 @@ def densities_of(model: "Model", batches: Callable[[], Iterable[Tensor]]) -> Den
 
 def _statistics(scan: PreparedScan, context: ScoringContext) -> ScanStatistics:
     """What is compared with other scans: of the first channel, the error of all."""
-    volume, recon = (v[0].float().cpu().numpy() for v in (context.volume, context.recon))
+    volume, recon = (v[0].float().cpu().numpy() for v in (context.volume, context.counterpart))
     error = float(np.abs(volume - recon).mean())
-    field_of_view = scan.source[0].field_of_view
-    return ScanStatistics(volume[0], field_of_view, context.latent[0].cpu().numpy(), error)
+    latent = np.zeros(0) if context.networks.encode is None else context.latent[0].cpu().numpy()
+    return ScanStatistics(volume[0], scan.source[0].field_of_view, latent, error)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration
 from medgan.anomaly.density import FeatureDensity
-from medgan.anomaly.scorers import Densities, localiser_channels
+from medgan.anomaly.scorers import Densities, input_channels
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.errors import ModelError
 from medgan.core.files import write_together
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 DENSITIES = "densities.safetensors"
+RESTORER_INPUTS = ("density",)
+"""What the restorer sees beside the scan: how unusual each voxel is. After 120 s of training, the
+average precision of what it changed was 0.16; with the mean scan and coordinates instead, 0.05."""
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
 
 
@@ -77,6 +80,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "preprocessing": stored.preprocessing.model_dump(),
         "model": stored.sizes.model_dump(),
         "discriminator": stored.networks.discriminator is not None,
+        "generator": stored.networks.synthesises,
         "restorer": stored.networks.restorer is not None,
         "localiser": None if localiser is None else list(localiser.inputs),
         "label_offset": stored.label_offset,
@@ -109,10 +113,12 @@ def read_model(folder: Path) -> Stored:
         inputs = None if config["localiser"] is None else tuple(config["localiser"])
         judged = bool(config["discriminator"])
         weights = load_tensors(files[WEIGHTS])
-        if config.get("restorer"):
-            networks = restoring_networks(preprocessing, sizes)
-        else:
+        if config.get("generator", True):
             networks = _synthesis_networks(preprocessing, sizes)
+        else:
+            networks = restoring_networks(preprocessing, sizes)
+        if config.get("restorer", False):
+            networks.restorer = fresh_restorer(preprocessing, sizes)
         if not judged:
             networks.discriminator = None
         if inputs is not None:
@@ -144,18 +150,32 @@ def fresh_localiser(
         sizes.blocks,
         sizes.stem_stages,
         preprocessing.views,
-        localiser_channels(inputs, len(preprocessing.channels)),
+        input_channels(inputs, len(preprocessing.channels)),
+    )
+
+
+def fresh_restorer(preprocessing: Preprocessing, sizes: ModelConfig) -> Restorer:
+    """A restorer of these sizes, weights drawn from torch's global generator."""
+    count = len(preprocessing.channels)
+    return Restorer(
+        RESTORER_INPUTS,
+        count,
+        input_channels(RESTORER_INPUTS, count),
+        sizes.widths,
+        sizes.stem_channels,
+        sizes.blocks,
+        sizes.stem_stages,
+        preprocessing.views,
     )
 
 
 def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
     """Restorer and discriminator of these sizes, weights drawn from torch's global generator."""
-    count, stages = len(preprocessing.channels), (sizes.widths, sizes.stem_channels, sizes.blocks)
     return Networks(
-        restorer=Restorer(count, *stages, sizes.stem_stages, preprocessing.views),
+        restorer=fresh_restorer(preprocessing, sizes),
         discriminator=Discriminator(
-            preprocessing.shape, count, *stages, width(preprocessing.conditions),
-            sizes.stem_stages, preprocessing.views,
+            preprocessing.shape, len(preprocessing.channels), sizes.widths, sizes.stem_channels,
+            sizes.blocks, width(preprocessing.conditions), sizes.stem_stages, preprocessing.views,
         ),
     )  # fmt: skip
 

@@ -156,10 +156,7 @@ class Model:
             ModelError: E_RESTORER when the model was not trained for restoration.
             DataError: when the scan is one that `medgan check` refuses.
         """
-        prepared = self.prepare(scan)
-        with torch.inference_mode():
-            restored = self.networks.needed_restorer(inversion.batch_of(self, prepared))
-        return inversion.in_scanner_units(prepared, restored[0].float())
+        return anomaly.restore(self, self.prepare(scan))
 
     def invert(
         self, scan: Scan, steps: int = STEPS, covariates: Mapping[str, Value] | None = None

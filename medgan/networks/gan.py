@@ -85,6 +85,11 @@ class Networks:
         )  # fmt: skip
 
     @property
+    def synthesises(self) -> bool:
+        """Whether there is a generator, and with it an encoder."""
+        return self._generator is not None
+
+    @property
     def generator(self) -> Generator:
         """The generator.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,14 +11,34 @@ from medgan.networks.blocks import ResidualBlock, Trunk, Upsample, clip, convolu
 from medgan.networks.subbands import SubBands
 
 
-class Restorer(nn.Module):
-    """Adds a correction to a volume, so that fine detail which it leaves alone survives exactly.
+class Parts(NamedTuple):
+    """What the restorer finds in volumes.
 
-    The correction is drawn as Haar sub-bands, by a decoder that adds the features of each stage of
-    the encoder at its size. With fresh weights it is close to zero.
+    Attributes:
+        healthy: tissue as it would be if all were healthy, (B, C, X, Y, Z).
+        lesion: logit of every voxel being unhealthy, (B, 1, X, Y, Z).
+    """
+
+    healthy: Tensor
+    lesion: Tensor
+
+    def into(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
+        """The volume, in which healthy tissue replaces lesions and the rest stays as it is."""
+        share = self.lesion.sigmoid()
+        return clip(volume.float() + share * (self.healthy - volume.float()))
+
+
+class Restorer(nn.Module):
+    """Finds lesions and replaces them by healthy tissue; everything else survives exactly.
+
+    A network that learns a correction of the volume learns to correct nothing, for lesions are
+    small and the rest is right. One that draws the whole volume loses fine detail everywhere. So
+    this one draws healthy tissue for the whole volume, and a soft mask of where to put it.
 
     Args:
+        inputs: names of what comes beside the volume.
         channels: image channels, in and out.
+        in_channels: image channels and those of the further inputs.
         widths: channels of the stages, finest first.
         stem_channels: channels of the first stem stage.
         blocks: residual blocks a stage.
@@ -25,13 +46,15 @@ class Restorer(nn.Module):
         windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
             without any is seen as it is.
 
-    Reference: Ronneberger et al. 2015, arXiv 1505.04597 (U-Net); Zhang et al. 2017, arXiv
-        1608.03981, section 3.2 (learning the residual).
+    Reference: Ronneberger et al. 2015, arXiv 1505.04597 (U-Net); Pumarola et al. 2018, arXiv
+        1807.09251, eq. 1 (a mask that mixes what is drawn with the input).
     """
 
     def __init__(
         self,
+        inputs: tuple[str, ...],
         channels: int,
+        in_channels: int,
         widths: tuple[int, ...],
         stem_channels: int,
         blocks: int,
@@ -39,7 +62,8 @@ class Restorer(nn.Module):
         windows: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(channels, widths, stem_channels, blocks, stem_stages, windows)
+        self.inputs, self.channels = inputs, channels
+        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
         coarse_first, depth = widths[::-1], 2 * blocks * len(widths)
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
         self.stages = nn.ModuleList(
@@ -47,14 +71,19 @@ class Restorer(nn.Module):
             for w in coarse_first[1:]
         )
         self.larger = nn.ModuleList(Upsample(widths[0], widths[0]) for _ in range(stem_stages - 1))
-        self.out = convolution(widths[0], 8 * channels, gain=0.01)
+        self.out = convolution(widths[0], 8 * (channels + 1), gain=0.1)
         self.subbands = SubBands()
 
-    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
-        """Corrupted volumes in [-1, 1] to healthy ones."""
-        *finer, x = self.trunk(volume)
-        for up, stage, seen in zip(self.ups, self.stages, reversed(finer), strict=True):
-            x = stage(up(x) + seen)
+    def parts(self, seen: Float[Tensor, "B D X Y Z"]) -> Parts:
+        """Healthy tissue and lesions of volumes in [-1, 1], which further inputs follow."""
+        *finer, x = self.trunk(seen)
+        for up, stage, features in zip(self.ups, self.stages, reversed(finer), strict=True):
+            x = stage(up(x) + features)
         for up in self.larger:
             x = up(leaky_relu(x))
-        return clip(volume.float() + self.subbands.join(self.out(leaky_relu(x))))
+        drawn = self.subbands.join(self.out(leaky_relu(x)))
+        return Parts(drawn[:, :-1], drawn[:, -1:])
+
+    def forward(self, seen: Float[Tensor, "B D X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
+        """Corrupted volumes in [-1, 1], which further inputs follow, to healthy ones."""
+        return self.parts(seen).into(seen[:, : self.channels])

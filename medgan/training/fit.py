@@ -99,6 +99,7 @@ def train_model(
             "depend on chance; %d or more are better (data.splits, data.fractions)",
             len(held_out), FEW_VALIDATION,
         )  # fmt: skip
+    task = task.informed(volumes, device)
     evaluate, criteria = task.evaluator(state, held_out, volumes), Criteria.of(config.train)
     stream = BatchStream(volumes, config.train.batch, config.train.seed, prepare=task.arrays)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
@@ -119,7 +120,7 @@ def train_model(
         **facts,
         **{name.removeprefix("samples/"): value for name, value in metrics.items()},
     }
-    model = Model(state.average, preprocessing, config.model, record)
+    model = Model(state.average, preprocessing, config.model, record, densities=task.densities)
     model.label_offset = label_offset(volumes)
     model.save(model_folder)
     log.info("model: %s", model_folder)

@@ -10,13 +10,12 @@ import torch
 from medgan.core.config import Config, Preprocessing
 from medgan.core.system import gigabytes
 from medgan.data.batches import Batch
-from medgan.training.adversary import PENALTY_EVERY
 from medgan.training.fit import choose_device
 from medgan.training.memory import StepMemory, free_memory, predict_memory
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step
 from medgan.training.tasks import chosen_task
-from medgan.training.tasks.synthesis import ENCODER_EVERY
+from medgan.training.tasks.task import Task, fullest_step
 
 _SHORT = 5.0
 """Steps of less than these seconds are timed once more: the first one also loads libraries."""
@@ -128,8 +127,8 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
         return found
     del state
     pace = _pace(config, preprocessing, device)
-    step = pace.step(PENALTY_EVERY, ENCODER_EVERY)
-    seconds = 1000 / config.train.batch * step
+    task = chosen_task(preprocessing, config.model, config.train)
+    seconds = 1000 / config.train.batch * pace.step(task)
     return replace(found, seconds_per_1000=seconds, estimated=pace.estimated)
 
 
@@ -139,6 +138,7 @@ class _Pace(NamedTuple):
     Attributes:
         penalised, plain: of the discriminator.
         encoding, bare: of the generator.
+        alone: of the generator, before the discriminators take part.
         estimated: whether they were scaled from volumes of half the size.
     """
 
@@ -146,15 +146,20 @@ class _Pace(NamedTuple):
     plain: float
     encoding: float
     bare: float
+    alone: float
     estimated: bool = False
 
-    def step(self, penalty_every: int, encoder_every: int) -> float:
+    def step(self, task: Task) -> float:
         """Mean seconds of a whole step, each kind as often as it comes."""
+        penalty_every, encoder_every = task.periods
         critic = (self.penalised + (penalty_every - 1) * self.plain) / penalty_every
-        return critic + (self.encoding + (encoder_every - 1) * self.bare) / encoder_every
+        generator = (self.encoding + (encoder_every - 1) * self.bare) / encoder_every
+        return task.adversarial_from * self.alone + (1 - task.adversarial_from) * (
+            critic + generator
+        )
 
     def of_twice_the_size(self) -> "_Pace":
-        times = (8 * seconds for seconds in self[:4])
+        times = (8 * seconds for seconds in self[:5])
         return _Pace(*times, estimated=True)
 
 
@@ -168,7 +173,7 @@ def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) ->
         downsamplings += 1
     pace = None
     for times in range(downsamplings, -1, -1):
-        if pace is not None and sum(pace[:4]) > _LONG:
+        if pace is not None and sum(pace[:5]) > _LONG:
             pace = pace.of_twice_the_size()
             continue
         x, y, z = (n >> times for n in preprocessing.shape)
@@ -201,11 +206,15 @@ def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.dev
         task.generator_step(state, batch)
         average_step(state, task.schedule)
 
-    count = config.train.batch
+    full = fullest_step(task)
+    other = full + config.train.batch
     return _Pace(
-        penalised=timed(task.discriminator_step, 0), plain=timed(task.discriminator_step, count),
-        encoding=timed(generator, 0), bare=timed(generator, count),
-    )  # fmt: skip
+        penalised=timed(task.discriminator_step, full),
+        plain=timed(task.discriminator_step, other),
+        encoding=timed(generator, full),
+        bare=timed(generator, other),
+        alone=timed(generator, 0) if task.adversarial_from else 0.0,
+    )
 
 
 def _times(numbers: Sequence[int | float]) -> str:

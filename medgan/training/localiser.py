@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from medgan.anomaly.scorers import ScoringContext, ScoringNetworks, localiser_input
+from medgan.anomaly.scorers import ScoringContext, ScoringNetworks, network_input
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.networks.localiser import Localiser
@@ -102,6 +102,8 @@ def train_localiser(
         The localiser.
     """
     device = next(localiser.parameters()).device
+    assert scoring_networks.encode is not None
+    assert scoring_networks.generate is not None
     scoring_networks = replace(
         scoring_networks, encode=_in_bf16(scoring_networks.encode, device),
         generate=_in_bf16(scoring_networks.generate, device),
@@ -123,7 +125,8 @@ def train_localiser(
             torch.from_numpy(np.stack(part)).to(device) for part in zip(*made, strict=True)
         )
         with torch.no_grad():
-            shown = localiser_input(ScoringContext(corrupted, scoring_networks))
+            context = ScoringContext(corrupted, scoring_networks)
+            shown = network_input(context, scoring_networks.inputs)
         for group in state.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * _share_of_rate(state, config)
         with torch.autocast(device.type, torch.bfloat16):
@@ -149,9 +152,8 @@ def _fingerprint(
 ) -> str:
     """What a localiser sees of a volume, in a number: another model shows something else."""
     with torch.no_grad():
-        shown = localiser_input(
-            ScoringContext(torch.from_numpy(volume)[None].to(device), scoring_networks)
-        )
+        context = ScoringContext(torch.from_numpy(volume)[None].to(device), scoring_networks)
+        shown = network_input(context, scoring_networks.inputs)
     return f"{float(shown.double().square().mean()):.3g}"
 
 
@@ -161,6 +163,7 @@ def _generated(
     """Foreign tissue from the generator."""
     latents = torch.from_numpy(rng.standard_normal((1, latent))).float().to(device)
     with torch.no_grad():
+        assert scoring_networks.generate is not None
         return scoring_networks.generate(latents)[0].float().cpu().numpy()
 
 

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,14 @@ from medgan.core.errors import Interrupted, TrainingDiverged
 from medgan.core.progress import TrainingProgress
 from medgan.data.batches import Batch, BatchStream
 from medgan.tracking.tracker import Tracker
+from medgan.training.adversary import Scalars
 from medgan.training.checkpoint import roll_back, save_best, save_checkpoint
 from medgan.training.monitor import MOST_ROLLBACKS, Alarm, Criteria
 from medgan.training.samples import remove_later_pictures
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step
-from medgan.training.tasks.task import Evaluator, Task
+from medgan.training.tasks.task import Evaluator, Task, adversarial
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +75,16 @@ def train(
     with closing(iter(stream)) as batches, _stop_requests() as stop, bar:
         while schedule.progress(state) < 1 and not state.monitor.stop_reason(criteria):
             started = time.monotonic()
-            first_batch, waited = _next(batches, state.device)
-            second_batch, waited_more = _next(batches, state.device)
+            waiting = Waiting(batches, state.device)
             try:
-                scalars = task.discriminator_step(state, first_batch)
-                scalars |= task.generator_step(state, second_batch)
-                average_step(state, schedule)
+                scalars = step(task, state, waiting)
                 state.volumes_drawn = stream.position
                 metrics = {name: float(value) for name, value in scalars.items()}
                 state.monitor.step(metrics, criteria)
                 now = time.monotonic()
                 metrics["train/rollbacks"] = state.monitor.rollbacks
                 metrics["time/volumes_per_second"] = schedule.batch / (now - started)
-                metrics["time/loading_share"] = (waited + waited_more) / (now - started)
+                metrics["time/loading_share"] = waiting.seconds / (now - started)
                 state.seconds, clock = state.seconds + now - clock, now
                 tracker.log(metrics, state.volumes_seen)
                 bar.update(state.volumes_seen, state.seconds, metrics)
@@ -115,11 +113,46 @@ def train(
                 )  # fmt: skip
 
 
-def _next(batches: Iterator[Batch], device: torch.device) -> tuple[Batch, float]:
-    """The next batch on the device, and the seconds waited for it."""
-    started = time.monotonic()
-    batch = next(batches).to(device)
-    return batch, time.monotonic() - started
+def step(task: Task, state: TrainingState, following: Callable[[], Batch]) -> Scalars:
+    """One step of a training: discriminators, where they take part, then generator and average.
+
+    Args:
+        task: what is trained.
+        state: changed in place.
+        following: gives the next batch.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    scalars: Scalars = {}
+    if adversarial(task, state):
+        scalars = task.discriminator_step(state, following())
+    state.volumes_seen += task.schedule.batch
+    scalars |= task.generator_step(state, following())
+    average_step(state, task.schedule)
+    return scalars
+
+
+@dataclass
+class Waiting:
+    """Batches on a device, and the seconds that were waited for them.
+
+    Attributes:
+        batches: on the CPU.
+        device: where they are used.
+        seconds: waited so far.
+    """
+
+    batches: Iterator[Batch]
+    device: torch.device
+    seconds: float = 0.0
+
+    def __call__(self) -> Batch:
+        """The next one."""
+        started = time.monotonic()
+        batch = next(self.batches).to(self.device)
+        self.seconds += time.monotonic() - started
+        return batch
 
 
 def _check(state: TrainingState) -> None:

@@ -17,6 +17,7 @@ from medgan.core.errors import EnvironmentFailure
 from medgan.core.system import free_ram, gigabytes
 from medgan.training.steps import average_step
 from medgan.training.tasks import chosen_task
+from medgan.training.tasks.task import fullest_step
 
 _BYTES_A_VOXEL = 4096
 """More than a step takes for each voxel of a batch with networks of usual widths (32 x 48 x 32
@@ -137,9 +138,9 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
         live.add(p for module in state.average.modules().values() for p in module.parameters())
         batches = [task.example(config.train.batch, cpu) for _ in range(2)]
         resident = live.peak = live.now
+        state.volumes_seen = fullest_step(task)
         task.discriminator_step(state, batches[0])
         discriminator, live.peak = live.peak, live.now
-        state.volumes_seen = 0  # penalty and encoder step are both due at the start
         task.generator_step(state, batches[1])
         average_step(state, task.schedule)
     return StepMemory(resident, discriminator, live.peak)

@@ -13,9 +13,10 @@ from medgan.networks.gan import Networks
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 from medgan.training.monitor import Monitor
 
-BETA2 = 0.9
-"""Adam's decay of squared gradients. It forgets a spike within ten steps and so allows twice the
-learning rate of 0.99, which diverges at 4e-4 (docs/explanation/generator.md)."""
+ADVERSARIAL_BETAS = (0.0, 0.9)
+"""Adam's decays of gradients and of their squares against a discriminator. The second forgets a
+spike within ten steps and so allows twice the learning rate of 0.99, which diverges at 4e-4
+(docs/explanation/generator.md)."""
 
 
 @dataclass
@@ -32,7 +33,8 @@ class TrainingState:
         random: source of all latents and corruptions, on the CPU.
         device: of all networks.
         bf16: whether networks run under autocast.
-        volumes_seen: real volumes shown to the discriminators so far.
+        volumes_seen: real volumes of all steps so far; those that a generator step shows beside
+            the discriminators' are not counted.
         volumes_drawn: position of the stream of real volumes.
         seconds: time trained so far, over all interruptions.
         monitor: how the training went so far.
@@ -62,6 +64,7 @@ class TrainingState:
         seed: int,
         device: torch.device,
         bf16: bool,
+        betas: tuple[float, float] = ADVERSARIAL_BETAS,
     ) -> "TrainingState":
         """A training at its very start.
 
@@ -72,6 +75,7 @@ class TrainingState:
             seed: of latents and corruptions.
             device: where the training runs.
             bf16: whether networks run under autocast.
+            betas: Adam's, of the trained networks.
         """
         networks.to(device)
         discriminators: list[nn.Module] = [networks.critic]
@@ -81,8 +85,8 @@ class TrainingState:
         average = copy.deepcopy(networks)
         average.requires_grad(False)
         return cls(
-            networks, pair_discriminator, average, _adam(discriminators), _adam(trained),
-            torch.Generator().manual_seed(seed), device, bf16,
+            networks, pair_discriminator, average, _adam(discriminators, ADVERSARIAL_BETAS),
+            _adam(trained, betas), torch.Generator().manual_seed(seed), device, bf16,
         )  # fmt: skip
 
     def discriminators(self) -> list[nn.Module]:
@@ -161,7 +165,7 @@ class TrainingState:
         }
 
 
-def _adam(modules: Sequence[nn.Module]) -> torch.optim.Adam:
+def _adam(modules: Sequence[nn.Module], betas: tuple[float, float]) -> torch.optim.Adam:
     """An optimizer of all parameters of some networks; each step sets its learning rate."""
     parameters = [p for module in modules for p in module.parameters()]
-    return torch.optim.Adam(parameters, betas=(0.0, BETA2))
+    return torch.optim.Adam(parameters, betas=betas)

@@ -12,12 +12,13 @@ from medgan.anomaly.scorers import (
     available,
     chosen,
     learn_densities,
-    localiser_input,
     make_maps,
+    network_input,
 )
 from medgan.core.errors import ConfigError
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
+from medgan.networks.restorer import Restorer
 
 SHAPE = (16, 16, 16)
 NO_MAP = {"latent", "reencoding"}
@@ -38,7 +39,11 @@ def scoring_networks() -> ScoringNetworks:
     )
     localiser = Localiser(("density", "recon"), (8, 8), 4, 1).requires_grad_(False)
     learned = learn_densities(lambda: healthy(24).split(5), made)
-    return replace(made, densities=learned, localise=localiser, inputs=localiser.inputs)
+    restorer = Restorer(("density",), 1, 2, (8, 8), 4, 1).requires_grad_(False)
+    return replace(
+        made, densities=learned, localise=localiser, inputs=localiser.inputs,
+        restore=restorer, restorer_inputs=restorer.inputs,
+    )  # fmt: skip
 
 
 def test_every_scorer_maps_each_volume_by_itself(scoring_networks):
@@ -109,7 +114,7 @@ def test_the_ensemble_says_less_where_reconstructions_differ(scoring_networks):
 
 def test_the_localiser_sees_the_volume_and_what_it_looks_at(scoring_networks):
     context = ScoringContext(healthy(2, seed=5), scoring_networks)
-    shown = localiser_input(context)
+    shown = network_input(context, scoring_networks.inputs)
     assert torch.equal(shown[:, :1], context.volume)
     assert torch.equal(shown[:, 1:2], context.distance - 1)
     assert torch.equal(shown[:, 2:], context.recon)

@@ -38,7 +38,7 @@ def test_a_training_says_speed_time_left_and_losses(clock, caplog):
         clock[0] = 16
         bar.update(20, 10.0, losses)
     assert caplog.messages == [
-        " 20%  training: 20 volumes  2.0/s  0:40 left  D 1.00  G 2.00  recon 0.250"
+        " 20%  training: 20 volumes  2.0/s  0:40 left  D 1.000  G 2.000  recon 0.250"
     ]
 
 

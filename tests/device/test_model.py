@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from medgan.anomaly.calibration import ScoringConfig
-from medgan.anomaly.scorers import LOCALISER_INPUTS, SCORERS, available
+from medgan.anomaly.scorers import INPUTS, SCORERS, available
 from medgan.core.volume import Volume
-from medgan.model.folder import fresh_localiser
+from medgan.model.folder import fresh_localiser, fresh_restorer
 from medgan.model.model import Model
 from medgan.networks.latent import fit
 from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_model
@@ -21,8 +21,9 @@ SCANS = scans(7)
 def prepared(device: torch.device) -> Model:
     """A model with every network and density, on a device."""
     model = make_model(BY_AGE_AND_SEX)
-    localiser = fresh_localiser(BY_AGE_AND_SEX, SIZES, tuple(LOCALISER_INPUTS))
+    localiser = fresh_localiser(BY_AGE_AND_SEX, SIZES, tuple(INPUTS))
     model.networks.localiser = localiser
+    model.networks.restorer = fresh_restorer(BY_AGE_AND_SEX, SIZES)
     model = replace(model, device=device)
     volumes = torch.rand(6, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model.learn_densities(lambda: volumes.split(4))

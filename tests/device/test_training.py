@@ -1,22 +1,28 @@
 """Training on another device than the CPU: nothing is mixed, and the numbers are the CPU's."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
+from medgan.anomaly.scorers import local_density
 from medgan.core.config import LocaliserConfig, Preprocessing
-from medgan.data.batches import Batch
+from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
 from medgan.networks.localiser import Localiser
 from medgan.training import forecast as forecasts
 from medgan.training.checkpoint import restore_newest, save_checkpoint
 from medgan.training.localiser import train_localiser
+from medgan.training.loop import step
 from medgan.training.memory import predict_memory, refuse_what_cannot_fit
 from medgan.training.samples import Adaptation, Reference, evaluate_samples
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step
+from medgan.training.tasks.restoration import Restoration
 from medgan.training.tasks.synthesis import Synthesis
+from medgan.training.tasks.task import fullest_step
 from tests.kit.data_sets import tiny_config
 from tests.kit.models import BY_AGE_AND_SEX, CONFIG, SIZES
 from tests.kit.volumes import SIZE
@@ -31,6 +37,20 @@ TRAIN = CONFIG.train.model_copy(
 )  # fmt: skip
 
 
+class InMemory(PreparedVolumes):
+    """Random volumes that were never files."""
+
+    def __init__(self, count: int) -> None:
+        rng = np.random.default_rng(0)
+        self.images = [rng.uniform(-1, 1, (1, *SIZE)).astype(np.float32) for _ in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def arrays(self, number: int) -> tuple[np.ndarray, None]:
+        return self.images[number], None
+
+
 def batch(grid: Preprocessing, number: int, device: torch.device) -> Batch:
     random = torch.Generator().manual_seed(number)
     volumes = torch.rand(2, 1 + channels(grid.labels), *SIZE, generator=random) * 2 - 1
@@ -43,9 +63,7 @@ def advance(state: TrainingState, grid: Preprocessing, config) -> dict[str, floa
     scalars, task = {}, Synthesis.of(grid, SIZES, config)
     for _ in range(2):
         drawn = batch(grid, state.volumes_seen, state.device)
-        scalars |= task.discriminator_step(state, drawn)
-        scalars |= task.generator_step(state, drawn)
-        average_step(state, task.schedule)
+        scalars |= step(task, state, lambda drawn=drawn: drawn)
     return {name: value.item() for name, value in scalars.items()}
 
 
@@ -70,6 +88,39 @@ def test_steps_are_those_of_the_cpu(device, settings, grid):
     # The simulated device ignores autocast.
     assert found == pytest.approx(expected, rel=1e-3 if config.precision == "fp32" else 0.3)
     assert there.is_finite()
+
+
+def test_restoration_steps_are_those_of_the_cpu(device):
+    config = TRAIN.model_copy(update={"task": "restoration"})
+    found = []
+    for where in (CPU, device):
+        random = torch.Generator().manual_seed(0)
+        condition = torch.zeros(2, width(GRID.conditions))
+        volumes = [torch.rand(2, 1, *SIZE, generator=random) * 2 - 1 for _ in range(4)]
+        density = local_density(lambda volumes=volumes: volumes).to(where)
+        task = replace(Restoration.of(GRID, SIZES, config), density=density)
+        state = task.start(where)
+        state.volumes_seen = fullest_step(task)  # the discriminator takes part
+        batches = iter(
+            Batch({"volume": one, "corrupted": two, "condition": condition}).to(where)
+            for one, two in pairwise(volumes)
+        )
+        scalars = step(task, state, lambda batches=batches: next(batches))
+        found.append({name: value.item() for name, value in scalars.items()})
+        assert state.is_finite()
+    expected, there = found
+    assert {"critic/loss", "critic/r1", "generator/critic", "generator/lesion"} <= set(there)
+    assert there == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_a_restorer_is_evaluated(device, tmp_path):
+    config = TRAIN.model_copy(update={"task": "restoration"})
+    volumes = InMemory(3)
+    task = Restoration.of(GRID, SIZES, config).informed(volumes, device)
+    state = task.start(device)
+    found = task.evaluator(state, volumes, volumes)(state, tmp_path / "samples.png")
+    assert np.isfinite(list(found.values())).all()
+    assert found["samples/restoration_lesion"] > 0
 
 
 def test_a_checkpoint_goes_back_to_its_device(device, tmp_path):

@@ -9,8 +9,8 @@ from medgan.data.codebook import channels
 from medgan.data.conditions import width
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
+from medgan.training.loop import step
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step
 from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import TINY
 
@@ -72,9 +72,7 @@ def advance(state: TrainingState, steps: int) -> None:
     for _ in range(steps):
         random = torch.Generator().manual_seed(state.volumes_seen)
         shown = _batch([True, False], random)
-        task.discriminator_step(state, shown)
-        task.generator_step(state, shown)
-        average_step(state, task.schedule)
+        step(task, state, lambda shown=shown: shown)
 
 
 def batch(labelled: list[bool]) -> Batch:

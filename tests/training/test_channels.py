@@ -57,7 +57,8 @@ def table(tmp_path_factory):
 
 def trained(table: Path, out: Path, *settings: str, steps=("index", "train")) -> Path:
     pipeline = out.parent / "tiny.yaml"
-    pipeline.write_text(yaml.safe_dump({"steps": list(steps), "config": TINY}))
+    config = TINY if "scorers" in steps else TINY | {"localiser": {}}
+    pipeline.write_text(yaml.safe_dump({"steps": list(steps), "config": config}))
     run_pipeline(str(pipeline), [f"out={out}", f"data.source={table}", CHANNELS, *settings])
     return out
 

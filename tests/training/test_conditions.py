@@ -8,8 +8,8 @@ import torch
 from medgan.core.config import Condition, Preprocessing, TrainConfig
 from medgan.data.batches import Batch
 from medgan.data.conditions import encode
+from medgan.training.loop import step
 from medgan.training.state import TrainingState
-from medgan.training.steps import average_step
 from medgan.training.tasks import synthesis as module
 from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.models import CONFIG, fresh_state, synthesis
@@ -89,8 +89,8 @@ def test_critics_learn_from_the_condition_and_so_does_the_generator():
     state, rng = start(), np.random.default_rng(0)
     parts = (state.networks.discriminator.embed, state.networks.generator.embed)
     before = [copy.deepcopy(part) for part in parts]
-    for step in (TASK.discriminator_step, TASK.generator_step):
-        step(state, make_batch(rng))
+    for move in (TASK.discriminator_step, TASK.generator_step):
+        move(state, make_batch(rng))
     for old, new in zip(before, parts, strict=True):
         assert old is not None
         assert new is not None
@@ -100,9 +100,7 @@ def test_critics_learn_from_the_condition_and_so_does_the_generator():
 def test_after_a_short_training_what_is_asked_for_is_what_comes():
     state, rng = start(), np.random.default_rng(0)
     for _ in range(TRAIN.volumes // TRAIN.batch):
-        TASK.discriminator_step(state, make_batch(rng))
-        TASK.generator_step(state, make_batch(rng))
-        average_step(state, TASK.schedule)
+        step(TASK, state, lambda: make_batch(rng))
     young, middle, old = (brightness(state, age) for age in (25.0, 50.0, 75.0))
     assert young < middle < old
     assert old - young > 0.4  # 1.25 between real ones

@@ -6,7 +6,7 @@ import torch
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
-from medgan.anomaly.scorers import LOCAL, ScoringContext, ScoringNetworks, localiser_input
+from medgan.anomaly.scorers import LOCAL, ScoringContext, ScoringNetworks, network_input
 from medgan.core.config import LocaliserConfig
 from medgan.data.lesions import plant
 from medgan.networks.gan import Networks
@@ -56,7 +56,9 @@ def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path, monk
         volume = torch.from_numpy(planted.volume)[None, None]
         with torch.inference_mode():
             seen = replace(scoring_networks, inputs=localiser.inputs)
-            logits = localiser(localiser_input(ScoringContext(volume, seen)))[0, 0].numpy()
+            logits = localiser(network_input(ScoringContext(volume, seen), seen.inputs))[
+                0, 0
+            ].numpy()
         found.append(logits[planted.truth].mean() - logits[~planted.truth].mean())
     assert min(found) > 1.0
 

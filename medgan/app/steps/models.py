@@ -21,7 +21,7 @@ def train_step(run: Run) -> StepResult:
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
         TrainingPage(run.out), run.scans,
     )  # fmt: skip
-    return StepResult(values, commands=_what_next(str(run.model_folder)))
+    return StepResult(values, commands=_what_next(str(run.model_folder), run.config.train.task))
 
 
 def scorers_step(run: Run) -> StepResult:
@@ -130,16 +130,16 @@ def register_step(run: Run) -> StepResult | None:
     address = f"models:/{settings.name}@{settings.alias}"
     log.info("registered version %s as %s", version, address)
     values = {"uri": address, "version": version, "tracking_uri": uri}
-    return StepResult(values, commands=_what_next(address, uri))
+    task = "synthesis" if model.networks.synthesises else "restoration"
+    return StepResult(values, commands=_what_next(address, task, uri))
 
 
-def _what_next(model: str, store: str = "") -> tuple[str, ...]:
-    """Commands that use a model, one that is registered with the store it is in."""
+def _what_next(model: str, task: str, store: str = "") -> tuple[str, ...]:
+    """Commands that use a model of a task, one that is registered with the store it is in."""
     more = f" --set tracking.uri={store}" if store else ""
-    commands = [
-        f"medgan generate {model} -n 100 -o runs/synthetic{more}",
-        f"medgan score {model} YOUR_SCANS -o runs/score{more}",
-    ]
+    commands = [f"medgan score {model} YOUR_SCANS -o runs/score{more}"]
+    if task == "synthesis":
+        commands.insert(0, f"medgan generate {model} -n 100 -o runs/synthetic{more}")
     if store.startswith("sqlite:///"):
         commands.append(f"make ui STORE={store.removeprefix('sqlite:///')}")
     return tuple(commands)

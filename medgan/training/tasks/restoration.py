@@ -1,6 +1,7 @@
 """Restoration: a restorer makes a corrupted scan healthy again."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -8,14 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan.anomaly.density import FeatureDensity
+from medgan.anomaly.scorers import (
+    LOCAL,
+    Densities,
+    ScoringContext,
+    ScoringNetworks,
+    input_channels,
+    local_density,
+    network_input,
+)
 from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.conditions import width
 from medgan.data.lesions import FAMILIES
-from medgan.model.folder import restoring_networks
-from medgan.networks.augmentation import corrupt, draw_corruption
+from medgan.model.folder import RESTORER_INPUTS, restoring_networks
 from medgan.networks.gan import checkpoint_activations, frozen
-from medgan.networks.losses import reconstruction_loss
+from medgan.networks.losses import localisation_loss, reconstruction_loss
 from medgan.networks.metrics import band_features, clipped_share, diversity, kernel_distance
 from medgan.reporting.sample_grid import restoration_grid
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
@@ -24,15 +34,22 @@ from medgan.training.samples import GRID, Adaptation, distance_metrics, warn_of_
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
 from medgan.training.steps import descend, move
-from medgan.training.tasks.task import Evaluator
+from medgan.training.tasks.task import Evaluator, adversarial
 
 RECONSTRUCTION_WEIGHT = 100.0
-"""Weight of the reconstruction loss beside the adversarial one (Isola et al. 2017, arXiv
+"""Weight of the reconstruction losses beside the adversarial one (Isola et al. 2017, arXiv
 1611.07004, section 3.3)."""
+LOCALISATION_WEIGHT = 0.3
+"""Weight of the localisation loss beside the reconstruction losses."""
+ADVERSARIAL_FROM = 0.75
+"""Share of the training after which the discriminator takes part: it costs four fifths of a step
+and has nothing to correct before lesions are found."""
+BETAS = (0.9, 0.99)
+"""Adam's, of the restorer: most of its loss does not change as it learns."""
+_TRIES = 20
+"""To plant a lesion in a validation scan: a quarter of all scans get none."""
 _CHANGED = 0.02
-"""Smallest change of a voxel, in units of [-1, 1], that counts as corrupted."""
-PATCHED = 0.5
-"""Share of scans that also get foreign, noisy, masked or blurred patches."""
+"""Smallest change of a voxel, in units of [-1, 1], that counts as a lesion."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,8 @@ class Restoration:
         checkpoint_activations: whether the restorer's step computes activations twice.
         bf16: whether networks run under autocast.
         seed: of weights and corruptions.
+        density: of the training scans' local features; None before it is estimated, when all
+            voxels count as usual.
     """
 
     preprocessing: Preprocessing
@@ -58,6 +77,7 @@ class Restoration:
     checkpoint_activations: bool
     bf16: bool
     seed: int
+    density: FeatureDensity | None = None
 
     @classmethod
     def of(
@@ -69,12 +89,31 @@ class Restoration:
             train.checkpoint_activations, train.precision == "bf16", train.seed,
         )  # fmt: skip
 
+    @property
+    def adversarial_from(self) -> float:
+        """Late: see `ADVERSARIAL_FROM`."""
+        return ADVERSARIAL_FROM
+
+    @property
+    def periods(self) -> tuple[int, int]:
+        """Of the penalty; steps of the restorer are all alike."""
+        return self.adversary.penalty.every, 1
+
+    def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Restoration":
+        """The task with the density of the training scans."""
+        return replace(self, density=local_density(volumes.batches).to(device))
+
+    @property
+    def densities(self) -> Densities:
+        """That density."""
+        return {} if self.density is None else {LOCAL: self.density}
+
     def start(self, device: torch.device) -> TrainingState:
         """Networks with fresh weights, which are a function of the seed, and their optimizers."""
         torch.manual_seed(self.seed)
         networks = restoring_networks(self.preprocessing, self.model)
         restorer = networks.needed_restorer
-        return TrainingState.fresh(networks, [restorer], None, self.seed, device, self.bf16)
+        return TrainingState.fresh(networks, [restorer], None, self.seed, device, self.bf16, BETAS)
 
     def example(self, count: int, device: torch.device) -> Batch:
         """A batch with random images."""
@@ -100,41 +139,38 @@ class Restoration:
             corrupted.append(lesioned(volume, donor, list(FAMILIES), rng)[0])
         return {"volume": np.stack(healthy), "corrupted": np.stack(corrupted)}
 
+    def _seen(self, volumes: Tensor) -> Tensor:
+        """Volumes and further inputs, as the restorer takes them."""
+        if self.density is None:
+            count = input_channels(RESTORER_INPUTS, 0)
+            usual = torch.zeros(len(volumes), count, *volumes.shape[2:], device=volumes.device)
+            return torch.cat([volumes, usual], dim=1)
+        context = ScoringContext(volumes, ScoringNetworks(None, None, None, self.densities))
+        return network_input(context, RESTORER_INPUTS)
+
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows healthy and restored volumes to the discriminator and moves it once."""
         penalise = self.schedule.step_is_due(state, self.adversary.penalty.every)
-        whole, scalars = self._patched(state, batch), {}
+        scalars: Scalars = {}
         checkpoint_activations(state.discriminators(), False)
         state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in whole.split(self.micro_batch):
+        for part in batch.split(self.micro_batch):
             with torch.no_grad(), state.autocast():
-                restored = state.networks.needed_restorer(part["corrupted"])
-            judged = self._judgement(state, part, restored.float(), len(whole))
+                restored = state.networks.needed_restorer(self._seen(part["corrupted"]))
+            judged = self._judgement(state, part, restored, len(batch))
             descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
         move(state.discriminator_optimizer, self.schedule.rate(state))
-        state.volumes_seen += len(batch)
         return scalars
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
-        """Moves the restorer, by the healthy scan and against the discriminator as it is."""
-        whole, scalars = self._patched(state, batch), {}
+        """Moves the restorer, by the healthy scan and, late, against the discriminator as it is."""
         restorer, discriminators = state.networks.needed_restorer, state.discriminators()
         checkpoint_activations([restorer, *discriminators], self.checkpoint_activations)
+        scalars: Scalars = {}
         state.generator_optimizer.zero_grad(set_to_none=True)
         with frozen(*discriminators):
-            for part in whole.split(self.micro_batch):
-                share = len(part) / len(whole)
-                with state.autocast():
-                    restored = restorer(part["corrupted"])
-                    judged = self._judgement(state, part, restored, len(whole))
-                    realism = self.adversary.generator_loss(judged, scalars)
-                    error = share * reconstruction_loss(part.volume, restored.float())
-                    inside = share * _error_inside(part, restored.float())
-                clipped = clipped_share(restored.detach(), part.volume)
-                add(scalars, "generator/clipped", share * clipped)
-                add(scalars, "generator/reconstruction", error)
-                add(scalars, "generator/restoration", inside)
-                descend(realism + RECONSTRUCTION_WEIGHT * (error + inside))
+            for part in batch.split(self.micro_batch):
+                descend(self._restorer_loss(state, part, len(batch), scalars))
         move(state.generator_optimizer, self.schedule.rate(state))
         return scalars
 
@@ -144,34 +180,51 @@ class Restoration:
         """Errors of the averaged restorer on corrupted and on healthy validation scans."""
         rng = np.random.default_rng([self.seed, 1])
         scans = [validation.arrays(number)[0] for number in range(len(validation))]
-        made = [
-            lesioned(scan, scans[number - 1], list(FAMILIES), rng)
-            for number, scan in enumerate(scans)
-        ]
-        healthy = torch.from_numpy(np.stack(scans))
+        made = [_with_lesions(scan, scans[number - 1], rng) for number, scan in enumerate(scans)]
+        healthy, corrupted, lesion = (
+            torch.from_numpy(np.stack(part))
+            for part in (scans, [scan for scan, _ in made], [mask for _, mask in made])
+        )
         count = min(len(training), len(scans))
-        seen = torch.from_numpy(np.stack([training.arrays(n)[0] for n in range(count)]))
-        features = band_features(healthy), band_features(seen)
+        known = torch.from_numpy(np.stack([training.arrays(n)[0] for n in range(count)]))
+        floor = float(kernel_distance(band_features(healthy), band_features(known)))
         reference = _Reference(
-            healthy, torch.from_numpy(np.stack([scan for scan, _ in made])),
-            torch.from_numpy(np.stack([mask for _, mask in made])) > 0, seen,
-            float(kernel_distance(*features)), float(diversity(healthy)),
-        )  # fmt: skip
+            healthy, corrupted, lesion > 0, known, floor, float(diversity(healthy))
+        )
         adaptation = None
         if self.adversary.augmentation.probability == "adaptive":
             adaptation = Adaptation(self.schedule.evaluate_every, self.schedule.batch)
         return partial(
-            _evaluate, reference=reference, adaptation=adaptation,
+            _evaluate, seen=self._seen, reference=reference, adaptation=adaptation,
             batch=self.micro_batch or self.schedule.batch,
         )  # fmt: skip
 
-    def _patched(self, state: TrainingState, batch: Batch) -> Batch:
-        """The batch with patches in a part of its corrupted scans."""
-        corrupted = batch["corrupted"]
-        patched = corrupt(corrupted, draw_corruption(corrupted, state.random))
-        chosen = torch.rand(len(batch), generator=state.random) < PATCHED
-        chosen = chosen.to(state.device)[:, None, None, None, None]
-        return batch.having(corrupted=torch.where(chosen, patched, corrupted))
+    def _restorer_loss(
+        self, state: TrainingState, part: Batch, count: int, scalars: Scalars
+    ) -> Tensor:
+        """What the restorer minimises on a part of a batch of `count` scans."""
+        share, corrupted = len(part) / count, part["corrupted"]
+        seen = self._seen(corrupted)
+        with state.autocast():
+            found = state.networks.needed_restorer.parts(seen)
+            restored = found.into(corrupted)
+        changed = ((corrupted - part.volume).abs() > _CHANGED).any(dim=1, keepdim=True).float()
+        losses = {
+            "generator/reconstruction": reconstruction_loss(part.volume, restored),
+            "generator/healthy": reconstruction_loss(part.volume, found.healthy),
+            "generator/lesion": _error_inside(changed, part.volume, found.healthy),
+            "generator/localisation": LOCALISATION_WEIGHT
+            * localisation_loss(found.lesion, changed),
+        }
+        add(scalars, "generator/clipped", share * clipped_share(restored.detach(), part.volume))
+        for name, loss in losses.items():
+            add(scalars, name, share * loss)
+        total = RECONSTRUCTION_WEIGHT * share * torch.stack(list(losses.values())).sum()
+        if not adversarial(self, state):
+            return total
+        with state.autocast():
+            judged = self._judgement(state, part, restored, count)
+            return total + self.adversary.generator_loss(judged, scalars)
 
     def _judgement(
         self, state: TrainingState, part: Batch, restored: Tensor, count: int
@@ -185,14 +238,24 @@ class Restoration:
         return Judgement("critic", state.networks.critic, real, fake, part.condition, share)
 
 
-def _error_inside(part: Batch, restored: Tensor) -> Tensor:
-    """Mean absolute error where a scan was corrupted.
+def _error_inside(changed: Tensor, volume: Tensor, healthy: Tensor) -> Tensor:
+    """Mean absolute error where a scan has lesions.
 
-    Lesions fill about a hundredth of a volume, so that in the error of the whole volume they hardly
-    count.
+    They fill about a hundredth of a volume, so that in the error of the whole they hardly count.
     """
-    changed = (part["corrupted"] - part.volume).abs() > _CHANGED
-    return ((restored - part.volume).abs() * changed).sum() / changed.sum().clamp(min=1)
+    error = (healthy - volume).abs() * changed
+    return error.sum() / (changed.sum() * volume.shape[1]).clamp(min=1)
+
+
+def _with_lesions(
+    scan: np.ndarray, donor: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scan with lesions, of which there is at least one, and where they are."""
+    corrupted, truth = scan, np.zeros_like(scan[:1])
+    for _ in range(_TRIES):
+        if not truth.any():
+            corrupted, truth = lesioned(scan, donor, list(FAMILIES), rng)
+    return corrupted, truth
 
 
 @dataclass(frozen=True)
@@ -211,6 +274,7 @@ class _Reference:
 def _evaluate(
     state: TrainingState,
     path: Path,
+    seen: Callable[[Tensor], Tensor],
     reference: _Reference,
     adaptation: Adaptation | None,
     batch: int,
@@ -219,20 +283,25 @@ def _evaluate(
     restorer = state.average.needed_restorer
 
     def restore(volumes: Tensor) -> Tensor:
-        parts = volumes.split(batch)
-        with state.autocast():
-            return torch.cat([restorer(part.to(state.device)).float().cpu() for part in parts])
+        restored = []
+        for part in volumes.split(batch):
+            shown = seen(part.to(state.device))
+            with state.autocast():
+                restored.append(restorer(shown).float().cpu())
+        return torch.cat(restored)
 
     restored, kept = restore(reference.corrupted), restore(reference.healthy)
     error = (restored - reference.healthy).abs()
     before = (reference.corrupted - reference.healthy).abs()
     lesion = reference.lesion.expand_as(error)
+    inside, clean = float(error[lesion].mean()), float((kept - reference.healthy).abs().mean())
     metrics = {
-        "samples/restoration": float(error.mean()),
-        "samples/restoration_lesion": float(error[lesion].mean()),
-        "samples/corruption": float(before.mean()),
+        "samples/restoration": inside + clean,  # a restorer replaces lesions and nothing else
+        "samples/restoration_lesion": inside,
+        "samples/restoration_volume": float(error.mean()),
         "samples/corruption_lesion": float(before[lesion].mean()),
-        "samples/reconstruction": float((kept - reference.healthy).abs().mean()),
+        "samples/corruption_volume": float(before.mean()),
+        "samples/reconstruction": clean,
         "samples/clipped": float(clipped_share(restored, reference.healthy)),
     }
     metrics |= distance_metrics(restored, reference.healthy, reference.floor, reference.diversity)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan.anomaly.scorers import Densities
 from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
@@ -87,6 +88,25 @@ class Synthesis:
             train.precision == "bf16", train.seed,
         )  # fmt: skip
 
+    @property
+    def adversarial_from(self) -> float:
+        """From the first step."""
+        return 0.0
+
+    @property
+    def periods(self) -> tuple[int, int]:
+        """Of the penalty and of the encoder step."""
+        return self.adversary.penalty.every, self.encoder.every
+
+    def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Synthesis":
+        """The same: training scans come in batches only."""
+        return self
+
+    @property
+    def densities(self) -> Densities:
+        """None."""
+        return {}
+
     def start(self, device: torch.device) -> TrainingState:
         """Networks with fresh weights, which are a function of the seed, and their optimizers."""
         torch.manual_seed(self.seed)
@@ -155,7 +175,6 @@ class Synthesis:
                 loss = loss + self.adversary.discriminator_loss(state, judged, penalise, scalars)
             descend(loss)
         move(state.discriminator_optimizer, self.schedule.rate(state))
-        state.volumes_seen += len(batch)
         return scalars
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:

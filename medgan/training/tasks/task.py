@@ -1,5 +1,6 @@
 """What a training task says; the loop, checkpoints and the monitor are the same for all."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -7,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from medgan.anomaly.scorers import Densities
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.training.adversary import Scalars
 from medgan.training.schedule import Schedule
@@ -24,6 +26,20 @@ class Task(Protocol):
     @property
     def schedule(self) -> Schedule:
         """Its length, learning rate and weight average."""
+        ...
+
+    @property
+    def periods(self) -> tuple[int, int]:
+        """Discriminator steps from one with all its parts to the next, and generator steps."""
+        ...
+
+    def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Task":
+        """The task with what it must know of the training scans, on the training's device."""
+        ...
+
+    @property
+    def densities(self) -> Densities:
+        """What the model keeps of that."""
         ...
 
     def start(self, device: torch.device) -> TrainingState:
@@ -46,8 +62,13 @@ class Task(Protocol):
         """
         ...
 
+    @property
+    def adversarial_from(self) -> float:
+        """Share of the training after which the discriminators take part, below 1."""
+        ...
+
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
-        """Moves the discriminators once; `state.volumes_seen` grows by the batch.
+        """Moves the discriminators once.
 
         Raises:
             FloatingPointError: the loss is not finite; nothing was moved.
@@ -67,3 +88,14 @@ class Task(Protocol):
     ) -> Evaluator:
         """What evaluates this training, with the same scans and latents from first to last."""
         ...
+
+
+def adversarial(task: Task, state: TrainingState) -> bool:
+    """Whether the discriminators take part at this point of a training."""
+    return task.schedule.progress(state) >= task.adversarial_from
+
+
+def fullest_step(task: Task) -> int:
+    """Volumes seen before a step in which all is due that comes in some steps only."""
+    full = task.schedule.batch * math.lcm(*task.periods)
+    return math.ceil(task.adversarial_from * task.schedule.volumes / full) * full
