@@ -113,7 +113,7 @@ def read_model(folder: Path) -> Stored:
         inputs = None if config["localiser"] is None else tuple(config["localiser"])
         judged = bool(config["discriminator"])
         weights = load_tensors(files[WEIGHTS])
-        if config.get("generator", True):
+        if config.get("generator", not config.get("restorer", False)):
             networks = _synthesis_networks(preprocessing, sizes)
         else:
             networks = restoring_networks(preprocessing, sizes)

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.networks.blocks import ResidualBlock, Trunk, Upsample, clip, convolution, leaky_relu
 from medgan.networks.subbands import SubBands
+
+RARE = -4.0
+"""Logit of a voxel being unhealthy with fresh weights, which so leave a volume nearly as it is (Lin
+et al. 2017, arXiv 1708.02002, section 3.3)."""
 
 
 class Parts(NamedTuple):
@@ -72,6 +77,9 @@ class Restorer(nn.Module):
         )
         self.larger = nn.ModuleList(Upsample(widths[0], widths[0]) for _ in range(stem_stages - 1))
         self.out = convolution(widths[0], 8 * (channels + 1), gain=0.1)
+        with torch.no_grad():
+            assert self.out.bias is not None
+            self.out.bias[8 * channels] = RARE  # the mean of the eight sub-bands of the mask
         self.subbands = SubBands()
 
     def parts(self, seen: Float[Tensor, "B D X Y Z"]) -> Parts:

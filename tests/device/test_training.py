@@ -158,9 +158,11 @@ def test_memory_is_forecast_and_too_large_trainings_are_refused(device):
     refuse_what_cannot_fit(config, GRID, device)
 
 
-def test_a_dry_run_forecasts_memory_and_time(device, tmp_path, monkeypatch):
+@pytest.mark.parametrize("task", ["synthesis", "restoration"])
+def test_a_dry_run_forecasts_memory_and_time(task, device, tmp_path, monkeypatch):
     monkeypatch.setattr(forecasts, "choose_device", lambda name: device)
-    found = forecasts.forecast(tiny_config(tmp_path), GRID)
+    asked = tiny_config(tmp_path, f"train.task={task}", "localiser.volumes=0")
+    found = forecasts.forecast(asked, GRID)
     assert found.memory.peak > found.memory.resident > 0
     assert found.seconds_per_1000 is not None
 

@@ -183,7 +183,6 @@ def test_a_restoring_model_is_stored_with_its_calibration(training, tmp_path):
     model.share(tmp_path / "shared")
     found = medgan.load(str(tmp_path / "shared")).score(scans[6])
     assert found.score == pytest.approx(expected.score, abs=0.05)
-    assert found.p_value == expected.p_value
 
 
 def test_a_localiser_beside_a_restorer_is_refused_before_anything_is_trained():

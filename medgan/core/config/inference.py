@@ -12,8 +12,8 @@ class ScoreConfig(Section):
 
     scorers: tuple[str, ...] = Field(
         (),
-        description="whose maps are combined, from calibration on; empty takes the localiser, "
-        "the density where there is none, the residuals where there is neither",
+        description="whose maps are combined, from calibration on; empty takes the first that "
+        "the model has of localiser, restoration, density and residuals",
     )
     top_fraction: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"

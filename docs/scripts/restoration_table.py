@@ -1,0 +1,99 @@
+"""Errors of a trained restorer on held-out scans, clean and with planted lesions, and a picture.
+
+    python docs/scripts/restoration_table.py runs/restoration zoo/hippocampus docs/images/restoration.png
+
+The first folder is that of `medgan train restoration`; the model beside it reconstructs the same
+scans, and must have been trained on the same grid.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import medgan
+from medgan.anomaly.scorers import ScoringContext
+from medgan.core.tables import markdown_table
+from medgan.data.batches import PreparedVolumes
+from medgan.data.lesions import FAMILIES
+from medgan.data.manifest import Manifest
+from medgan.evaluation.detection.metrics import voxel_average_precision
+from medgan.model.model import Model
+from medgan.reporting.sample_grid import restoration_grid
+from medgan.studies.detection.protocol import BATCH, all_lesions, lesioned_scan
+
+SHOWN = 8
+
+
+@torch.inference_mode()
+def counterparts(model: Model, volumes: Tensor) -> Tensor:
+    """Healthy counterparts of volumes, (N, 1, X, Y, Z) like them."""
+    networks = model.scoring_networks()
+    return torch.cat([ScoringContext(v, networks).counterpart for v in volumes.split(BATCH)])
+
+
+def main(folder: Path, reconstructing: Path, image: Path) -> None:
+    """Prints both tables and writes the picture."""
+    models = {
+        "restorer": medgan.load(str(folder / "model")),
+        "reconstruction": medgan.load(str(reconstructing)),
+    }
+    cases = Manifest.load(folder / "manifest.json").split("test")
+    prepared = PreparedVolumes(cases, models["restorer"].preprocessing, folder / "cache")
+    healthy = torch.stack([prepared[n][0] for n in range(len(prepared))])
+    lesions = all_lesions(len(healthy), tuple(FAMILIES), each=2)
+    planted = [lesioned_scan(healthy, lesion, seed=0) for lesion in lesions]
+    corrupted = torch.from_numpy(np.stack([one.volume for one in planted]))[:, None]
+    truth = np.stack([one.truth for one in planted])
+    clean = healthy[[lesion.scan for lesion in lesions]]
+    found = {"nothing": (healthy, corrupted)} | {
+        name: (counterparts(model, healthy), counterparts(model, corrupted))
+        for name, model in models.items()
+    }
+
+    def inside(restored: Tensor) -> np.ndarray:
+        error = (restored - clean).abs()[:, 0].numpy()
+        return np.array([e[t].mean() for e, t in zip(error, truth, strict=True)])
+
+    rows = [
+        (
+            name, f"{(kept - healthy).abs().mean():.4f}",
+            f"{(restored - clean).abs().mean():.4f}", f"{inside(restored).mean():.3f}",
+        )
+        for name, (kept, restored) in found.items()
+    ]  # fmt: skip
+    columns = ("what is done", "error, clean scans", "error, scans with lesions", "within lesions")
+    print(markdown_table(columns, rows), "\n")
+    before, after = inside(corrupted), inside(found["restorer"][1])
+    changed = (corrupted - found["restorer"][1]).abs()[:, 0].numpy()
+    everywhere = np.ones_like(truth[0])
+    precision = np.array(
+        [voxel_average_precision(c, t, everywhere) for c, t in zip(changed, truth, strict=True)]
+    )
+    kinds = {
+        "all": [True] * len(lesions),
+        **{family: [one.family == family for one in lesions] for family in FAMILIES},
+        **{
+            f"radius {radius:g} voxels": [one.radius == radius for one in lesions]
+            for radius in sorted({one.radius for one in lesions})
+        },
+    }
+    rows = [
+        (
+            kind, int(np.sum(chosen)), f"{before[chosen].mean():.3f}",
+            f"{after[chosen].mean():.3f}", f"{precision[chosen].mean():.2f}",
+        )
+        for kind, chosen in kinds.items()
+    ]  # fmt: skip
+    columns = ("lesions", "number", "error within, before", "after", "average precision of changes")
+    print(markdown_table(columns, rows))
+    # Equal steps of the share of the error that was removed, from the least to the most.
+    order = np.argsort(1 - after / before)[np.linspace(0, len(lesions) - 1, SHOWN).astype(int)]
+    shown = (v[order, 0].numpy() for v in (corrupted, found["restorer"][1], clean))
+    restoration_grid(image, *shown, title="from the least to the most removed")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
