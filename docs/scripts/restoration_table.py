@@ -1,6 +1,6 @@
 """Errors of a trained restorer on held-out scans, clean and with planted lesions, and a picture.
 
-    python docs/scripts/restoration_table.py runs/restoration zoo/hippocampus docs/images/restoration.png
+    python docs/scripts/restoration_table.py runs/restoration zoo/hippocampus restoration.png
 
 The first folder is that of `medgan train restoration`; the model beside it reconstructs the same
 scans, and must have been trained on the same grid.
