@@ -20,8 +20,8 @@ from medgan.data.index import index
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import SPLITS, read_splits, with_given_splits
+from medgan.model.folder import synthesis_networks
 from medgan.model.model import Model
-from medgan.networks.gan import Networks
 from medgan.networks.metrics import dark_share
 
 pytestmark = pytest.mark.data
@@ -41,7 +41,7 @@ def model(hippocampi):
     grid = Preprocessing(spacing=(1, 1, 1), shape=(32, 48, 32), labels=(1, 2))
     sizes = ModelConfig.model_validate(config.model.model_dump())
     torch.manual_seed(0)
-    networks = Networks.build(grid.shape, 2, **sizes.model_dump())
+    networks = synthesis_networks(grid, sizes, 2, 0)
     model = Model(networks, grid, sizes)
     model.calibrate(sorted((hippocampi / "imagesTr").glob("*.nii.gz"))[:6])
     return model

@@ -23,6 +23,7 @@ from medgan.data.codebook import channels
 from medgan.data.conditions import width
 from medgan.model.calibration_files import calibration_from_files, calibration_to_files
 from medgan.model.card import card_text
+from medgan.networks.blocks import Stages
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
@@ -114,7 +115,8 @@ def read_model(folder: Path) -> Stored:
         judged = bool(config["discriminator"])
         weights = load_tensors(files[WEIGHTS])
         if config.get("generator", not config.get("restorer", False)):
-            networks = _synthesis_networks(preprocessing, sizes)
+            labels, condition = channels(preprocessing.labels), width(preprocessing.conditions)
+            networks = synthesis_networks(preprocessing, sizes, labels, condition)
         else:
             networks = restoring_networks(preprocessing, sizes)
         if config.get("restorer", False):
@@ -143,30 +145,15 @@ def fresh_localiser(
         sizes: of the model.
         inputs: its inputs besides the volume.
     """
-    return Localiser(
-        inputs,
-        sizes.widths,
-        sizes.stem_channels,
-        sizes.blocks,
-        sizes.stem_stages,
-        preprocessing.views,
-        input_channels(inputs, len(preprocessing.channels)),
-    )
+    in_channels = input_channels(inputs, len(preprocessing.channels))
+    return Localiser(inputs, stages(preprocessing, sizes), in_channels)
 
 
 def fresh_restorer(preprocessing: Preprocessing, sizes: ModelConfig) -> Restorer:
     """A restorer of these sizes, weights drawn from torch's global generator."""
     count = len(preprocessing.channels)
-    return Restorer(
-        RESTORER_INPUTS,
-        count,
-        input_channels(RESTORER_INPUTS, count),
-        sizes.widths,
-        sizes.stem_channels,
-        sizes.blocks,
-        sizes.stem_stages,
-        preprocessing.views,
-    )
+    in_channels = input_channels(RESTORER_INPUTS, count)
+    return Restorer(RESTORER_INPUTS, count, in_channels, stages(preprocessing, sizes))
 
 
 def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
@@ -174,21 +161,32 @@ def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Netw
     return Networks(
         restorer=fresh_restorer(preprocessing, sizes),
         discriminator=Discriminator(
-            preprocessing.shape, len(preprocessing.channels), sizes.widths, sizes.stem_channels,
-            sizes.blocks, width(preprocessing.conditions), sizes.stem_stages, preprocessing.views,
+            preprocessing.shape, len(preprocessing.channels), stages(preprocessing, sizes),
+            width(preprocessing.conditions),
         ),
     )  # fmt: skip
 
 
-def _synthesis_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
+def synthesis_networks(
+    preprocessing: Preprocessing, sizes: ModelConfig, labels: int, condition: int
+) -> Networks:
+    """Generator, encoder and discriminator, weights drawn from torch's global generator.
+
+    Args:
+        preprocessing: of the model.
+        sizes: of the model.
+        labels: label channels.
+        condition: length of an encoded condition.
+    """
     return Networks.build(
-        preprocessing.shape,
-        channels(preprocessing.labels),
-        **sizes.model_dump(),
-        condition=width(preprocessing.conditions),
-        windows=preprocessing.views,
-        images=len(preprocessing.channels),
-    )
+        preprocessing.shape, labels, sizes.latent, stages(preprocessing, sizes), condition,
+        len(preprocessing.channels),
+    )  # fmt: skip
+
+
+def stages(preprocessing: Preprocessing, sizes: ModelConfig) -> Stages:
+    """The sizes of all networks of a model."""
+    return Stages(**sizes.model_dump(exclude={"latent"}), windows=preprocessing.views)
 
 
 def _fill(networks: Networks, weights: dict[str, Tensor]) -> None:

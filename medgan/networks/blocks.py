@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -189,6 +190,33 @@ class SubBandConvolution(nn.Module):
         return self.layer(self.subbands.split(x))
 
 
+@dataclass(frozen=True)
+class Stages:
+    """Sizes that all networks of a model share, from the finest grid to the coarsest.
+
+    Attributes:
+        widths: channels of the stages, finest first.
+        stem_channels: channels at half resolution behind the generator's stages, and of the first
+            stem stage of the other networks, doubled at each below; 0 averages their volume down
+            instead.
+        blocks: residual blocks a stage.
+        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
+        windows: of each image channel, (low, high) of CT in HU, through which networks see it; a
+            channel without any is seen as it is.
+    """
+
+    widths: tuple[int, ...]
+    stem_channels: int
+    blocks: int
+    stem_stages: int = 1
+    windows: Sequence[Sequence[tuple[float, float]]] = ()
+
+    def coarsest(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The coarsest grid of a volume, which must be divisible so many times."""
+        x, y, z = (size // 2 ** (len(self.widths) + self.stem_stages - 1) for size in shape)
+        return x, y, z
+
+
 class Trunk(nn.Module):
     """Volume to coarse features: nothing at full resolution, wide where the grid is small.
 
@@ -197,13 +225,7 @@ class Trunk(nn.Module):
 
     Args:
         in_channels: channels of the volume.
-        widths: channels of the stages, finest first.
-        stem_channels: channels of the first stem stage, doubled at each below; 0 averages the
-            volume down instead.
-        blocks: residual blocks a stage.
-        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
-            without any is seen as it is.
+        stages: its sizes.
 
     Attributes:
         checkpointed: whether each stage is computed again in the backward pass.
@@ -212,20 +234,17 @@ class Trunk(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
-        stem_stages: int = 1,
-        windows: Sequence[Sequence[tuple[float, float]]] = (),
+        stages: Stages,
     ) -> None:
         super().__init__()
         self.checkpointed = False
+        windows, thin = stages.windows, stages.stem_channels
         self.views = WindowViews(windows) if any(windows) else nn.Identity()
         in_channels += sum(max(0, len(views) - 1) for views in windows)
-        self.downsamplings = 0 if stem_channels else stem_stages - 1
+        self.downsamplings = 0 if thin else stages.stem_stages - 1
         gain = math.sqrt(2 / (1 + SLOPE**2))
-        stem = [stem_channels << number for number in range(stem_stages - 1) if stem_channels]
-        first, *others = [*stem, *widths]
+        stem = [thin << number for number in range(stages.stem_stages - 1) if thin]
+        first, *others = [*stem, *stages.widths]
         downs = [
             SubBandConvolution(in_channels, first),
             *(
@@ -235,9 +254,10 @@ class Trunk(nn.Module):
         ]
         self.stem_downs = nn.ModuleList(downs[: len(stem)])
         self.downs = nn.ModuleList(downs[len(stem) :])
-        depth = blocks * len(widths)
+        depth = stages.blocks * len(stages.widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in widths
+            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(stages.blocks)))
+            for w in stages.widths
         )
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:

@@ -1,11 +1,11 @@
 """The discriminator: volume to realism logits, and the features behind them."""
 
-from collections.abc import Sequence
+import math
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.networks.blocks import Trunk
+from medgan.networks.blocks import Stages, Trunk
 from medgan.networks.condition import ConditionEmbedding
 
 
@@ -15,13 +15,8 @@ class Discriminator(nn.Module):
     Args:
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings.
         in_channels: image channels, plus label channels for the discriminator of pairs.
-        widths: channels of the stages, finest first.
-        stem_channels: channels of the first stem stage; 0 averages the volume down instead.
-        blocks: residual blocks a stage.
+        stages: its sizes.
         condition: length of an encoded condition; 0 makes a discriminator without any.
-        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
-            without any is seen as it is.
 
     Reference: Huang et al. 2024, arXiv 2501.05441, section 3 (closed by a global depthwise
         convolution and a linear layer); Miyato and Koyama 2018, arXiv 1802.05637, eq. 3 (the
@@ -32,20 +27,15 @@ class Discriminator(nn.Module):
         self,
         shape: tuple[int, int, int],
         in_channels: int,
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
+        stages: Stages,
         condition: int = 0,
-        stem_stages: int = 1,
-        windows: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> None:
         super().__init__()
-        base = tuple(size // 2 ** (len(widths) + stem_stages - 1) for size in shape)
-        last = widths[-1]
-        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
+        base, last = stages.coarsest(shape), stages.widths[-1]
+        self.trunk = Trunk(in_channels, stages)
         self.pool = nn.Conv3d(last, last, base, groups=last)
         self.logit = nn.Linear(last, 1)
-        nn.init.normal_(self.pool.weight, std=(base[0] * base[1] * base[2]) ** -0.5)
+        nn.init.normal_(self.pool.weight, std=math.prod(base) ** -0.5)
         nn.init.normal_(self.logit.weight, std=0.1 * last**-0.5)
         self.embed = None
         if condition:

@@ -1,12 +1,12 @@
 """The encoder: volume to latent."""
 
-from collections.abc import Sequence
+import math
 
 import torch.nn as nn
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.networks.blocks import Trunk, convolution
+from medgan.networks.blocks import Stages, Trunk, convolution
 
 
 class Encoder(nn.Module):
@@ -19,12 +19,7 @@ class Encoder(nn.Module):
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings.
         in_channels: image channels.
         latent: length of the latent.
-        widths: channels of the stages, finest first.
-        stem_channels: channels of the first stem stage.
-        blocks: residual blocks a stage.
-        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
-            without any is seen as it is.
+        stages: its sizes.
     """
 
     CLOSING_CHANNELS = 32
@@ -34,17 +29,12 @@ class Encoder(nn.Module):
         shape: tuple[int, int, int],
         in_channels: int,
         latent: int,
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
-        stem_stages: int = 1,
-        windows: Sequence[Sequence[tuple[float, float]]] = (),
+        stages: Stages,
     ) -> None:
         super().__init__()
-        base = [size // 2 ** (len(widths) + stem_stages - 1) for size in shape]
-        positions = base[0] * base[1] * base[2]
-        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
-        self.close = convolution(widths[-1], self.CLOSING_CHANNELS, kernel=1)
+        positions = math.prod(stages.coarsest(shape))
+        self.trunk = Trunk(in_channels, stages)
+        self.close = convolution(stages.widths[-1], self.CLOSING_CHANNELS, kernel=1)
         self.latent = nn.Linear(self.CLOSING_CHANNELS * positions, latent)
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B L"]:

@@ -1,13 +1,14 @@
 """The three networks of a model, built from its configuration."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from medgan.core.errors import ModelError
-from medgan.networks.blocks import Trunk
+from medgan.networks.blocks import Stages, Trunk
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.encoder import Encoder
 from medgan.networks.generator import Generator
@@ -45,12 +46,8 @@ class Networks:
         shape: tuple[int, int, int],
         labels: int,
         latent: int,
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
+        stages: Stages,
         condition: int = 0,
-        stem_stages: int = 1,
-        windows: Sequence[Sequence[tuple[float, float]]] = (),
         images: int = 1,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
@@ -60,29 +57,16 @@ class Networks:
                 each width and each stage but one.
             labels: label channels that the generator emits beside the image channels.
             latent: length of the latent.
-            widths: channels of the stages, finest first.
-            stem_channels: channels at half resolution behind the generator's stages, and of the
-                first stem stage of the other networks.
-            blocks: residual blocks a stage; the encoder has half as many.
+            stages: sizes of all three; the encoder has half as many blocks.
             condition: length of an encoded condition, 0 for none; the encoder has no condition.
-            stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-            windows: of each image channel, (low, high) of CT in HU, through which encoder and
-                discriminator see it; a channel without any is seen as it is.
             images: image channels.
         """
+        fewer = replace(stages, blocks=max(1, stages.blocks // 2))
         return cls(
-            Generator(
-                shape, images + labels, latent, widths, stem_channels, blocks, condition,
-                stem_stages,
-            ),
-            Encoder(
-                shape, images, latent, widths, stem_channels, max(1, blocks // 2), stem_stages,
-                windows,
-            ),
-            Discriminator(
-                shape, images, widths, stem_channels, blocks, condition, stem_stages, windows
-            ),
-        )  # fmt: skip
+            Generator(shape, images + labels, latent, stages, condition),
+            Encoder(shape, images, latent, fewer),
+            Discriminator(shape, images, stages, condition),
+        )
 
     @property
     def synthesises(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medgan.networks.blocks import (
     SLOPE,
     ResidualBlock,
+    Stages,
     SubPixel,
     Upsample,
     clip,
@@ -71,11 +72,8 @@ class Generator(nn.Module):
         shape: (X, Y, Z) of the volume, divisible by 2 to the number of downsamplings.
         out_channels: image channels, then label channels.
         latent: length of the latent.
-        widths: channels of the stages, finest first.
-        stem_channels: channels at half resolution behind the stages, doubled at each below.
-        blocks: residual blocks a stage.
+        stages: its sizes; windows are for what sees a volume.
         condition: length of an encoded condition; 0 makes a generator without any.
-        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
 
     Attributes:
         checkpointed: whether each stage is computed again in the backward pass.
@@ -89,16 +87,13 @@ class Generator(nn.Module):
         shape: tuple[int, int, int],
         out_channels: int,
         latent: int,
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
+        stages: Stages,
         condition: int = 0,
-        stem_stages: int = 1,
     ) -> None:
         super().__init__()
         self.checkpointed = False
-        coarse_first = widths[::-1]
-        self.base = tuple(size // 2 ** (len(widths) + stem_stages - 1) for size in shape)
+        coarse_first, finest = stages.widths[::-1], stages.widths[0]
+        self.base = stages.coarsest(shape)
         self.latent = latent
         self.embed = ConditionEmbedding(condition, EMBEDDED) if condition else None
         latent += EMBEDDED if condition else 0
@@ -109,15 +104,17 @@ class Generator(nn.Module):
         for scale in self.scales:
             nn.init.normal_(scale.weight, std=0.25 * latent**-0.5)  # pyright: ignore
             nn.init.zeros_(scale.bias)  # pyright: ignore
-        depth = blocks * len(widths)
+        depth = stages.blocks * len(stages.widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks))) for w in coarse_first
+            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(stages.blocks)))
+            for w in coarse_first
         )
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
-        stem = [stem_channels << number for number in reversed(range(stem_stages - 1))]
-        self.stem_stages = nn.ModuleList(StemStage(a, b) for a, b in pairwise([widths[0], *stem]))
-        self.stem = convolution([widths[0], *stem][-1], stem_channels, gain=GAIN)
-        self.out = convolution(stem_channels, 8 * out_channels, gain=GAIN)
+        thin = stages.stem_channels
+        stem = [thin << number for number in reversed(range(stages.stem_stages - 1))]
+        self.stem_stages = nn.ModuleList(StemStage(a, b) for a, b in pairwise([finest, *stem]))
+        self.stem = convolution([finest, *stem][-1], thin, gain=GAIN)
+        self.out = convolution(thin, 8 * out_channels, gain=GAIN)
         self.subbands = SubBands()
 
     def init_background(self, images: int = 1) -> None:

@@ -1,13 +1,19 @@
 """The localiser: a decoder on a discriminator's trunk, with a logit for every voxel."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.networks.blocks import ResidualBlock, Trunk, Upsample, convolution, leaky_relu
+from medgan.networks.blocks import (
+    ResidualBlock,
+    Stages,
+    Trunk,
+    Upsample,
+    convolution,
+    leaky_relu,
+)
 from medgan.networks.subbands import SubBands
 
 
@@ -20,12 +26,7 @@ class Localiser(nn.Module):
 
     Args:
         inputs: names of what comes beside the volume.
-        widths: channels of the stages, finest first.
-        stem_channels: channels of the first stem stage; 0 averages the volume down instead.
-        blocks: residual blocks a stage.
-        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
-            without any is seen as it is.
+        stages: its sizes.
         in_channels: image channels and those of the further inputs; by default one of each.
 
     Reference: Schönfeld et al. 2020, arXiv 2002.12655, section 3.1 (a discriminator that is a
@@ -35,20 +36,16 @@ class Localiser(nn.Module):
     def __init__(
         self,
         inputs: tuple[str, ...],
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
-        stem_stages: int = 1,
-        windows: Sequence[Sequence[tuple[float, float]]] = (),
+        stages: Stages,
         in_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.inputs = inputs
         if in_channels is None:
             in_channels = 1 + len(inputs)
-        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
-        depth = 2 * blocks * len(widths)
-        coarse_first = widths[::-1]
+        self.trunk = Trunk(in_channels, stages)
+        widths, blocks = stages.widths, stages.blocks
+        coarse_first, depth = widths[::-1], 2 * blocks * len(widths)
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks)))

@@ -1,6 +1,5 @@
 """The restorer: a U-Net from a corrupted volume to the healthy one."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,7 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.networks.blocks import ResidualBlock, Trunk, Upsample, clip, convolution, leaky_relu
+from medgan.networks.blocks import (
+    ResidualBlock,
+    Stages,
+    Trunk,
+    Upsample,
+    clip,
+    convolution,
+    leaky_relu,
+)
 from medgan.networks.subbands import SubBands
 
 RARE = -4.0
@@ -44,12 +51,7 @@ class Restorer(nn.Module):
         inputs: names of what comes beside the volume.
         channels: image channels, in and out.
         in_channels: image channels and those of the further inputs.
-        widths: channels of the stages, finest first.
-        stem_channels: channels of the first stem stage.
-        blocks: residual blocks a stage.
-        stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
-        windows: of each image channel, (low, high) of CT in HU, through which it is seen; a channel
-            without any is seen as it is.
+        stages: its sizes.
 
     Reference: Ronneberger et al. 2015, arXiv 1505.04597 (U-Net); Pumarola et al. 2018, arXiv
         1807.09251, eq. 1 (a mask that mixes what is drawn with the input).
@@ -60,22 +62,21 @@ class Restorer(nn.Module):
         inputs: tuple[str, ...],
         channels: int,
         in_channels: int,
-        widths: tuple[int, ...],
-        stem_channels: int,
-        blocks: int,
-        stem_stages: int = 1,
-        windows: Sequence[Sequence[tuple[float, float]]] = (),
+        stages: Stages,
     ) -> None:
         super().__init__()
         self.inputs, self.channels = inputs, channels
-        self.trunk = Trunk(in_channels, widths, stem_channels, blocks, stem_stages, windows)
+        self.trunk = Trunk(in_channels, stages)
+        widths, blocks = stages.widths, stages.blocks
         coarse_first, depth = widths[::-1], 2 * blocks * len(widths)
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks)))
             for w in coarse_first[1:]
         )
-        self.larger = nn.ModuleList(Upsample(widths[0], widths[0]) for _ in range(stem_stages - 1))
+        self.larger = nn.ModuleList(
+            Upsample(widths[0], widths[0]) for _ in range(stages.stem_stages - 1)
+        )
         self.out = convolution(widths[0], 8 * (channels + 1), gain=0.1)
         with torch.no_grad():
             assert self.out.bias is not None

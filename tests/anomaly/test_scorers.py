@@ -16,6 +16,7 @@ from medgan.anomaly.scorers import (
     network_input,
 )
 from medgan.core.errors import ConfigError
+from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
 from medgan.networks.restorer import Restorer
@@ -32,14 +33,14 @@ def healthy(count: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def scoring_networks() -> ScoringNetworks:
     torch.manual_seed(0)
-    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1)
+    networks = Networks.build(SHAPE, 0, 8, Stages((8, 8), 4, 1))
     networks.requires_grad(False)
     made = ScoringNetworks(
         networks.encoder, networks.generator, networks.discriminator.features, {}
     )
-    localiser = Localiser(("density", "recon"), (8, 8), 4, 1).requires_grad_(False)
+    localiser = Localiser(("density", "recon"), Stages((8, 8), 4, 1)).requires_grad_(False)
     learned = learn_densities(lambda: healthy(24).split(5), made)
-    restorer = Restorer(("density",), 1, 2, (8, 8), 4, 1).requires_grad_(False)
+    restorer = Restorer(("density",), 1, 2, Stages((8, 8), 4, 1)).requires_grad_(False)
     return replace(
         made, densities=learned, localise=localiser, inputs=localiser.inputs,
         restore=restorer, restorer_inputs=restorer.inputs,
@@ -127,11 +128,13 @@ def test_the_localiser_sees_the_volume_and_what_it_looks_at(scoring_networks):
 def test_a_model_is_asked_for_no_more_than_it_has(scoring_networks):
     bare = replace(scoring_networks, densities={}, localise=None)
     assert set(SCORERS) - set(available(bare)) == {
-        "density", "discriminator", "latent", "localiser",
+        "density", "discriminator", "latent", "localiser", "restoration",
     }  # fmt: skip
     assert chosen(bare, ()) == ("residual", "similarity", "features")
     assert chosen(scoring_networks, ()) == ("localiser",)
-    assert chosen(replace(scoring_networks, localise=None), ()) == ("density",)
+    without = replace(scoring_networks, localise=None)
+    assert chosen(without, ()) == ("restoration",)
+    assert chosen(replace(without, restore=None), ()) == ("density",)
     assert chosen(scoring_networks, ("latent", "residual")) == ("latent", "residual")
     for asked in (("localiser",), ("nonsense",)):
         with pytest.raises(ConfigError, match=asked[0]) as caught:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medgan.anomaly.scorers import ScoringNetworks, learn_densities
+from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from tests.kit.simulated_device import simulated_device
 from tests.kit.volumes import SIZE
@@ -21,7 +22,7 @@ def scoring_networks() -> Callable[[torch.device], ScoringNetworks]:
 
     def build(device: torch.device) -> ScoringNetworks:
         torch.manual_seed(0)
-        networks = Networks.build(SIZE, 0, 8, (8, 8), 4, 1)
+        networks = Networks.build(SIZE, 0, 8, Stages((8, 8), 4, 1))
         networks.requires_grad(False)
         networks.to(device)
         assert networks.discriminator is not None

@@ -13,6 +13,7 @@ from medgan.evaluation.probes.segmentation import hausdorff95, segment, train_se
 from medgan.evaluation.probes.two_sample import real_floor
 from medgan.evaluation.sets.encoders import random_ensemble, train_encoder
 from medgan.evaluation.sets.similarity import mean_similarity
+from medgan.networks.blocks import Stages
 from medgan.networks.encoder import Encoder
 from medgan.networks.gan import Networks
 from medgan.networks.metrics import band_features, kernel_distance, neighbourhoods
@@ -72,10 +73,10 @@ def test_generators_to_compare_with_train_and_sample(device, made):
 
 
 def test_detectors_to_compare_with_train_and_map(device):
-    networks = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1)
+    networks = Networks.build(SHAPE, 0, 8, Stages((8, 8), 4, 1))
     networks.requires_grad(False)
     networks.to(device)
-    encoder = Encoder(SHAPE, 1, 8, (8, 8), 4, 1).to(device)
+    encoder = Encoder(SHAPE, 1, 8, Stages((8, 8), 4, 1)).to(device)
     for detector in (Denoiser(0, device), PostHocEncoder(networks, encoder)):
         detector.step(VOLUMES.to(device), torch.Generator().manual_seed(0))
         assert torch.isfinite(detector.map(VOLUMES.to(device))).all()

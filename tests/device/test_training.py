@@ -12,6 +12,7 @@ from medgan.core.config import LocaliserConfig, Preprocessing
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
+from medgan.networks.blocks import Stages
 from medgan.networks.localiser import Localiser
 from medgan.training import forecast as forecasts
 from medgan.training.checkpoint import restore_newest, save_checkpoint
@@ -168,14 +169,14 @@ def test_a_dry_run_forecasts_memory_and_time(task, device, tmp_path, monkeypatch
 
 
 def test_a_localiser_learns_on_the_device_of_the_model(device, scoring_networks, tmp_path):
-    localiser = Localiser(("density", "recon"), (8, 8), 4, 1).to(device)
+    localiser = Localiser(("density", "recon"), Stages((8, 8), 4, 1)).to(device)
     rng = np.random.default_rng(0)
     scans = [rng.uniform(-1, 1, (1, *SIZE)).astype(np.float32) for _ in range(3)]
     config = LocaliserConfig(volumes=8)
     made = scoring_networks(device)
     found = train_localiser(made, 8, localiser, scans, ["brighter"], config, 0, tmp_path)
     assert all(p.device == device and torch.isfinite(p).all() for p in found.parameters())
-    again = Localiser(("density", "recon"), (8, 8), 4, 1).to(device)
+    again = Localiser(("density", "recon"), Stages((8, 8), 4, 1)).to(device)
     train_localiser(made, 8, again, scans, ["brighter"], config, 0, tmp_path)  # resumes, finished
     for ours, resumed in zip(found.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours.cpu(), resumed.cpu())

@@ -7,8 +7,8 @@ from medgan.core.config import Condition, ModelConfig, Preprocessing, build
 from medgan.data.batches import Batch
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
+from medgan.model.folder import synthesis_networks
 from medgan.model.model import Model
-from medgan.networks.gan import Networks
 from medgan.training.loop import step
 from medgan.training.state import TrainingState
 from medgan.training.tasks.synthesis import Synthesis
@@ -37,11 +37,7 @@ def make_model(grid: Preprocessing = TWO_LABELS, seed: int = 0, noise: float = 0
             zero do something.
     """
     torch.manual_seed(seed)
-    networks = Networks.build(
-        grid.shape, channels(grid.labels), **SIZES.model_dump(),
-        condition=width(grid.conditions), windows=grid.views,
-        images=len(grid.channels),
-    )  # fmt: skip
+    networks = synthesis_networks(grid, SIZES, channels(grid.labels), width(grid.conditions))
     with torch.no_grad():
         for module in networks.modules().values() if noise else ():
             for p in module.parameters():

@@ -4,6 +4,7 @@ import torch
 from medgan.networks.blocks import (
     Halving,
     ResidualBlock,
+    Stages,
     SubPixel,
     Trunk,
     Upsample,
@@ -114,7 +115,7 @@ def test_upsampling_doubles_every_axis_and_keeps_a_constant():
 @pytest.mark.parametrize("stem_channels", [0, 3])
 @pytest.mark.parametrize("widths", [(4, 6), (4, 6, 8, 10)])
 def test_a_trunk_halves_the_grid_at_every_stage_from_the_finest(stem_channels, widths):
-    features = Trunk(2, widths, stem_channels, blocks=1)(torch.zeros(2, 2, 16, 48, 32))
+    features = Trunk(2, Stages(widths, stem_channels, 1))(torch.zeros(2, 2, 16, 48, 32))
     expected = [(2, w, 8 >> i, 24 >> i, 16 >> i) for i, w in enumerate(widths)]
     assert [tuple(f.shape) for f in features] == expected
 
@@ -122,7 +123,7 @@ def test_a_trunk_halves_the_grid_at_every_stage_from_the_finest(stem_channels, w
 @pytest.mark.parametrize("stem_channels", [0, 3])
 def test_a_trunk_computes_nothing_at_full_resolution(stem_channels):
     sizes = []
-    trunk = Trunk(1, (4, 6), stem_channels, blocks=1, stem_stages=2)
+    trunk = Trunk(1, Stages((4, 6), stem_channels, 1, 2))
     for module in trunk.modules():
         if isinstance(module, torch.nn.Conv3d):
             module.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2]))
@@ -131,7 +132,7 @@ def test_a_trunk_computes_nothing_at_full_resolution(stem_channels):
 
 
 def test_the_blocks_of_a_trunk_number_as_many_as_asked():
-    trunk = Trunk(1, (4, 6, 8), stem_channels=2, blocks=3)
+    trunk = Trunk(1, Stages((4, 6, 8), 2, 3))
     assert [len(stage) for stage in trunk.stages] == [3, 3, 3]
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from medgan.networks.blocks import Stages
 from medgan.networks.condition import ConditionEmbedding
 from medgan.networks.gan import Networks
 
@@ -9,7 +10,7 @@ SHAPE, LATENT, WIDTH = (16, 16, 16), 7, 3
 
 def make(condition=WIDTH, seed=0):
     torch.manual_seed(seed)
-    return Networks.build(SHAPE, 1, LATENT, (4, 6), 4, 1, condition)
+    return Networks.build(SHAPE, 1, LATENT, Stages((4, 6), 4, 1), condition)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_generator_heeds_its_condition_and_takes_none_for_unknown(generator):
 def test_without_conditions_the_weights_are_those_of_a_build_that_knows_none():
     plain, conditioned = make(0), make()
     torch.manual_seed(0)
-    old = Networks.build(SHAPE, 1, LATENT, (4, 6), 4, 1)
+    old = Networks.build(SHAPE, 1, LATENT, Stages((4, 6), 4, 1))
     for name, module in plain.modules().items():
         a, b = module.state_dict(), old.modules()[name].state_dict()
         assert a.keys() == b.keys()

@@ -1,14 +1,13 @@
 import pytest
 import torch
 
+from medgan.networks.blocks import Stages
 from medgan.networks.discriminator import Discriminator
 
 
-def make(stem_channels=3, channels=1, shape=(16, 48, 32), widths=(4, 6, 8, 10), **options):
+def make(stem_channels=3, channels=1, shape=(16, 48, 32), widths=(4, 6, 8, 10)):
     torch.manual_seed(0)
-    return Discriminator(
-        shape, channels, widths=widths, stem_channels=stem_channels, blocks=1, **options
-    )
+    return Discriminator(shape, channels, Stages(widths, stem_channels, 1))
 
 
 @pytest.mark.parametrize("stem_channels", [0, 3])

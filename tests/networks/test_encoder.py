@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from medgan.networks.blocks import Stages
 from medgan.networks.encoder import Encoder
 
 
@@ -10,14 +11,14 @@ from medgan.networks.encoder import Encoder
 )
 @pytest.mark.parametrize("stem_channels", [0, 3])
 def test_every_volume_gets_one_latent(shape, widths, stem_channels):
-    net = Encoder(shape, 1, latent=7, widths=widths, stem_channels=stem_channels, blocks=1)
+    net = Encoder(shape, 1, latent=7, stages=Stages(widths, stem_channels, 1))
     for count in (1, 2):
         assert net(torch.zeros(count, 1, *shape)).shape == (count, 7)
 
 
 def test_a_latent_holds_where_things_are(generator):
     torch.manual_seed(0)
-    net = Encoder((16, 48, 32), 1, latent=7, widths=(4, 6, 8), stem_channels=3, blocks=1)
+    net = Encoder((16, 48, 32), 1, latent=7, stages=Stages((4, 6, 8), 3, 1))
     volume = torch.zeros(1, 1, 16, 48, 32)
     volume[..., :8] = torch.randn(1, 1, 16, 48, 8, generator=generator)
     here, there = net(volume).detach(), net(volume.roll(16, -1)).detach()

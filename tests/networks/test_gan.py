@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medgan.networks.blocks import Trunk, halve
+from medgan.networks.blocks import Stages, Trunk, halve
 from medgan.networks.gan import Networks, checkpoint_activations
 from medgan.networks.losses import gradient_penalty
 
@@ -10,10 +10,7 @@ SHAPE, LATENT = (16, 48, 32), 7
 
 def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, stem_stages=1):
     torch.manual_seed(seed)
-    return Networks.build(
-        SHAPE, labels, LATENT, widths, 4, blocks,
-        stem_stages=stem_stages,
-    )  # fmt: skip
+    return Networks.build(SHAPE, labels, LATENT, Stages(widths, 4, blocks, stem_stages))
 
 
 SIZES = [((4, 6, 8, 10), 1), ((4, 6, 8), 2), ((4, 6), 3)]
@@ -150,9 +147,9 @@ def test_a_trunk_without_thin_layers_reads_the_volume_of_the_last_thin_octave(
     stem_stages, generator
 ):
     torch.manual_seed(0)
-    trunk = Trunk(1, (4, 6), stem_channels=0, blocks=1, stem_stages=stem_stages)
+    trunk = Trunk(1, Stages((4, 6), 0, 1, stem_stages))
     torch.manual_seed(0)
-    plain = Trunk(1, (4, 6), stem_channels=0, blocks=1)
+    plain = Trunk(1, Stages((4, 6), 0, 1))
     volume = torch.randn(2, 1, *SHAPE, generator=generator)
     small = volume
     for _ in range(stem_stages - 1):

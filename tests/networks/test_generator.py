@@ -1,12 +1,13 @@
 import pytest
 import torch
 
+from medgan.networks.blocks import Stages
 from medgan.networks.generator import Generator
 
 
 def make(shape=(16, 48, 32), channels=3, widths=(4, 6, 8, 10)):
     torch.manual_seed(0)
-    return Generator(shape, channels, latent=7, widths=widths, stem_channels=4, blocks=1)
+    return Generator(shape, channels, latent=7, stages=Stages(widths, 4, 1))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from medgan.networks.latent import fit, slerp, truncate
 
@@ -69,9 +70,7 @@ def test_slerp_between_parallel_or_opposite_latents_never_passes_the_origin(fact
 @pytest.fixture(scope="module")
 def generator():
     torch.manual_seed(0)
-    networks = Networks.build(
-        (16, 16, 16), 0, latent=8, widths=(16, 16), stem_channels=16, blocks=1
-    )  # fmt: skip
+    networks = Networks.build((16, 16, 16), 0, latent=8, stages=Stages((16, 16), 16, 1))
     networks.requires_grad(False)
     return networks.generator
 

@@ -3,6 +3,7 @@ import torch
 
 from medgan.core.config import WINDOWS
 from medgan.core.intensity import IntensityScale
+from medgan.networks.blocks import Stages
 from medgan.networks.encoder import Encoder
 from medgan.networks.windows import WindowViews
 
@@ -47,9 +48,7 @@ def test_a_difference_in_soft_tissue_weighs_more_in_its_own_view():
 
 def test_networks_read_views_as_channels_of_one_volume():
     one, several = (
-        Encoder(
-            (16, 16, 16), 1, latent=4, widths=(4, 6), stem_channels=3, blocks=1, windows=windows
-        )
+        Encoder((16, 16, 16), 1, latent=4, stages=Stages((4, 6), 3, 1, windows=windows))
         for windows in ((), [CHEST])
     )
     volume = torch.rand(2, 1, 16, 16, 16)

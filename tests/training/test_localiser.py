@@ -9,6 +9,7 @@ from medgan.anomaly.features import coarse_features
 from medgan.anomaly.scorers import LOCAL, ScoringContext, ScoringNetworks, network_input
 from medgan.core.config import LocaliserConfig
 from medgan.data.lesions import plant
+from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
 from medgan.training.localiser import CHECKPOINT, train_localiser
@@ -25,7 +26,7 @@ def scan(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scoring_networks():
     torch.manual_seed(0)
-    made = Networks.build(SHAPE, 0, 8, (8, 8), 4, 1)
+    made = Networks.build(SHAPE, 0, 8, Stages((8, 8), 4, 1))
     made.requires_grad(False)
     scans = torch.from_numpy(np.stack([scan(seed) for seed in range(12)]))
     usual = FeatureDensity.fit([coarse_features(scans)])
@@ -36,7 +37,7 @@ def scoring_networks():
 
 def fresh() -> Localiser:
     torch.manual_seed(1)
-    return Localiser(("density", "recon"), (8, 8), 4, 1)
+    return Localiser(("density", "recon"), Stages((8, 8), 4, 1))
 
 
 def trained(scoring_networks, folder, config=CONFIG, **more):

@@ -13,7 +13,7 @@ from medgan.core.config import LocaliserConfig
 from medgan.core.progress import counting
 from medgan.core.seeding import seeded
 from medgan.data.lesions import FAMILIES
-from medgan.model.folder import fresh_localiser
+from medgan.model.folder import fresh_localiser, synthesis_networks
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
@@ -116,14 +116,7 @@ def baseline_scorers(model: Model, train: Tensor, seed: int) -> dict[str, Callab
 
     def fresh() -> Networks:
         with seeded(seed, model.device):
-            networks = Networks.build(
-                model.preprocessing.shape,
-                0,
-                **model.sizes.model_dump(),
-                condition=0,
-                windows=model.preprocessing.views,
-                images=len(model.preprocessing.channels),
-            )
+            networks = synthesis_networks(model.preprocessing, model.sizes, 0, 0)
         networks.to(model.device)
         return networks
 

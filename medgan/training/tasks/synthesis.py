@@ -14,10 +14,11 @@ from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
+from medgan.model.folder import stages, synthesis_networks
 from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
 from medgan.networks.channels import image_channels, split_channels
 from medgan.networks.discriminator import Discriminator
-from medgan.networks.gan import Networks, checkpoint_activations, frozen
+from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import latent_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
@@ -111,28 +112,18 @@ class Synthesis:
         """Networks with fresh weights, which are a function of the seed, and their optimizers."""
         torch.manual_seed(self.seed)
         grid = self.preprocessing
-        networks = Networks.build(
-            grid.shape,
-            channels(grid.labels),
-            **self.model.model_dump(),
-            condition=width(grid.conditions),
-            windows=grid.views,
-            images=len(grid.channels),
-        )
+        known = width(grid.conditions)
+        networks = synthesis_networks(grid, self.model, channels(grid.labels), known)
         if self.init_background:
             networks.generator.init_background(len(grid.channels))
         pair = None
         if grid.labels:
-            pair = Discriminator(
-                grid.shape,
-                len(grid.channels) + channels(grid.labels),
-                tuple(max(8, w // 2) for w in self.model.widths),
-                stem_channels=0,
-                blocks=1,
-                condition=width(grid.conditions),
-                stem_stages=self.model.stem_stages,
-                windows=grid.views,
-            )
+            narrow = replace(
+                stages(grid, self.model), stem_channels=0, blocks=1,
+                widths=tuple(max(8, w // 2) for w in self.model.widths),
+            )  # fmt: skip
+            seen = len(grid.channels) + channels(grid.labels)
+            pair = Discriminator(grid.shape, seen, narrow, known)
         trained = [networks.generator, networks.encoder]
         return TrainingState.fresh(networks, trained, pair, self.seed, device, self.bf16)
 

@@ -13,9 +13,9 @@ from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.prepared import RealScans, read_scans
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.model.folder import synthesis_networks
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
-from medgan.networks.gan import Networks
 from medgan.workflows.augmented.filter_limits import calibrate_filters
 from tests.kit.data_sets import TINY, write_folder
 
@@ -34,7 +34,7 @@ def model():
     sizes = ModelConfig.model_validate(TINY["model"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        networks = Networks.build(GRID.shape, 1, **sizes.model_dump())
+        networks = synthesis_networks(GRID, sizes, 1, 0)
     return Model(networks, GRID, sizes)
 
 
