@@ -27,7 +27,7 @@ else
 endif
 
 train: $(READY) ## train on DATA into OUT; CONFIG=preset or YAML
-	$(BIN)/medgan train $(or $(CONFIG),train) --data "$(call need,DATA)" -o "$(or $(OUT),runs/train)" $(SET)
+	$(BIN)/medgan train $(or $(CONFIG),train) --data "$(call need,DATA)" $(if $(OUT),-o "$(OUT)") $(SET)
 
 generate: $(READY) ## write N synthetic scans from MODEL into OUT
 	$(BIN)/medgan generate "$(call need,MODEL)" -n $(or $(N),8) -o "$(or $(OUT),runs/generate)" $(SET)

@@ -202,12 +202,24 @@ def test_scans_without_contrast_are_left_out_of_each_step_and_the_rest_goes_on(
     assert len(json.loads((run.out / "scores" / "scores.json").read_text())["scans"]) == 1
 
 
-def test_the_folder_of_a_pipeline_file_is_used_unless_another_is_given(tmp_path):
+@pytest.mark.parametrize(("verb", "default"), [("run", "runs/latest"), ("train", "runs/train")])
+def test_the_folder_of_a_pipeline_file_is_used_unless_another_is_given(
+    tmp_path, monkeypatch, verb, default
+):
+    monkeypatch.chdir(tmp_path)
     source = write_folder(tmp_path / "scans", 4, labels=False)
-    path = write_pipeline(tmp_path, ["index"], out=str(tmp_path / "named"))
-    for given, folder in (((), "named"), (("-o", tmp_path / "other"), "other")):
-        assert inside("run", path, "--data", source, *given).returncode == 0
+    unnamed = write_pipeline(tmp_path, ["index"])
+    (tmp_path / "named.yaml").write_text("extends: tiny\nconfig: {out: named}\n")
+    cases = (
+        (unnamed, (), default),
+        (tmp_path / "named.yaml", (), "named"),
+        (tmp_path / "named.yaml", ("-o", "other"), "other"),
+    )
+    for pipeline, given, folder in cases:
+        assert inside(verb, pipeline, "--data", source, *given).returncode == 0
         assert (tmp_path / folder / "manifest.json").is_file()
+        assert len(list(tmp_path.glob("**/manifest.json"))) == 1
+        (tmp_path / folder / "manifest.json").unlink()
 
 
 def test_scans_known_not_to_be_healthy_never_calibrate(tmp_path):

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from medgan.app.cli.options import Json, Model, Out, Pipeline, Replace, Set, Source
+from medgan.app.cli.options import Json, Model, Out, OutOfFile, Pipeline, Replace, Set, Source
 from medgan.app.cli.running import Answer, answer, run_verb
 
 
 def train(
     config: Pipeline,
     data: Annotated[str, typer.Option(help="scans to learn from")] = "",
-    out: Out = "runs/train",
+    out: OutOfFile = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only say what it takes: parameters, memory, time")
     ] = False,
@@ -24,7 +24,7 @@ def train(
 
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
     """
-    values: dict[str, Any] = {"out": out}
+    values: dict[str, Any] = {"out": out} if out else {}
     if data:
         values["data"] = {"source": data}
 
@@ -36,7 +36,7 @@ def train(
 
     if dry_run:
         answer(forecast, as_json)
-    run_verb(config, values, set_, as_json, replace=replace)
+    run_verb(config, values, set_, as_json, replace=replace, folder="runs/train")
 
 
 def calibrate(

@@ -20,6 +20,10 @@ Replace = Annotated[
     bool, typer.Option("--replace", help="remove what another command has left in the folder")
 ]
 Out = Annotated[str, typer.Option("-o", "--out", help="folder that receives everything")]
+OutOfFile = Annotated[
+    str, typer.Option("-o", "--out", help="folder that receives everything, if not the file's")
+]
+"""Of verbs that run a pipeline file, which may name a folder itself."""
 Model = Annotated[str, typer.Argument(help="folder, models:/name@alias or runs:/id/model")]
 Source = Annotated[
     str, typer.Argument(help="folder of NIfTI or DICOM, BIDS tree, Decathlon folder or CSV")

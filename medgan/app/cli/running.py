@@ -37,6 +37,7 @@ def run_verb(
     preset: str = "",
     sections: Sequence[str] = ("data",),
     replace: bool = False,
+    folder: str = "",
 ) -> None:
     """Runs a pipeline with what a verb was given; --set wins over it.
 
@@ -48,6 +49,7 @@ def run_verb(
         preset: pipeline from which some sections are taken; empty takes none.
         sections: which.
         replace: whether to remove what other commands have left in the folder.
+        folder: receives everything where neither the pipeline nor the values name one.
     """
 
     def work() -> Answer:
@@ -56,6 +58,8 @@ def run_verb(
 
         described = read_pipeline(preset)[1] if preset else {}
         taken = {name: described[name] for name in sections if name in described}
+        if folder and "out" not in read_pipeline(pipeline)[1]:
+            taken["out"] = folder
         done = run_pipeline(pipeline, overrides or [], merge(taken, values), replace)
         return Answer(done.as_json(), done.closing_lines(), int(done.exit_status))
 

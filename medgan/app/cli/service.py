@@ -5,16 +5,14 @@ from typing import Annotated
 
 import typer
 
-from medgan.app.cli.options import Json, Out, Pipeline, Pipelines, Replace, Set
+from medgan.app.cli.options import Json, Out, OutOfFile, Pipeline, Pipelines, Replace, Set
 from medgan.app.cli.running import Answer, answer, run_verb
 
 
 def run(
     pipeline: Pipeline,
     data: Annotated[str, typer.Option(help="scans to read")] = "",
-    out: Annotated[
-        str, typer.Option("-o", "--out", help="folder that receives everything, if not the file's")
-    ] = "",
+    out: OutOfFile = "",
     replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
