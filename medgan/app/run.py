@@ -112,7 +112,8 @@ class Run:
         return Exit.REFUSED if self.refusals else Exit.DONE
 
     def refuse(self, refusals: Sequence[Refusal]) -> None:
-        """Notes, logs and writes down what was left out."""
+        """Notes, logs and writes down what was left out; nothing that an earlier step refused."""
+        refusals = [refusal for refusal in refusals if refusal not in self.refusals]
         self.refusals = (*self.refusals, *refusals)
         columns = ("case", "code", "what", "remedy")
         rows = [vars(r) for r in self.refusals]

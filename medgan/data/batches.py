@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +25,6 @@ from medgan.data.manifest import Case, Refusal
 from medgan.data.prepare import Preparation
 from medgan.data.reading import read_case, usable
 
-log = logging.getLogger(__name__)
 IMAGE, LABEL = "image", "label"
 """Names of the tensors in a file of the cache."""
 
@@ -105,6 +103,9 @@ class PreparedVolumes:
     MONAI's PersistentDataset is not used: it moves files in from another disk, so a killed
     process leaves half of one, which then stops every later training.
 
+    Attributes:
+        cases: those that it has volumes of, in order.
+
     Args:
         cases: from the manifest.
         preprocessing: the model's.
@@ -120,7 +121,7 @@ class PreparedVolumes:
         read: Callable[[Case, bool], CheckedScan] = read_case,
     ) -> None:
         self.labels = preprocessing.labels
-        self._cases, self._folder = cases, folder
+        self.cases, self._folder = cases, folder
         self.conditions = preprocessing.conditions
         self._encoded = [
             encode(self.conditions, covariates_of(case, self.conditions)) for case in cases
@@ -129,7 +130,7 @@ class PreparedVolumes:
         self._prepare = _Prepare(preprocessing, read)
 
     def __len__(self) -> int:
-        return len(self._cases)
+        return len(self.cases)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, bool]:
         """Image (C, X, Y, Z), label channels (D, X, Y, Z), whether there is a label map."""
@@ -142,7 +143,7 @@ class PreparedVolumes:
 
     def arrays(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Image (C, X, Y, Z) and label map (X, Y, Z) or None, without torch's threads."""
-        item = self._read(self._cases[number])
+        item = self._read(self.cases[number])
         return item[IMAGE], item.get(LABEL)
 
     def batches(self, size: int = 8) -> Iterator[Float[Tensor, "B C X Y Z"]]:
@@ -166,19 +167,17 @@ class PreparedVolumes:
         """Computes whatever is not on disk yet.
 
         Returns:
-            The scans that cannot be prepared. They are left out from here on, with a warning.
+            The scans that cannot be prepared. They are left out from here on.
         """
-        results, refusals = usable(self._cases, lambda case: (case, self._read(case)))
+        results, refusals = usable(self.cases, lambda case: (case, self._read(case)))
         done = []
         for case, _ in results:
             done.append(case)
             progress(len(done), len(self))
-        self._cases = done
+        self.cases = done
         self._encoded = [
             encode(self.conditions, covariates_of(case, self.conditions)) for case in done
         ]
-        for refusal in refusals:
-            log.warning("left out %s %s: %s", refusal.code, refusal.case, refusal.what)
         return refusals
 
     def _read(self, case: Case) -> dict[str, np.ndarray]:

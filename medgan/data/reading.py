@@ -1,5 +1,6 @@
 """The files of a case of the manifest, read and checked once."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,9 @@ from medgan.data.checks import CheckedScan, check_scan
 from medgan.data.manifest import Case, Refusal
 
 T = TypeVar("T")
+Refuse = Callable[[Sequence[Refusal]], None]
+"""Receives the scans that are left out, with the reasons."""
+log = logging.getLogger(__name__)
 
 
 def read_case(case: Case, labels: bool = True) -> CheckedScan:
@@ -57,6 +61,12 @@ def usable(cases: Sequence[Case], work: Callable[[Case], T]) -> tuple[Iterator[T
                 yield result
 
     return results(), refusals
+
+
+def log_refusals(refusals: Sequence[Refusal]) -> None:
+    """Warns of scans that are left out, where nothing else records them."""
+    for refusal in refusals:
+        log.warning("left out %s %s: %s", refusal.code, refusal.case, refusal.what)
 
 
 class ReadScans:

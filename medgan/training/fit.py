@@ -18,7 +18,7 @@ from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
-from medgan.data.reading import ReadScans
+from medgan.data.reading import ReadScans, Refuse, log_refusals
 from medgan.model.model import Model
 from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
@@ -50,6 +50,7 @@ def train_model(
     open_mlflow: Callable[[], MlflowRun | None],
     page: Tracker | None = None,
     scans: ReadScans | None = None,
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Trains, or resumes a training, and writes the model folder.
 
@@ -62,6 +63,7 @@ def train_model(
         open_mlflow: opens a run of MLflow, or gives None.
         page: called after each evaluation, once its metrics and picture are on disk.
         scans: those that are in memory since they were checked; cleared once they are prepared.
+        refuse: receives training and validation scans that cannot be prepared.
 
     Returns:
         Volumes seen, the model folder, and metrics of the weights that were kept.
@@ -89,8 +91,8 @@ def train_model(
         validation_cases[:MOST_VALIDATION], preprocessing, out / "cache", scans.read
     )
     with counting("preparing scans") as tick:
-        volumes.warm(tick)
-        held_out.warm()
+        refuse(volumes.warm(tick))
+        refuse(held_out.warm())
     scans.clear()  # training needs the memory
     _require_enough(len(volumes), len(held_out), "see above why scans were left out")
     if len(held_out) < FEW_VALIDATION:
@@ -111,7 +113,7 @@ def train_model(
     outcome = _choose_weights(state, criteria, out / "checkpoints")
     metrics = _metrics_at(out / METRICS, outcome.get("best_at", state.volumes_seen))
     record = {
-        "training_scans": len(cases),
+        "training_scans": len(volumes),
         "volumes_seen": state.volumes_seen,
         **outcome,
         "data_digest": manifest.digest,

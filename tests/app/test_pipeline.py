@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import stat
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -12,11 +13,10 @@ import medgan
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
 from medgan.core.config import build
-from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
+from medgan.core.errors import ConfigError, DataError, EnvironmentFailure, Exit
 from medgan.core.files import locked
-from medgan.core.volume import Volume
 from tests.kit.command_line import inside
-from tests.kit.data_sets import TINY, write_folder
+from tests.kit.data_sets import TINY, remove_contrast, write_folder
 
 ALL = [
     *("index", "train", "scorers", "calibrate", "register", "load_back"),
@@ -185,9 +185,8 @@ def test_scans_without_contrast_are_left_out_of_each_step_and_the_rest_goes_on(
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     source = write_folder(tmp_path / "scans", 20, labels=False)
-    for name in ("person-00", "person-11", "person-19"):  # one of each split
-        scan = Volume.load(source / f"{name}.nii.gz")
-        scan.like((scan.data > 60).astype(np.float32)).save(source / f"{name}.nii.gz")
+    names = [f"person-{number}.nii.gz" for number in ("00", "10", "11", "19")]  # one of each split
+    remove_contrast(*(source / name for name in names))
     subjects = [f"person-{number:02d}" for number in range(20)]
     splits = {"train": subjects[:8], "validation": subjects[8:11],
               "calibration": subjects[11:18], "test": subjects[18:]}  # fmt: skip
@@ -198,7 +197,13 @@ def test_scans_without_contrast_are_left_out_of_each_step_and_the_rest_goes_on(
         [f"out={tmp_path / 'out'}", f"data.source={source}",
          f"data.splits={tmp_path / 'splits.json'}"],
     )  # fmt: skip
-    assert [refusal.code for refusal in run.refusals] == ["E_CONTRAST"] * 2
+    refused = list(csv.DictReader((run.out / "refused.csv").read_text().splitlines()))
+    assert {row["code"] for row in refused} == {"E_CONTRAST"}
+    with (run.out / "private_key.csv").open() as file:
+        files = {row["case"]: Path(row["file"]).name for row in csv.DictReader(file)}
+    assert [files[row["case"]] for row in refused] == names  # each once
+    assert run.exit_status == Exit.REFUSED
+    assert run.model().facts["training_scans"] == 7
     assert len(json.loads((run.out / "scores" / "scores.json").read_text())["scans"]) == 1
 
 

@@ -25,6 +25,13 @@ def tiny_config(out: Path, *overrides: str) -> Config:
     return build(TINY, [f"out={out}", *overrides])
 
 
+def remove_contrast(*paths: Path) -> None:
+    """Turns scans into masks: they pass the check and cannot be prepared (E_CONTRAST)."""
+    for path in paths:
+        scan = Volume.load(path)
+        scan.like((scan.data > 60).astype(np.float32)).save(path)
+
+
 def write_folder(folder: Path, count: int = 20, labels: bool = True, seed: int = 0) -> Path:
     """A folder of small scans `person-00.nii.gz`, with labels beside them."""
     rng = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ def train_step(run: Run) -> StepResult:
 
     values = train_model(
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
-        TrainingPage(run.out), run.scans,
+        TrainingPage(run.out), run.scans, run.refuse,
     )  # fmt: skip
     return StepResult(values, commands=_what_next(str(run.model_folder), run.config.train.task))
 
@@ -38,7 +38,7 @@ def scorers_step(run: Run) -> StepResult:
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
     prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
-    prepared.warm()
+    run.refuse(prepared.warm())
     model.learn_densities(prepared.batches)
     families = list(FAMILIES)
     if settings.volumes:
