@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import medgan
-from medgan.anomaly.scorers import ScoringContext
+from medgan.anomaly.context import ScoringContext
 from medgan.core.tables import markdown_table
 from medgan.data.batches import PreparedVolumes
 from medgan.data.lesions import FAMILIES

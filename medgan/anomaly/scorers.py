@@ -4,25 +4,26 @@ Scorers of the latent alone give one value a scan: their map is a single voxel. 
 raw maps into healthy standard deviations.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
+from medgan.anomaly.context import (
+    LATENT,
+    LOCAL,
+    Densities,
+    ScoringContext,
+    ScoringNetworks,
+    local_density,
+    network_input,
+)
 from medgan.anomaly.density import SHRINKAGE, FeatureDensity
-from medgan.anomaly.features import MOST_POSITIONS, coarse_features
+from medgan.anomaly.features import MOST_POSITIONS
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
 from medgan.core.errors import ConfigError
 from medgan.networks.latent import fit
 
-Densities = Mapping[str, FeatureDensity]
-LOCAL, LATENT = "local", "latent"
-SHARED = (LOCAL, LATENT)
-"""Densities that do not need the discriminator."""
 _OF_RECONSTRUCTIONS = {
     "residual", "similarity", "features", "ensemble", "refined", "latent", "reencoding",
 }  # fmt: skip
@@ -35,110 +36,6 @@ _ENSEMBLE, _LATENT_NOISE = 4, 0.3
 """Number of further reconstructions, and the standard deviation of noise on their latents."""
 _SPREAD_FLOOR = 0.05
 """Added to the standard deviation of reconstructions, in units of [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class ScoringNetworks:
-    """Functions and densities of a model that scorers use.
-
-    Attributes:
-        encode: volumes (B, C, X, Y, Z) to latents (B, L); None without generator.
-        generate: latents to volumes; None where the model was trained to restore scans.
-        features: the discriminator's features of volumes, finest first; None without discriminator.
-        densities: of healthy training scans: of `LOCAL` features, of the discriminator's stages
-            ("stage 0" is the finest that fits) and of the `LATENT`.
-        localise: its input (B, C, X, Y, Z) to a logit for every voxel; None without a localiser.
-        inputs: further inputs of the localiser, of `INPUTS`.
-        restore: its input to the healthy volumes; None without a restorer.
-        restorer_inputs: further inputs of the restorer, of `INPUTS`.
-    """
-
-    encode: Callable[[Tensor], Tensor] | None
-    generate: Callable[[Tensor], Tensor] | None
-    features: Callable[[Tensor], list[Tensor]] | None
-    densities: Densities
-    localise: Callable[[Tensor], Tensor] | None = None
-    inputs: tuple[str, ...] = ()
-    restore: Callable[[Tensor], Tensor] | None = None
-    restorer_inputs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ScoringContext:
-    """Volumes and the model's outputs for them, each computed once when first used.
-
-    Attributes:
-        volume: (B, C, X, Y, Z) in [-1, 1].
-        networks: the model's.
-    """
-
-    volume: Float[Tensor, "B C X Y Z"]
-    networks: ScoringNetworks
-
-    @cached_property
-    def latent(self) -> Float[Tensor, "B L"]:
-        """The encoder's latents."""
-        assert self.networks.encode is not None
-        return self.networks.encode(self.volume).float()
-
-    @cached_property
-    def recon(self) -> Float[Tensor, "B C X Y Z"]:
-        """Reconstructions from these latents."""
-        return self.generated(self.latent)
-
-    def generated(self, latent: Tensor) -> Tensor:
-        """Volumes of latents."""
-        assert self.networks.generate is not None
-        return self.networks.generate(latent).float()
-
-    @cached_property
-    def restored(self) -> Float[Tensor, "B C X Y Z"]:
-        """The volumes with healthy tissue in place of lesions."""
-        assert self.networks.restore is not None
-        return self.networks.restore(network_input(self, self.networks.restorer_inputs)).float()
-
-    @property
-    def counterpart(self) -> Float[Tensor, "B C X Y Z"]:
-        """The healthy counterparts: restored where the model can, else reconstructed."""
-        return self.recon if self.networks.restore is None else self.restored
-
-    @cached_property
-    def features(self) -> list[Tensor]:
-        """The discriminator's features."""
-        return self.features_of(self.volume)
-
-    def features_of(self, volume: Tensor) -> list[Tensor]:
-        """The discriminator's features of volumes."""
-        assert self.networks.features is not None
-        return self.networks.features(volume)
-
-    @cached_property
-    def distance(self) -> Float[Tensor, "B 1 X Y Z"]:
-        """Mahalanobis distance of local features at each position."""
-        found = self.networks.densities[LOCAL].distance(coarse_features(self.volume))
-        return self.enlarged(found)
-
-    def enlarged(self, coarse: Float[Tensor, "B C x y z"]) -> Float[Tensor, "B C X Y Z"]:
-        """Interpolated to the grid of the volumes."""
-        return F.interpolate(coarse.float(), size=self.volume.shape[2:], mode="trilinear")
-
-
-INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
-    "density": lambda context: context.distance - 1,
-    "recon": lambda context: context.recon,
-}
-"""Inputs of a localiser or a restorer besides the volume."""
-
-
-def input_channels(inputs: Sequence[str], images: int) -> int:
-    """Channels of a network's whole input, for scans of so many image channels."""
-    return images + sum(images if name == "recon" else 1 for name in inputs)
-
-
-def network_input(context: ScoringContext, inputs: Sequence[str]) -> Float[Tensor, "B C X Y Z"]:
-    """Volumes and further inputs, concatenated along channels."""
-    further = [INPUTS[name](context).to(context.volume.dtype) for name in inputs]
-    return torch.cat([context.volume, *further], dim=1)
 
 
 def residual(context: ScoringContext) -> Tensor:
@@ -279,11 +176,6 @@ def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]
 def make_maps(context: ScoringContext, names: tuple[str, ...]) -> dict[str, Tensor]:
     """Score maps by name, (B, 1, X, Y, Z) or one voxel a scan, on the CPU."""
     return {name: SCORERS[name](context).float().cpu() for name in names}
-
-
-def local_density(batches: Callable[[], Iterable[Tensor]]) -> FeatureDensity:
-    """The density of hand-made local features; `batches` as in `learn_densities`."""
-    return FeatureDensity.fit(coarse_features(batch) for batch in batches())
 
 
 def learn_densities(

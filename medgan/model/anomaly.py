@@ -10,15 +10,9 @@ from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
+from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
 from medgan.anomaly.regions import find_regions
-from medgan.anomaly.scorers import (
-    Densities,
-    ScoringContext,
-    ScoringNetworks,
-    chosen,
-    learn_densities,
-    make_maps,
-)
+from medgan.anomaly.scorers import chosen, learn_densities, make_maps
 from medgan.core.errors import DataError, ModelError
 from medgan.core.volume import Volume
 from medgan.data.checks import same_grid

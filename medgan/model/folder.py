@@ -13,8 +13,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration
+from medgan.anomaly.context import Densities, input_channels
 from medgan.anomaly.density import FeatureDensity
-from medgan.anomaly.scorers import Densities, input_channels
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.errors import ModelError
 from medgan.core.files import write_together

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration, ScoringConfig
-from medgan.anomaly.scorers import SHARED, Densities, ScoringNetworks, chosen
+from medgan.anomaly.context import SHARED, Densities, ScoringNetworks
+from medgan.anomaly.scorers import chosen
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.tables import html_facts
 from medgan.core.volume import Volume

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.anomaly.scorers import ScoringContext, available, make_maps
+from medgan.anomaly.context import ScoringContext
+from medgan.anomaly.scorers import available, make_maps
 from medgan.model.model import Model
 
 SCORERS = ("residual", "density", "discriminator", "latent", "localiser")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from medgan.anomaly.scorers import ScoringContext, ScoringNetworks, network_input
+from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.networks.localiser import Localiser

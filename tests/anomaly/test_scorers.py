@@ -3,18 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
 from medgan.anomaly.features import smoothed
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
-from medgan.anomaly.scorers import (
-    SCORERS,
-    ScoringContext,
-    ScoringNetworks,
-    available,
-    chosen,
-    learn_densities,
-    make_maps,
-    network_input,
-)
+from medgan.anomaly.scorers import SCORERS, available, chosen, learn_densities, make_maps
 from medgan.core.errors import ConfigError
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks

@@ -3,7 +3,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from medgan.anomaly.scorers import ScoringNetworks, learn_densities
+from medgan.anomaly.context import ScoringNetworks
+from medgan.anomaly.scorers import learn_densities
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from tests.kit.simulated_device import simulated_device

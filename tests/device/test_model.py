@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from medgan.anomaly.calibration import ScoringConfig
-from medgan.anomaly.scorers import INPUTS, SCORERS, available
+from medgan.anomaly.context import INPUTS
+from medgan.anomaly.scorers import SCORERS, available
 from medgan.core.volume import Volume
 from medgan.model.folder import fresh_localiser, fresh_restorer
 from medgan.model.model import Model

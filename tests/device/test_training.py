@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medgan.anomaly.scorers import local_density
+from medgan.anomaly.context import local_density
 from medgan.core.config import LocaliserConfig, Preprocessing
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels

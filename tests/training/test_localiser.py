@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from medgan.anomaly.context import LOCAL, ScoringContext, ScoringNetworks, network_input
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
-from medgan.anomaly.scorers import LOCAL, ScoringContext, ScoringNetworks, network_input
 from medgan.core.config import LocaliserConfig
 from medgan.data.lesions import plant
 from medgan.networks.blocks import Stages

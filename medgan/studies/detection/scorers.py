@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medgan.anomaly.scorers import ScoringContext, make_maps
+from medgan.anomaly.context import ScoringContext
+from medgan.anomaly.scorers import make_maps
 from medgan.anomaly.simple import SIMPLE
 from medgan.core.config import LocaliserConfig
 from medgan.core.progress import counting

@@ -1,16 +1,14 @@
 """Restoration: a restorer makes a corrupted scan healthy again."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.density import FeatureDensity
-from medgan.anomaly.scorers import (
+from medgan.anomaly.context import (
     LOCAL,
     Densities,
     ScoringContext,
@@ -19,6 +17,7 @@ from medgan.anomaly.scorers import (
     local_density,
     network_input,
 )
+from medgan.anomaly.density import FeatureDensity
 from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.conditions import width
@@ -26,11 +25,11 @@ from medgan.data.lesions import FAMILIES
 from medgan.model.folder import RESTORER_INPUTS, restoring_networks
 from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import localisation_loss, reconstruction_loss
-from medgan.networks.metrics import band_features, clipped_share, diversity, kernel_distance
-from medgan.reporting.sample_grid import restoration_grid
+from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.corruption import augmented, lesioned
-from medgan.training.samples import GRID, Adaptation, distance_metrics, warn_of_low_diversity
+from medgan.training.restored import evaluate_restoration, make_reference
+from medgan.training.samples import Adaptation
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
 from medgan.training.steps import descend, move
@@ -46,8 +45,6 @@ ADVERSARIAL_FROM = 0.75
 and has nothing to correct before lesions are found."""
 BETAS = (0.9, 0.99)
 """Adam's, of the restorer: most of its loss does not change as it learns."""
-_TRIES = 20
-"""To plant a lesion in a validation scan: a quarter of all scans get none."""
 _CHANGED = 0.02
 """Smallest change of a voxel, in units of [-1, 1], that counts as a lesion."""
 
@@ -79,6 +76,8 @@ class Restoration:
     seed: int
     density: FeatureDensity | None = None
 
+    adversarial_from: ClassVar[float] = ADVERSARIAL_FROM
+
     @classmethod
     def of(
         cls, preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig
@@ -88,11 +87,6 @@ class Restoration:
             preprocessing, model, Schedule.of(train), Adversary.of(train), train.micro_batch,
             train.checkpoint_activations, train.precision == "bf16", train.seed,
         )  # fmt: skip
-
-    @property
-    def adversarial_from(self) -> float:
-        """Late: see `ADVERSARIAL_FROM`."""
-        return ADVERSARIAL_FROM
 
     @property
     def periods(self) -> tuple[int, int]:
@@ -178,24 +172,12 @@ class Restoration:
         self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes
     ) -> Evaluator:
         """Errors of the averaged restorer on corrupted and on healthy validation scans."""
-        rng = np.random.default_rng([self.seed, 1])
-        scans = [validation.arrays(number)[0] for number in range(len(validation))]
-        made = [_with_lesions(scan, scans[number - 1], rng) for number, scan in enumerate(scans)]
-        healthy, corrupted, lesion = (
-            torch.from_numpy(np.stack(part))
-            for part in (scans, [scan for scan, _ in made], [mask for _, mask in made])
-        )
-        count = min(len(training), len(scans))
-        known = torch.from_numpy(np.stack([training.arrays(n)[0] for n in range(count)]))
-        floor = float(kernel_distance(band_features(healthy), band_features(known)))
-        reference = _Reference(
-            healthy, corrupted, lesion > 0, known, floor, float(diversity(healthy))
-        )
+        reference = make_reference(validation, training, self.seed)
         adaptation = None
         if self.adversary.augmentation.probability == "adaptive":
             adaptation = Adaptation(self.schedule.evaluate_every, self.schedule.batch)
         return partial(
-            _evaluate, seen=self._seen, reference=reference, adaptation=adaptation,
+            evaluate_restoration, seen=self._seen, reference=reference, adaptation=adaptation,
             batch=self.micro_batch or self.schedule.batch,
         )  # fmt: skip
 
@@ -245,70 +227,3 @@ def _error_inside(changed: Tensor, volume: Tensor, healthy: Tensor) -> Tensor:
     """
     error = (healthy - volume).abs() * changed
     return error.sum() / (changed.sum() * volume.shape[1]).clamp(min=1)
-
-
-def _with_lesions(
-    scan: np.ndarray, donor: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scan with lesions, of which there is at least one, and where they are."""
-    corrupted, truth = scan, np.zeros_like(scan[:1])
-    for _ in range(_TRIES):
-        if not truth.any():
-            corrupted, truth = lesioned(scan, donor, list(FAMILIES), rng)
-    return corrupted, truth
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """Validation scans, healthy and corrupted, where they differ, and as many training scans."""
-
-    healthy: Tensor
-    corrupted: Tensor
-    lesion: Tensor
-    training: Tensor
-    floor: float
-    diversity: float
-
-
-@torch.no_grad()
-def _evaluate(
-    state: TrainingState,
-    path: Path,
-    seen: Callable[[Tensor], Tensor],
-    reference: _Reference,
-    adaptation: Adaptation | None,
-    batch: int,
-) -> dict[str, float]:
-    """Metrics and a picture of the averaged restorer."""
-    restorer = state.average.needed_restorer
-
-    def restore(volumes: Tensor) -> Tensor:
-        restored = []
-        for part in volumes.split(batch):
-            shown = seen(part.to(state.device))
-            with state.autocast():
-                restored.append(restorer(shown).float().cpu())
-        return torch.cat(restored)
-
-    restored, kept = restore(reference.corrupted), restore(reference.healthy)
-    error = (restored - reference.healthy).abs()
-    before = (reference.corrupted - reference.healthy).abs()
-    lesion = reference.lesion.expand_as(error)
-    inside, clean = float(error[lesion].mean()), float((kept - reference.healthy).abs().mean())
-    metrics = {
-        "samples/restoration": inside + clean,  # a restorer replaces lesions and nothing else
-        "samples/restoration_lesion": inside,
-        "samples/restoration_volume": float(error.mean()),
-        "samples/corruption_lesion": float(before[lesion].mean()),
-        "samples/corruption_volume": float(before.mean()),
-        "samples/reconstruction": clean,
-        "samples/clipped": float(clipped_share(restored, reference.healthy)),
-    }
-    metrics |= distance_metrics(restored, reference.healthy, reference.floor, reference.diversity)
-    if adaptation is not None:
-        state.augment = adaptation.adapted(state, reference.training, reference.healthy, restored)
-        metrics["train/augment"] = state.augment
-    warn_of_low_diversity(metrics["samples/diversity"], state.volumes_seen)
-    shown = (v[:GRID, 0].numpy() for v in (reference.corrupted, restored, reference.healthy))
-    restoration_grid(path, *shown, title=f"{state.volumes_seen:,} volumes seen")
-    return metrics

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medgan.anomaly.scorers import Densities
+from medgan.anomaly.context import Densities
 from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
@@ -77,6 +78,9 @@ class Synthesis:
     bf16: bool
     seed: int
 
+    adversarial_from: ClassVar[float] = 0.0
+    densities: ClassVar[Densities] = {}
+
     @classmethod
     def of(
         cls, preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig
@@ -90,11 +94,6 @@ class Synthesis:
         )  # fmt: skip
 
     @property
-    def adversarial_from(self) -> float:
-        """From the first step."""
-        return 0.0
-
-    @property
     def periods(self) -> tuple[int, int]:
         """Of the penalty and of the encoder step."""
         return self.adversary.penalty.every, self.encoder.every
@@ -102,11 +101,6 @@ class Synthesis:
     def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Synthesis":
         """The same: training scans come in batches only."""
         return self
-
-    @property
-    def densities(self) -> Densities:
-        """None."""
-        return {}
 
     def start(self, device: torch.device) -> TrainingState:
         """Networks with fresh weights, which are a function of the seed, and their optimizers."""

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from medgan.anomaly.scorers import Densities
+from medgan.anomaly.context import Densities
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.training.adversary import Scalars
 from medgan.training.schedule import Schedule
