@@ -72,7 +72,7 @@ class FeatureDensity:
         identity = torch.eye(covariance.shape[1], device=covariance.device).expand_as(covariance)
         try:
             factor = torch.linalg.cholesky(covariance)
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             raise DataError(
                 "E_CONTRAST", "the training scans", "hardly differ from one another",
                 "check data.intensity and data.window",

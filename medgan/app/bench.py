@@ -140,7 +140,7 @@ def _bench_baseline(
 
 
 def _timed(
-    step: Callable[[], None],
+    step: Callable[[], object],
     interval: int,
     steps: int,
     device: torch.device,

@@ -79,7 +79,6 @@ class Synthesis:
     seed: int
 
     adversarial_from: ClassVar[float] = 0.0
-    densities: ClassVar[Densities] = {}
 
     @classmethod
     def of(
@@ -101,6 +100,11 @@ class Synthesis:
     def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Synthesis":
         """The same: training scans come in batches only."""
         return self
+
+    @property
+    def densities(self) -> Densities:
+        """None."""
+        return {}
 
     def start(self, device: torch.device) -> TrainingState:
         """Networks with fresh weights, which are a function of the seed, and their optimizers."""
