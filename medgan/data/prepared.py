@@ -9,7 +9,9 @@ from torch import Tensor
 
 from medgan.core.config import Preprocessing
 from medgan.data.batches import PreparedVolumes
-from medgan.data.manifest import Case
+from medgan.data.manifest import Case, Manifest
+from medgan.data.reading import Refuse
+from medgan.data.splits import enough_healthy, require_enough
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,47 @@ def stored(images: Tensor) -> Tensor:
     return images.float().clamp(-1, 1).half().float()
 
 
+def preparable(
+    cases: Sequence[Case], preprocessing: Preprocessing, out: Path, refuse: Refuse
+) -> list[Case]:
+    """The cases that can be brought to a grid; the others are refused.
+
+    A study begins with it: whatever it reads of these cases is then in their order.
+
+    Args:
+        cases: any number.
+        preprocessing: the grid and intensities.
+        out: receives the cache.
+        refuse: receives the others.
+    """
+    prepared = PreparedVolumes(cases, preprocessing, out / "cache")
+    refuse(prepared.warm())
+    return list(prepared.cases)
+
+
+def enough_preparable(
+    manifest: Manifest,
+    split: str,
+    fewest: int,
+    preprocessing: Preprocessing,
+    out: Path,
+    refuse: Refuse,
+) -> list[Case]:
+    """The healthy cases of a split that can be brought to a grid; the others are refused.
+
+    Raises:
+        DataError: E_SPLIT when there are fewer than `fewest`.
+    """
+    cases = preparable(enough_healthy(manifest, split, fewest), preprocessing, out, refuse)
+    require_enough(cases, split, fewest)
+    return cases
+
+
 def read_scans(cases: Sequence[Case], preprocessing: Preprocessing, out: Path) -> RealScans:
     """Scans and their label maps on a grid, by way of the cache in `out`.
 
     Args:
-        cases: at least one.
+        cases: at least one, all `preparable`.
         preprocessing: the grid and intensities.
         out: receives the cache.
     """

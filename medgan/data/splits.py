@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,12 +43,21 @@ def enough_healthy(manifest: Manifest, split: str, fewest: int) -> list[Case]:
         DataError: E_SPLIT when there are fewer than `fewest`.
     """
     cases = [case for case in manifest.split(split) if case.healthy]
+    require_enough(cases, split, fewest)
+    return cases
+
+
+def require_enough(cases: Sequence[Case], split: str, fewest: int) -> None:
+    """Refuses too few healthy cases of a split.
+
+    Raises:
+        DataError: E_SPLIT.
+    """
     if len(cases) < fewest:
         raise DataError(
             "E_SPLIT", f"{len(cases)} healthy scans in {split}", f"{fewest} are needed",
             "add healthy scans or set data.fractions",
         )  # fmt: skip
-    return cases
 
 
 def with_drawn_splits(

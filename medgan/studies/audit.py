@@ -13,6 +13,7 @@ from medgan.core.config import AuditConfig
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_together
 from medgan.data.manifest import Manifest
+from medgan.data.reading import Refuse, log_refusals
 from medgan.evaluation.privacy.copies import (
     smallest_detectable_excess,
     upper_bound_of_copies,
@@ -60,6 +61,7 @@ def audit(
     settings: AuditConfig,
     seed: int,
     facts: dict[str, str],
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Runs all checks and writes audit.json, pairs.png and audit.html.
 
@@ -71,6 +73,7 @@ def audit(
         settings: the audit section.
         seed: of distorted copies and draws.
         facts: versions, for the record.
+        refuse: receives scans that cannot be prepared; they are left out.
 
     Returns:
         The content of audit.json, and the lines to print.
@@ -85,8 +88,8 @@ def audit(
             "E_SPLIT", generated.name, f"{len(generated.images)} synthetic scans are too few",
             f"give at least {FEWEST_FAKES}",
         )  # fmt: skip
-    _refuse_non_members(generated, manifest)
-    split = CohortSplit.read(manifest, generated.preprocessing, out)
+    split = CohortSplit.read(manifest, generated.preprocessing, out, refuse)
+    _refuse_non_members(generated, int(split.member.sum()))
     found = compare_neighbours(generated.images, split, seed)
     attacks = membership_attacks(found, split, model, seed)
     verdicts = _verdicts(found, attacks, split, len(generated.images), settings)
@@ -112,13 +115,12 @@ def audit(
     return result | {"lines": lines}
 
 
-def _refuse_non_members(generated: GeneratedSet, manifest: Manifest) -> None:
+def _refuse_non_members(generated: GeneratedSet, given: int) -> None:
     """Refuses more members than there were training scans: non-members among them hide leaks.
 
     Raises:
         ConfigError: E_SPLITS.
     """
-    given = sum(case.healthy for case in manifest.split("train"))
     known = generated.training_scans
     if known is not None and given > known:
         raise ConfigError(

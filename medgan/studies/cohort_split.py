@@ -1,5 +1,6 @@
 """The real scans of an audit: those that a generator was trained on, and held-out ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from torch import Tensor
 from medgan.core.config import Preprocessing
 from medgan.core.errors import ConfigError, DataError
 from medgan.data.manifest import Case, Manifest
-from medgan.data.prepared import read_scans
+from medgan.data.prepared import preparable, read_scans
+from medgan.data.reading import Refuse, log_refusals
 from medgan.data.splits import in_both
 from medgan.evaluation.sets.features import voxel_hashes
 
@@ -38,19 +40,29 @@ class CohortSplit:
     spacing: tuple[float, float, float]
 
     @classmethod
-    def read(cls, manifest: Manifest, preprocessing: Preprocessing, out: Path) -> "CohortSplit":
+    def read(
+        cls,
+        manifest: Manifest,
+        preprocessing: Preprocessing,
+        out: Path,
+        refuse: Refuse = log_refusals,
+    ) -> "CohortSplit":
         """Reads the healthy scans of a manifest.
 
         Args:
             manifest: with splits.
             preprocessing: of the generator.
             out: receives the cache.
+            refuse: receives scans that cannot be prepared; they are left out.
 
         Raises:
             ConfigError: E_LEAK when a subject, a file or the same voxels are on both sides.
             DataError: E_SPLIT with too few subjects.
         """
-        members, held_out = members_and_held_out(manifest)
+        members, held_out = (
+            preparable(side, preprocessing, out, refuse) for side in members_and_held_out(manifest)
+        )
+        _require_enough(members, held_out)
         cases = members + held_out
         numbers = {subject: n for n, subject in enumerate(dict.fromkeys(c.subject for c in cases))}
         subject = torch.tensor([numbers[case.subject] for case in cases], device="cpu")
@@ -85,6 +97,16 @@ def members_and_held_out(manifest: Manifest) -> tuple[list[Case], list[Case]]:
     held_out = [c for split in HELD_OUT for c in manifest.split(split) if c.healthy]
     if both := len(in_both(members, held_out)):
         raise _leak(f"subjects or files of {both} scans")
+    _require_enough(members, held_out)
+    return members, held_out
+
+
+def _require_enough(members: Sequence[Case], held_out: Sequence[Case]) -> None:
+    """Refuses too few subjects on either side.
+
+    Raises:
+        DataError: E_SPLIT.
+    """
     sides = (members, "trained on", FEWEST_MEMBERS), (held_out, "held out", FEWEST_HELD_OUT)
     for side, what, few in sides:
         if (found := len({case.subject for case in side})) < few:
@@ -92,7 +114,6 @@ def members_and_held_out(manifest: Manifest) -> tuple[list[Case], list[Case]]:
                 "E_SPLIT", f"{found} subjects {what}", f"{few} healthy ones are needed",
                 "add scans of more subjects",
             )  # fmt: skip
-    return members, held_out
 
 
 def _leak(what: str) -> ConfigError:

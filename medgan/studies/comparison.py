@@ -16,8 +16,8 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Manifest
-from medgan.data.prepared import RealScans, read_scans
-from medgan.data.splits import enough_healthy
+from medgan.data.prepared import RealScans, enough_preparable, read_scans
+from medgan.data.reading import Refuse, log_refusals
 from medgan.evaluation.probes.segmentation import dice_by_label, segment, train_segmenter
 from medgan.evaluation.probes.two_sample import real_floor, separability
 from medgan.evaluation.sets.distance import kernel_interval
@@ -42,6 +42,7 @@ def compare(
     out: Path,
     settings: CompareConfig,
     device: torch.device,
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Compares generators with real scans and writes comparison.json.
 
@@ -55,6 +56,7 @@ def compare(
         out: receives cache and comparison.json.
         settings: the compare section.
         device: of the evaluation networks.
+        refuse: receives scans that cannot be prepared; they are left out.
 
     Returns:
         rows, the table as Markdown, and the protocol's sizes.
@@ -67,7 +69,13 @@ def compare(
     rows: list[Row] = []
     for generated in generated_sets:
         if evaluation is None:
-            evaluation = _Evaluation(generated.preprocessing, manifest, out, settings, device)
+            grid = generated.preprocessing
+            cases = {
+                split: enough_preparable(manifest, split, fewest, grid, out, refuse)
+                for split, fewest in FEWEST.items()
+            }
+            scans = {split: read_scans(some, grid, out) for split, some in cases.items()}
+            evaluation = _Evaluation(scans, grid, manifest.digest, settings, device)
             log.info("%s", REAL)
             rows.append(evaluation.real_row())
         if generated.preprocessing != evaluation.preprocessing:
@@ -89,20 +97,16 @@ class _Evaluation:
 
     def __init__(
         self,
+        scans: dict[str, RealScans],
         preprocessing: Preprocessing,
-        manifest: Manifest,
-        out: Path,
+        digest: str,
         settings: CompareConfig,
         device: torch.device,
     ) -> None:
         self.preprocessing, self.settings, self.device = preprocessing, settings, device
-        self.digest = manifest.digest
+        self.digest = digest
         self.seeds = range(SEEDS)
         self.values = torch.tensor(preprocessing.labels, device="cpu")
-        scans = {
-            name: read_scans(enough_healthy(manifest, name, fewest), preprocessing, out)
-            for name, fewest in FEWEST.items()
-        }
         self.train, self.test = scans["train"], scans["test"]
         self.reference = band_features(self.test.images)
         self.segmenters: list[nn.Module] = []

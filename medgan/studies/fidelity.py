@@ -17,7 +17,8 @@ from medgan.core.files import write_together
 from medgan.data.conditions import count_categories
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.plan import plan
-from medgan.data.prepared import read_scans
+from medgan.data.prepared import preparable, read_scans
+from medgan.data.reading import Refuse, log_refusals
 from medgan.evaluation.probes.two_sample import separability
 from medgan.evaluation.sets.description import Description, describe
 from medgan.evaluation.sets.diversity import classify
@@ -91,6 +92,7 @@ def evaluate(
     settings: EvaluateConfig,
     data: DataConfig,
     device: torch.device,
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Measures synthetic scans against real ones; writes evaluation.json and evaluation.html.
 
@@ -102,6 +104,7 @@ def evaluate(
         settings: the evaluate section.
         data: the data section, for the grid of scans.
         device: of the extractor.
+        refuse: receives scans that cannot be prepared; they are left out.
 
     Returns:
         Protocol, rows, metrics left out with reasons, and the table as Markdown.
@@ -111,11 +114,14 @@ def evaluate(
         ModelError: E_MODEL where an extractor's weights cannot be used.
     """
     cases = real_cases(manifest, settings.splits)
-    subjects = [case.subject for case in cases]
-    size = set_size(subjects, len(fake.images) if isinstance(fake, GeneratedSet) else len(fake))
+    _size(cases, fake)  # too few are refused before any is read
+    grid = fake.preprocessing if isinstance(fake, GeneratedSet) else plan(data, cases)
+    cases = preparable(cases, grid, out, refuse)
+    if not isinstance(fake, GeneratedSet):
+        fake = preparable(fake, grid, out, refuse)
+    subjects, size = [case.subject for case in cases], _size(cases, fake)
     if size < _FEW:
         log.warning("%d scans in each set: only large differences can be detected", size)
-    grid = fake.preprocessing if isinstance(fake, GeneratedSet) else plan(data, cases)
     real = _of_cases(cases, grid, out)
     generated = (
         _of_generated(fake) if isinstance(fake, GeneratedSet) else _of_cases(fake, grid, out)
@@ -174,6 +180,11 @@ def evaluate(
 def real_cases(manifest: Manifest, splits: Sequence[str]) -> list[Case]:
     """The healthy scans of some splits, or of all where none is named."""
     return [c for c in manifest.cases if c.healthy and c.split in (splits or SPLITS)]
+
+
+def _size(cases: Sequence[Case], fake: GeneratedSet | Sequence[Case]) -> int:
+    count = len(fake.images) if isinstance(fake, GeneratedSet) else len(fake)
+    return set_size([case.subject for case in cases], count)
 
 
 def set_size(subjects: Sequence[str], synthetic: int) -> int:

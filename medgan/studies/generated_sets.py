@@ -22,6 +22,7 @@ from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.data.prepared import stored
+from medgan.data.reading import Refuse, log_refusals
 from medgan.model.folder import WEIGHTS
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
@@ -70,7 +71,11 @@ class GeneratedSet:
 
 
 def make_baseline(
-    config: Config, manifest: Manifest, out: Path, facts: dict[str, str]
+    config: Config,
+    manifest: Manifest,
+    out: Path,
+    facts: dict[str, str],
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Trains a baseline on the training split and writes samples and a record.
 
@@ -79,6 +84,7 @@ def make_baseline(
         manifest: with splits.
         out: receives cache, samples.safetensors and baseline.json.
         facts: versions, for the record.
+        refuse: receives scans that cannot be prepared; they are left out.
 
     Returns:
         The content of baseline.json without preprocessing.
@@ -88,15 +94,12 @@ def make_baseline(
         TrainingDiverged: E_NAN.
     """
     cases = manifest.split("train")
-    if len(cases) < 2:
-        raise DataError(
-            "E_SPLIT", f"{len(cases)} training scans", "at least 2 are needed",
-            "add healthy scans or set data.fractions",
-        )  # fmt: skip
+    _require_two(len(cases))
     preprocessing = plan(config.data, cases)
     prepared = PreparedVolumes(cases, preprocessing, out / "cache")
     with counting("preparing scans") as tick:
-        prepared.warm(tick)
+        refuse(prepared.warm(tick))
+    _require_two(len(prepared))
     volumes = torch.stack([prepared[number][0] for number in range(len(prepared))])
     seed, device = config.train.seed, choose_device(config.train.device)
     baseline: Baseline = BASELINES[config.baseline.name](preprocessing.shape, seed, device)
@@ -120,7 +123,7 @@ def make_baseline(
         "ms_per_step": round(1000 * effort.seconds / max(steps, 1), 1),
         "parameters": parameters,
         "seed": seed,
-        "training_scans": len(cases),
+        "training_scans": len(prepared),
         "data_digest": manifest.digest,
         "training_digest": manifest.training_digest,
         **facts,
@@ -132,6 +135,14 @@ def make_baseline(
     files = {out / SAMPLES: save(samples), out / RECORD: json.dumps(record, indent=1)}
     write_together(files)
     return training | {"folder": str(out)}
+
+
+def _require_two(scans: int) -> None:
+    if scans < 2:
+        raise DataError(
+            "E_SPLIT", f"{scans} training scans", "at least 2 are needed",
+            "add healthy scans or set data.fractions",
+        )  # fmt: skip
 
 
 def read_generated_set(

@@ -29,7 +29,7 @@ def remove_contrast(*paths: Path) -> None:
     """Turns scans into masks: they pass the check and cannot be prepared (E_CONTRAST)."""
     for path in paths:
         scan = Volume.load(path)
-        scan.like((scan.data > 60).astype(np.float32)).save(path)
+        scan.like((scan.data > scan.data.mean()).astype(np.float32)).save(path)
 
 
 def write_folder(folder: Path, count: int = 20, labels: bool = True, seed: int = 0) -> Path:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel
@@ -20,6 +21,7 @@ from medgan.evaluation.privacy.distortions import distort
 from medgan.evaluation.privacy.membership import Attack
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
 from tests.kit.command_line import inside
+from tests.kit.data_sets import remove_contrast
 from tests.kit.volumes import subjects
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
@@ -88,6 +90,20 @@ def honest(cohort, tmp_path_factory):
     """The audit of a generator of new subjects: its folder and how it ended."""
     out = tmp_path_factory.mktemp("honest")
     return out, audit(cohort, "honest", out, "--json")
+
+
+def test_scans_that_cannot_be_prepared_are_left_out_of_an_audit(cohort, tmp_path, caplog):
+    for name, seed in (("members", 1), ("others", 2)):
+        shutil.copytree(cohort / name, tmp_path / name)
+        remove_contrast(tmp_path / name / f"doe-jane-{seed}-07.nii.gz")
+    fresh = prepared(cohort / "fresh", tmp_path)
+    write_samples(tmp_path / "honest", fresh, training_scans=23)
+    done = audit(tmp_path, "honest", tmp_path / "out")
+    protocol = json.loads((tmp_path / "out" / "audit.json").read_text())["protocol"]
+    assert (protocol["training_scans"], protocol["held_out_scans"]) == (23, 23)
+    assert (tmp_path / "out" / "refused.csv").read_text().count("E_CONTRAST") == 2
+    assert caplog.text.count("refused E_CONTRAST c-") == 2
+    assert done.returncode == 3
 
 
 def test_a_generator_that_returns_training_scans_fails_even_in_disguise(cohort, tmp_path):

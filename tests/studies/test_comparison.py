@@ -7,10 +7,10 @@ from safetensors.torch import load, save
 
 import medgan
 from medgan.app.pipeline import run_pipeline
-from medgan.core.errors import ConfigError, ModelError
+from medgan.core.errors import ConfigError, Exit, ModelError
 from medgan.data.prepared import stored
 from medgan.studies.generated_sets import BASELINES, read_generated_set
-from tests.kit.data_sets import TINY, write_folder
+from tests.kit.data_sets import TINY, remove_contrast, write_folder
 
 SIZES = {
     "baseline": {"name": "vae"},
@@ -65,6 +65,30 @@ def test_a_baseline_leaves_samples_on_the_grid_and_its_record(made):
     assert record["training_scans"] == 12
     assert record["preprocessing"]["shape"] == [16, 16, 16]
     assert {"seconds", "ms_per_step", "parameters", "data_digest"} <= set(record)
+
+
+def test_scans_that_cannot_be_prepared_are_left_out_of_a_baseline_and_a_comparison(
+    made, same_site, tmp_path
+):
+    source = write_folder(tmp_path / "scans", 24)
+    remove_contrast(*(source / f"person-{number}.nii.gz" for number in ("00", "23")))
+    subjects = [f"person-{number:02d}" for number in range(24)]
+    splits = {"train": subjects[:12], "validation": subjects[12:14],
+              "calibration": subjects[14:18], "test": subjects[18:]}  # fmt: skip
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    settings = [f"data.source={source}", f"data.splits={tmp_path / 'splits.json'}"]
+    out = tmp_path / "vae"
+    baseline = run_pipeline(str(made[0] / "baseline.yaml"), [*settings, f"out={out}"])
+    assert baseline.results["baseline"].values["training_scans"] == 11
+    assert [refusal.code for refusal in baseline.refusals] == ["E_CONTRAST"]
+    done = compare(made, [out], *settings)
+    values = done.results["compare"].values
+    assert values["protocol"]["training_scans"] == 11
+    assert values["protocol"]["test_scans"] == 5
+    assert values["rows"][1]["same_scans_and_splits"]
+    assert [refusal.code for refusal in done.refusals] == ["E_CONTRAST"] * 2
+    assert done.exit_status == Exit.REFUSED
+    assert (made[0] / "out" / "refused.csv").read_text().count("E_CONTRAST") == 2
 
 
 def test_a_comparison_holds_real_scans_models_and_baselines_side_by_side(made, same_site):

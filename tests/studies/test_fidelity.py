@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from scipy.ndimage import gaussian_filter
 
 from medgan.app.pipeline import run_pipeline
-from medgan.core.errors import ConfigError, DataError
+from medgan.core.errors import ConfigError, DataError, Exit
 from medgan.core.volume import Volume
 from medgan.evaluation.interval import Interval
 from medgan.evaluation.sets.description import describe
@@ -23,7 +24,7 @@ from medgan.evaluation.sets.metrics import (
     metrics_of,
 )
 from medgan.networks.metrics import band_features
-from tests.kit.data_sets import TINY, write_folder
+from tests.kit.data_sets import TINY, remove_contrast, write_folder
 from tests.kit.volumes import phantom_volumes
 
 SPACING = (8.0, 8.0, 8.0)
@@ -264,6 +265,25 @@ def test_synthetic_scans_that_equal_real_ones_are_reported(made, monkeypatch, ca
     _, found = run(made, monkeypatch, "other")
     assert found["protocol"]["copies"] == 0
     assert "identical to real scans, voxel" not in (made / "out" / "evaluation.html").read_text()
+
+
+def test_scans_that_cannot_be_prepared_are_left_out_and_the_rest_measured(
+    made, monkeypatch, tmp_path
+):
+    for name, spoiled in (("real", "person-03"), ("other", "person-05")):
+        shutil.copytree(made / name, tmp_path / name)
+        remove_contrast(tmp_path / name / f"{spoiled}.nii.gz")
+    done, found = run(made, monkeypatch, tmp_path / "other", f"data.source={tmp_path / 'real'}")
+    assert found["protocol"]["real_scans"] == 23
+    assert found["protocol"]["synthetic_scans"] == 13
+    assert [refusal.code for refusal in done.refusals] == ["E_CONTRAST"] * 2
+    assert (made / "out" / "refused.csv").read_text().count("E_CONTRAST") == 2
+    assert done.exit_status == Exit.REFUSED
+    for path in (tmp_path / "other").glob("person-0[0-9].nii.gz"):
+        if path.name != "person-05.nii.gz":
+            remove_contrast(path)
+    with pytest.raises(DataError, match="E_SPLIT 23 real and 4 synthetic scans"):
+        run(made, monkeypatch, tmp_path / "other", f"data.source={tmp_path / 'real'}")
 
 
 def test_too_few_scans_and_nothing_named_are_errors(made, monkeypatch, tmp_path):

@@ -31,7 +31,7 @@ def baseline_step(run: Run) -> StepResult:
     from medgan.studies.generated_sets import make_baseline
 
     require_one_channel("a baseline", run.manifest().channels)
-    values = make_baseline(run.config, run.manifest(), run.out, facts())
+    values = make_baseline(run.config, run.manifest(), run.out, facts(), run.refuse)
     log.info("baseline: %s", values)
     return StepResult(values, commands=(f"medgan compare {run.out} MODEL --data YOUR_SCANS",))
 
@@ -46,7 +46,7 @@ def compare_step(run: Run) -> StepResult:
     device = choose_device(run.config.train.device)
     settings = run.config.compare
     generated_sets = (read_generated_set(uri, run.model, COUNT) for uri in settings.models)
-    values = compare(generated_sets, run.manifest(), run.out, settings, device)
+    values = compare(generated_sets, run.manifest(), run.out, settings, device, run.refuse)
     log.info("comparison: %s", run.out / "comparison.json")
     return _tabled(values)
 
@@ -56,7 +56,8 @@ def utility_step(run: Run) -> StepResult:
     from medgan.studies.utility.study import PAGE, utility
 
     require_one_channel("the utility study", run.manifest().channels)
-    return _tabled(utility(run.manifest(), run.out, run.config, facts()), run.out / PAGE)
+    values = utility(run.manifest(), run.out, run.config, facts(), run.refuse)
+    return _tabled(values, run.out / PAGE)
 
 
 def audit_step(run: Run) -> StepResult:
@@ -75,7 +76,7 @@ def audit_step(run: Run) -> StepResult:
     seed = run.config.generate.seed
     generated = read_generated_set(run.config.model_uri, run.model, settings.count, seed)
     model = run.model() if generated.has_model else None
-    values = audit(generated, model, manifest, run.out, settings, seed, facts())
+    values = audit(generated, model, manifest, run.out, settings, seed, facts(), run.refuse)
     return StepResult(
         values, tuple(values.pop("lines")), run.out / PAGE, passed=values["verdict"] == "passed"
     )
@@ -111,7 +112,7 @@ def evaluate_step(run: Run) -> StepResult:
     require_one_channel("an evaluation", manifest.channels)
     values = evaluate(
         _synthetic(run, manifest), manifest, run.out, config.evaluate, config.data,
-        choose_device(config.train.device),
+        choose_device(config.train.device), run.refuse,
     )  # fmt: skip
     return _tabled(values, run.out / PAGE)
 
@@ -158,8 +159,9 @@ def detection_step(run: Run) -> StepResult:
         )  # fmt: skip
     require_one_channel("the lesion benchmark", run.manifest().channels)
     values = run_benchmark(
-        run.model(), run.manifest(), run.out, config.detection, config.localiser, config.train.seed
-    )
+        run.model(), run.manifest(), run.out, config.detection, config.localiser,
+        config.train.seed, run.refuse,
+    )  # fmt: skip
     log.info("detection: %s", run.out / REPORT)
     return _tabled(values)
 

@@ -19,7 +19,8 @@ from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
 from medgan.data.lesions import CONTROL, FAMILIES
 from medgan.data.manifest import Manifest
-from medgan.data.splits import enough_healthy
+from medgan.data.prepared import enough_preparable
+from medgan.data.reading import Refuse, log_refusals
 from medgan.model.model import Model
 from medgan.reporting.charts import plot_scorers
 from medgan.reporting.lesion_examples import plot_lesions
@@ -59,6 +60,7 @@ def run_benchmark(
     settings: DetectionConfig,
     localiser_config: LocaliserConfig,
     seed: int = 0,
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Evaluates every scorer on planted lesions and writes detection.json.
 
@@ -72,6 +74,7 @@ def run_benchmark(
         settings: the detection section.
         localiser_config: how each localiser is trained.
         seed: of lesions and of all trainings.
+        refuse: receives scans that cannot be prepared; they are left out.
 
     Returns:
         Protocol, rows and the table as Markdown.
@@ -80,7 +83,7 @@ def run_benchmark(
         ConfigError: E_SCORER for an unknown scorer.
         DataError: E_SPLIT with too few healthy scans.
     """
-    volumes = {split: _volumes(manifest, split, model, out / "cache") for split in FEWEST}
+    volumes = {split: _volumes(manifest, split, model, out, refuse) for split in FEWEST}
     model.learn_densities(lambda: volumes["train"].split(BATCH))
     combinations = _checked(model)
     folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
@@ -129,9 +132,10 @@ def _checked(model: Model) -> dict[str, tuple[str, ...]]:
     return combinations
 
 
-def _volumes(manifest: Manifest, split: str, model: Model, cache: Path) -> Tensor:
-    cases = enough_healthy(manifest, split, FEWEST[split])
-    prepared = PreparedVolumes(cases, model.preprocessing, cache)
+def _volumes(manifest: Manifest, split: str, model: Model, out: Path, refuse: Refuse) -> Tensor:
+    grid = model.preprocessing
+    cases = enough_preparable(manifest, split, FEWEST[split], grid, out, refuse)
+    prepared = PreparedVolumes(cases, grid, out / "cache")
     return torch.stack([prepared[number][0] for number in range(len(prepared))])
 
 

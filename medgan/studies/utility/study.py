@@ -4,19 +4,22 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgan.core.config import Config
+from medgan.core.config import Config, Preprocessing
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
+from medgan.data.prepared import preparable
+from medgan.data.reading import Refuse, log_refusals
 from medgan.evaluation.interval import paired_difference
 from medgan.reporting.utility import write_utility_page
 from medgan.studies.utility.classification import Classification
@@ -37,7 +40,13 @@ BASELINES = {"segmentation": "classical", "classification": "oversampling"}
 Row = dict[str, Any]
 
 
-def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]) -> dict[str, Any]:
+def utility(
+    manifest: Manifest,
+    out: Path,
+    config: Config,
+    facts: dict[str, str],
+    refuse: Refuse = log_refusals,
+) -> dict[str, Any]:
     """Trains every arm on every size and seed and writes utility.json and utility.html.
 
     The generator of a size and seed is trained on the same real scans as the networks and on no
@@ -49,6 +58,7 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
         out: receives cache, generators, cells, utility.json and utility.html.
         config: data, model and train sections for the generators, utility for the study.
         facts: versions, for the cards of the generators.
+        refuse: receives scans that cannot be prepared; they are left out.
 
     Returns:
         rows, the table as Markdown, and the protocol.
@@ -57,10 +67,7 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
         ConfigError, DataError: where scans do not fit the task or the sizes.
         Interrupted, TrainingDiverged, EnvironmentFailure: from the training of a generator.
     """
-    settings = config.utility
-    cases = manifest.split("train")
-    preprocessing = plan(config.data, cases)
-    task: Task = TASKS[settings.task](cases, preprocessing, settings)
+    settings, digest = config.utility, manifest.digest
     if settings.command:
         check_command(settings.command)
         if settings.task != "segmentation":
@@ -75,6 +82,9 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
             "E_VALUE", "utility.arms", f"{baseline} is missing: there is nothing to be better than",
             f"name {baseline} too",
         )  # fmt: skip
+    preprocessing = plan(config.data, manifest.split("train"))
+    manifest = _preparable(manifest, ("train", *settings.tested), preprocessing, out, refuse)
+    task: Task = TASKS[settings.task](manifest.split("train"), preprocessing, settings)
     tested = _tested(manifest, settings.tested)
     test = task.real(tested, out)
     if settings.command:
@@ -104,7 +114,7 @@ def utility(manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
             "test_scans": len(test.images),
             "generator_minutes": config.train.minutes,
             "generator_volumes": config.train.volumes,
-            "data_digest": manifest.digest,
+            "data_digest": digest,
             **facts,
         },
         "rows": rows,
@@ -177,6 +187,17 @@ def _columns(names: Sequence[str]) -> dict[str, Metric]:
         return Metric(lambda rows: float(rows[:, column].mean()))
 
     return {name: mean(column) for column, name in enumerate(names)}
+
+
+def _preparable(
+    manifest: Manifest, splits: Sequence[str], grid: Preprocessing, out: Path, refuse: Refuse
+) -> Manifest:
+    """Without the cases of some splits that cannot be brought to the grid."""
+    cases = [case for case in manifest.cases if case.split in splits]
+    gone = {case.case for case in cases} - {
+        case.case for case in preparable(cases, grid, out, refuse)
+    }
+    return replace(manifest, cases=tuple(c for c in manifest.cases if c.case not in gone))
 
 
 def _tested(manifest: Manifest, splits: Sequence[str]) -> list[Case]:

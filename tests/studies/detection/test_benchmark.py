@@ -1,10 +1,11 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from medgan.core.config import DetectionConfig, LocaliserConfig
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, DataError
 from medgan.data.lesions import FAMILIES
 from medgan.studies.detection import benchmark, scorers
 from medgan.studies.detection.benchmark import run_benchmark
@@ -79,6 +80,30 @@ def test_the_same_seed_gives_the_same_results(trained, tmp_path, monkeypatch):
     )
     for a, b in zip(first["rows"], again["rows"], strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_scans_that_cannot_be_prepared_are_left_out(trained, tmp_path, monkeypatch):
+    few = SETTINGS.model_copy(update={"families": ("fill",)})
+    monkeypatch.setattr(benchmark, "SCORERS", ("residual", "localiser"))
+    monkeypatch.setattr(benchmark, "COMBINATIONS", {})
+    absent = {"images": {"image": str(tmp_path / "absent.nii.gz")}, "hashes": {"image": "0" * 64}}
+
+    def without(*splits):
+        manifest, refused = trained.manifest(), []
+        gone = {manifest.split(split)[0].case for split in splits}
+        cases = tuple(replace(c, **absent) if c.case in gone else c for c in manifest.cases)
+        found = run_benchmark(
+            trained.model(), replace(manifest, cases=cases), tmp_path, few, LOCALISER,
+            refuse=refused.extend,
+        )  # fmt: skip
+        assert {refusal.case for refusal in refused} == gone
+        return found
+
+    found = without("train", "test")
+    assert found["protocol"]["scans"] == {"train": 11, "calibration": 5, "test": 4}
+    assert all(len(row["p_values"]) == 4 for row in found["rows"])
+    with pytest.raises(DataError, match="E_SPLIT 4 healthy scans in calibration"):
+        without("calibration")
 
 
 def test_an_unknown_scorer_is_refused_before_anything_is_trained(trained, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from medgan.studies.utility import subset
 from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.command import run_command
 from medgan.studies.utility.segmentation import Segmentation
+from medgan.studies.utility.study import utility
 from medgan.studies.utility.task import Arm, Examples
 from tests.kit.data_sets import TINY, write_folder
 
@@ -107,6 +108,24 @@ def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(made, same_sit
     )
     with pytest.raises(AssertionError, match="trained again"):
         run("utility.ratios=[2.0]")
+
+
+def test_scans_that_cannot_be_prepared_are_left_out_of_every_part(made, same_site, tmp_path):
+    manifest, refused = Manifest.load(made[0] / "manifest.json"), []
+    gone = {manifest.split(split)[0].case for split in ("train", "test")}
+    absent = {"images": {"image": str(tmp_path / "absent.nii.gz")}, "hashes": {"image": "0" * 64}}
+    cases = (replace(c, **absent) if c.case in gone else c for c in manifest.cases)
+    manifest = replace(manifest, cases=tuple(cases))
+    config = build(
+        CONFIG, ["utility.sizes=[9]", "utility.seeds=1", "utility.arms=[real,classical]"]
+    )
+    result = utility(manifest, tmp_path, config, {}, refused.extend)
+    assert {refusal.case for refusal in refused} == gone
+    assert result["protocol"]["test_scans"] == 7
+    assert result["protocol"]["data_digest"] == manifest.digest
+    config = build(CONFIG, ["utility.sizes=[10]"])
+    with pytest.raises(DataError, match="E_SPLIT 9 labelled training scans"):
+        utility(manifest, tmp_path, config, {}, refused.extend)
 
 
 def test_without_classical_augmentation_there_is_nothing_to_compare_with(made, same_site):
