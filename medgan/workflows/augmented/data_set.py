@@ -106,8 +106,8 @@ def augment(
     result["real"] = splits
     result["lines"] = [
         f"mixed     {splits['train']} real and {counts['kept']} synthetic training scans, "
-        f"{splits['validation'] + splits['calibration']} real to validate, "
-        f"{splits['test']} to test",
+        f"{splits['validation'] + splits['calibration']} real of the validation and calibration "
+        f"splits, {splits['test']} of the test split",
         f"dropped   {_dropped_text(counts)}",
         f"read      {out / name}; medgan train CONFIG --data {out / MIXED}",
     ]
@@ -142,7 +142,7 @@ def _warn(model: Model, manifest: Manifest, requests: Sequence[Request]) -> None
             log.warning("%s: the model extrapolates", remark)
     if str(model.facts.get("data_digest", "")) != manifest.digest:
         log.warning("the model was trained on other scans or splits: it may have seen scans of "
-                    "the validation and test splits")  # fmt: skip
+                    "the validation, calibration and test splits")  # fmt: skip
 
 
 def _check(counts: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from medgan.data.manifest import SPLITS, Manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.workflows.augmented import generation
 from medgan.workflows.augmented.cases import SUBSTITUTE, CaseFolder
-from medgan.workflows.augmented.decathlon import write_decathlon
+from medgan.workflows.augmented.decathlon import LISTS, write_decathlon
 from medgan.workflows.augmented.filters import CandidateCheck, Filters
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import GRID
@@ -429,6 +429,15 @@ def test_a_model_without_labels_makes_a_set_of_images_alone(tmp_path, monkeypatc
     found = load_decathlon_datalist(out / "dataset.json", False, "training")
     assert len(found) == 20
     assert all(Path(entry["image"]).is_file() and "label" not in entry for entry in found)
+
+
+def test_the_page_says_which_list_holds_each_split():
+    page = (Path(__file__).parents[3] / "docs/how-to/augment.md").read_text()
+    table = page.split("| split of medgan | list in `dataset.json` |\n|---|---|\n")[1].split(
+        "\n\n"
+    )[0]
+    rows = (row.strip("| ").split(" | ") for row in table.splitlines())
+    assert {split.split(",")[0]: name.strip("`") for split, name in rows} == LISTS
 
 
 def test_unlabelled_real_scans_are_listed_apart(tmp_path):
