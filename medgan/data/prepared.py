@@ -1,7 +1,7 @@
 """Real scans as the studies see them: on a model's grid, rounded as synthetic ones are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -54,6 +54,22 @@ def preparable(
     prepared = PreparedVolumes(cases, preprocessing, out / "cache")
     refuse(prepared.warm())
     return list(prepared.cases)
+
+
+def with_preparable(
+    manifest: Manifest,
+    splits: Sequence[str],
+    preprocessing: Preprocessing,
+    out: Path,
+    refuse: Refuse,
+) -> Manifest:
+    """The manifest without the cases of some splits that cannot be brought to a grid."""
+    cases = [case for case in manifest.cases if case.split in splits]
+    left = {case.case for case in preparable(cases, preprocessing, out, refuse)}
+    return replace(
+        manifest,
+        cases=tuple(c for c in manifest.cases if c.split not in splits or c.case in left),
+    )
 
 
 def enough_preparable(

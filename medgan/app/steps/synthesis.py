@@ -76,7 +76,7 @@ def augment_step(run: Run) -> StepResult:
     from medgan.workflows.augmented.data_set import augment
 
     require_one_channel("an augmented data set", run.model().preprocessing.channels)
-    values = augment(run.model(), run.manifest(), run.out, run.config, facts())
+    values = augment(run.model(), run.manifest(), run.out, run.config, facts(), run.refuse)
     log.info("%d synthetic scans: %s", values["kept"], run.out)
     return StepResult(values, tuple(values.pop("lines")))
 

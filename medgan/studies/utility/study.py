@@ -4,21 +4,20 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgan.core.config import Config, Preprocessing
+from medgan.core.config import Config
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Case, Manifest
 from medgan.data.plan import plan
-from medgan.data.prepared import preparable
+from medgan.data.prepared import with_preparable
 from medgan.data.reading import Refuse, log_refusals
 from medgan.evaluation.interval import paired_difference
 from medgan.reporting.utility import write_utility_page
@@ -83,7 +82,7 @@ def utility(
             f"name {baseline} too",
         )  # fmt: skip
     preprocessing = plan(config.data, manifest.split("train"))
-    manifest = _preparable(manifest, ("train", *settings.tested), preprocessing, out, refuse)
+    manifest = with_preparable(manifest, ("train", *settings.tested), preprocessing, out, refuse)
     task: Task = TASKS[settings.task](manifest.split("train"), preprocessing, settings)
     tested = _tested(manifest, settings.tested)
     test = task.real(tested, out)
@@ -187,17 +186,6 @@ def _columns(names: Sequence[str]) -> dict[str, Metric]:
         return Metric(lambda rows: float(rows[:, column].mean()))
 
     return {name: mean(column) for column, name in enumerate(names)}
-
-
-def _preparable(
-    manifest: Manifest, splits: Sequence[str], grid: Preprocessing, out: Path, refuse: Refuse
-) -> Manifest:
-    """Without the cases of some splits that cannot be brought to the grid."""
-    cases = [case for case in manifest.cases if case.split in splits]
-    gone = {case.case for case in cases} - {
-        case.case for case in preparable(cases, grid, out, refuse)
-    }
-    return replace(manifest, cases=tuple(c for c in manifest.cases if c.case not in gone))
 
 
 def _tested(manifest: Manifest, splits: Sequence[str]) -> list[Case]:

@@ -14,6 +14,8 @@ from medgan.core.files import write_atomic
 from medgan.data.conditions import check
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.manifest import SPLITS, Case, Manifest
+from medgan.data.prepared import with_preparable
+from medgan.data.reading import Refuse, log_refusals
 from medgan.data.splits import enough_healthy
 from medgan.model.model import Model
 from medgan.workflows.augmented import bids, decathlon
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 MIXED = "mixed_manifest.json"
 MARKS = {"decathlon": "dataset.json", "bids": "dataset_description.json"}
 """The file that identifies a data set of each layout."""
+READ = ("train", "validation", "calibration")
+"""Splits that the filters are calibrated on."""
 FEWEST = 4
 """Fewest real training scans: the filters compare two halves of them."""
 FEWEST_KEPT = 0.1
@@ -32,7 +36,12 @@ FEWEST_KEPT = 0.1
 
 
 def augment(
-    model: Model, manifest: Manifest, out: Path, config: Config, facts: dict[str, str]
+    model: Model,
+    manifest: Manifest,
+    out: Path,
+    config: Config,
+    facts: dict[str, str],
+    refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
     """Writes a training set of real and synthetic scans.
 
@@ -46,6 +55,7 @@ def augment(
         config: sections augment, generate (seed, balance, conditions, truncation) and data
             (health, suffix).
         facts: versions, for the provenance.
+        refuse: receives scans of all splits but test that cannot be prepared; they are left out.
 
     Returns:
         Counts, folder and closing lines.
@@ -58,12 +68,14 @@ def augment(
     """
     settings, generation = config.augment, config.generate
     _refuse_mixed(manifest, out, settings.layout)
+    digest = manifest.digest
+    manifest = with_preparable(manifest, READ, model.preprocessing, out / WORK, refuse)
     train = enough_healthy(manifest, "train", FEWEST)
     requests = make_requests(
         train, model.preprocessing.conditions, settings.ratio, generation.balance,
         generation.conditions,
     )  # fmt: skip
-    _warn(model, manifest, requests)
+    _warn(model, digest, requests)
     paths = decathlon.paths_of
     if settings.layout == "bids":
         paths = partial(_bids_paths, suffix=_suffix(config.data))
@@ -92,7 +104,7 @@ def augment(
         "smallest_component": SMALLEST_COMPONENT,
         "truncation": generation.truncation,
         "augment": settings.model_dump(mode="json"),
-        "data_digest": manifest.digest,
+        "data_digest": digest,
         "model": model.facts,
         "model_sha256": digest_of(model),
         "generated_with": facts,
@@ -134,13 +146,13 @@ def _refuse_mixed(manifest: Manifest, out: Path, layout: str) -> None:
         )  # fmt: skip
 
 
-def _warn(model: Model, manifest: Manifest, requests: Sequence[Request]) -> None:
+def _warn(model: Model, digest: str, requests: Sequence[Request]) -> None:
     """Warns of extrapolated conditions and of scans that the model may have seen."""
     known = model.preprocessing.conditions
     for conditions in {json.dumps(r.conditions): r.conditions for r in requests}.values():
         for remark in check(known, conditions):
             log.warning("%s: the model extrapolates", remark)
-    if str(model.facts.get("data_digest", "")) != manifest.digest:
+    if str(model.facts.get("data_digest", "")) != digest:
         log.warning("the model was trained on other scans or splits: it may have seen scans of "
                     "the validation, calibration and test splits")  # fmt: skip
 

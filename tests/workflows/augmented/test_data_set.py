@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -14,14 +15,16 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+import medgan
 from medgan.app.cli import app
 from medgan.app.pipeline import run_pipeline
+from medgan.core.config import build
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.manifest import SPLITS, Manifest
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.workflows.augmented import generation
+from medgan.workflows.augmented import data_set, generation
 from medgan.workflows.augmented.cases import SUBSTITUTE, CaseFolder
 from medgan.workflows.augmented.decathlon import LISTS, write_decathlon
 from medgan.workflows.augmented.filters import CandidateCheck, Filters
@@ -108,6 +111,23 @@ def test_splits_of_a_manifest_stay_and_only_the_training_split_is_augmented(trai
         assert cases == {case.case for split in splits for case in real.split(split)}
     assert not any(entry["synthetic"] for k in ("validation", "test") for entry in dataset[k])
     assert done.results["augment"].values["kept"] == 10
+
+
+def test_scans_that_cannot_be_prepared_are_left_out_of_the_set(trained, tmp_path):
+    manifest = Manifest.load(trained / "manifest.json")
+    gone = {manifest.split(split)[0].case for split in ("train", "validation")}
+    absent = {"images": {"image": str(tmp_path / "absent.nii.gz")}, "hashes": {"image": "0" * 64}}
+    cases = tuple(replace(c, **absent) if c.case in gone else c for c in manifest.cases)
+    refused, config = [], build(TINY, OFF)
+    out, manifest = tmp_path / "out", replace(manifest, cases=cases)
+    values = data_set.augment(
+        medgan.load(trained / "model"), manifest, out, config, {}, refused.extend
+    )
+    assert {refusal.case for refusal in refused} == gone
+    assert values["real"] == {"train": 9, "validation": 1, "calibration": 6, "test": 2}
+    real = {case.case for case in Manifest.load(out / "mixed_manifest.json").cases}
+    assert not gone & real
+    assert read(out / "provenance.json")["data_digest"] == manifest.digest
 
 
 def test_synthetic_scans_are_marked_in_name_header_and_provenance(mixed):
