@@ -13,6 +13,7 @@ import yaml
 from medgan.core.config import build
 from medgan.core.errors import EnvironmentFailure
 from medgan.core.files import write_atomic
+from medgan.core.table_files import read_table
 from medgan.data.manifest import SPLITS, Manifest
 from medgan.model.card import LIMITS, SUMMARY, USE, card_facts
 from medgan.reporting.plot import Plot, curve
@@ -81,13 +82,12 @@ def write_training_page(folder: Path) -> bool:
     if not metrics and not model:
         return False
     settings = _settings(folder / "config.yaml")
-    manifest = folder / "manifest.json"
     values = {
         "seen": metrics[-1]["volumes_seen"] if metrics else 0,
         "groups": _groups(metrics),
         "grids": _copy_grids(folder),
         "settings": settings,
-        "data": _data_card(Manifest.load(manifest), settings) if manifest.is_file() else {},
+        "data": _data_card(folder, settings),
         "model": _model_card(folder, model) if model else {},
         "summary": SUMMARY,
         "use": USE,
@@ -152,8 +152,12 @@ def _setting_text(value: Any) -> str:  # noqa: ANN401 - any setting
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
-def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
+def _data_card(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
     """Numbers of the training data; only covariates that the settings name."""
+    if not (folder / "manifest.json").is_file():
+        return {}
+    manifest, table = Manifest.load(folder / "manifest.json"), folder / "refused.csv"
+    refused = read_table(table, table.name) if table.is_file() else []
     cases = manifest.cases
     subjects = {case.subject for case in cases}
     card = {"scans": f"{len(cases)} scans of {len(subjects)} subjects"}
@@ -171,7 +175,7 @@ def _data_card(manifest: Manifest, settings: dict[str, Any]) -> dict[str, str]:
     conditions = json.loads(settings.get("data", {}).get("conditions", {"text": "{}"})["text"])
     for name, kind in conditions.items():
         card[name] = _covariate([case.covariates.get(name, "") for case in cases], kind)
-    codes = Counter(refusal.code for refusal in manifest.refusals)
+    codes = Counter(row["code"] for row in refused)
     if codes:
         which = ", ".join(f"{code} {count}" for code, count in sorted(codes.items()))
         card["refused"] = f"{codes.total()} files: {which}"

@@ -204,6 +204,8 @@ def test_scans_without_contrast_are_left_out_of_each_step_and_the_rest_goes_on(
     assert [files[row["case"]] for row in refused] == names  # each once
     assert run.exit_status == Exit.REFUSED
     assert run.model().facts["training_scans"] == 7
+    page = (run.out / "report" / "training.html").read_text()
+    assert "2 files: E_CONTRAST 2" in page  # of the training
     assert len(json.loads((run.out / "scores" / "scores.json").read_text())["scans"]) == 1
 
 
