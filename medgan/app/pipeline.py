@@ -204,12 +204,16 @@ def _wrong(path: Path, what: str, remedy: str) -> ConfigError:
 def find_pipeline(name: str) -> Path:
     """A file as given, or one that ships with medgan.
 
+    The bare name of one that ships means that one, whatever else lies in the current folder.
+
     Raises:
         ConfigError: E_MISSING.
     """
+    shipped = shipped_pipelines()
+    if name in shipped:
+        return shipped[name]
     if Path(name).is_file():
         return Path(name)
-    shipped = shipped_pipelines()
     stem = Path(name).stem
     if Path(name).name == name and stem in shipped:
         return shipped[stem]

@@ -390,6 +390,15 @@ def test_a_server_that_dies_during_training_costs_only_the_mirror(tmp_path, monk
     assert (out / "model" / "model.safetensors").is_file()
 
 
+def test_a_file_with_the_name_of_a_shipped_pipeline_does_not_stand_in_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "train.yaml", "mine"):
+        (tmp_path / name).write_text("steps: [index]")
+    assert find_pipeline("train") != Path("train")
+    assert find_pipeline("train.yaml") == Path("train.yaml")
+    assert find_pipeline("mine") == Path("mine")
+
+
 def test_every_shipped_pipeline_is_valid_and_opens_with_its_command():
     folder = find_pipeline("demo").parent
     names = sorted(path.stem for path in folder.glob("*.yaml"))
