@@ -16,8 +16,9 @@ MIN_SCANS = 5
 _FLOOR = 0.25
 """Smallest standard deviation at a position, as a share of the map's mean one: where healthy scans
 hardly differ, as in air, a small difference must not become a large score."""
-_EVEN = frozenset({"localiser"})
-"""Maps with one standard deviation for all positions."""
+_EVEN = frozenset({"localiser", "restoration"})
+"""Maps with one standard deviation for all positions: they hardly differ between healthy scans, and
+what they differ by at one position is chance."""
 
 
 @dataclass(frozen=True)

@@ -173,14 +173,15 @@ def test_a_planted_bump_raises_the_score_with_its_height_and_the_map_peaks_there
     assert calibration.p_value(scores[-1]) == pytest.approx(1 / 13)
 
 
-def test_an_even_map_has_one_spread_and_keeps_its_own_mean_at_each_position(generator):
+@pytest.mark.parametrize("name", ["localiser", "restoration"])
+def test_an_even_map_has_one_spread_and_keeps_its_own_mean_at_each_position(name, generator):
     maps = torch.rand(8, 1, *SHAPE, generator=generator)
     even, uneven = statistics(maps, even=True), statistics(maps)
     assert torch.equal(even.mean, uneven.mean)
     assert len(even.spread.unique()) == 1
     assert even.spread.max() == pytest.approx(float(maps.std(dim=0).mean()))
-    calibration = calibrate({"localiser": maps}, ScoringConfig(("localiser",), TOP))
-    assert len(calibration.statistics["localiser"].spread.unique()) == 1
+    calibration = calibrate({name: maps}, ScoringConfig((name,), TOP))
+    assert len(calibration.statistics[name].spread.unique()) == 1
 
 
 def test_one_value_a_scan_counts_in_the_score_and_not_in_the_map(generator):
