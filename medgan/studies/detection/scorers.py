@@ -31,8 +31,8 @@ FOLDS = (
 """Families left out together, so that four localisers are trained and not thirteen. Families of one
 fold are unlike each other. Each family is harder to find than if it alone were left out."""
 BASELINE_VOLUMES = 6_000
-"""Volumes that each learned baseline is trained on: some four minutes of a core on hippocampi, which
-is what the tables of docs/explanation/detection.md gave them at first."""
+"""Volumes that each learned baseline is trained on: some four minutes of a core on hippocampi, as
+in the first tables of docs/explanation/detection.md."""
 Mapper = Callable[[Tensor], Tensor]
 
 
