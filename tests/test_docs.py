@@ -82,6 +82,7 @@ def test_the_python_of_the_readme_is_valid():
         compile(block, "README.md", "exec")
 
 
+@pytest.mark.slow
 def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
     tmp_path, monkeypatch, capsys
 ):

@@ -52,6 +52,7 @@ def test_notebooks_are_committed_without_outputs(path):
             assert cell.execution_count is None
 
 
+@pytest.mark.slow
 def test_both_notebooks_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = io.StringIO()

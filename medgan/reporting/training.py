@@ -157,7 +157,6 @@ def _data_card(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
     if not (folder / "manifest.json").is_file():
         return {}
     manifest, table = Manifest.load(folder / "manifest.json"), folder / "refused.csv"
-    refused = read_table(table, table.name) if table.is_file() else []
     cases = manifest.cases
     subjects = {case.subject for case in cases}
     card = {"scans": f"{len(cases)} scans of {len(subjects)} subjects"}
@@ -175,7 +174,9 @@ def _data_card(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
     conditions = json.loads(settings.get("data", {}).get("conditions", {"text": "{}"})["text"])
     for name, kind in conditions.items():
         card[name] = _covariate([case.covariates.get(name, "") for case in cases], kind)
-    codes = Counter(row["code"] for row in refused)
+    codes = Counter(refusal.code for refusal in manifest.refusals)
+    if table.is_file():  # holds those of the manifest and of the steps behind it
+        codes = Counter(row["code"] for row in read_table(table, table.name))
     if codes:
         which = ", ".join(f"{code} {count}" for code, count in sorted(codes.items()))
         card["refused"] = f"{codes.total()} files: {which}"

@@ -130,6 +130,7 @@ def test_tracebacks_are_for_debug_alone(tmp_path, monkeypatch):
     assert isinstance(done.exception, ZeroDivisionError)
 
 
+@pytest.mark.slow
 def test_train_then_score_gives_json_and_status_0(training, tmp_path):
     folder, pipeline, source = training
     out = folder / "out-json"

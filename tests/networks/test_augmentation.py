@@ -268,6 +268,7 @@ def test_nothing_is_flipped_where_that_is_not_wanted(generator):
     assert bool(drawn.moved.all())
 
 
+@pytest.mark.slow
 def test_what_is_only_shifted_and_flipped_keeps_its_values(generator):
     volume = torch.rand(60, 1, *SHAPE, generator=generator)
     drawn = draw_augmentation(volume, 0.3, generator)

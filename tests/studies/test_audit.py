@@ -223,6 +223,7 @@ def test_a_leak_is_counted_by_scans_whatever_is_the_same(cohort):
     assert len(in_both(cases, cases)) == len(in_both(cases, renamed)) == 24
 
 
+@pytest.mark.slow
 def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     splits = {

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 
 from medgan.core.config import Condition, Preprocessing, TrainConfig
@@ -97,6 +98,7 @@ def test_critics_learn_from_the_condition_and_so_does_the_generator():
         assert not torch.equal(old.second.weight, new.second.weight)
 
 
+@pytest.mark.slow
 def test_after_a_short_training_what_is_asked_for_is_what_comes():
     state, rng = start(), np.random.default_rng(0)
     for _ in range(TRAIN.volumes // TRAIN.batch):

@@ -79,6 +79,7 @@ def test_predicting_draws_no_random_numbers():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_voxels_and_shrink_with_parts_and_with_computing_twice():
     def predict(**settings) -> StepMemory:
         train = CONFIG.train.model_copy(update={"batch": 4, **settings})

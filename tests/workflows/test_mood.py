@@ -118,6 +118,7 @@ def test_shares_rise_with_the_score_and_never_leave_0_to_1():
     assert healthy_share(0.5, healthy) == pytest.approx(0.6)
 
 
+@pytest.mark.slow
 def test_the_two_shell_entry_points_write_what_the_challenge_reads(model, toy, tmp_path):
     source, truths = toy
     model.save(tmp_path / "model")

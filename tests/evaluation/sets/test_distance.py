@@ -17,6 +17,7 @@ def test_the_value_is_the_kernel_distance_and_lies_inside():
     assert interval.low < interval.value < interval.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.6])
 def test_the_interval_covers_the_true_distance_about_95_times_in_100(shift):
     truth = float(kernel_distance(sample(3000, 900), sample(3000, 901, shift))) if shift else 0.0
