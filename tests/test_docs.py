@@ -119,10 +119,12 @@ def settings_in(text):
     return {found for part in code for found in re.findall(pattern, part) if found[1] not in files}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "CHANGELOG.md"],  # names settings of former versions
+    ids=lambda p: p.name,
+)
 def test_settings_named_in_the_docs_exist(page):
-    if page.name == "CHANGELOG.md":
-        pytest.skip("names settings of former versions")
     for section, key in settings_in(page.read_text()):
         fields = Config.model_fields[section].annotation.model_fields
         assert key in fields, f"{section}.{key}"

@@ -1,5 +1,6 @@
 """How fast presets and baselines train on this machine, and in how much memory."""
 
+import math
 import multiprocessing
 import sys
 import tempfile
@@ -24,7 +25,6 @@ from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.studies.generated_sets import BASELINES
-from medgan.training.adversary import PENALTY_EVERY
 from medgan.training.fit import choose_device
 from medgan.training.loop import Waiting, step
 from medgan.training.tasks import chosen_task
@@ -117,7 +117,11 @@ def _bench_medgan(
     batches = iter(BatchStream(volumes, config.train.batch, 0, prepare=task.arrays))
     waiting = Waiting(batches, device)
     effort = _timed(
-        lambda: step(task, state, waiting), PENALTY_EVERY, steps, device, lambda: waiting.seconds
+        lambda: step(task, state, waiting),
+        math.lcm(*task.periods),
+        steps,
+        device,
+        lambda: waiting.seconds,
     )
     batches.close()
     return effort, list(state.all_networks().values())

@@ -1,5 +1,6 @@
 """The folder `report/` of a run: pages that open from the disk, without a network."""
 
+import gzip
 import json
 import math
 from collections.abc import Callable
@@ -99,8 +100,9 @@ def _write_scans(
     if not rows:
         return
     shipped = files("medgan.reporting") / "niivue"
-    for name in ("niivue.umd.js", "LICENSE.txt"):
-        write_atomic(report / "niivue" / name, (shipped / name).read_bytes())
+    script = gzip.decompress((shipped / "niivue.umd.js.gz").read_bytes())
+    write_atomic(report / "niivue" / "niivue.umd.js", script)
+    write_atomic(report / "niivue" / "LICENSE.txt", (shipped / "LICENSE.txt").read_bytes())
     cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
     for number, row in enumerate(rows, start=1):
         case = cases[row["case"]]

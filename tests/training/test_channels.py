@@ -1,7 +1,6 @@
 """Two registered image channels of one subject, from the table to the score."""
 
 import csv
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,23 +8,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import Preprocessing, build
-from medgan.core.errors import ConfigError, DataError, Interrupted
+from medgan.core.errors import ConfigError, DataError
 from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.training import loop
 from medgan.training.corruption import lesioned
 from medgan.training.memory import predict_memory
-from medgan.training.steps import average_step
 from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.command_line import inside
 from tests.kit.data_sets import TINY
+from tests.kit.interruption import same_weights, stop_at
 from tests.kit.models import CONFIG, make_model
 from tests.kit.volumes import AFFINE, ball
 
@@ -143,19 +140,9 @@ def test_an_interrupted_training_of_two_channels_ends_like_a_whole_one(
     (tmp_path / "a").mkdir()
     expected = trained(table, tmp_path / "a" / "out", *settings)
 
-    def interrupted(state, schedule):
-        average_step(state, schedule)
-        if state.volumes_seen == 10:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(loop, "average_step", interrupted)
-    with pytest.raises(Interrupted):
-        trained(table, tmp_path / "out", *settings)
-    monkeypatch.undo()
+    stop_at(10, monkeypatch, lambda: trained(table, tmp_path / "out", *settings))
     stopped = trained(table, tmp_path / "out", *settings)
-    first, second = (load_file(o / "model" / "model.safetensors") for o in (expected, stopped))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert same_weights(expected, stopped)
     if task == "restoration":
         model = medgan.load(str(stopped / "model"))
         scan = {name: table.parent / f"s00_{name}.nii.gz" for name in ("T1", "T2")}

@@ -1,25 +1,23 @@
 import json
-import signal
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import medgan
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.scorers import available
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import build
-from medgan.core.errors import ConfigError, Interrupted, ModelError
+from medgan.core.errors import ConfigError, ModelError
 from medgan.core.volume import Volume
 from medgan.data.batches import Batch
 from medgan.networks.restorer import Parts
 from medgan.training import loop
-from medgan.training.steps import average_step
 from medgan.training.tasks import chosen_task
 from tests.kit.data_sets import TINY, write_folder
+from tests.kit.interruption import same_weights, stop_at
 from tests.kit.models import CONFIG, GRID
 from tests.kit.volumes import AFFINE, ball
 
@@ -78,20 +76,9 @@ def test_each_step_moves_its_own_network_and_no_other(channels, micro_batch):
 
 def test_an_interrupted_restoration_ends_like_a_whole_one(training, monkeypatch):
     whole = training("whole")
-
-    def interrupted(state, schedule):
-        average_step(state, schedule)
-        if state.volumes_seen == 10:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(loop, "average_step", interrupted)
-    with pytest.raises(Interrupted):
-        training("stopped")
-    monkeypatch.undo()
+    stop_at(10, monkeypatch, lambda: training("stopped"))
     stopped = training("stopped")
-    first, second = (load_file(out / "model" / "model.safetensors") for out in (whole, stopped))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert same_weights(whole, stopped)
     rows = [json.loads(line) for line in (stopped / "metrics.jsonl").read_text().splitlines()]
     found = [row for row in rows if "samples/restoration_lesion" in row]
     assert [row["volumes_seen"] for row in found] == [8, 16]
