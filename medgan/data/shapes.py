@@ -1,0 +1,235 @@
+"""Shapes of real lesions, planted into healthy scans.
+
+Unlike the families of `lesions`, these have the size, the outline and, where asked for, the place
+of what patients have. Volumes are on a model's grid, axes Right, Anterior, Superior, in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from medgan.core.errors import DataError
+from medgan.core.volume import AIR
+from medgan.data.lesions import LesionedScan
+from medgan.data.shape_library import BRAIN, SPACING, LesionShape
+
+Place = Literal["own", "random"]
+Array = Float[np.ndarray, "X Y Z"]
+_TRIES = 12
+_LEAST_INSIDE = 0.5
+"""Smallest share of a shape that must lie in tissue."""
+_LEAST_VOXELS = 3
+"""Smallest lesion on the grid."""
+_CLUSTERS = 4
+"""Clusters of intensity inside a shape."""
+_DARK, _BRIGHT = (0.2, 2.0), (0.5, 1.7)
+"""Contrast in units of the difference between grey and white matter. In a patient with multiple
+sclerosis, T1 lesions are darker than their surroundings by 0.2 to 0.8 (5th to 95th percentile),
+FLAIR lesions brighter by 0.8 to 1.7; old infarcts go on to the level of fluid, 2.5."""
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What planting needs to know of a healthy scan; computed once where many are planted.
+
+    Attributes:
+        low, high: corners of the box around it, in voxels.
+        share: of tissue at every voxel, 0 in air and fluid.
+        voxels: (N, 3) of more than half tissue.
+        fluid: intensity of fluid.
+        unit: difference between the intensities of grey and white matter.
+    """
+
+    low: Float[np.ndarray, "3"]
+    high: Float[np.ndarray, "3"]
+    share: Array
+    voxels: np.ndarray
+    fluid: float
+    unit: float
+
+
+def tissue_of(volume: Array) -> Tissue:
+    """Extent and intensities of a healthy scan.
+
+    Intensities are in three clusters. Fluid is the rarer one of the darkest and the brightest, so
+    that T1, T2 and FLAIR need not be told apart.
+
+    Raises:
+        DataError: E_LESION where there is no tissue.
+    """
+    inside = volume > AIR
+    if not inside.any():
+        raise DataError("E_LESION", "the scan", "is empty", "use scans with tissue")
+    lines = (np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+    corners = np.array([line[[0, -1]] for line in lines], np.float32)
+    levels, counts = clusters(volume[inside], 3)
+    dark = counts[0] <= counts[2]
+    fluid, middle, other = levels if dark else levels[::-1]
+    share = ((volume - fluid) / (middle - fluid or 1.0)).clip(0, 1) * inside
+    return Tissue(
+        corners[:, 0], corners[:, 1], share.astype(np.float32), np.argwhere(share > 0.5),
+        float(fluid), float(abs(other - middle)),
+    )  # fmt: skip
+
+
+def draw_contrast(rng: np.random.Generator, bright: bool | None = None) -> float:
+    """The contrast of a lesion in differences between grey and white matter; below 0 is dark.
+
+    Args:
+        rng: source of the numbers.
+        bright: or dark; None draws either.
+    """
+    bright = bool(rng.integers(2)) if bright is None else bright
+    low, high = _BRIGHT if bright else _DARK
+    return (1 if bright else -1) * float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def plant_shape(
+    volume: Array,
+    shape: LesionShape,
+    contrast: float,
+    rng: np.random.Generator,
+    place: Place = "own",
+    tissue: Tissue | None = None,
+) -> LesionedScan:
+    """Plants a real lesion's shape into a healthy scan.
+
+    The shape scales with the box around the tissue as it does from head to head, and lies where it
+    lay in the patient or anywhere in tissue, mirrored or not. Edges have partial volume. Some of
+    the texture may be lost, and in half of the lesions only some clusters of intensity change.
+    Fluid and air never change, and no lesion passes the level of fluid.
+
+    Args:
+        volume: a healthy scan.
+        shape: to plant.
+        contrast: of `draw_contrast`.
+        rng: source of place and appearance.
+        place: `own` or `random`.
+        tissue: `tissue_of(volume)`, where many lesions are planted into one scan.
+
+    Raises:
+        DataError: E_LESION where the shape does not fit into tissue.
+
+    Reference: Naval Marimont et al. 2024, DISYRE v2, arXiv 2407.06635 (shapes, clusters).
+    """
+    tissue = tissue_of(volume) if tissue is None else tissue
+    scale = SPACING * (tissue.high - tissue.low + 1) / (BRAIN[1] - BRAIN[0])
+    scale = scale if place == "own" else scale * float(rng.uniform(0.8, 1.25))
+    for _ in range(_TRIES if len(tissue.voxels) else 0):
+        mask, centre = _placed(shape, place, tissue, rng)
+        box, weight = _on_grid(mask, centre, scale, volume.shape)
+        whole = float(mask.sum() * scale.prod())
+        weight = weight * tissue.share[box]
+        if weight.sum() < _LEAST_INSIDE * whole:
+            continue
+        changed, weight = _changed(volume[box], weight, contrast, tissue, rng)
+        truth = (weight > 0.5) & (np.abs(changed - volume[box]) > abs(contrast) * tissue.unit / 4)
+        if truth.sum() < _LEAST_VOXELS:
+            continue
+        planted, where = volume.copy(), np.zeros(volume.shape, bool)
+        planted[box], where[box] = changed, truth
+        x, y, z = (int(n) for n in np.rint(centre))
+        return LesionedScan(planted, where, (x, y, z))
+    raise DataError(
+        "E_LESION", f"a lesion of {shape.millilitres:.1f} ml", "does not fit into the tissue",
+        "plant smaller lesions, or use scans with more tissue",
+    )  # fmt: skip
+
+
+def plant_shapes(
+    volume: Array, shapes: Sequence[LesionShape], rng: np.random.Generator, most: int = 3
+) -> tuple[Array, Bool[np.ndarray, "X Y Z"]]:
+    """Plants up to `most` shapes as training data: any place and contrast, all bright or all dark.
+
+    A shape that does not fit is left out.
+
+    Returns:
+        The scan, and the mask of its lesions.
+    """
+    truth, bright, tissue = np.zeros(volume.shape, bool), bool(rng.integers(2)), tissue_of(volume)
+    for _ in range(int(rng.integers(1, most + 1))):
+        shape = shapes[int(rng.integers(len(shapes)))]
+        place: Place = "own" if rng.integers(2) else "random"
+        with suppress(DataError):
+            contrast = draw_contrast(rng, bright)
+            planted = plant_shape(volume, shape, contrast, rng, place, tissue)
+            volume, truth = planted.volume, truth | planted.truth
+    return volume, truth
+
+
+def clusters(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rising centres of k-means of numbers, and how many belong to each; from a histogram."""
+    heights, edges = np.histogram(values, 128)
+    middles = (edges[1:] + edges[:-1]) / 2
+    total, weighted = (np.r_[0, np.cumsum(part)] for part in (heights, heights * middles))
+    centres = np.quantile(values[:: max(1, len(values) // 4096)], (np.arange(count) + 0.5) / count)
+    sizes = np.zeros(count)
+    for _ in range(25):
+        cuts = np.searchsorted(middles, (centres[1:] + centres[:-1]) / 2)
+        cuts = np.r_[0, cuts, len(middles)]
+        sizes = np.diff(total[cuts])
+        centres = np.where(sizes > 0, np.diff(weighted[cuts]) / np.maximum(sizes, 1), centres)
+    return centres, sizes
+
+
+def _placed(
+    shape: LesionShape, place: Place, tissue: Tissue, rng: np.random.Generator
+) -> tuple[np.ndarray, Float[np.ndarray, "3"]]:
+    """The mask, mirrored or not, and where its centre goes, in voxels."""
+    if place == "random":
+        flips = tuple(slice(None, None, int(step)) for step in rng.choice((-1, 1), 3))
+        return shape.mask[flips], tissue.voxels[rng.integers(len(tissue.voxels))].astype(float)
+    at, mirror = np.array(shape.centre), bool(rng.integers(2))
+    if mirror:
+        at[0] = 1 - at[0]
+    at = at + rng.normal(0, 0.01, 3)
+    centre = tissue.low - 0.5 + at * (tissue.high - tissue.low + 1)
+    return (shape.mask[::-1] if mirror else shape.mask), centre
+
+
+def _on_grid(
+    mask: np.ndarray, centre: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice, slice], Array]:
+    """The part of the grid that a mask touches, and its share of each voxel there.
+
+    Sampling is separable: a triangle as wide as the coarser of both voxels.
+    """
+    boxes, weight = [], mask.astype(np.float32)
+    for axis, (c, s, size) in enumerate(zip(centre, scale, shape, strict=True)):
+        n = mask.shape[axis]
+        reach = s * n / 2 + max(s, 1)
+        start, stop = max(0, int(np.ceil(c - reach))), min(size, int(c + reach) + 1)
+        place = (np.arange(start, stop) - c) / s + (n - 1) / 2
+        taken = 1 - np.abs(place[:, None] - np.arange(n)) / max(1.0, 1 / s)
+        taken = taken.clip(0) / max(1.0, 1 / s)
+        weight = np.moveaxis(np.tensordot(taken.astype(np.float32), weight, (1, axis)), 0, axis)
+        boxes.append(slice(start, max(start, stop)))
+    x, y, z = boxes
+    return (x, y, z), weight
+
+
+def _changed(
+    volume: Array, weight: Array, contrast: float, tissue: Tissue, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """The lesioned box, and the weights in it after a choice of clusters."""
+    texture, some = float(rng.uniform(0.3, 1)), bool(rng.integers(2))
+    picked = rng.random(_CLUSTERS) < 0.5
+    picked[rng.integers(_CLUSTERS)] = True
+    if some and (weight > 0.5).sum() > 10 * _CLUSTERS:
+        centres, _ = clusters(volume[weight > 0.5], _CLUSTERS)
+        at = np.interp(volume, centres, picked.astype(np.float32))
+        weight = weight * at.astype(np.float32)
+    mean = float((volume * weight).sum() / max(float(weight.sum()), 1e-6))
+    lesion = texture * volume + (1 - texture) * mean + contrast * tissue.unit
+    change = weight * (lesion - volume)
+    change = change.clip(min=0) if contrast > 0 else change.clip(max=0)
+    # Towards fluid no further than fluid.
+    towards = np.sign(tissue.fluid - mean)
+    room = np.maximum(towards * (tissue.fluid - volume), 0)
+    if towards == np.sign(contrast):
+        change = towards * np.minimum(towards * change, room)
+    return (volume + change).clip(-1, 1).astype(np.float32), weight
