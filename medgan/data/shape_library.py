@@ -97,7 +97,8 @@ def _read(path: Path, name: str) -> LesionShape | None:
     crop = found[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
     factors = np.array(volume.spacing) / SPACING
     if not np.allclose(factors, 1, atol=0.01):
-        soft = np.pad(crop.astype(np.float32), 1)
+        edge = [(n, n) for n in np.ceil(1 / factors).astype(int)]
+        soft = np.pad(crop.astype(np.float32), edge)
         zoomed = ndimage.zoom(soft, factors, order=1, grid_mode=True, mode="grid-constant")
         crop = np.asarray(zoomed) > 0.5
     middle = volume.affine[:3, :3] @ ((low + high) / 2) + volume.affine[:3, 3]
