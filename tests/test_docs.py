@@ -115,7 +115,7 @@ def settings_in(text):
     code = re.findall(r"```(?:bash|yaml)\n(.*?)```", text, re.DOTALL)
     code += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     pattern = rf"(?<![\w./-])({sections})\.([a-z_0-9]+)(?![\w(/])"
-    files = ("py", "yaml", "json", "csv", "html")
+    files = ("py", "yaml", "json", "csv", "html", "png")
     return {found for part in code for found in re.findall(pattern, part) if found[1] not in files}
 
 

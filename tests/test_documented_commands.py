@@ -76,6 +76,7 @@ PATHS = {
     "ct": "export",
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
+    "patients": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
 }  # fmt: skip
@@ -119,7 +120,7 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
         before = word
     if verb == "export-dicom":
         return found
-    name = {"train": words[2], "bench": "detection"}.get(verb, verb)
+    name = words[2] if verb in ("train", "bench") else verb
     steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]
     for setting in (*TINY.get(verb, ()), "tracking.uri=none"):
         without_labels = "export" in found and setting.startswith("data.labels")  # DICOM has none

@@ -7,6 +7,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import binomtest
 
+FEWEST_SUBJECTS = 5
+"""With fewer, single values say more than an interval."""
+
 
 class Interval(NamedTuple):
     """A metric and its interval.
@@ -78,6 +81,28 @@ def by_subject(
         values = np.einsum("di,ij,dj->d", lesioned, matrix, drawn)[weights > 0]
         value, values = matrix[counted].mean(), values / weights[weights > 0]
     return Interval.of_resamples(value, values)
+
+
+def median_of_subjects(
+    values: Float[np.ndarray, " N"], draws: int = 1000, seed: int = 0
+) -> Interval | None:
+    """A median with a bootstrap interval over subjects.
+
+    Args:
+        values: one a subject; NaN where there is none.
+        draws: number of resamples.
+        seed: of the resamples.
+
+    Returns:
+        None without any value; ends that are not a number below `FEWEST_SUBJECTS`.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    if len(known) < FEWEST_SUBJECTS:
+        return Interval(float(np.median(known)), np.nan, np.nan)
+    drawn = np.random.default_rng(seed).integers(0, len(known), (draws, len(known)))
+    return Interval.of_resamples(float(np.median(known)), np.median(known[drawn], axis=1))
 
 
 class Difference(NamedTuple):

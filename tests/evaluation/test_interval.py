@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medgan.evaluation.interval import Interval, by_subject, paired_difference, proportion
+from medgan.evaluation.interval import (
+    Interval,
+    by_subject,
+    median_of_subjects,
+    paired_difference,
+    proportion,
+)
 
 
 def mean(rows):
@@ -113,3 +119,17 @@ def test_equal_metrics_differ_by_nothing_on_the_same_draws():
     assert nothing.low == nothing.value == nothing.high == 0
     ahead = by_subject(values + 0.01 - values)
     assert ahead.low == pytest.approx(0.01)
+
+
+def test_a_median_of_subjects_has_an_interval_only_where_there_are_enough():
+    values = np.random.default_rng(0).normal(3, 1, 200)
+    found = median_of_subjects(np.r_[values, np.nan])
+    assert found is not None
+    assert found.value == np.median(values)
+    assert found.low < 3 < found.high
+    assert found.high - found.low < 0.6
+    few = median_of_subjects(np.array([1.0, 5.0, np.nan]))
+    assert few is not None
+    assert few.value == 3
+    assert np.isnan(few.low)
+    assert median_of_subjects(np.array([np.nan])) is None

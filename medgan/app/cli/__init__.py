@@ -20,7 +20,7 @@ VERBS = {
     "Service": (service.run, service.report, service.doctor),
 }
 """All verbs but those of `bench`, by their group in the help."""
-BENCH = (studies.detection, service.speed)
+BENCH = (studies.detection, studies.lesions, service.speed)
 
 
 def _version(asked: bool) -> bool:

@@ -133,3 +133,28 @@ def detection(
     """
     values = {"out": out, "model_uri": model, "data": {"source": data}}
     run_verb("detection", values, set_, as_json, config, replace=replace)
+
+
+def lesions(
+    model: Model,
+    data: Annotated[str, typer.Option(help="scans of patients, with lesion masks as label maps")],
+    healthy: Annotated[
+        str, typer.Option(help="healthy scans, split as for its training: thresholds and floors")
+    ] = "",
+    out: Out = "runs/lesions",
+    config: Preset = "",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how well maps find real lesions, beside a z-score and a threshold.
+
+    Example: medgan bench lesions runs/mine/model --data patients --healthy scans -o runs/lesions
+    """
+    values = {
+        "out": out,
+        "model_uri": model,
+        "data": {"source": data},
+        "lesions": {"healthy": healthy},
+    }
+    run_verb("lesions", values, set_, as_json, config, replace=replace)

@@ -21,6 +21,7 @@ from medgan.app.steps.studies import (
     compare_step,
     detection_step,
     evaluate_step,
+    lesions_step,
     utility_step,
 )
 from medgan.app.steps.synthesis import augment_step, generate_step, interpolate_step
@@ -100,6 +101,10 @@ STEPS = {
     "detection": Step(
         detection_step, ("model_uri", *SCANS, "detection", "localiser", "train.seed"),
         ("detection.json", "lesions.csv", "lesions.png", "scorers.png", "fold*"), resumes=True,
+    ),
+    "lesions": Step(
+        lesions_step, ("model_uri", *SCANS, "lesions"),
+        ("patients.json", "patients.csv", "patients.png"),
     ),
     "score": Step(
         score_step,

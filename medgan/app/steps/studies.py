@@ -166,6 +166,33 @@ def detection_step(run: Run) -> StepResult:
     return _tabled(values)
 
 
+def lesions_step(run: Run) -> StepResult:
+    """Evaluates the model's maps and floors on masks of real lesions."""
+    from medgan.studies.detection.patients import PICTURE, REPORT, run_patients
+
+    model, settings = run.model(), run.config.lesions
+    data = run.config.data
+    if len(model.preprocessing.channels) > 1 and not data.channels:
+        data = data.model_copy(update={"channels": model.preprocessing.channels})
+    tested = data.model_copy(update={"splits": "test", "healthy": {}})
+    patients, key = read_manifest(tested, run.out / CONVERTED, run.scans.keep)
+    run.refuse(patients.refusals)
+    healthy = None
+    if settings.healthy:
+        source = {"source": settings.healthy, "subjects": (), "session": ""}
+        with about("lesions.healthy"):
+            healthy, more = read_manifest(data.model_copy(update=source), run.out / CONVERTED)
+        run.refuse(healthy.refusals)
+        key = [*key, *more]
+    write_private_key(run.out / PRIVATE_KEY, key)
+    patients.save(run.out / MANIFEST)
+    values = run_patients(
+        model, patients, healthy, run.out, settings, run.refuse, run.scans.read
+    )  # fmt: skip
+    log.info("real lesions: %s, %s", run.out / REPORT, run.out / PICTURE)
+    return _tabled(values)
+
+
 def _tabled(values: dict[str, Any], page: Path | None = None) -> StepResult:
     """What a study found, with its table to print."""
     return StepResult(values, tuple(values["table"].splitlines()), page)

@@ -12,6 +12,7 @@ from medgan.core.config.studies import (
     CompareConfig,
     DetectionConfig,
     EvaluateConfig,
+    LesionsConfig,
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluateConfig",
     "GenerateConfig",
     "LatentConfig",
+    "LesionsConfig",
     "LocaliserConfig",
     "ModelConfig",
     "Preprocessing",

@@ -165,3 +165,22 @@ class DetectionConfig(Section):
         description="lesions that a scan gets of each family, sizes and contrasts in turn; 0 is "
         "every size in every contrast",
     )
+
+
+class LesionsConfig(Section):
+    """The benchmark on scans with masks of real lesions."""
+
+    healthy: str = Field(
+        "",
+        description="healthy scans, split as for the training of the model (data.splits): the "
+        "calibration split gives thresholds and floors, the test split false alarms; empty leaves "
+        "these out",
+    )
+    values: tuple[int, ...] = Field(
+        (), description="values of the label maps that are lesions; empty is all above 0"
+    )
+    scorers: tuple[str, ...] = Field(
+        (),
+        description="scorers of the model that get a row of their own; empty is localiser, "
+        "restoration, density and residual, as far as the model has them",
+    )

@@ -1,0 +1,143 @@
+"""Results of one patient's scan, a map at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medgan.data.manifest import Case
+from medgan.evaluation.detection.lesionwise import Found
+from medgan.model.outputs import ScanScore
+
+BANDS = (40, 60, 80)
+"""Ages in years between groups."""
+_UNKNOWN = ("n/a", "na", "nan", "unknown")
+_NONE = float("nan")
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """Metrics of one map of one scan, voxels of its tissue alone.
+
+    Attributes:
+        dice: by threshold, `voxels` and `regions`.
+        found: lesions and false alarms, likewise.
+        auroc, average_precision, prevalence: over voxels; not a number without a lesion.
+        best_dice, best_threshold: chosen by the mask itself.
+    """
+
+    dice: Mapping[str, float]
+    found: Mapping[str, Found]
+    auroc: float = _NONE
+    average_precision: float = _NONE
+    prevalence: float = _NONE
+    best_dice: float = _NONE
+    best_threshold: float = _NONE
+
+    def metrics(self) -> dict[str, float]:
+        """All metrics by name; some are not a number."""
+        values = {
+            "voxel_auroc": self.auroc,
+            "average_precision": self.average_precision,
+            "prevalence": self.prevalence,
+            "precision_ratio": self.average_precision / self.prevalence,
+            "dice_best": self.best_dice,
+            "threshold_best": self.best_threshold,
+        }
+        for name in ("voxels", "regions"):
+            found = self.found.get(name)
+            values |= {
+                f"dice_{name}": self.dice.get(name, _NONE),
+                f"lesions_{name}": _NONE if found is None else float(sum(found.found)),
+                f"false_alarms_{name}": _NONE if found is None else float(found.false_alarms),
+                f"false_ml_{name}": _NONE if found is None else found.false_millilitres,
+            }
+        return values
+
+
+@dataclass(frozen=True)
+class PatientResult:
+    """One scan.
+
+    Attributes:
+        case, subject: pseudonyms.
+        age, sex: where they are known.
+        score: of `medgan score`, with p-value and comparability.
+        millilitres: volume of all lesions.
+        maps: metrics by row.
+    """
+
+    case: str
+    subject: str
+    age: float | None
+    sex: str
+    score: ScanScore
+    millilitres: float
+    maps: Mapping[str, MapResult]
+
+    @classmethod
+    def of(
+        cls, case: Case, score: ScanScore, millilitres: float, maps: Mapping[str, MapResult]
+    ) -> "PatientResult":
+        """With the covariates of a case."""
+        known = {name.lower(): value for name, value in case.covariates.items()}
+        try:
+            age = float(known.get("age", ""))
+        except ValueError:
+            age = None
+        sex = (known.get("sex") or known.get("gender") or "").strip()
+        sex = "" if sex.lower() in _UNKNOWN else sex
+        return cls(case.case, case.subject, age, sex, score, millilitres, maps)
+
+    def title(self, row: str) -> str:
+        """For a picture."""
+        ratio = self.maps[row].metrics()["precision_ratio"]
+        return f"{self.case}, {self.millilitres:.1f} ml: {ratio:.1f} x prevalence"
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of age and sex that the subject belongs to."""
+        found = [f"sex {self.sex}"] if self.sex else []
+        if self.age is not None:
+            number = int(np.searchsorted(BANDS, self.age, side="right"))
+            if number == 0:
+                name = f"below {BANDS[0]}"
+            elif number == len(BANDS):
+                name = f"{BANDS[-1]} and above"
+            else:
+                name = f"{BANDS[number - 1]} to {BANDS[number] - 1}"
+            found.append(f"age {name}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The scan without its maps."""
+        return {
+            "case": self.case,
+            "subject": self.subject,
+            "comparable": not self.score.reasons,
+            "reasons": list(self.score.reasons),
+            "p_value": self.score.p_value,
+            "score": round(self.score.score, 5),
+            "lesion_ml": round(self.millilitres, 4),
+            "groups": self.groups,
+        }
+
+
+def ranked(results: Sequence[PatientResult], row: str) -> list[PatientResult]:
+    """Scans with a lesion from the worst to the best, by average precision over prevalence."""
+    values = {id(one): one.maps[row].metrics()["precision_ratio"] for one in results}
+    return sorted(
+        (one for one in results if not np.isnan(values[id(one)])), key=lambda one: values[id(one)]
+    )
+
+
+def by_subject(
+    results: Sequence[PatientResult], value: Callable[[PatientResult], float]
+) -> np.ndarray:
+    """One number a subject, the mean over its scans; not a number where no scan has one."""
+    found: dict[str, list[float]] = {}
+    for one in results:
+        found.setdefault(one.subject, []).append(value(one))
+    known = [[v for v in values if not np.isnan(v)] for values in found.values()]
+    return np.array([np.mean(values) if values else _NONE for values in known])
