@@ -172,6 +172,12 @@ def write_scans(folder: Path) -> None:
     for table, lines in (("subjects.csv", rows), ("petct.csv", channels)):
         with (folder / table).open("w", newline="") as file:
             csv.writer(file).writerows(lines)
+    masks = np.indices((5, 5, 5)).sum(axis=0) < 20
+    for number in range(30):
+        affine = np.diag([2.0, 2.0, 2.0, 1.0])
+        affine[:3, 3] = rng.uniform(-40, 40, 3)
+        mask = np.pad(np.repeat(masks, 3, axis=0).repeat(3, axis=1).astype(np.uint8), 1)
+        Volume(mask, affine).save(folder / f"stroke_masks/sub-{number:02d}_mask.nii.gz")
     splits = {split: [f"person-{n:02d}" for n in found] for split, found in SPLITS.items()}
     (folder / "splits.json").write_text(json.dumps(splits))
     described = {"Name": "tiny", "BIDSVersion": "1.9.0"}

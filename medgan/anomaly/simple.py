@@ -90,6 +90,28 @@ class Atlas:
         return ((volumes - self.mean) / self.spread).abs()
 
 
+class Bright:
+    """Intensity; calibration makes it a signed z-score."""
+
+    def fit(self, volumes: Volumes) -> None:
+        """Does nothing."""
+
+    def map(self, volumes: Volumes) -> Volumes:
+        """The volume itself."""
+        return volumes
+
+
+class Dark:
+    """Intensity with the opposite sign; calibration makes it a signed z-score."""
+
+    def fit(self, volumes: Volumes) -> None:
+        """Does nothing."""
+
+    def map(self, volumes: Volumes) -> Volumes:
+        """The volume, darkest highest."""
+        return -volumes
+
+
 class Pca:
     """Residual of a projection onto principal components of healthy scans."""
 
@@ -149,6 +171,8 @@ SIMPLE: dict[str, type[Scorer]] = {
     "histogram": Histogram,
     "equalised": Equalised,
     "atlas": Atlas,
+    "dark z-score": Dark,
+    "bright z-score": Bright,
     "pca": Pca,
     "blur": BlurResidual,
     "local_features": LocalFeatures,

@@ -214,3 +214,13 @@ def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
             "give each a list of subjects in quotes; it may be empty",
         )  # fmt: skip
     return lists
+
+
+def sections_of(path: Path) -> dict[str, dict[str, list[str]]]:
+    """The lists of a file that serves several data sets, by the names of their folders.
+
+    Args:
+        path: a file that `read_splits` reads.
+    """
+    values = json.loads(path.read_text(encoding="utf-8-sig"))
+    return {name: lists for name, lists in values.items() if isinstance(lists, dict)}

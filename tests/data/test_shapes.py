@@ -70,6 +70,13 @@ def test_fluid_is_found_where_it_is_brightest():
     assert found.share[40, 48, 40] < 0.2
 
 
+def test_fluid_is_dark_where_both_ends_are_as_frequent():
+    """As in crops around a hippocampus: white matter is not taken for fluid."""
+    rng = np.random.default_rng(0)
+    volume = rng.choice([-0.4, 0.1, 0.6], (24, 24, 24), p=[0.35, 0.3, 0.35]).astype(np.float32)
+    assert tissue_of(volume).fluid == pytest.approx(-0.4, abs=0.02)
+
+
 def test_a_shape_lies_at_its_own_place_or_mirrored():
     volume, sides = brain(), set()
     for seed in range(12):

@@ -21,6 +21,14 @@ def ball(rng: np.random.Generator, size: tuple[int, int, int] = SIZE) -> np.ndar
     return 100 / (1 + np.exp(2 * (distance - radius))) + rng.normal(10, 2, size)
 
 
+def layered_brain(rng: np.random.Generator) -> np.ndarray:
+    """Fluid inside white matter inside grey matter in air, 16 x 16 x 16."""
+    axes = np.indices(SIZE) - 7.5 + rng.uniform(-0.3, 0.3, 3)[:, None, None, None]
+    radius = np.linalg.norm(axes, axis=0)
+    layers = np.select([radius < 2, radius < 5, radius < 7], [40.0, 110.0, 80.0], 0.0)
+    return layers + (radius < 7) * rng.normal(0, 3, SIZE)
+
+
 def scans(count: int, seed: int = 0) -> list[Volume]:
     """Balls as scans of 2 mm."""
     rng = np.random.default_rng(seed)

@@ -100,7 +100,11 @@ STEPS = {
     ),
     "detection": Step(
         detection_step, ("model_uri", *SCANS, "detection", "localiser", "train.seed"),
-        ("detection.json", "lesions.csv", "lesions.png", "scorers.png", "fold*"), resumes=True,
+        (
+            *("detection.json", "lesions.csv", "lesions.png", "scorers.png", "fold*"),
+            *("shapes.csv", "shapes.png"),
+        ),
+        resumes=True,
     ),
     "lesions": Step(
         lesions_step, ("model_uri", *SCANS, "lesions"),

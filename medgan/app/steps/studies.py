@@ -12,14 +12,13 @@ from medgan.core.errors import ConfigError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
-from medgan.data.manifest import Manifest
+from medgan.data.manifest import SPLITS, Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
-from medgan.data.splits import (
-    joined,
-)
+from medgan.data.splits import joined, sections_of
 
 if TYPE_CHECKING:
     from medgan.data.manifest import Case
+    from medgan.data.shape_library import LesionShape
     from medgan.studies.generated_sets import GeneratedSet
 
 
@@ -152,7 +151,7 @@ def detection_step(run: Run) -> StepResult:
     from medgan.studies.detection.benchmark import REPORT, run_benchmark
 
     config = run.config
-    if not config.localiser.volumes:
+    if config.detection.families and not config.localiser.volumes:
         raise ConfigError(
             "E_VALUE", "localiser.volumes", "is 0: there would be no localiser to evaluate",
             "set it, such as to 24000",
@@ -160,10 +159,29 @@ def detection_step(run: Run) -> StepResult:
     require_one_channel("the lesion benchmark", run.manifest().channels)
     values = run_benchmark(
         run.model(), run.manifest(), run.out, config.detection, config.localiser,
-        config.train.seed, run.refuse,
+        config.train.seed, run.refuse, _test_shapes(config),
     )  # fmt: skip
     log.info("detection: %s", run.out / REPORT)
     return _tabled(values)
+
+
+def _test_shapes(config: Config) -> "tuple[LesionShape, ...]":
+    """Shapes of real lesions to plant: of a folder that the file of splits names, its test ones."""
+    from medgan.data.shape_library import read_shapes
+
+    named, splits = config.detection.shapes, config.data.splits
+    if not named and not config.detection.families:
+        raise ConfigError(
+            "E_VALUE", "detection.families", "is empty and there are no shapes either",
+            "name some, or detection.shapes",
+        )  # fmt: skip
+    if not named:
+        return ()
+    source = Path(named)
+    tested = ()
+    if splits and splits not in SPLITS and source.is_dir():
+        tested = sections_of(Path(splits)).get(source.resolve().name, {}).get("test", ())
+    return read_shapes(source, tested)
 
 
 def lesions_step(run: Run) -> StepResult:

@@ -48,6 +48,7 @@ NAMES = {
     "utility": ("command",),
     "audit": ("train", "holdout"),
     "evaluate": ("fake", "weights"),
+    "detection": ("shapes",),
     "lesions": ("healthy",),
     "latent": ("ends",),
     "tracking": ("uri",),

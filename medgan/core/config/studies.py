@@ -157,13 +157,19 @@ class DetectionConfig(Section):
             *("brighter", "darker", "noise", "blur", "fill", "push", "pull", "shift"),
             *("reflection", "foreign", "missing", "bias", "ghost"),
         ),
-        description="families of lesions",
+        description="families of lesions; empty is none",
     )
     lesions_per_family: int = Field(
         2,
         ge=0,
         description="lesions that a scan gets of each family, sizes and contrasts in turn; 0 is "
         "every size in every contrast",
+    )
+    shapes: str = Field(
+        "",
+        description="folder of lesion masks in MNI space, or a file of shapes, to plant dark and "
+        "bright as well; of a folder that data.splits names, those of its test subjects. With "
+        "families=[] nothing is trained",
     )
 
 

@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.scorers import chosen
+from medgan.anomaly.scorers import available, chosen
 from medgan.core.config import DetectionConfig, LocaliserConfig
+from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
@@ -21,12 +23,27 @@ from medgan.data.lesions import CONTROL, FAMILIES
 from medgan.data.manifest import Manifest
 from medgan.data.prepared import enough_preparable
 from medgan.data.reading import Refuse, log_refusals
+from medgan.data.shape_library import LesionShape
 from medgan.model.model import Model
 from medgan.reporting.charts import plot_scorers
 from medgan.reporting.lesion_examples import plot_lesions
-from medgan.studies.detection.protocol import BATCH, Maps, all_lesions, evaluate
-from medgan.studies.detection.report import Entry, Fold, examples, lesion_table, row, table
-from medgan.studies.detection.results import Lesion, merge
+from medgan.studies.detection.protocol import (
+    BATCH,
+    Maps,
+    all_lesions,
+    evaluate,
+    shape_lesions,
+)
+from medgan.studies.detection.report import (
+    Entry,
+    Fold,
+    examples,
+    lesion_table,
+    row,
+    size_table,
+    table,
+)
+from medgan.studies.detection.results import METRICS, Lesion, merge
 from medgan.studies.detection.scorers import (
     FOLDS,
     Mapper,
@@ -36,7 +53,7 @@ from medgan.studies.detection.scorers import (
 )
 
 log = logging.getLogger(__name__)
-REPORT, LESIONS = "detection.json", "lesions.csv"
+REPORT, LESIONS, SHAPE_LESIONS = "detection.json", "lesions.csv", "shapes.csv"
 FEWEST = {"train": 8, "calibration": 5, "test": 2}
 SCORERS = (
     *("residual", "similarity", "features", "density", "discriminator", "localiser"),
@@ -61,33 +78,124 @@ def run_benchmark(
     localiser_config: LocaliserConfig,
     seed: int = 0,
     refuse: Refuse = log_refusals,
+    shapes: Sequence[LesionShape] = (),
 ) -> dict[str, Any]:
     """Evaluates every scorer on planted lesions and writes detection.json.
 
     A localiser is trained on planted lesions, so it is evaluated only on families left out of its
-    training.
+    training. On shapes of real lesions the model is evaluated as it is.
 
     Args:
-        model: trained; a localiser of its own is not used.
+        model: trained; a localiser of its own is used on shapes alone.
         manifest: with the splits that it was trained with.
         out: receives cache, localisers, detection.json, a table of all lesions and pictures.
         settings: the detection section.
         localiser_config: how each localiser is trained.
         seed: of lesions and of all trainings.
         refuse: receives scans that cannot be prepared; they are left out.
+        shapes: of real lesions, none of which the model has seen in training.
 
     Returns:
-        Protocol, rows and the table as Markdown.
+        Protocol, rows, those of `shapes`, and the tables as Markdown.
 
     Raises:
         ConfigError: E_SCORER for an unknown scorer.
-        DataError: E_SPLIT with too few healthy scans.
+        DataError: E_SPLIT with too few healthy scans, E_SHAPES where no shape fits.
     """
+    chosen_by_model = model.calibration.scoring_config.scorers if model.calibration else ()
     volumes = {split: _volumes(manifest, split, model, out, refuse) for split in FEWEST}
     model.learn_densities(lambda: volumes["train"].split(BATCH))
-    combinations = _checked(model)
-    folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
-    entries = {
+    result: dict[str, Any] = {
+        "protocol": settings.model_dump(exclude={"shapes"})
+        | {
+            "localiser": localiser_config.model_dump(),
+            "seed": seed,
+            "families": list(FAMILIES),
+            "folds": [list(fold) for fold in FOLDS],
+            "shapes": len(shapes),
+            "scans": {split: len(part) for split, part in volumes.items()},
+            "data_digest": manifest.digest,
+            "model": model.facts,
+        },
+        "rows": [],
+    }
+    tables = []
+    if settings.families:
+        combinations = _checked(model)
+        folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
+        entries = _entries(model, folds, combinations, volumes)
+        lesions = _lesions(volumes, settings.families, settings)
+        entries |= dict(_baselines(model, volumes, lesions, (), seed, learned=True))
+        result["protocol"] |= {"scorers": SCORERS, "combinations": COMBINATIONS}
+        result["rows"] = [row(name, entries) for name in entries]
+        tables.append(table(result["rows"]))
+        write_atomic(out / LESIONS, lesion_table(entries[SHOWN].results))
+        plot_scorers(out / "scorers.png", result["rows"])
+        members = combinations[SHOWN]
+        shown = examples(
+            folds, volumes["calibration"], volumes["test"], SHOWN, members, seed
+        )  # fmt: skip
+        plot_lesions(out / "lesions.png", shown)
+    if shapes:
+        result["shapes"] = _on_shapes(model, chosen_by_model, volumes, out, settings, shapes, seed)
+        rows = result["shapes"]["rows"]
+        tables += [table(rows), size_table(rows)]
+    result["table"] = "\n\n".join(tables)
+    write_atomic(out / REPORT, json.dumps(result, indent=1))
+    return result
+
+
+def _on_shapes(
+    model: Model,
+    members: tuple[str, ...],
+    volumes: Volumes,
+    out: Path,
+    settings: DetectionConfig,
+    shapes: Sequence[LesionShape],
+    seed: int,
+) -> dict[str, Any]:
+    """The model with its own localiser on shapes of real lesions, beside what needs no training.
+
+    Its scorers, and the combination `members` of its calibration.
+    """
+    possible = available(model.scoring_networks())
+    names = tuple(name for name in (*SCORERS, "restoration") if name in possible)
+    combinations: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
+    if len(members) > 1:
+        names = tuple(dict.fromkeys((*names, *members)))
+        combinations[" + ".join(members)] = members
+    each, voxel_mm3 = settings.lesions_per_family or 1, math.prod(model.preprocessing.spacing)
+    lesions = shape_lesions(volumes["test"], shapes, each, voxel_mm3, seed)
+    if not lesions:
+        raise DataError(
+            "E_SHAPES", "detection.shapes", "none fits into a test scan", "name other shapes"
+        )
+    maps = ModelMaps(model, None, names)
+    with counting("shapes of real lesions") as tick:
+        found = evaluate(
+            maps, volumes["calibration"], volumes["test"], lesions, combinations, seed, tick, shapes
+        )
+    fold = Fold(None, maps, found)
+    entries = _entries(model, [fold], combinations, volumes)
+    entries |= dict(_baselines(model, volumes, lesions, shapes, seed, learned=False))
+    rows = [row(name, entries, ("family", "size")) for name in entries]
+    best = max(combinations, key=lambda n: entries[n].results.metric(METRICS[0]).value)
+    write_atomic(out / SHAPE_LESIONS, lesion_table(entries[best].results))
+    parts = (volumes["calibration"], volumes["test"])
+    plot_lesions(
+        out / "shapes.png", examples([fold], *parts, best, combinations[best], seed, shapes)
+    )
+    return {"rows": rows, "lesions": len(lesions), "shown": best}
+
+
+def _entries(
+    model: Model,
+    folds: Sequence[Fold],
+    combinations: Mapping[str, tuple[str, ...]],
+    volumes: Volumes,
+) -> dict[str, Entry]:
+    """The rows of the model, of all folds together."""
+    return {
         name: Entry(
             merge([fold.results[name] for fold in folds]),
             _seconds(ModelMaps(model, folds[0].localiser, members), volumes["test"]),
@@ -95,32 +203,6 @@ def run_benchmark(
         )
         for name, members in combinations.items()
     }
-    entries |= dict(_baselines(model, volumes, settings, seed))
-    result: dict[str, Any] = {
-        "protocol": settings.model_dump()
-        | {
-            "scorers": SCORERS,
-            "combinations": COMBINATIONS,
-            "localiser": localiser_config.model_dump(),
-            "seed": seed,
-            "families": list(FAMILIES),
-            "folds": [list(fold) for fold in FOLDS],
-            "scans": {split: len(part) for split, part in volumes.items()},
-            "data_digest": manifest.digest,
-            "model": model.facts,
-        },
-        "rows": [row(name, entries) for name in entries],
-    }
-    result["table"] = table(result["rows"])
-    write_atomic(out / REPORT, json.dumps(result, indent=1))
-    write_atomic(out / LESIONS, lesion_table(entries[SHOWN].results))
-    plot_scorers(out / "scorers.png", result["rows"])
-    members = combinations[SHOWN]
-    shown = examples(
-        folds, volumes["calibration"], volumes["test"], SHOWN, members, seed
-    )  # fmt: skip
-    plot_lesions(out / "lesions.png", shown)
-    return result
 
 
 def _checked(model: Model) -> dict[str, tuple[str, ...]]:
@@ -172,10 +254,14 @@ def _lesions(volumes: Volumes, families: Sequence[str], settings: DetectionConfi
 
 
 def _baselines(
-    model: Model, volumes: Volumes, settings: DetectionConfig, seed: int
+    model: Model,
+    volumes: Volumes,
+    lesions: Sequence[Lesion],
+    shapes: Sequence[LesionShape],
+    seed: int,
+    learned: bool,
 ) -> Iterator[tuple[str, Entry]]:
-    lesions = _lesions(volumes, settings.families, settings)
-    for name, train in baseline_scorers(model, volumes["train"], seed).items():
+    for name, train in baseline_scorers(model, volumes["train"], seed, learned).items():
         log.info("%s", name)
         mapper = train()
 
@@ -184,8 +270,8 @@ def _baselines(
 
         with counting(name) as tick:
             found = evaluate(
-                maps, volumes["calibration"], volumes["test"], lesions, None, seed, tick
-            )  # fmt: skip
+                maps, volumes["calibration"], volumes["test"], lesions, None, seed, tick, shapes
+            )
         yield name, Entry(found["map"], _seconds(maps, volumes["test"]), own=False)
 
 

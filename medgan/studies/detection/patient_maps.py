@@ -1,6 +1,6 @@
 """Score maps of patients in their own grids: the model's, single scorers and floors."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate, left_out_maps
 from medgan.anomaly.context import ScoringContext
 from medgan.anomaly.scorers import make_maps
-from medgan.anomaly.simple import Equalised
+from medgan.anomaly.simple import SIMPLE
 from medgan.core.volume import AIR
 from medgan.data.prepare import PreparedScan
 from medgan.model.anomaly import rescaled, scoring_networks
@@ -25,26 +25,11 @@ FALSE_VOXELS = 0.01
 _EQUALISED = "equalised"
 
 
-def _dark(volumes: Tensor) -> Tensor:
-    return -volumes.mean(dim=1, keepdim=True)
-
-
-def _bright(volumes: Tensor) -> Tensor:
-    return volumes.mean(dim=1, keepdim=True)
-
-
-def _equalised(volumes: Tensor) -> Tensor:
-    return Equalised().map(_bright(volumes))
-
-
-FLOORS: dict[str, Callable[[Tensor], Tensor]] = {
-    "dark z-score": _dark,
-    "bright z-score": _bright,
-    _EQUALISED: _equalised,
-}
-"""What needs no training. Z-scores are intensities in standard deviations of the healthy
-calibration scans at each position of the model's grid; `equalised` is the rank of a voxel among
-those of its scan, so that a threshold of it is one of brightness after histogram equalisation."""
+FLOORS = ("dark z-score", "bright z-score", _EQUALISED)
+"""Of `SIMPLE`, what needs no training. Z-scores are intensities in standard deviations of the
+healthy calibration scans at each position of the model's grid; `equalised` is the rank of a voxel
+among those of its scan, so that a threshold of it is one of brightness after histogram
+equalisation."""
 
 
 class Thresholds(NamedTuple):
@@ -126,9 +111,9 @@ class PatientMaps:
         scan, _ = rescaled(self._model, scan)
         context = ScoringContext(batch_of(self._model, scan), self._networks)
         volume = context.volume.float().cpu()
-        made = make_maps(context, self._names) | {n: floor(volume) for n, floor in FLOORS.items()}
-        first = volume[:, :1]
-        return {name: found.expand(first.shape) for name, found in made.items()}, first
+        mean = volume.mean(dim=1, keepdim=True)
+        made = make_maps(context, self._names) | {n: SIMPLE[n]().map(mean) for n in FLOORS}
+        return {name: found.expand(mean.shape) for name, found in made.items()}, volume[:, :1]
 
     def _calibrate(self, name: str, raw: Tensor, within: Tensor) -> None:
         if name == _EQUALISED:

@@ -13,8 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medgan.anomaly.calibration import ScoringConfig, calibrate, left_out_maps, mean_map
+from medgan.core.errors import DataError
 from medgan.core.volume import AIR
 from medgan.data.lesions import CONTROL, FAMILIES, STRENGTHS, LesionedScan, plant
+from medgan.data.shape_library import LesionShape
+from medgan.data.shapes import draw_contrast, plant_shape
+from medgan.evaluation.detection.lesionwise import size_of
 from medgan.evaluation.detection.metrics import (
     dice,
     few_false_parts,
@@ -22,7 +26,7 @@ from medgan.evaluation.detection.metrics import (
     region_overlap,
     voxel_average_precision,
 )
-from medgan.studies.detection.results import METRICS, Lesion, Results
+from medgan.studies.detection.results import METRICS, SHAPES, Lesion, Results
 
 Maps = Callable[[Tensor], dict[str, Tensor]]
 RADII = (3.0, 4.5, 6.0)
@@ -30,7 +34,7 @@ BATCH = 8
 TOP_FRACTION = 0.01
 FALSE_VOXELS = 0.01
 """Share of voxels of healthy calibration scans above the threshold at which Dice is measured."""
-_NUMBERS = {family: number for number, family in enumerate((*FAMILIES, CONTROL))}
+_NUMBERS = {family: number for number, family in enumerate((*FAMILIES, CONTROL, *SHAPES))}
 
 
 def all_lesions(
@@ -60,11 +64,68 @@ def all_lesions(
     return lesions
 
 
-def lesioned_scan(volumes: Float[Tensor, "N 1 X Y Z"], lesion: Lesion, seed: int) -> LesionedScan:
-    """The scan with its lesion, a function of the lesion and the seed alone.
+def shape_lesions(
+    volumes: Float[Tensor, "N 1 X Y Z"],
+    shapes: Sequence[LesionShape],
+    each: int,
+    voxel_mm3: float,
+    seed: int,
+) -> list[Lesion]:
+    """Dark and bright lesions with shapes of real ones in every scan, at the places they had.
+
+    Args:
+        volumes: healthy scans.
+        shapes: to draw from; one that does not fit into a scan is passed over.
+        each: dark and bright ones for each scan.
+        voxel_mm3: volume of a voxel.
+        seed: of the draw.
+    """
+    lesions = []
+    for scan, family in itertools.product(range(len(volumes)), SHAPES):
+        order = np.random.default_rng([seed, scan, _NUMBERS[family]]).permutation(len(shapes))
+        fitting = (
+            one
+            for number in order.tolist()
+            if (one := _fitting(volumes, scan, family, number, shapes, voxel_mm3, seed))
+        )
+        lesions += itertools.islice(fitting, each)
+    return lesions
+
+
+def _fitting(
+    volumes: Tensor,
+    scan: int,
+    family: str,
+    number: int,
+    shapes: Sequence[LesionShape],
+    voxel_mm3: float,
+    seed: int,
+) -> Lesion | None:
+    """A shape in a scan, with its size there; None where it does not fit."""
+    lesion = Lesion(scan, family, 0.0, "", number)
+    try:
+        voxels = int(lesioned_scan(volumes, lesion, seed, shapes).truth.sum())
+    except DataError:
+        return None
+    radius = round((3 * voxels / (4 * np.pi)) ** (1 / 3), 2)
+    return lesion._replace(radius=radius, size=size_of(voxels * voxel_mm3 / 1000))
+
+
+def lesioned_scan(
+    volumes: Float[Tensor, "N 1 X Y Z"],
+    lesion: Lesion,
+    seed: int,
+    shapes: Sequence[LesionShape] = (),
+) -> LesionedScan:
+    """The scan with its lesion, a function of the lesion, the shapes and the seed alone.
 
     Foreign tissue comes from the next scan.
     """
+    if lesion.family in SHAPES:
+        rng = np.random.default_rng([seed, lesion.scan, _NUMBERS[lesion.family], lesion.shape])
+        contrast = draw_contrast(rng, SHAPES[lesion.family])
+        volume = volumes[lesion.scan, 0].numpy()
+        return plant_shape(volume, shapes[lesion.shape], contrast, rng)
     key = [
         seed,
         lesion.scan,
@@ -85,6 +146,7 @@ def evaluate(
     combinations: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    shapes: Sequence[LesionShape] = (),
 ) -> dict[str, Results]:
     """Evaluates trained scorers on planted lesions.
 
@@ -97,6 +159,7 @@ def evaluate(
             alone unless given.
         seed: of the lesions.
         progress: called with the number of lesions done and their total.
+        shapes: of real lesions, which some of the lesions have.
 
     Returns:
         Results by combination, all from the same maps of the same lesions.
@@ -114,7 +177,7 @@ def evaluate(
             collector.add_healthy(found, part)
     for start in range(0, len(lesions), BATCH):
         some = lesions[start : start + BATCH]
-        planted = [lesioned_scan(test_volumes, lesion, seed) for lesion in some]
+        planted = [lesioned_scan(test_volumes, lesion, seed, shapes) for lesion in some]
         found = maps(torch.from_numpy(np.stack([p.volume for p in planted]))[:, None])
         for collector in collectors.values():
             collector.add_lesioned(found, planted, [test_volumes[t.scan, 0] for t in some])

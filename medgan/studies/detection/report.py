@@ -13,6 +13,8 @@ from torch import Tensor
 from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.core.tables import markdown_table
 from medgan.data.lesions import CONTROL
+from medgan.data.shape_library import LesionShape
+from medgan.evaluation.detection.lesionwise import SIZES, size_of
 from medgan.networks.localiser import Localiser
 from medgan.reporting.lesion_examples import LesionExample
 from medgan.studies.detection.protocol import BATCH, lesioned_scan
@@ -21,6 +23,7 @@ from medgan.studies.detection.scorers import ModelMaps
 
 RATES = (0.05, 0.1)
 EXAMPLES = 10
+_SIZES = [size_of(ml) for ml in (0.0, *SIZES)]
 
 
 @dataclass(frozen=True)
@@ -43,22 +46,25 @@ class Fold:
     """Families left out together.
 
     Attributes:
-        localiser: that never saw these families.
+        localiser: that never saw these families; None is the model's own.
         maps: of the model with this localiser.
         results: on lesions of these families, by scorer or combination.
     """
 
-    localiser: Localiser
+    localiser: Localiser | None
     maps: ModelMaps
     results: dict[str, Results]
 
 
-def row(name: str, entries: dict[str, Entry]) -> dict[str, Any]:
+def row(
+    name: str, entries: dict[str, Entry], kinds: Sequence[str] = ("family", "radius", "contrast")
+) -> dict[str, Any]:
     """All metrics of one scorer, and its difference from the best baseline.
 
     Args:
         name: of the scorer.
         entries: all scorers by name.
+        kinds: attributes of lesions, for each value of which there are metrics.
     """
     entry, results = entries[name], entries[name].results
     control = results.auroc(family=CONTROL).value if len(results.select(family=CONTROL)) else None
@@ -75,12 +81,14 @@ def row(name: str, entries: dict[str, Entry]) -> dict[str, Any]:
         "p_values": [round(float(p), 4) for p in results.p_values],
         "uniform_p": round(results.uniformity(), 4),
     }
-    for kind in ("family", "radius", "contrast"):
+    for kind in kinds:
         every = dict.fromkeys(getattr(t, kind) for t in results.lesions if t.family != CONTROL)
         found[f"by_{kind}"] = {
             str(value): {
+                "lesions": len(results.select(**{kind: value})),
                 "auroc": results.auroc(**{kind: value}).value,
                 "average_precision": results.metric("average_precision", **{kind: value}).value,
+                "sensitivity": results.metric("sensitivity", **{kind: value}).value,
             }
             for value in every
         }
@@ -120,6 +128,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, lines)
 
 
+def size_table(rows: Sequence[dict[str, Any]]) -> str:
+    """AUROC, average precision and sensitivity by the volume of the lesion, as Markdown."""
+    sizes = sorted(rows[0]["by_size"].items(), key=lambda item: _SIZES.index(item[0]))
+    head = ["AUROC / average precision / sensitivity"]
+    head += [f"{name} ({one['lesions']})" for name, one in sizes]
+    lines = []
+    for one in sorted(rows, key=lambda r: -r["auroc"]["value"]):
+        found = [one["by_size"][name] for name, _ in sizes]
+        metrics = ("auroc", "average_precision", "sensitivity")
+        lines.append([one["name"], *(" / ".join(f"{m[k]:.2f}" for k in metrics) for m in found)])
+    return markdown_table(head, lines)
+
+
 def _with_interval(metric: dict[str, float]) -> str:
     return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f})"
 
@@ -143,6 +164,7 @@ def examples(
     name: str,
     scorers: tuple[str, ...],
     seed: int,
+    shapes: Sequence[LesionShape] = (),
 ) -> list[LesionExample]:
     """Ten lesions at equal steps of rank, from the lowest to the highest average precision.
 
@@ -153,6 +175,7 @@ def examples(
         name: of the scorer or combination that is shown.
         scorers: combined in it.
         seed: of the lesions.
+        shapes: of real lesions, which some of them have.
     """
     ranked = sorted(
         (float(metrics[0]), number, line)
@@ -170,11 +193,12 @@ def examples(
             healthy = {n: torch.cat([part[n] for part in parts]) for n in scorers}
             calibrations[number] = calibrate(healthy, ScoringConfig(scorers))
         known, lesion = calibrations[number], fold.results[name].lesions[line]
-        planted = lesioned_scan(test, lesion, seed)
+        planted = lesioned_scan(test, lesion, seed, shapes)
         volume = torch.from_numpy(planted.volume)[None, None]
         _, heat, _ = known.score({n: m for n, m in fold.maps(volume).items() if n in scorers})
         recon = fold.maps.recon(volume)[0, 0].numpy()
-        title = f"{lesion.family}, {lesion.radius:g} voxels, {lesion.contrast}: {precision:.2f}"
+        size = lesion.size or f"{lesion.radius:g} voxels, {lesion.contrast}"
+        title = f"{lesion.family}, {size}: {precision:.2f}"
         found.append(
             LesionExample(
                 title, planted.volume, recon, heat[0, 0].numpy(), planted.truth, known.level

@@ -15,6 +15,8 @@ from medgan.evaluation.interval import Interval, by_subject, proportion
 
 METRICS = ("average_precision", "dice", "region_overlap", "sensitivity")
 """Metrics of a map, one value a lesion."""
+SHAPES = {"dark shape": False, "bright shape": True}
+"""Families of lesions with the shapes of real ones, and whether they are bright."""
 
 
 class Lesion(NamedTuple):
@@ -22,15 +24,19 @@ class Lesion(NamedTuple):
 
     Attributes:
         scan: number of the test scan.
-        family: of `FAMILIES`, or `CONTROL`.
-        radius: in voxels.
-        contrast: of `STRENGTHS`.
+        family: of `FAMILIES`, `CONTROL`, or `SHAPES` for shapes of real lesions.
+        radius: in voxels; of a shape, that of a ball of the same volume.
+        contrast: of `STRENGTHS`; empty for a shape.
+        shape: number of a real lesion's shape; -1 for a family.
+        size: of that shape once it is planted, of `size_of`.
     """
 
     scan: int
     family: str
     radius: float
     contrast: str
+    shape: int = -1
+    size: str = ""
 
 
 @dataclass(frozen=True)

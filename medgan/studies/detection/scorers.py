@@ -42,16 +42,16 @@ class ModelMaps:
     Scorers with one value a scan get maps that are constant.
 
     Args:
-        model: its own localiser is not used.
-        localiser: used in its place.
+        model: to score with.
+        localiser: used in place of its own; None keeps that.
         names: of the scorers.
     """
 
-    def __init__(self, model: Model, localiser: Localiser, names: tuple[str, ...]) -> None:
+    def __init__(self, model: Model, localiser: Localiser | None, names: tuple[str, ...]) -> None:
         self._device, self._names = model.device, names
-        self._networks = replace(
-            model.scoring_networks(), localise=localiser, inputs=localiser.inputs
-        )
+        self._networks = model.scoring_networks()
+        if localiser is not None:
+            self._networks = replace(self._networks, localise=localiser, inputs=localiser.inputs)
 
     @torch.inference_mode()
     def __call__(self, volumes: Tensor) -> dict[str, Tensor]:
@@ -61,8 +61,8 @@ class ModelMaps:
 
     @torch.inference_mode()
     def recon(self, volumes: Tensor) -> Tensor:
-        """Reconstructions of volumes."""
-        return self._context(volumes).recon.cpu()
+        """Healthy counterparts of volumes."""
+        return self._context(volumes).counterpart.cpu()
 
     def _context(self, volumes: Tensor) -> ScoringContext:
         volumes = volumes.to(self._device, memory_format=torch.channels_last_3d)
@@ -99,13 +99,16 @@ def train_left_out_localiser(
     return localiser.requires_grad_(False)
 
 
-def baseline_scorers(model: Model, train: Tensor, seed: int) -> dict[str, Callable[[], Mapper]]:
+def baseline_scorers(
+    model: Model, train: Tensor, seed: int, learned: bool
+) -> dict[str, Callable[[], Mapper]]:
     """Scorers to compare with, by name; calling one trains it and returns its map function.
 
     Args:
         model: f-AnoGAN's encoder is trained for its generator.
         train: training volumes, (N, 1, X, Y, Z).
         seed: of all trainings.
+        learned: whether networks are among them.
     """
 
     def simple(name: str) -> Callable[[], Mapper]:
@@ -146,8 +149,10 @@ def baseline_scorers(model: Model, train: Tensor, seed: int) -> dict[str, Callab
 
         return built
 
-    trained_here = {"untrained": untrained, "denoiser": denoiser, "f_anogan": f_anogan}
-    learned = {name: on_device(build) for name, build in trained_here.items()}
-    if model.networks.discriminator is None:
-        del learned["f_anogan"]
-    return {name: simple(name) for name in SIMPLE} | learned
+    found = {name: simple(name) for name in SIMPLE}
+    if not learned:
+        return found
+    found |= {"untrained": on_device(untrained), "denoiser": on_device(denoiser)}
+    if model.networks.discriminator is not None:
+        found["f_anogan"] = on_device(f_anogan)
+    return found

@@ -2,15 +2,25 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from medgan.core.config import DetectionConfig, LocaliserConfig
+from medgan.anomaly.calibration import ScoringConfig
+from medgan.app.steps.studies import _test_shapes
+from medgan.core.config import DetectionConfig, LocaliserConfig, Preprocessing, build
 from medgan.core.errors import ConfigError, DataError
+from medgan.core.volume import Volume
+from medgan.data.index import index
 from medgan.data.lesions import FAMILIES
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.shape_library import LesionShape
+from medgan.data.splits import with_drawn_splits
 from medgan.studies.detection import benchmark, scorers
 from medgan.studies.detection.benchmark import run_benchmark
 from medgan.studies.detection.scorers import FOLDS
 from tests.kit.data_sets import write_folder
+from tests.kit.models import make_model
+from tests.kit.volumes import AFFINE, SIZE, layered_brain
 
 SETTINGS = DetectionConfig(families=("brighter", "fill"), lesions_per_family=1)
 
@@ -112,3 +122,79 @@ def test_an_unknown_scorer_is_refused_before_anything_is_trained(trained, tmp_pa
         run_benchmark(trained.model(), trained.manifest(), tmp_path, SETTINGS, LOCALISER)
     assert caught.value.code == "E_SCORER"
     assert not list(tmp_path.glob("fold*"))
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    """A calibrated model that was never trained, and the manifest of its scans."""
+    folder, rng = tmp_path_factory.mktemp("brains"), np.random.default_rng(0)
+    for number in range(26):
+        volume = Volume(layered_brain(rng).astype(np.float32), AFFINE)
+        volume.save(folder / f"brain-{number:02d}.nii.gz")
+    manifest = with_drawn_splits(index(folder, Pseudonyms(b"test"))[0], (0.4, 0.1, 0.25, 0.25), 0)
+    model = make_model(Preprocessing(spacing=(2, 2, 2), shape=SIZE))
+    known = [Volume.load(case.image) for case in manifest.split("calibration")]
+    model.calibrate(known, ScoringConfig(("residual", "similarity"), 0.02))
+    return model, manifest
+
+
+def ball_of(radius: int, x: float) -> LesionShape:
+    """At 2 mm in a head of 144 mm, so a tenth of that in a scan of 14 voxels."""
+    grid = np.indices((2 * radius + 1,) * 3) - radius
+    return LesionShape(np.linalg.norm(grid, axis=0) <= radius, (x, 0.5, 0.5))
+
+
+def test_shapes_are_planted_dark_and_bright_and_nothing_is_trained(brains, tmp_path):
+    model, manifest = brains
+    only = DetectionConfig(families=(), lesions_per_family=2)
+    shapes = [ball_of(12, 0.2), ball_of(14, 0.3), ball_of(16, 0.8)]
+    result = run_benchmark(model, manifest, tmp_path, only, LOCALISER, shapes=shapes)
+    assert result["rows"] == []
+    assert not list(tmp_path.glob("fold*"))
+    assert result["protocol"]["shapes"] == 3
+    scans, found = result["protocol"]["scans"]["test"], result["shapes"]
+    assert found["lesions"] == 2 * 2 * scans
+    rows = {row["name"]: row for row in found["rows"]}
+    assert {"density", "residual + similarity", "dark z-score", "equalised"} <= set(rows)
+    assert not {"denoiser", "untrained", "localiser"} & set(rows)
+    for row in rows.values():
+        assert set(row["by_family"]) == {"dark shape", "bright shape"}
+        assert sum(one["lesions"] for one in row["by_size"].values()) == found["lesions"]
+    dark, bright = (rows[f"{kind} z-score"]["by_family"] for kind in ("dark", "bright"))
+    for metric in ("auroc", "average_precision"):
+        assert dark["dark shape"][metric] > bright["dark shape"][metric]
+        assert bright["bright shape"][metric] > dark["bright shape"][metric]
+    lesions = list(csv.DictReader((tmp_path / "shapes.csv").read_text().splitlines()))
+    assert len(lesions) == found["lesions"]
+    assert {row["shape"] for row in lesions} <= {"0", "1", "2"}
+    assert (tmp_path / "shapes.png").stat().st_size > 10_000
+    for name in rows:
+        assert result["table"].count(f"| {name} |") + result["table"].count(f"**{name}**") >= 2
+
+
+def test_shapes_that_fit_nowhere_are_refused_by_their_code(brains, tmp_path):
+    only, outside = DetectionConfig(families=()), [ball_of(9, -2.0)]
+    with pytest.raises(DataError, match="E_SHAPES"):
+        run_benchmark(*brains, tmp_path, only, LOCALISER, shapes=outside)
+
+
+def test_shapes_of_a_folder_that_the_splits_name_are_those_of_its_test_subjects(tmp_path):
+    masks = tmp_path / "masks"
+    for name, size in (("sub-1", 4), ("sub-2", 6), ("sub-3", 8)):
+        data = np.zeros((70, 80, 70), np.uint8)
+        data[30 : 30 + size, 30 : 30 + size, 30 : 30 + size] = 1
+        affine = np.diag([2.0, 2, 2, 1])
+        affine[:3, 3] = -70
+        Volume(data, affine).save(masks / f"{name}_mask.nii.gz")
+    sections = {"masks": {"train": ["sub-1"], "calibration": [], "test": ["sub-2", "sub-3"]}}
+    (tmp_path / "splits.json").write_text(json.dumps(sections))
+    settings = {"detection": {"shapes": str(masks), "families": []}}
+    named = {"data": {"splits": str(tmp_path / "splits.json")}}
+    sizes = [
+        {round(shape.millilitres / 0.008) for shape in _test_shapes(build(values))}
+        for values in (settings, settings | named)
+    ]
+    assert sizes == [{64, 216, 512}, {216, 512}]
+    with pytest.raises(ConfigError, match="E_VALUE"):
+        _test_shapes(build({"detection": {"families": []}}))
+    assert _test_shapes(build({})) == ()
