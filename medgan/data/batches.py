@@ -126,7 +126,8 @@ class PreparedVolumes:
         self._encoded = [
             encode(self.conditions, covariates_of(case, self.conditions)) for case in cases
         ]
-        self._policy = preprocessing.model_dump_json(exclude={"conditions"})  # voxels have none
+        unused = {name for name in ("brain", "bias") if getattr(preprocessing, name) == "none"}
+        self._policy = preprocessing.model_dump_json(exclude={"conditions", *unused})
         self._prepare = _Prepare(preprocessing, read)
 
     def __len__(self) -> int:
@@ -202,9 +203,11 @@ class _Prepare:
 
     def __call__(self, case: Case) -> dict[str, np.ndarray]:
         scan = self._read(case, self._labelled)
-        item = {IMAGE: self._preparation(scan.volumes, case.case).volume.numpy()}
+        prepared = self._preparation(scan.volumes, case.case)
+        item = {IMAGE: prepared.volume.numpy()}
         if scan.label is not None and self._labelled:
-            item[LABEL] = self._preparation.label_map(scan.label.volume, scan.volumes[0])
+            label, image = map(prepared.cut, (scan.label.volume, scan.volumes[0]))
+            item[LABEL] = self._preparation.label_map(label, image)
         return item
 
 

@@ -10,6 +10,8 @@ from medgan.core.errors import ConfigError
 from medgan.data.conditions import learn
 from medgan.data.manifest import Case
 
+_BRAIN_MM = (155.0, 190.0, 165.0)
+"""Extent along R, A and S of what is left of most heads without their skull, with its rim."""
 _KEPT = 0.95
 """Share of the field of view that has to fit; the rim of a scan is air."""
 
@@ -17,7 +19,8 @@ _KEPT = 0.95
 def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
     """Resolves every `auto` of the data section against the scans to be learned.
 
-    The grid holds the 75th percentile of the scans' field of view. The spacing is isotropic,
+    The grid holds the 75th percentile of the scans' field of view, or brains where scans are
+    stripped of their skulls. The spacing is isotropic,
     as fine as the scans or as the voxel budget allows, whichever is coarser.
 
     Args:
@@ -29,6 +32,8 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
             be learned.
     """
     extent = np.percentile([_extent_ras(case) for case in cases], 75, axis=0)
+    if config.brain != "none":
+        extent = np.minimum(extent, _BRAIN_MM)
     spacing = config.spacing
     if spacing == "auto":
         native = float(np.median([min(case.spacing) for case in cases]))
@@ -47,7 +52,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
             spacing=spacing, shape=shape, channels=tuple(cases[0].images),
             intensity=config.intensity,
             window=config.window, labels=labels,
-            conditions=conditions,
+            conditions=conditions, brain=config.brain, bias=config.bias,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError("E_VALUE", "data", str(error), "correct the data section") from None

@@ -17,6 +17,7 @@ from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.intensity import IntensityScale
 from medgan.core.volume import Volume
+from medgan.data.cleaning import CleanScan, clean
 from medgan.data.grid import Grid
 from medgan.data.manifest import IMAGE
 
@@ -49,6 +50,7 @@ class PreparedScan:
         volume: in [-1, 1] on the model's grid.
         scale: of each channel, from the scanner's intensities to [-1, 1].
         source: the channels in their own grid and intensities, which all share one grid.
+        part: what of it was prepared, without skull or bias field; None for the whole as it is.
     """
 
     volume: Float[Tensor, "C X Y Z"]
@@ -56,6 +58,7 @@ class PreparedScan:
     source: tuple[Volume, ...]
     _grid: Grid
     _record: "MetaTensor"
+    part: CleanScan | None = None
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -67,6 +70,15 @@ class PreparedScan:
         """Voxels of the scan's own grid."""
         return self.source[0].data.shape
 
+    @property
+    def field_of_view(self) -> Float[np.ndarray, "3"]:
+        """Extent of what was prepared, in mm along Right, Anterior and Superior."""
+        return self.cut(self.source[0]).field_of_view
+
+    def cut(self, volume: Volume) -> Volume:
+        """The part that was prepared, of a volume on the scan's own grid."""
+        return volume if self.part is None else self.part.cut(volume)
+
     def back(self, data: Float[np.ndarray, "X Y Z"], outside: float = 0.0) -> Volume:
         """Carries a map from the model's grid into the scan's own.
 
@@ -77,7 +89,10 @@ class PreparedScan:
         Returns:
             float32 in the axes, shape and geometry of the scan.
         """
-        return self.source[0].like(self._grid.back(data, self._record, outside))
+        native = self._grid.back(data, self._record, outside)
+        if self.part is not None:
+            native = self.part.embed(native, outside)
+        return self.source[0].like(native)
 
     def in_scanner_units(self, volume: Float[np.ndarray, "X Y Z"], channel: int = 0) -> Volume:
         """An image in [-1, 1] on the model's grid, in the scan's own grid and intensities."""
@@ -156,16 +171,18 @@ class Preparation:
             case: the pseudonym under which an error names it.
 
         Raises:
-            DataError: E_SIZE when it would not fit into memory once resampled, or covers less
-                than a voxel of the model; E_CONTRAST when a channel has one value everywhere
-                once it is scaled and cropped.
+            DataError: E_BRAIN when its brain is not found; E_SIZE when it would not fit into
+                memory once resampled, or covers less than a voxel of the model; E_CONTRAST when a
+                channel has one value everywhere once it is scaled and cropped.
         """
         from monai.data.meta_tensor import MetaTensor
 
         source = (scan,) if isinstance(scan, Volume) else tuple(scan)
         check_resampled_size(source[0], self.preprocessing.spacing, case)
-        data = np.stack([np.asarray(volume.data, dtype=np.float32) for volume in source])
-        resampled = self._grid.resample(data, source[0].affine)
+        cleaned = clean(source, self.preprocessing, case)
+        used = source if cleaned is None else cleaned.volumes
+        data = np.stack([np.asarray(volume.data, dtype=np.float32) for volume in used])
+        resampled = self._grid.resample(data, used[0].affine)
         plain = resampled.as_tensor()
         scale = tuple(
             intensity_scale(one.numpy(), self.preprocessing, name)
@@ -179,7 +196,7 @@ class Preparation:
         volume = cropped.as_tensor().float().contiguous()
         for part in (values, volume):  # padding gives a constant scan an edge
             _require_contrast(part, self.preprocessing, case)
-        return PreparedScan(volume, scale, source, self._grid, cropped)
+        return PreparedScan(volume, scale, source, self._grid, cropped, cleaned)
 
     def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
         """The label map of a scan on the model's grid.

@@ -153,4 +153,4 @@ def _statistics(scan: PreparedScan, context: ScoringContext) -> ScanStatistics:
     volume, recon = (v[0].float().cpu().numpy() for v in (context.volume, context.counterpart))
     error = float(np.abs(volume - recon).mean())
     latent = np.zeros(0) if context.networks.encode is None else context.latent[0].cpu().numpy()
-    return ScanStatistics(volume[0], scan.source[0].field_of_view, latent, error)
+    return ScanStatistics(volume[0], scan.field_of_view, latent, error)

@@ -8,6 +8,8 @@ from medgan.core.config.fields import CovariateValue, Label, Percentiles, Positi
 from medgan.core.config.windows import WINDOWS, Windows
 
 Intensity = Literal["mri", "ct"]
+Brain = Literal["none", "deepbet"]
+Bias = Literal["none", "n4"]
 
 
 class DataConfig(Section):
@@ -51,6 +53,14 @@ class DataConfig(Section):
     shape: tuple[Size, Size, Size] | Literal["auto"] = Field(
         "auto", description="voxels of the model along R, A and S, each divisible by 16"
     )
+    brain: Brain = Field(
+        "none",
+        description="deepbet: T1 scans of whole heads are stripped of their skull and cut to the "
+        "brain, by networks inside medgan; scans without a skull stay as they are",
+    )
+    bias: Bias = Field(
+        "none", description="n4: the bias field of the coil is estimated and divided out of MRI"
+    )
     voxels: int = Field(50_000, gt=4095, description="voxel budget that auto keeps to")
     intensity: Intensity | dict[str, Intensity] = Field(
         "mri",
@@ -80,10 +90,12 @@ class DataConfig(Section):
         return channels
 
     @model_validator(mode="after")
-    def _window_is_for_ct(self) -> "DataConfig":
+    def _settings_fit_the_intensity(self) -> "DataConfig":
         used = self.intensity.values() if isinstance(self.intensity, dict) else [self.intensity]
         if "ct" not in used and self.window != (WINDOWS["soft tissue"],):
             raise ValueError("a window is for CT; set data.intensity to ct, too")
+        if "mri" not in used and (self.brain, self.bias) != ("none", "none"):
+            raise ValueError("data.brain and data.bias are for MRI")
         return self
 
 
@@ -119,6 +131,8 @@ class Preprocessing(Section):
     window: Windows = (WINDOWS["soft tissue"],)
     labels: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    brain: Brain = "none"
+    bias: Bias = "none"
 
     @model_validator(mode="after")
     def _each_channel_has_an_intensity(self) -> "Preprocessing":

@@ -1,0 +1,1 @@
+"""The brain in a scan of a head, by deepbet's networks (MIT, see LICENSE.txt)."""
