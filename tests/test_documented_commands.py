@@ -76,13 +76,8 @@ PATHS = {
     "/path/to/scans": "scans", "/path/to/export": "export", "/path/to/new": "export",
     "ct": "export",
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
-<<<<<<< HEAD
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
-    "patients": "scans",
-=======
-    "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
-    "new_heads": "scans",
->>>>>>> 7c8ed51 (Documented commands of whole heads)
+    "patients": "scans", "new_heads": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
 }  # fmt: skip
