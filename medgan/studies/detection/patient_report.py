@@ -36,7 +36,7 @@ def summary(
         "rows": [_row(name, results, rows) for name in rows],
         "scans": [one.as_json() for one in results],
         "groups": _groups(results, rows),
-        "false_alarms": _alarms(healthy),
+        "false_alarms": _alarms(healthy, rows),
     }
     values["table"] = "\n\n".join(
         text
@@ -117,8 +117,12 @@ def _groups(results: Sequence[PatientResult], rows: Sequence[str]) -> dict[str, 
     return found
 
 
-def _alarms(healthy: Sequence[PatientResult]) -> dict[str, Any]:
-    """False alarms among healthy scans, all and by group; those without a p-value raise none."""
+def _alarms(healthy: Sequence[PatientResult], rows: Sequence[str]) -> dict[str, Any]:
+    """False alarms among healthy scans, all and by group.
+
+    Scans that raise an alarm by their p-value, where they have one; and the median number of parts
+    of each map above its thresholds.
+    """
     found: dict[str, Any] = {}
     for name in ["all", *sorted({group for one in healthy for group in one.groups})]:
         some = [one for one in healthy if name in ("all", *one.groups)]
@@ -129,6 +133,15 @@ def _alarms(healthy: Sequence[PatientResult]) -> dict[str, Any]:
         for rate in RATES:
             alarms = sum(is_alarm(p, rate) for p in p_values)
             found[name][str(rate)] = proportion(alarms, len(p_values)).rounded()
+        found[name]["parts"] = {
+            row: {
+                threshold: _interval(
+                    by_subject(some, lambda r: r.maps[row].metrics()[f"false_alarms_{threshold}"])  # noqa: B023
+                )
+                for threshold in ("voxels", "regions")
+            }
+            for row in rows
+        }
     return found
 
 
@@ -184,8 +197,14 @@ def _alarm_table(values: Mapping[str, Any]) -> str:
     """False alarms of healthy test scans."""
     alarms = values["false_alarms"]
     head = ["healthy test scans", "number", *(f"alarms at {rate:g}" for rate in RATES)]
+    head.append("parts of a map above the level of regions")
     lines = [
-        [name, one["scans"], *(_cell(one[str(rate)], 3) for rate in RATES)]
+        [
+            name,
+            one["scans"],
+            *(_cell(one[str(rate)], 3) for rate in RATES),
+            _cell(one["parts"][OWN]["regions"], 1),
+        ]
         for name, one in alarms.items()
     ]
     return markdown_table(head, lines) if lines else ""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from medgan.studies.detection.patient_maps import OwnMap, PatientMaps, foregroun
 from medgan.studies.detection.patient_report import best_row, csv_rows, summary
 from medgan.studies.detection.patient_results import MapResult, PatientResult, ranked
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 REPORT, TABLE, PICTURE = "patients.json", "patients.csv", "patients.png"
 COMPARED = ("localiser", "restoration", "density", "residual")
@@ -97,7 +98,7 @@ def run_patients(
             "name scans with label maps, as `medgan check` finds them",
         )  # fmt: skip
     results = [one.result for one in seen]
-    false_alarms = list(_healthy(model, healthy, refuse)) if healthy else []
+    false_alarms = list(_healthy(model, maps, healthy, refuse)) if healthy else []
     values = summary(results, maps.rows, false_alarms)
     values["protocol"] = settings.model_dump(exclude={"healthy"}) | {
         "patients_digest": patients.digest,
@@ -148,11 +149,9 @@ def _prepared(model: Model, cases: Sequence[Case]) -> tuple[Iterator[PreparedSca
     return usable(cases, lambda case: model.prepare(read_case(case, False), case.case))
 
 
-def _ticked(
-    scans: Iterator[PreparedScan], tick: Callable[[int, int], None], count: int
-) -> Iterator[PreparedScan]:
-    for number, scan in enumerate(scans, start=1):
-        yield scan
+def _ticked(found: Iterator[T], tick: Callable[[int, int], None], count: int) -> Iterator[T]:
+    for number, one in enumerate(found, start=1):
+        yield one
         tick(number, count)
 
 
@@ -160,15 +159,23 @@ def _split(manifest: Manifest | None, name: str) -> list[Case]:
     return [case for case in manifest.split(name) if case.healthy] if manifest else []
 
 
-def _healthy(model: Model, healthy: Manifest, refuse: Refuse) -> Iterator[PatientResult]:
-    """Scores of healthy test scans, which have no lesion to find."""
+def _healthy(
+    model: Model, maps: PatientMaps, healthy: Manifest, refuse: Refuse
+) -> Iterator[PatientResult]:
+    """Scores and maps of healthy test scans, in which whatever is found is a false alarm."""
+    cases = _split(healthy, "test")
 
     def score(case: Case) -> PatientResult:
-        found = model.score(model.prepare(read_case(case, False), case.case))
-        return PatientResult.of(case, found, 0.0, {})
+        scan = model.prepare(read_case(case, False), case.case)
+        score, found = maps(scan)
+        within, voxel_mm3 = foreground(scan), float(np.prod(scan.source[0].spacing))
+        nothing = np.zeros(within.shape, bool)
+        results = {n: _map_result(one, nothing, within, voxel_mm3) for n, one in found.items()}
+        return PatientResult.of(case, score, 0.0, results)
 
-    results, refusals = usable(_split(healthy, "test"), score)
-    yield from results
+    results, refusals = usable(cases, score)
+    with counting("healthy test scans") as tick:
+        yield from _ticked(results, tick, len(cases))
     refuse(refusals)
 
 
