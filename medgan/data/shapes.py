@@ -7,17 +7,19 @@ of what patients have. Volumes are on a model's grid, axes Right, Anterior, Supe
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy import ndimage
 
 from medgan.core.errors import DataError
 from medgan.core.volume import AIR
 from medgan.data.lesions import LesionedScan
 from medgan.data.shape_library import BRAIN, SPACING, LesionShape
 
-Place = Literal["own", "random"]
+Place = Literal["own", "random", "ventricles"]
 Array = Float[np.ndarray, "X Y Z"]
 _TRIES = 12
 _LEAST_INSIDE = 0.5
@@ -27,8 +29,13 @@ _LEAST_VOXELS = 3
 _RARE = 0.7
 """Voxels of fluid, relative to those of the cluster at the other end, in whole brains 0.5 to 0.6;
 in crops around a hippocampus the darkest and the brightest cluster are alike."""
+_DEEP, _BESIDE = 0.15, 0.08
+"""Least distance of ventricles from the outside, and largest of a lesion from them, as shares of
+the smallest extent of the tissue."""
 _CLUSTERS = 4
 """Clusters of intensity inside a shape."""
+_MANY, _SMALL = 1 / 3, 2.0
+"""Share of training scans with many lesions, and the largest of these, in ml."""
 _DARK, _BRIGHT = (0.2, 2.0), (0.5, 1.7)
 """Contrast in units of the difference between grey and white matter. In a patient with multiple
 sclerosis, T1 lesions are darker than their surroundings by 0.2 to 0.8 (5th to 95th percentile),
@@ -41,6 +48,7 @@ class Tissue:
 
     Attributes:
         low, high: corners of the box around it, in voxels.
+        inside: what is not air.
         share: of tissue at every voxel, 0 in air and fluid.
         voxels: (N, 3), every eighth of more than half tissue.
         fluid: intensity of fluid.
@@ -49,10 +57,24 @@ class Tissue:
 
     low: Float[np.ndarray, "3"]
     high: Float[np.ndarray, "3"]
+    inside: Bool[np.ndarray, "X Y Z"]
     share: Array
     voxels: np.ndarray
     fluid: float
     unit: float
+
+    @cached_property
+    def beside_ventricles(self) -> np.ndarray:
+        """(N, 3) of those voxels that lie along fluid deep inside; all where there is none."""
+        half = self.share[::2, ::2, ::2]
+        width = float((self.high - self.low).min()) / 2
+        deep = np.asarray(ndimage.distance_transform_edt(self.inside[::2, ::2, ::2]))
+        inner = (half < 0.5) & (deep > _DEEP * width)
+        if not inner.any():
+            return self.voxels
+        near = np.asarray(ndimage.distance_transform_edt(~inner)) < _BESIDE * width
+        found = 2 * np.argwhere(near & (half > 0.5))
+        return found if len(found) else self.voxels
 
 
 def tissue_of(volume: Array) -> Tissue:
@@ -76,7 +98,7 @@ def tissue_of(volume: Array) -> Tissue:
     share = ((volume - fluid) / (middle - fluid or 1.0)).clip(0, 1) * inside
     voxels = 2 * np.argwhere(share[::2, ::2, ::2] > 0.5)
     return Tissue(
-        corners[:, 0], corners[:, 1], share.astype(np.float32), voxels, float(fluid),
+        corners[:, 0], corners[:, 1], inside, share.astype(np.float32), voxels, float(fluid),
         float(abs(other - middle)),
     )  # fmt: skip
 
@@ -104,7 +126,7 @@ def plant_shape(
     """Plants a real lesion's shape into a healthy scan.
 
     The shape scales with the box around the tissue as it does from head to head, and lies where it
-    lay in the patient or anywhere in tissue, mirrored or not. Edges have partial volume. Some of
+    lay in the patient or elsewhere, mirrored or not. Edges have partial volume. Some of
     the texture may be lost, and in half of the lesions only some clusters of intensity change.
     Fluid and air never change, and no lesion passes the level of fluid.
 
@@ -113,7 +135,7 @@ def plant_shape(
         shape: to plant.
         contrast: of `draw_contrast`.
         rng: source of place and appearance.
-        place: `own` or `random`.
+        place: where it lay in the patient, anywhere in tissue, or along the ventricles.
         tissue: `tissue_of(volume)`, where many lesions are planted into one scan.
 
     Raises:
@@ -146,22 +168,35 @@ def plant_shape(
 
 
 def plant_shapes(
-    volume: Array, shapes: Sequence[LesionShape], rng: np.random.Generator, most: int = 3
+    volume: Array,
+    shapes: Sequence[LesionShape],
+    rng: np.random.Generator,
+    most: int = 3,
+    bright: bool | None = None,
 ) -> tuple[Array, Bool[np.ndarray, "X Y Z"]]:
-    """Plants up to `most` shapes as training data: any place and contrast, all bright or all dark.
+    """Plants up to `most` shapes, or many small ones along the ventricles and elsewhere.
 
-    A shape that does not fit is left out.
+    As training data: any place and contrast, all bright or all dark. A third of the scans get many,
+    as in multiple sclerosis or with white matter hyperintensities, of similar contrast. A shape
+    that does not fit is left out. Bright or dark is drawn unless `bright` is given.
 
     Returns:
         The scan, and the mask of its lesions.
     """
-    truth, bright, tissue = np.zeros(volume.shape, bool), bool(rng.integers(2)), tissue_of(volume)
-    for _ in range(int(rng.integers(1, most + 1))):
-        shape = shapes[int(rng.integers(len(shapes)))]
-        place: Place = "own" if rng.integers(2) else "random"
+    bright = bool(rng.integers(2)) if bright is None else bright
+    truth, tissue = np.zeros(volume.shape, bool), tissue_of(volume)
+    many = rng.random() < _MANY
+    small = [shape for shape in shapes if shape.millilitres <= _SMALL] if many else []
+    shapes = small or shapes
+    places: tuple[Place, ...] = (
+        ("ventricles", "ventricles", "random") if many else ("own", "random")
+    )
+    contrast = draw_contrast(rng, bright)
+    for _ in range(int(rng.integers(4, 13) if many else rng.integers(1, most + 1))):
+        shape, place = shapes[int(rng.integers(len(shapes)))], places[rng.integers(len(places))]
+        own = contrast * float(rng.uniform(0.7, 1.4)) if many else draw_contrast(rng, bright)
         with suppress(DataError):
-            contrast = draw_contrast(rng, bright)
-            planted = plant_shape(volume, shape, contrast, rng, place, tissue)
+            planted = plant_shape(volume, shape, own, rng, place, tissue)
             volume, truth = planted.volume, truth | planted.truth
     return volume, truth
 
@@ -185,9 +220,10 @@ def _placed(
     shape: LesionShape, place: Place, tissue: Tissue, rng: np.random.Generator
 ) -> tuple[np.ndarray, Float[np.ndarray, "3"]]:
     """The mask, mirrored or not, and where its centre goes, in voxels."""
-    if place == "random":
+    if place != "own":
         flips = tuple(slice(None, None, int(step)) for step in rng.choice((-1, 1), 3))
-        return shape.mask[flips], tissue.voxels[rng.integers(len(tissue.voxels))].astype(float)
+        voxels = tissue.voxels if place == "random" else tissue.beside_ventricles
+        return shape.mask[flips], voxels[rng.integers(len(voxels))].astype(float)
     at, mirror = np.array(shape.centre), bool(rng.integers(2))
     if mirror:
         at[0] = 1 - at[0]

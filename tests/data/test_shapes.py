@@ -99,6 +99,24 @@ def test_a_random_place_is_not_the_own_one():
     assert np.std(spots, axis=0).min() > 5
 
 
+def test_lesions_along_the_ventricles_lie_beside_fluid_that_is_deep_inside():
+    volume = brain()
+    volume[38:42, 90:, :] = FLUID  # a sulcus, which is no ventricle
+    from_fluid = np.asarray(ndimage.distance_transform_edt(np.hypot.reduce(
+        (np.indices(volume.shape) - np.array([40, 48, 40])[:, None, None, None])
+        / np.array([36, 45, 38])[:, None, None, None]) > 0.3))  # fmt: skip
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        made = plant_shape(volume, ball(3), -1.0, rng, "ventricles")
+        x, y, z = made.centre
+        found.append(from_fluid[x, y, z])
+    assert max(found) < 0.08 * 72 + 3
+    shell = np.where(volume < -0.5, volume, GREY).astype(np.float32)
+    shell[28:52, 33:63, 28:52] = GREY  # no fluid inside
+    assert len(tissue_of(shell).beside_ventricles) == len(tissue_of(shell).voxels)
+
+
 def test_a_shape_scales_with_the_brain():
     volume = brain()
     half = volume[::2, ::2, ::2]
@@ -151,10 +169,23 @@ def test_contrasts_are_dark_or_bright_as_asked():
 
 def test_training_lesions_have_a_mask_where_the_scan_changed():
     volume = brain()
-    found = [plant_shapes(volume, SHAPES, np.random.default_rng(seed)) for seed in range(8)]
+    found = [plant_shapes(volume, SHAPES, np.random.default_rng(seed)) for seed in range(12)]
     for changed, truth in found:
         assert np.abs(changed - volume)[truth].min() > 0.02
-    assert len({ndimage.label(truth)[1] for _, truth in found}) > 1
+    counts = [ndimage.label(truth, np.ones((3, 3, 3)))[1] for _, truth in found]
+    assert max(counts) > 8
+    assert min(counts) < 8
+
+
+def test_training_lesions_are_dark_or_bright_as_asked():
+    volume = brain()
+    for bright in (False, True):
+        for seed in range(4):
+            changed, truth = plant_shapes(
+                volume, SHAPES, np.random.default_rng(seed), bright=bright
+            )
+            assert ((changed - volume)[truth] > 0).all() == bright
+            assert ((changed - volume)[truth] < 0).all() == (not bright)
 
 
 def test_clusters_are_those_of_a_mixture():
