@@ -27,6 +27,16 @@ def head():
     return Volume(image, affine), np.pad(labels, pad)
 
 
+@pytest.fixture(scope="module")
+def found(head):
+    return clean([head[0]], Preprocessing(**GRID, brain="deepbet"), "c")
+
+
+@pytest.fixture(scope="module")
+def prepared(head):
+    return Preparation(Preprocessing(**GRID, brain="deepbet"))(head[0])
+
+
 def stripped(head):
     image, labels = head
     return image.like(np.where(labels > 0, image.data, 0).astype(np.float32))
@@ -36,9 +46,8 @@ def test_no_setting_changes_nothing(head):
     assert clean([head[0]], Preprocessing(**GRID), "c") is None
 
 
-def test_outside_the_brain_is_background_and_inside_it_the_scan(head):
+def test_outside_the_brain_is_background_and_inside_it_the_scan(head, found):
     image, labels = head
-    found = clean([image], Preprocessing(**GRID, brain="deepbet"), "c")
     (part,) = found.volumes
     brain = found.cut(image.like(labels)).data > 0
     assert (part.data[brain] == found.cut(image).data[brain]).mean() > 0.99
@@ -47,9 +56,8 @@ def test_outside_the_brain_is_background_and_inside_it_the_scan(head):
     assert part.data.size < 0.6 * image.data.size
 
 
-def test_every_voxel_of_the_part_keeps_its_place(head):
+def test_every_voxel_of_the_part_keeps_its_place(head, found):
     image, _ = head
-    found = clean([image], Preprocessing(**GRID, brain="deepbet"), "c")
     (part,) = found.volumes
     index = np.array([3, 4, 5])
     world = part.affine @ [*index, 1]
@@ -79,9 +87,8 @@ def test_a_head_whose_air_is_masked_out_is_stripped_all_the_same(head):
     assert (found.embed(found.volumes[0].data, 0.0)[scalp] > 0).mean() < 0.1
 
 
-def test_maps_come_back_to_the_grid_of_the_file(head):
+def test_maps_come_back_to_the_grid_of_the_file(head, prepared):
     image, labels = head
-    prepared = Preparation(Preprocessing(**GRID, brain="deepbet"))(image)
     back = prepared.in_scanner_units(prepared.volume[0].numpy())
     assert back.data.shape == image.data.shape
     assert (back.affine == image.affine).all()
@@ -92,12 +99,10 @@ def test_maps_come_back_to_the_grid_of_the_file(head):
     assert (score.data[:, :, :20] == 0).all()
 
 
-def test_label_maps_are_cut_with_their_scan(head):
+def test_label_maps_are_cut_with_their_scan(head, prepared):
     image, labels = head
-    preparation = Preparation(Preprocessing(**GRID, brain="deepbet", labels=(1, 2, 3)))
-    prepared = preparation(image)
     label, scan = prepared.cut(image.like(labels)), prepared.cut(image)
-    found = preparation.label_map(label, scan)
+    found = Preparation(Preprocessing(**GRID, labels=(1, 2, 3))).label_map(label, scan)
     assert (found > 0).sum() * 4.0**3 == pytest.approx((labels > 0).sum() * MM**3, rel=0.05)
     assert (prepared.volume[0].numpy()[found > 0] > -1).mean() > 0.95
 
