@@ -38,11 +38,13 @@ def summary(
         "groups": _groups(results, rows),
         "false_alarms": _alarms(healthy, rows),
     }
-    values["table"] = "\n\n".join(
-        text
-        for text in (_table(values["rows"]), _scan_table(results), _alarm_table(values))
-        if text
+    tables = (
+        _table(values["rows"]),
+        _group_table(values["groups"]),
+        _scan_table(results),
+        _alarm_table(values),
     )
+    values["table"] = "\n\n".join(filter(None, tables))
     return values
 
 
@@ -176,6 +178,26 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in sorted(rows, key=lambda r: -(r["precision_ratio"] or {"value": -1})["value"])
     ]
     return markdown_table(head, lines)
+
+
+def _group_table(groups: Mapping[str, Any]) -> str:
+    """The model's metrics by age and sex, where these are known."""
+    head = [
+        "patients", "number", "voxel AUROC", "/ prevalence", "false alarms a scan",
+        "above the level of regions",
+    ]  # fmt: skip
+    lines = [
+        [
+            name,
+            group["subjects"],
+            _cell(group[OWN]["voxel_auroc"]),
+            _cell(group[OWN]["precision_ratio"], 1),
+            _cell(group[OWN]["false_alarms_voxels"], 1),
+            _cell(group[OWN]["false_alarms_regions"], 1),
+        ]
+        for name, group in groups.items()
+    ]
+    return markdown_table(head, lines) if lines else ""
 
 
 def _scan_table(results: Sequence[PatientResult]) -> str:

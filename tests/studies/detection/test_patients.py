@@ -136,6 +136,7 @@ def test_groups_scans_and_tables_hold_pseudonyms_alone(model, healthy, tmp_path)
         "age 80 and above",
     }
     assert result["groups"]["sex F"]["subjects"] == 2
+    assert "| sex F | 2 |" in result["table"]
     alarms = result["false_alarms"]["all"]
     assert alarms["scans"] == 3
     for name in FLOORS:
