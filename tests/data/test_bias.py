@@ -7,14 +7,14 @@ from medgan.data.bias import without_bias
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
 
-MM = 4.0
+MM = 3.0
 AFFINE = np.diag([MM, MM, MM, 1.0])
 
 
 @pytest.fixture(scope="module")
 def head():
     rng = np.random.default_rng(1)
-    image, labels = render(sample_head(rng, 30.0), (48, 57, 48), MM, rng)
+    image, labels = render(sample_head(rng, 30.0), (64, 76, 64), MM, rng)
     return image.astype(np.float32), ndimage.binary_dilation(labels > 0, iterations=2)
 
 
