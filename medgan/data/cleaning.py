@@ -99,10 +99,13 @@ def _foreground(data: np.ndarray) -> Bool[np.ndarray, "X Y Z"]:
 
 def _stripped(scan: Volume) -> Bool[np.ndarray, "X Y Z"] | None:
     """The brain of a scan that holds nothing else, or None."""
-    values, counts = np.unique(scan.data, return_counts=True)
-    if counts.max() < _STRIPPED * scan.data.size:
+    # A sample knows the commonest value; sorting all voxels takes seconds.
+    sample = scan.data[::2, ::2, ::2]
+    values, counts = np.unique(sample, return_counts=True)
+    left = scan.data != values[counts.argmax()]
+    if left.mean() > 1 - _STRIPPED:
         return None
-    brain = np.asarray(ndimage.binary_fill_holes(largest(scan.data != values[counts.argmax()])))
+    brain = np.asarray(ndimage.binary_fill_holes(largest(left)))
     ml = float(brain.sum() * np.prod(scan.spacing)) / 1000
     return brain if ml <= _STRIPPED_ML else None
 
