@@ -10,12 +10,10 @@ from torch import Tensor
 
 from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.maps import top_mean
+from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import ConfigError, DataError
 
 MIN_SCANS = 5
-_FLOOR = 0.25
-"""Smallest standard deviation at a position, as a share of the map's mean one: where healthy scans
-hardly differ, as in air, a small difference must not become a large score."""
 _EVEN = frozenset({"localiser", "restoration"})
 """Maps with one standard deviation for all positions: they hardly differ between healthy scans, and
 what they differ by at one position is chance."""
@@ -32,22 +30,6 @@ class ScoringConfig:
 
     scorers: tuple[str, ...]
     top_fraction: float = 0.01
-
-
-@dataclass(frozen=True)
-class MapStatistics:
-    """Healthy mean and standard deviation of one map at every position.
-
-    Attributes:
-        mean, spread: shape (1, X, Y, Z).
-    """
-
-    mean: Tensor
-    spread: Tensor
-
-    def standardise(self, score_map: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, "B 1 X Y Z"]:
-        """The map in healthy standard deviations above the healthy mean."""
-        return (score_map - self.mean) / self.spread
 
 
 @dataclass(frozen=True)
@@ -169,7 +151,7 @@ def mean_map(standardised: Iterable[Tensor]) -> Float[Tensor, "B 1 X Y Z"]:
 
 def statistics(score_map: Float[Tensor, "N 1 X Y Z"], even: bool = False) -> MapStatistics:
     """Mean and floored standard deviation over N scans at every position; one for all if `even`."""
-    return _floored(score_map.mean(dim=0), score_map.std(dim=0), even)
+    return floored(score_map.mean(dim=0), score_map.std(dim=0), even)
 
 
 def left_out_maps(
@@ -195,12 +177,5 @@ def _left_out(score_map: Tensor, even: bool) -> Iterator[Tensor]:
     for one in map(Tensor.double, score_map):
         mean = (total - one) / (count - 1)
         variance = (squares - one.square() - (count - 1) * mean.square()) / (count - 2)
-        others = _floored(mean.float(), variance.clamp(min=0).sqrt().float(), even)
+        others = floored(mean.float(), variance.clamp(min=0).sqrt().float(), even)
         yield others.standardise(one[None].float())
-
-
-def _floored(mean: Tensor, spread: Tensor, even: bool) -> MapStatistics:
-    typical_spread = max(float(spread.mean()), 1e-6)
-    if even:
-        return MapStatistics(mean, torch.full_like(spread, typical_spread))
-    return MapStatistics(mean, spread.clamp(min=_FLOOR * typical_spread))

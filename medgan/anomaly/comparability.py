@@ -18,6 +18,7 @@ _MARGIN = {
     "intensities": 0.75,
     "anatomy": 0.75,
     "field_of_view": 0.75,
+    "alignment": 3.0,
     "latent": 3.0,
     "reconstruction": 3.0,
 }
@@ -27,6 +28,7 @@ distance from the median. Wider for measures that lesions change: scans with les
 REASONS = {
     "intensities": "its intensities are distributed unlike those of the healthy scans",
     "anatomy": "its anatomy does not lie where that of the healthy scans does",
+    "alignment": "it could not be aligned with the healthy scans",
     "field_of_view": "its field of view differs from that of the healthy scans",
     "latent": "its latent lies far from those of the healthy scans",
     "reconstruction": "the model cannot reconstruct it",
@@ -35,6 +37,7 @@ _LEAST = {
     "intensities": 0.1,
     "anatomy": 0.05,
     "field_of_view": 0.5,
+    "alignment": 0.05,
     "latent": 1.5,
     "reconstruction": 0.1,
 }
@@ -57,12 +60,14 @@ class ScanStatistics:
         field_of_view: (3,) of its own grid, in mm along R, A and S.
         latent: (L,), the encoder's; empty where the model has none.
         error: mean absolute difference from its reconstruction, or from the restored scan.
+        agreement: with the template once aligned, 0 to 1; None for a model that does not align.
     """
 
     volume: Map
     field_of_view: Float[np.ndarray, "3"]
     latent: Float[np.ndarray, " L"]
     error: float
+    agreement: float | None = None
 
     @cached_property
     def quantiles(self) -> Float[np.ndarray, " Q"]:
@@ -168,7 +173,8 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
     """Distances of a scan from the calibration scans.
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
-    the mean scan, 0 to 2. Field of view: log2 of the ratio along the axis that differs most.
+    the mean scan, 0 to 2. Field of view: log2 of the ratio along the axis that differs most; of
+    scans that were aligned in its place one minus the agreement with the template.
     Latent: root mean square deviation; latents drawn for synthetic scans have 1; left out where
     the model has no encoder.
     Reconstruction: mean absolute difference.
@@ -176,12 +182,14 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
     a, b = statistics.volume - statistics.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     latent = (statistics.latent - known.latent) ** 2
+    ratio = np.log2(statistics.field_of_view / known.field_of_view)
+    view = {"field_of_view": float(np.abs(ratio).max())}
+    if statistics.agreement is not None:  # where a scan ends matters no more
+        view = {"alignment": 1 - statistics.agreement}
     return {
         "intensities": float(np.abs(statistics.quantiles - known.quantiles).mean()),
         "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,
-        "field_of_view": float(
-            np.abs(np.log2(statistics.field_of_view / known.field_of_view)).max()
-        ),
+        **view,
         **({"latent": float(np.sqrt(latent.mean()))} if latent.size else {}),
         "reconstruction": statistics.error,
     }

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
+from medgan.anomaly.statistics import MapStatistics
 
 Densities = Mapping[str, FeatureDensity]
 LOCAL, LATENT = "local", "latent"
 SHARED = (LOCAL, LATENT)
+_MOST = 5.0
+"""Healthy standard deviations beyond which a deviation is the same to a network."""
 """Densities that do not need the discriminator."""
 
 
@@ -32,6 +35,7 @@ class ScoringNetworks:
         inputs: further inputs of the localiser, of `INPUTS`.
         restore: its input to the healthy volumes; None without a restorer.
         restorer_inputs: further inputs of the restorer, of `INPUTS`.
+        healthy: mean and spread of aligned healthy scans at each voxel; None without a template.
     """
 
     encode: Callable[[Tensor], Tensor] | None
@@ -42,6 +46,7 @@ class ScoringNetworks:
     inputs: tuple[str, ...] = ()
     restore: Callable[[Tensor], Tensor] | None = None
     restorer_inputs: tuple[str, ...] = ()
+    healthy: MapStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,12 @@ class ScoringContext:
         found = self.networks.densities[LOCAL].distance(coarse_features(self.volume))
         return self.enlarged(found)
 
+    @cached_property
+    def deviation(self) -> Float[Tensor, "B C X Y Z"]:
+        """Signed difference from the mean healthy scan, in healthy standard deviations."""
+        assert self.networks.healthy is not None
+        return self.networks.healthy.standardise(self.volume)
+
     def enlarged(self, coarse: Float[Tensor, "B C x y z"]) -> Float[Tensor, "B C X Y Z"]:
         """Interpolated to the grid of the volumes."""
         return F.interpolate(coarse.float(), size=self.volume.shape[2:], mode="trilinear")
@@ -107,13 +118,14 @@ class ScoringContext:
 INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
     "density": lambda context: context.distance - 1,
     "recon": lambda context: context.recon,
+    "deviation": lambda context: context.deviation.clamp(-_MOST, _MOST) / _MOST,
 }
 """Inputs of a localiser or a restorer besides the volume."""
 
 
 def input_channels(inputs: Sequence[str], images: int) -> int:
     """Channels of a network's whole input, for scans of so many image channels."""
-    return images + sum(images if name == "recon" else 1 for name in inputs)
+    return images + sum(1 if name == "density" else images for name in inputs)
 
 
 def network_input(context: ScoringContext, inputs: Sequence[str]) -> Float[Tensor, "B C X Y Z"]:

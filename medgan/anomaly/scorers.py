@@ -74,6 +74,16 @@ def localiser(context: ScoringContext) -> Tensor:
     return context.networks.localise(network_input(context, context.networks.inputs))
 
 
+def darker(context: ScoringContext) -> Tensor:
+    """How much darker than the mean healthy scan, in healthy standard deviations."""
+    return -context.deviation.mean(dim=1, keepdim=True)
+
+
+def brighter(context: ScoringContext) -> Tensor:
+    """How much brighter than the mean healthy scan, in healthy standard deviations."""
+    return context.deviation.mean(dim=1, keepdim=True)
+
+
 def restoration(context: ScoringContext) -> Tensor:
     """Absolute difference from the restored volume."""
     return residual_map(context.volume, context.restored)
@@ -124,6 +134,7 @@ SCORERS: dict[str, Callable[[ScoringContext], Tensor]] = {
     scorer.__name__: scorer
     for scorer in (
         *(residual, similarity, features, density, discriminator, localiser, restoration),
+        *(darker, brighter),
         *(ensemble, refined, latent, reencoding),
     )
 }
@@ -142,8 +153,13 @@ def available(networks: ScoringNetworks) -> list[str]:
         ("localiser", networks.localise, networks.inputs),
         ("restoration", networks.restore, networks.restorer_inputs),
     ):
-        if network is None or ("density" in inputs and LOCAL not in networks.densities):
+        unmet = ("density" in inputs and LOCAL not in networks.densities) or (
+            "deviation" in inputs and networks.healthy is None
+        )
+        if network is None or unmet:
             missing.add(name)
+    if networks.healthy is None:
+        missing |= {"darker", "brighter"}
     if networks.generate is None:
         missing |= _OF_RECONSTRUCTIONS
     if networks.features is None:

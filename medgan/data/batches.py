@@ -22,7 +22,7 @@ from medgan.data.codebook import channels
 from medgan.data.conditions import covariates_of, encode
 from medgan.data.labels import as_channels, encode_labels, soft_codes
 from medgan.data.manifest import Case, Refusal
-from medgan.data.prepare import Preparation
+from medgan.data.prepare import Preparation, require_aligned
 from medgan.data.reading import read_case, usable
 
 IMAGE, LABEL = "image", "label"
@@ -204,10 +204,10 @@ class _Prepare:
     def __call__(self, case: Case) -> dict[str, np.ndarray]:
         scan = self._read(case, self._labelled)
         prepared = self._preparation(scan.volumes, case.case)
+        require_aligned(prepared, self._preparation.preprocessing, case.case)
         item = {IMAGE: prepared.volume.numpy()}
         if scan.label is not None and self._labelled:
-            label, image = map(prepared.cut, (scan.label.volume, scan.volumes[0]))
-            item[LABEL] = self._preparation.label_map(label, image)
+            item[LABEL] = prepared.label_map(scan.label.volume)
         return item
 
 

@@ -2,13 +2,15 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from medgan.core.config import Preprocessing
+from medgan.core.volume import Volume
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -64,6 +66,30 @@ class Grid:
         for transform in (self._crop, self._resample, self._orient):
             value = transform.inverse(value)
         return np.ascontiguousarray(np.asarray(value)[0] + outside, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Centred:
+    """A scan on the grid about its own centre, and the way back.
+
+    Attributes:
+        grid, label_grid: of images and of label maps.
+        record: the scan with the record of what was done to it.
+    """
+
+    grid: Grid
+    label_grid: Grid
+    record: "MetaTensor"
+
+    def back(self, data: Float[np.ndarray, "X Y Z"], outside: float) -> Float[np.ndarray, "I J K"]:
+        """A map of the model's grid on the scan's own."""
+        return self.grid.back(data, self.record, outside)
+
+    def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
+        """A label map on the model's grid, by the geometry of the scan."""
+        data = np.asarray(label.data, dtype=np.float32)[None]
+        values = self.label_grid.crop(self.label_grid.resample(data, image.affine)).as_tensor()[0]
+        return values.round().to(torch.int32).contiguous().numpy()
 
 
 def _without_position(tensor: "MetaTensor") -> "MetaTensor":

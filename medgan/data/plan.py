@@ -52,7 +52,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
             spacing=spacing, shape=shape, channels=tuple(cases[0].images),
             intensity=config.intensity,
             window=config.window, labels=labels,
-            conditions=conditions, brain=config.brain, bias=config.bias,
+            conditions=conditions, brain=config.brain, bias=config.bias, align=config.align,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError("E_VALUE", "data", str(error), "correct the data section") from None

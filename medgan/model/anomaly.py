@@ -13,6 +13,7 @@ from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_stat
 from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import chosen, learn_densities, make_maps
+from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import DataError, ModelError
 from medgan.core.volume import Volume
 from medgan.data.checks import same_grid
@@ -45,7 +46,18 @@ def scoring_networks(model: "Model") -> ScoringNetworks:
         localiser.inputs if localiser is not None else (),
         restorer,
         restorer.inputs if restorer is not None else (),
+        _healthy(model),
     )
+
+
+def _healthy(model: "Model") -> MapStatistics | None:
+    """Mean and spread of the template's scans on the model's device."""
+    template = model.preprocessing.template
+    if template is None:
+        return None
+    inside = torch.from_numpy(template.spread[:, template.inside])
+    mean, spread = (torch.from_numpy(a) for a in (template.mean, template.spread))
+    return floored(mean, spread, typical=float(inside.mean())).to(model.device)
 
 
 @torch.inference_mode()
@@ -103,10 +115,12 @@ def score(
 def rescaled(model: "Model", scan: PreparedScan) -> tuple[PreparedScan, float]:
     """The scan with the contrast of the calibration scans, and the gain that took.
 
-    CT and scans of several channels are left as they are.
+    CT, scans of several channels and those that were aligned, whose intensities are those of the
+    template, are left as they are.
     """
     known = model.calibration and model.calibration.reference
-    if not known or model.preprocessing.holds_ct or len(scan.source) > 1:
+    standardised = scan.agreement is not None
+    if not known or standardised or model.preprocessing.holds_ct or len(scan.source) > 1:
         return scan, 1.0
     change = known.rescaling(scan.volume[0].numpy())
     if change is None:
@@ -153,4 +167,4 @@ def _statistics(scan: PreparedScan, context: ScoringContext) -> ScanStatistics:
     volume, recon = (v[0].float().cpu().numpy() for v in (context.volume, context.counterpart))
     error = float(np.abs(volume - recon).mean())
     latent = np.zeros(0) if context.networks.encode is None else context.latent[0].cpu().numpy()
-    return ScanStatistics(volume[0], scan.field_of_view, latent, error)
+    return ScanStatistics(volume[0], scan.field_of_view, latent, error, scan.agreement)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.calibration import Calibration, MapStatistics, ScoringConfig
+from medgan.anomaly.calibration import Calibration, ScoringConfig
 from medgan.anomaly.comparability import ReferenceStatistics
+from medgan.anomaly.statistics import MapStatistics
 
 log = logging.getLogger(__name__)
 _REFERENCE = ("quantiles", "mean", "field_of_view", "latent")

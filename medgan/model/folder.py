@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -21,6 +22,7 @@ from medgan.core.files import write_together
 from medgan.core.version import __version__
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
+from medgan.data.template import packed, unpacked
 from medgan.model.calibration_files import calibration_from_files, calibration_to_files
 from medgan.model.card import card_text
 from medgan.networks.blocks import Stages
@@ -36,6 +38,7 @@ DENSITIES = "densities.safetensors"
 RESTORER_INPUTS = ("density",)
 """What the restorer sees beside the scan: how unusual each voxel is. After 120 s of training, the
 average precision of what it changed was 0.16; with the mean scan and coordinates instead, 0.05."""
+TEMPLATE = "template.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
 
 
@@ -69,6 +72,9 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         for key, value in module.state_dict().items()
     }
     files = {WEIGHTS: _tensors(weights, half)}
+    if (template := stored.preprocessing.template) is not None:
+        arrays = {name: torch.from_numpy(a) for name, a in packed(template).items()}
+        files[TEMPLATE] = save_tensors(arrays)
     if stored.densities:
         files[DENSITIES] = _tensors(_packed(stored.densities), half)
     if stored.calibration is not None:
@@ -91,7 +97,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
     files[CARD] = card_text(config, stored.calibration).encode()
     files[CONFIG] = _json(config)
     write_together({folder / name: data for name, data in files.items()})
-    for name in {DENSITIES, CALIBRATION, MAPS} - files.keys():
+    for name in {DENSITIES, CALIBRATION, MAPS, TEMPLATE} - files.keys():
         (folder / name).unlink(missing_ok=True)  # an older model's, which nobody means to hand on
 
 
@@ -104,7 +110,7 @@ def read_model(folder: Path) -> Stored:
     config = _read_config(folder)
     try:
         files = {name: _read(folder, name, sha) for name, sha in config["sha256"].items()}
-        preprocessing = Preprocessing.model_validate(config["preprocessing"])
+        preprocessing = _preprocessing(config["preprocessing"], files.get(TEMPLATE))
         sizes = ModelConfig.model_validate(config["model"])
         calibration = None
         if CALIBRATION in files:
@@ -187,6 +193,17 @@ def synthesis_networks(
 def stages(preprocessing: Preprocessing, sizes: ModelConfig) -> Stages:
     """The sizes of all networks of a model."""
     return Stages(**sizes.model_dump(exclude={"latent"}), windows=preprocessing.views)
+
+
+def _preprocessing(values: dict[str, Any], stored: bytes | None) -> Preprocessing:
+    """The preprocessing with its template; ValueError where the two do not belong together."""
+    template = None
+    if stored is not None:
+        template = unpacked({name: t.numpy() for name, t in load_tensors(stored).items()})
+    found = template.digest if template else None
+    if found != values.get("template"):
+        raise ValueError("another template")
+    return Preprocessing.model_validate({**values, "template": template})
 
 
 def _fill(networks: Networks, weights: dict[str, Tensor]) -> None:

@@ -99,7 +99,7 @@ def edit(
     before, after = (
         generate_channels(model, Latent(values, covariates))[0] for covariates in (known, changed)
     )
-    old, new = (scan.scale[0].back(channels[0].numpy()) for channels in (before, after))
+    old, new = (scan.intensities(channels[0].numpy()) for channels in (before, after))
     difference, original = scan.back(new - old), scan.source[0]
     edited = np.clip(original.data + difference.data, original.data.min(), original.data.max())
     generated = in_scanner_units(scan, after)[0]

@@ -16,9 +16,9 @@ from medgan.core.errors import DataError
 from medgan.core.files import write_together
 from medgan.data.conditions import count_categories
 from medgan.data.manifest import SPLITS, Case, Manifest
-from medgan.data.plan import plan
 from medgan.data.prepared import preparable, read_scans
 from medgan.data.reading import Refuse, log_refusals
+from medgan.data.template import aligned_plan
 from medgan.evaluation.probes.two_sample import separability
 from medgan.evaluation.sets.description import Description, describe
 from medgan.evaluation.sets.diversity import classify
@@ -115,7 +115,11 @@ def evaluate(
     """
     cases = real_cases(manifest, settings.splits)
     _size(cases, fake)  # too few are refused before any is read
-    grid = fake.preprocessing if isinstance(fake, GeneratedSet) else plan(data, cases)
+    grid = (
+        fake.preprocessing
+        if isinstance(fake, GeneratedSet)
+        else aligned_plan(data, cases, out / "cache")
+    )
     cases = preparable(cases, grid, out, refuse)
     if not isinstance(fake, GeneratedSet):
         fake = preparable(fake, grid, out, refuse)

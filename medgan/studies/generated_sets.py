@@ -20,9 +20,9 @@ from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
 from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Manifest
-from medgan.data.plan import plan
 from medgan.data.prepared import stored
 from medgan.data.reading import Refuse, log_refusals
+from medgan.data.template import aligned_plan
 from medgan.model.folder import WEIGHTS
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
@@ -95,7 +95,7 @@ def make_baseline(
     """
     cases = manifest.split("train")
     _require_two(len(cases))
-    preprocessing = plan(config.data, cases)
+    preprocessing = aligned_plan(config.data, cases, out / "cache")
     prepared = PreparedVolumes(cases, preprocessing, out / "cache")
     with counting("preparing scans") as tick:
         refuse(prepared.warm(tick))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,33 +11,46 @@ from scipy.spatial.transform import Rotation
 
 from medgan.core.volume import depth
 from medgan.data.lesions import plant_several
+from medgan.data.shape_library import SHIPPED, LesionShape, read_shapes
+from medgan.data.shapes import plant_shapes
 
 _GAMMA = 0.15
 """Spread of the logarithm of the gamma by which every second scan is changed."""
+SHAPES = {"dark shape": False, "bright shape": True}
+"""Families of lesions with shapes of real ones, by whether they are bright."""
+_BIAS, _BLUR, _NOISE = 0.06, 0.8, 0.06
+"""Spread of the logarithm of a bias field at its knots; largest blur in voxels; largest standard
+deviation of noise in [-1, 1]."""
 _MOVED = 0.7
 _TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
 """Share of scans that are moved; spreads of angles (radians), logarithms of sizes and voxels."""
 
 
 def augmented(
-    volume: Float[np.ndarray, "C X Y Z"], rng: np.random.Generator
+    volume: Float[np.ndarray, "C X Y Z"], rng: np.random.Generator, extent: float = 1.0
 ) -> Float[np.ndarray, "C X Y Z"]:
-    """A scan with spatial and intensity augmentation, so that it is not learned by heart."""
+    """A scan with spatial and intensity augmentation, so that it is not learned by heart.
+
+    Args:
+        volume: in [-1, 1].
+        rng: source of all random numbers.
+        extent: of turns, stretches and shifts; smaller for scans that are aligned.
+    """
     if rng.random() < _MOVED:
-        volume = moved(volume, rng)
+        volume = moved(volume, rng, extent)
     if rng.random() < 0.5:
         volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
     return volume.astype(np.float32)
 
 
 def moved(
-    volume: Float[np.ndarray, "C X Y Z"], rng: np.random.Generator
+    volume: Float[np.ndarray, "C X Y Z"], rng: np.random.Generator, extent: float = 1.0
 ) -> Float[np.ndarray, "C X Y Z"]:
     """Turned by some degrees, stretched along each axis, shifted by a voxel or two."""
-    turn = Rotation.from_rotvec(rng.normal(0, _TURN, 3)).as_matrix()
-    matrix = turn * np.exp(rng.normal(0, _STRETCH, 3))
+    turn = Rotation.from_rotvec(extent * rng.normal(0, _TURN, 3)).as_matrix()
+    matrix = turn * np.exp(extent * rng.normal(0, _STRETCH, 3))
     centre = (np.array(volume.shape[1:]) - 1) / 2
-    offset = centre - matrix @ centre + rng.normal(0, _SHIFT, 3)
+    offset = centre - matrix @ centre + extent * rng.normal(0, _SHIFT, 3)
     return np.stack(
         [ndimage.affine_transform(one, matrix, offset, order=1, mode="nearest") for one in volume]
     )
@@ -69,6 +83,27 @@ def tissue_depth(volume: Float[np.ndarray, "C X Y Z"]) -> Float[np.ndarray, "X Y
     return np.max([depth(one) for one in volume], axis=0)
 
 
+def as_another_scanner(
+    volume: Float[np.ndarray, "C X Y Z"], rng: np.random.Generator
+) -> Float[np.ndarray, "C X Y Z"]:
+    """With a bias field, a sharpness and noise of another scanner, of which none is a lesion.
+
+    Each is drawn for every second scan; air stays air.
+    """
+    air = volume <= -1
+    if rng.random() < 0.5:
+        knots = rng.normal(0, _BIAS, (3, 3, 3))
+        zoom = np.array(volume.shape[1:]) / 3
+        field = np.asarray(ndimage.zoom(knots, zoom, order=3, mode="nearest", grid_mode=True))
+        volume = (volume + 1) * np.exp(field) - 1
+    if rng.random() < 0.5:
+        sigma = rng.uniform(0, _BLUR, 3)
+        volume = np.stack([ndimage.gaussian_filter(one, sigma) for one in volume])
+    if rng.random() < 0.5:
+        volume = volume + rng.uniform(0, _NOISE) * rng.standard_normal(volume.shape)
+    return np.where(air, -1, volume.clip(-1, 1)).astype(np.float32)
+
+
 def planted(
     volume: Float[np.ndarray, "C X Y Z"],
     donor: Float[np.ndarray, "C X Y Z"],
@@ -76,10 +111,30 @@ def planted(
     rng: np.random.Generator,
     depths: Float[np.ndarray, "X Y Z"],
 ) -> tuple[Float[np.ndarray, "C X Y Z"], Bool[np.ndarray, "1 X Y Z"]]:
-    """Lesions of `plant_several` in every channel, from the same random numbers and depths."""
-    generators = [copy.deepcopy(rng) for _ in volume[1:]]
-    made = [
-        plant_several(one, other, families, of_channel, depths)
-        for one, other, of_channel in zip(volume, donor, [rng, *generators], strict=True)
-    ]
+    """Lesions of some families in every channel, from the same random numbers and depths.
+
+    Half of the scans get those of `plant_several`, the others shapes of real lesions, where both
+    are among the families.
+    """
+    procedural = [family for family in families if family not in SHAPES]
+    shaped = [family for family in families if family in SHAPES]
+    if shaped and (not procedural or rng.random() < 0.5):
+        shapes, bright = shipped_shapes(), SHAPES[shaped[int(rng.integers(len(shaped)))]]
+        generators = [rng, *(copy.deepcopy(rng) for _ in volume[1:])]
+        made = [
+            plant_shapes(one, shapes, of_channel, bright=bright)
+            for one, of_channel in zip(volume, generators, strict=True)
+        ]
+    else:
+        generators = [rng, *(copy.deepcopy(rng) for _ in volume[1:])]
+        made = [
+            plant_several(one, other, procedural, of_channel, depths)
+            for one, other, of_channel in zip(volume, donor, generators, strict=True)
+        ]
     return np.stack([one for one, _ in made]), np.any([mask for _, mask in made], axis=0)[None]
+
+
+@cache
+def shipped_shapes() -> tuple[LesionShape, ...]:
+    """The library of shapes of real lesions that comes with medgan."""
+    return read_shapes(SHIPPED)

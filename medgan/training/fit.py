@@ -17,8 +17,8 @@ from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import SPLITS, Case, Manifest
-from medgan.data.plan import plan
 from medgan.data.reading import ReadScans, Refuse, log_refusals
+from medgan.data.template import aligned_plan
 from medgan.model.model import Model
 from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
@@ -75,7 +75,8 @@ def train_model(
     """
     cases, validation_cases = manifest.split("train"), manifest.split("validation")
     _require_enough(len(cases), len(validation_cases), "add healthy scans or set data.fractions")
-    preprocessing = plan(config.data, cases)
+    scans = scans or ReadScans(0)
+    preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
     _log_plan(preprocessing)
     device = choose_device(config.train.device)
     task = chosen_task(preprocessing, config.model, config.train)
@@ -85,7 +86,6 @@ def train_model(
         log.info("resumed at %d volumes", state.volumes_seen)
     refuse_what_cannot_fit(config, preprocessing, device)
     remove_later_pictures(out, state.volumes_seen)  # of a run that was killed later
-    scans = scans or ReadScans(0)
     volumes = PreparedVolumes(cases, preprocessing, out / "cache", scans.read)
     held_out = PreparedVolumes(
         validation_cases[:MOST_VALIDATION], preprocessing, out / "cache", scans.read

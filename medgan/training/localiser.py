@@ -17,25 +17,44 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
-from medgan.core.config import LocaliserConfig
+from medgan.core.config import LocaliserConfig, Preprocessing
 from medgan.core.files import write_atomic
+from medgan.data import lesions
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
-from medgan.training.corruption import augmented, planted, tissue_depth
+from medgan.training.corruption import (
+    SHAPES,
+    as_another_scanner,
+    augmented,
+    planted,
+    tissue_depth,
+)
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
-INPUTS = ("density", "recon")
-"""What the localiser sees beside the scan: how unusual each voxel is, and the reconstruction."""
-BATCH, LEARNING_RATE = 8, 1e-3
-"""Scans in a step; AdamW's learning rate before it falls in the second half."""
+FAMILIES = (*lesions.FAMILIES, *SHAPES)
+"""Lesions to learn from: `lesions.FAMILIES` and shapes of real lesions."""
+BATCH, VOXELS, LEARNING_RATE = 8, 1_200_000, 1e-3
+"""Most scans in a step, and most voxels; AdamW's learning rate before it falls in the second half.
+"""
 _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
 _GENERATED = 0.5
 """Share of scans whose foreign tissue is generated instead of another scan's."""
 _BRIGHTNESS, _OFFSET = 0.05, 0.05
 """Spreads of changes to whole scans that are no lesion, in every second one."""
+_ALIGNED = 0.4
+"""Extent of spatial augmentation of scans that are aligned."""
+
+
+def localiser_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:
+    """What a localiser sees beside the scan: how unusual each voxel is, and what is usual there.
+
+    Where scans are aligned, the latter is the signed deviation from the mean healthy scan, else the
+    reconstruction.
+    """
+    return ("density", "recon" if preprocessing.align == "none" else "deviation")
 
 
 @dataclass
@@ -102,13 +121,14 @@ def train_localiser(
         The localiser.
     """
     device = next(localiser.parameters()).device
-    assert scoring_networks.encode is not None
-    assert scoring_networks.generate is not None
+    encode, generate = scoring_networks.encode, scoring_networks.generate
     scoring_networks = replace(
-        scoring_networks, encode=_in_bf16(scoring_networks.encode, device),
-        generate=_in_bf16(scoring_networks.generate, device),
+        scoring_networks, encode=encode and _in_bf16(encode, device),
+        generate=generate and _in_bf16(generate, device),
         localise=None, inputs=localiser.inputs,
     )  # fmt: skip
+    extent = 1.0 if scoring_networks.healthy is None else _ALIGNED
+    batch = min(BATCH, max(2, VOXELS // volumes[0][0].size))
     state = LocaliserState.fresh(localiser, config, device)
     fingerprint = _fingerprint(scoring_networks, volumes[0], device)
     identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), fingerprint])
@@ -120,7 +140,7 @@ def train_localiser(
         started = time.monotonic()
         rng = np.random.default_rng([seed, state.volumes_seen])
         donor = _generated(scoring_networks, latent, rng, device)
-        made = [_lesioned(volumes, depths, donor, families, rng) for _ in range(BATCH)]
+        made = [_lesioned(volumes, depths, donor, families, rng, extent) for _ in range(batch)]
         corrupted, truth = (
             torch.from_numpy(np.stack(part)).to(device) for part in zip(*made, strict=True)
         )
@@ -136,7 +156,7 @@ def train_localiser(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.localiser.parameters(), 1.0)
         state.optimizer.step()
-        state.volumes_seen += BATCH
+        state.volumes_seen += batch
         state.seconds += time.monotonic() - started
         done = state.seconds if config.minutes else state.volumes_seen
         progress(int(done), int(60 * config.minutes) or config.volumes)
@@ -159,11 +179,12 @@ def _fingerprint(
 
 def _generated(
     scoring_networks: ScoringNetworks, latent: int, rng: np.random.Generator, device: torch.device
-) -> Float[np.ndarray, "C X Y Z"]:
-    """Foreign tissue from the generator."""
+) -> Float[np.ndarray, "C X Y Z"] | None:
+    """Foreign tissue from the generator, if there is one."""
+    if scoring_networks.generate is None:
+        return None
     latents = torch.from_numpy(rng.standard_normal((1, latent))).float().to(device)
     with torch.no_grad():
-        assert scoring_networks.generate is not None
         return scoring_networks.generate(latents)[0].float().cpu().numpy()
 
 
@@ -182,9 +203,10 @@ def _in_bf16(
 def _lesioned(
     volumes: Sequence[np.ndarray],
     depths: dict[int, np.ndarray],
-    generated: np.ndarray,
+    generated: np.ndarray | None,
     families: Sequence[str],
     rng: np.random.Generator,
+    extent: float,
 ) -> tuple[Float[np.ndarray, "C X Y Z"], Float[np.ndarray, "1 X Y Z"]]:
     """A scan, perhaps moved and otherwise lit, with lesions; and where it is not healthy.
 
@@ -194,8 +216,9 @@ def _lesioned(
     chosen, other = (int(n) for n in rng.integers(len(volumes), size=2))
     if chosen not in depths:
         depths[chosen] = tissue_depth(volumes[chosen]).astype(np.float32)
-    volume = augmented(volumes[chosen], rng)
-    donor = generated if rng.random() < _GENERATED else volumes[other]
+    volume = as_another_scanner(augmented(volumes[chosen], rng, extent), rng)
+    foreign = rng.random() < _GENERATED
+    donor = generated if generated is not None and foreign else volumes[other]
     corrupted, truth = planted(volume, donor, families, rng, depths[chosen])
     if rng.random() < 0.5:
         gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)

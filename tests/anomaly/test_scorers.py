@@ -7,6 +7,7 @@ from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_inpu
 from medgan.anomaly.features import smoothed
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
 from medgan.anomaly.scorers import SCORERS, available, chosen, learn_densities, make_maps
+from medgan.anomaly.statistics import floored
 from medgan.core.errors import ConfigError
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
@@ -36,6 +37,7 @@ def scoring_networks() -> ScoringNetworks:
     return replace(
         made, densities=learned, localise=localiser, inputs=localiser.inputs,
         restore=restorer, restorer_inputs=restorer.inputs,
+        healthy=floored(healthy(24).mean(dim=0), healthy(24).std(dim=0)),
     )  # fmt: skip
 
 
@@ -118,9 +120,9 @@ def test_the_localiser_sees_the_volume_and_what_it_looks_at(scoring_networks):
 
 
 def test_a_model_is_asked_for_no_more_than_it_has(scoring_networks):
-    bare = replace(scoring_networks, densities={}, localise=None)
+    bare = replace(scoring_networks, densities={}, localise=None, healthy=None)
     assert set(SCORERS) - set(available(bare)) == {
-        "density", "discriminator", "latent", "localiser", "restoration",
+        "density", "discriminator", "latent", "localiser", "restoration", "darker", "brighter",
     }  # fmt: skip
     assert chosen(bare, ()) == ("residual", "similarity", "features")
     assert chosen(scoring_networks, ()) == ("localiser",)
@@ -139,3 +141,18 @@ def test_a_density_comes_back_from_its_packed_form(scoring_networks):
         again = type(density).unpacked(*density.packed())
         assert torch.equal(again.whitening, density.whitening)
         assert density.whitening.triu(1).abs().max() == 0
+
+
+def test_a_dark_spot_is_darker_and_not_brighter_in_healthy_standard_deviations(scoring_networks):
+    volume = scoring_networks.healthy.mean[None].clone()
+    volume[..., 8, 8, 8] -= 3 * scoring_networks.healthy.spread[0, 8, 8, 8]
+    maps = make_maps(ScoringContext(volume, scoring_networks), ("darker", "brighter"))
+    assert maps["darker"][0, 0, 8, 8, 8] == pytest.approx(3, rel=1e-3)
+    assert torch.equal(maps["brighter"], -maps["darker"])
+    assert maps["darker"].abs().sum() == pytest.approx(3, rel=1e-2)
+
+
+def test_a_localiser_that_needs_a_template_is_not_offered_without(scoring_networks):
+    aligned = replace(scoring_networks, inputs=("density", "deviation"))
+    assert "localiser" in available(aligned)
+    assert "localiser" not in available(replace(aligned, healthy=None))

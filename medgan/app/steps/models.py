@@ -31,9 +31,8 @@ def scorers_step(run: Run) -> StepResult:
     """
     from medgan.core.seeding import seeded
     from medgan.data.batches import PreparedVolumes
-    from medgan.data.lesions import FAMILIES
     from medgan.model.folder import fresh_localiser
-    from medgan.training.localiser import INPUTS, train_localiser
+    from medgan.training.localiser import FAMILIES, localiser_inputs, train_localiser
 
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
@@ -44,7 +43,9 @@ def scorers_step(run: Run) -> StepResult:
     if settings.volumes:
         seed = run.config.train.seed
         with seeded(seed, model.device):
-            localiser = fresh_localiser(model.preprocessing, model.sizes, INPUTS)
+            localiser = fresh_localiser(
+                model.preprocessing, model.sizes, localiser_inputs(model.preprocessing)
+            )
         localiser.to(model.device)
         with counting("localiser") as tick:
             train_localiser(

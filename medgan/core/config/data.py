@@ -2,14 +2,24 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SkipValidation,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from medgan.core.config.fields import CovariateValue, Label, Percentiles, Positive, Section, Size
 from medgan.core.config.windows import WINDOWS, Windows
+from medgan.core.errors import ModelError
+from medgan.core.template import Template
 
 Intensity = Literal["mri", "ct"]
 Brain = Literal["none", "deepbet"]
 Bias = Literal["none", "n4"]
+Align = Literal["none", "rigid", "affine"]
 
 
 class DataConfig(Section):
@@ -60,6 +70,11 @@ class DataConfig(Section):
     )
     bias: Bias = Field(
         "none", description="n4: the bias field of the coil is estimated and divided out of MRI"
+    )
+    align: Align = Field(
+        "none",
+        description="how scans are brought into one space before they are learned or scored: none, "
+        "rigid (position and rotation) or affine (lengths and angles too)",
     )
     voxels: int = Field(50_000, gt=4095, description="voxel budget that auto keeps to")
     intensity: Intensity | dict[str, Intensity] = Field(
@@ -121,7 +136,13 @@ class Condition(Section):
 
 
 class Preprocessing(Section):
-    """What is known of a scan and done to it before a network sees it; it travels with a model."""
+    """What is known of a scan and done to it before a network sees it; it travels with a model.
+
+    Attributes:
+        template: of scans that are aligned; dumped as its digest.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     spacing: tuple[Positive, Positive, Positive]
     shape: tuple[Size, Size, Size]
@@ -133,6 +154,24 @@ class Preprocessing(Section):
     conditions: tuple[Condition, ...] = ()
     brain: Brain = "none"
     bias: Bias = "none"
+    align: Align = "none"
+    template: SkipValidation[Template | None] = None
+
+    @field_serializer("template")
+    def _as_digest(self, template: Template | None) -> str | None:
+        """Its tensors are in a file of their own; the digest stands for them."""
+        return None if template is None else template.digest
+
+    @property
+    def known_template(self) -> Template:
+        """The template to which scans are aligned.
+
+        Raises:
+            ModelError: E_MODEL when it is missing.
+        """
+        if not isinstance(self.template, Template):
+            raise ModelError("E_MODEL", "the model", "has no template", "train it again")
+        return self.template
 
     @model_validator(mode="after")
     def _each_channel_has_an_intensity(self) -> "Preprocessing":

@@ -13,14 +13,13 @@ from medgan.anomaly.simple import SIMPLE
 from medgan.core.config import LocaliserConfig
 from medgan.core.progress import counting
 from medgan.core.seeding import seeded
-from medgan.data.lesions import FAMILIES
 from medgan.model.folder import fresh_localiser, synthesis_networks
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
 from medgan.studies.baselines.detectors import Denoiser, PostHocEncoder, Untrained
 from medgan.studies.baselines.training import Trainable, train_baseline
-from medgan.training.localiser import INPUTS, train_localiser
+from medgan.training.localiser import FAMILIES, localiser_inputs, train_localiser
 
 FOLDS = (
     ("brighter", "noise", "push", "foreign"),
@@ -30,6 +29,8 @@ FOLDS = (
 )
 """Families left out together, so that four localisers are trained and not thirteen. Families of one
 fold are unlike each other. Each family is harder to find than if it alone were left out."""
+KIN = {"brighter": "bright shape", "darker": "dark shape"}
+"""Families of training that are left out with one that is tested, as they are like it."""
 BASELINE_VOLUMES = 6_000
 """Volumes that each learned baseline is trained on: some four minutes of a core on hippocampi, as
 in the first tables of docs/explanation/detection.md."""
@@ -88,9 +89,12 @@ def train_left_out_localiser(
         seed: of weights and lesions.
     """
     with seeded(seed, model.device):
-        localiser = fresh_localiser(model.preprocessing, model.sizes, INPUTS)
+        localiser = fresh_localiser(
+            model.preprocessing, model.sizes, localiser_inputs(model.preprocessing)
+        )
     localiser.to(model.device)
-    families = [family for family in FAMILIES if family not in left_out]
+    without = {*left_out, *(kin for name, kin in KIN.items() if name in left_out)}
+    families = [family for family in FAMILIES if family not in without]
     with counting(f"localiser without {', '.join(left_out)}") as tick:
         train_localiser(
             model.scoring_networks(), model.sizes.latent, localiser, list(train.numpy()), families,

@@ -16,9 +16,9 @@ from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Case, Manifest
-from medgan.data.plan import plan
 from medgan.data.prepared import with_preparable
 from medgan.data.reading import Refuse, log_refusals
+from medgan.data.template import aligned_plan
 from medgan.evaluation.interval import paired_difference
 from medgan.reporting.utility import write_utility_page
 from medgan.studies.utility.classification import Classification
@@ -81,7 +81,7 @@ def utility(
             "E_VALUE", "utility.arms", f"{baseline} is missing: there is nothing to be better than",
             f"name {baseline} too",
         )  # fmt: skip
-    preprocessing = plan(config.data, manifest.split("train"))
+    preprocessing = aligned_plan(config.data, manifest.split("train"), out / "cache")
     manifest = with_preparable(manifest, ("train", *settings.tested), preprocessing, out, refuse)
     task: Task = TASKS[settings.task](manifest.split("train"), preprocessing, settings)
     tested = _tested(manifest, settings.tested)

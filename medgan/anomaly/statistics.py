@@ -1,0 +1,48 @@
+"""Healthy mean and standard deviation at every position, and maps in units of these."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_FLOOR = 0.25
+"""Smallest standard deviation at a position, as a share of the map's mean one: where healthy scans
+hardly differ, as in air, a small difference must not become a large score."""
+
+
+@dataclass(frozen=True)
+class MapStatistics:
+    """Healthy mean and standard deviation of a map, or of a scan, at every position.
+
+    Attributes:
+        mean, spread: shape (C, X, Y, Z); C is 1 for a map.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def standardise(self, score_map: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
+        """The map in healthy standard deviations above the healthy mean."""
+        return (score_map - self.mean) / self.spread
+
+    def to(self, device: torch.device) -> "MapStatistics":
+        """The same on a device."""
+        return MapStatistics(self.mean.to(device), self.spread.to(device))
+
+
+def floored(
+    mean: Tensor, spread: Tensor, even: bool = False, typical: float | None = None
+) -> MapStatistics:
+    """With a floor for the standard deviations, or one for all positions if `even`.
+
+    Args:
+        mean: at every position.
+        spread: standard deviation, likewise.
+        even: whether the typical standard deviation is that of all positions.
+        typical: standard deviation that the floor is a share of; the mean one by default.
+    """
+    typical = max(float(spread.mean()) if typical is None else typical, 1e-6)
+    if even:
+        return MapStatistics(mean, torch.full_like(spread, typical))
+    return MapStatistics(mean, spread.clamp(min=_FLOOR * typical))

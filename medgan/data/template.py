@@ -1,0 +1,217 @@
+"""A template learned from training scans, and kept on disk."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from medgan.core.config import DataConfig, Preprocessing
+from medgan.core.errors import DataError
+from medgan.core.files import write_atomic
+from medgan.core.intensity import IntensityScale
+from medgan.core.progress import counting
+from medgan.core.template import PERCENTILES, Template, anatomy
+from medgan.core.volume import Volume
+from medgan.data.align import FINE, Aligner, Alignment, Kind, centred, reduced
+from medgan.data.checks import CheckedScan
+from medgan.data.cleaning import clean
+from medgan.data.manifest import Case
+from medgan.data.plan import plan
+from medgan.data.prepare import intensity_scale
+from medgan.data.reading import read_case, usable
+from medgan.data.standardise import landmark_scale, landmarks, low_frequencies
+
+log = logging.getLogger(__name__)
+Read = Callable[[Case, bool], CheckedScan]
+_ROUNDS: tuple[Kind, ...] = ("rigid", "rigid", "affine", "affine")
+_EARLY, _MOST = 24, 60
+"""Scans of the first rounds, and of the last one."""
+_VALUES = 2**28
+"""Voxels of all scans of the last round: 1 GiB."""
+_NEVER = 0.0
+"""Agreement that no alignment falls far below: of a mean that is not sharp yet."""
+
+
+def aligned_plan(
+    config: DataConfig, cases: Sequence[Case], folder: Path, read: Read = read_case
+) -> Preprocessing:
+    """The preprocessing of a model that learns from these scans, with its template if it aligns.
+
+    Args:
+        config: the data section.
+        cases: the training cases.
+        folder: keeps the template, so that a training that was stopped goes on with the same.
+        read: gives the checked files of a case.
+
+    Raises:
+        ConfigError, DataError: of `plan`, of `learn_template`.
+    """
+    preprocessing = plan(config, cases)
+    if preprocessing.align == "none":
+        return preprocessing
+    policy = preprocessing.model_dump_json(exclude={"conditions", "labels"})
+    key = json.dumps([sorted(case.sha256 for case in cases), policy])
+    path = folder / f"template-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    template = None
+    with suppress(OSError, SafetensorError, KeyError, ValueError):
+        template = unpacked(load(path.read_bytes()))
+    if template is None:
+        template = learn_template(cases, preprocessing, read)
+        write_atomic(path, save(packed(template)), private=True)
+    return preprocessing.model_copy(update={"template": template})
+
+
+def packed(template: Template) -> dict[str, np.ndarray]:
+    """Its arrays by name, for a file."""
+    return {
+        "mean": template.mean, "spread": template.spread, "landmarks": template.landmarks,
+        "agreement": np.array([template.agreement], np.float32),
+    }  # fmt: skip
+
+
+def unpacked(arrays: dict[str, np.ndarray]) -> Template:
+    """What `packed` gave; KeyError for anything else."""
+    mean, spread, marks = (
+        np.asarray(arrays[name], np.float32) for name in ("mean", "spread", "landmarks")
+    )
+    return Template(mean, spread, marks, float(arrays["agreement"][0]))
+
+
+def learn_template(
+    cases: Sequence[Case], preprocessing: Preprocessing, read: Read = read_case
+) -> Template:
+    """The mean of training scans, each aligned to the mean of the round before.
+
+    It begins with scans about the centre of their foreground. Intensities are scaled by windows or
+    percentiles first, then brought to the mean landmarks of these.
+
+    Args:
+        cases: training cases; up to `_MOST` of them, evenly over the list, are used.
+        preprocessing: the grid, and how scans are aligned.
+        read: gives the checked files of a case.
+
+    Raises:
+        DataError: E_SPLIT when no scan can be read.
+    """
+    assert preprocessing.align != "none"
+    room = max(8, _VALUES // (int(np.prod(preprocessing.shape)) * len(preprocessing.channels)))
+    mean, size, agreement = _coarse_mean(_some(cases, _EARLY), preprocessing, read)
+    grid = preprocessing.shape, preprocessing.spacing
+    aligner = Aligner(mean, (size,) * 3, preprocessing.align, agreement, grid)
+    channels: list[list[np.ndarray]] = []
+    agreements = []
+    with counting("template") as tick:
+        chosen = _some(cases, min(_MOST, room))
+        for volumes in _read(chosen, preprocessing, read):
+            alignment = aligner(volumes[0])
+            agreements.append(alignment.agreement)
+            channels.append([alignment.forward(volume.data) for volume in volumes])
+            tick(len(channels), len(chosen))
+    parts = [
+        _channel([scan[number] for scan in channels], name, preprocessing)
+        for number, name in enumerate(preprocessing.channels)
+    ]
+    means, spreads, marks = (np.stack(part) for part in zip(*parts, strict=True))
+    found = Template(means, spreads, marks, float(np.median(agreements)))
+    log.info("template of %d scans, which agree with it by %.3f", len(channels), found.agreement)
+    return found
+
+
+def _some(cases: Sequence[Case], most: int) -> list[Case]:
+    """Up to so many cases, evenly over the list."""
+    numbers = np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)
+    return [cases[number] for number in numbers]
+
+
+def _read(
+    cases: Sequence[Case], preprocessing: Preprocessing, read: Read
+) -> Iterator[tuple[Volume, ...]]:
+    """The channels of those that can be read; others are refused when they are prepared."""
+
+    def volumes(case: Case) -> tuple[Volume, ...]:
+        source = read(case, False).volumes
+        part = clean(source, preprocessing, case.case)
+        return tuple(source) if part is None else part.volumes
+
+    return usable(cases, volumes)[0]
+
+
+def _coarse_mean(
+    cases: Sequence[Case], preprocessing: Preprocessing, read: Read
+) -> tuple[Float[np.ndarray, "x y z"], float, float]:
+    """A mean scan at low resolution, the edge of its voxels in mm, and how well scans agree.
+
+    Raises:
+        DataError: E_SPLIT when no scan can be read.
+    """
+    extent = np.multiply(preprocessing.shape, preprocessing.spacing)
+    size = max(float(extent.max()) / FINE, min(preprocessing.spacing))
+    x, y, z = (max(1, round(float(mm) / size)) for mm in extent)
+    scans = [
+        _scaled(reduced(volumes[0], size), preprocessing)
+        for volumes in _read(cases, preprocessing, read)
+    ]
+    if not scans:
+        raise DataError("E_SPLIT", "the training scans", "none can be read", "run medgan check")
+    found = [centred(scan, (x, y, z), (size,) * 3) for scan in scans]
+    agreement = _NEVER
+    for kind in _ROUNDS if preprocessing.align == "affine" else _ROUNDS[:2]:
+        mean = _mean(scans, found)
+        aligner = Aligner(mean, (size,) * 3, kind, agreement)
+        found = [aligner(scan) for scan in scans]
+        agreement = float(np.median([one.agreement for one in found]))
+    return _mean(scans, found), size, agreement
+
+
+def _scaled(volume: Volume, preprocessing: Preprocessing) -> Volume:
+    data = np.asarray(volume.data, np.float32)
+    scale = intensity_scale(data, preprocessing, preprocessing.channels[0])
+    return Volume(scale(torch.from_numpy(data)).numpy(), volume.affine)
+
+
+def _mean(scans: Sequence[Volume], found: Sequence[Alignment]) -> Float[np.ndarray, "x y z"]:
+    """The mean of aligned scans, -1 where a scan has no voxel."""
+    moved = [one.forward(scan.data) for scan, one in zip(scans, found, strict=True)]
+    return np.stack([np.nan_to_num(one, nan=-1.0) for one in moved]).mean(axis=0)
+
+
+def _channel(
+    plain: Sequence[Float[np.ndarray, "X Y Z"]], name: str, preprocessing: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, spread and landmarks of one channel of aligned scans."""
+    scales = [intensity_scale(one[np.isfinite(one)], preprocessing, name) for one in plain]
+    volumes = _on_scales(plain, scales)
+    if preprocessing.intensity_of(name) == "ct":
+        return volumes.mean(axis=0), volumes.std(axis=0), np.zeros(len(PERCENTILES), np.float32)
+    inside = anatomy(volumes.mean(axis=0))
+    found = [landmarks(one, inside) for one in volumes]
+    wanted = np.stack([one for one in found if one is not None]).mean(axis=0)
+    matched = [
+        landmark_scale(one, inside, wanted) or old for one, old in zip(plain, scales, strict=True)
+    ]
+    volumes = _on_scales(plain, matched)
+    mean, spread = volumes.mean(axis=0), volumes.std(axis=0)
+    for one in volumes:
+        one -= low_frequencies(one, (mean, spread), inside, preprocessing.spacing)
+    volumes = volumes.clip(-1, 1)
+    return volumes.mean(axis=0), volumes.std(axis=0), wanted.astype(np.float32)
+
+
+def _on_scales(
+    plain: Sequence[Float[np.ndarray, "X Y Z"]], scales: Sequence[IntensityScale]
+) -> Float[np.ndarray, "N X Y Z"]:
+    """Intensities in [-1, 1]; -1 where a scan has no voxel."""
+    filled = [
+        np.nan_to_num(one, nan=scale.intensities[0])
+        for one, scale in zip(plain, scales, strict=True)
+    ]
+    scaled = [to(torch.from_numpy(one)).numpy() for to, one in zip(scales, filled, strict=True)]
+    return np.stack(scaled)
