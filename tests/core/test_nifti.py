@@ -86,7 +86,7 @@ def test_a_label_map_lies_on_its_image_whatever_the_header_says(tmp_path: Path, 
     grid = Preprocessing(spacing=(1.0, 1.0, 1.0), shape=(16, 16, 16), labels=(1, 2))
     image = read_nifti(write(tmp_path / "scan.nii", voxels()), "c-1").volume
     read = check_label(write(tmp_path / "label.nii", label), "c-1", image)
-    found = Preparation(grid).label_map(read.volume, image)
+    found = Preparation(grid)(image).label_map(read.volume)
     spacing = image.spacing[0]
     plain = Volume(label.astype(np.float32), np.diag([spacing, spacing, spacing, 1.0]))
     np.testing.assert_array_equal(found, Preparation(grid).label_map(plain, plain))
