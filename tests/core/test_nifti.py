@@ -89,7 +89,7 @@ def test_a_label_map_lies_on_its_image_whatever_the_header_says(tmp_path: Path, 
     found = Preparation(grid)(image).label_map(read.volume)
     spacing = image.spacing[0]
     plain = Volume(label.astype(np.float32), np.diag([spacing, spacing, spacing, 1.0]))
-    np.testing.assert_array_equal(found, Preparation(grid).label_map(plain, plain))
+    np.testing.assert_array_equal(found, Preparation(grid)(plain).label_map(plain))
     assert set(np.unique(found)) == {0, 1, 2}
 
 
