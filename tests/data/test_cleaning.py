@@ -6,6 +6,7 @@ import pytest
 from medgan.core.config import DataConfig, Preprocessing
 from medgan.core.volume import Volume
 from medgan.data.batches import PreparedVolumes
+from medgan.data.brain.mask import brain_mask
 from medgan.data.cleaning import clean
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
@@ -37,11 +38,6 @@ def prepared(head):
     return Preparation(Preprocessing(**GRID, brain="deepbet"))(head[0])
 
 
-def stripped(head):
-    image, labels = head
-    return image.like(np.where(labels > 0, image.data, 0).astype(np.float32))
-
-
 def test_no_setting_changes_nothing(head):
     assert clean([head[0]], Preprocessing(**GRID), "c") is None
 
@@ -70,7 +66,8 @@ def test_every_voxel_of_the_part_keeps_its_place(head, found):
 
 
 def test_a_scan_without_a_skull_keeps_every_value(head, caplog):
-    scan = stripped(head)
+    image, _ = head
+    scan = image.like(np.where(brain_mask(image, "c"), image.data, 0))
     with caplog.at_level(logging.INFO):
         found = clean([scan], Preprocessing(**GRID, brain="deepbet"), "sub-7")
     assert "sub-7: its skull is stripped already" in caplog.text
@@ -84,6 +81,17 @@ def test_a_head_whose_air_is_masked_out_is_stripped_all_the_same(head):
     found = clean([zeroed], Preprocessing(**GRID, brain="deepbet"), "c")
     scalp = zeroed.data > np.percentile(zeroed.data[labels > 0], 99.9)
     assert scalp.sum() > 10_000
+    assert (found.embed(found.volumes[0].data, 0.0)[scalp] > 0).mean() < 0.1
+
+
+def test_a_small_head_whose_air_is_masked_out_is_stripped_all_the_same(head):
+    """A child's head is no larger than a stripped brain."""
+    image, labels = head
+    affine = image.affine @ np.diag([0.75, 0.75, 0.75, 1.0])
+    small = Volume(np.where(image.data < 0.1 * image.data.max(), 0, image.data), affine)
+    assert (small.data > 0).sum() * (0.75 * MM) ** 3 < 2_000_000
+    found = clean([small], Preprocessing(**GRID, brain="deepbet"), "c")
+    scalp = small.data > np.percentile(small.data[labels > 0], 99.9)
     assert (found.embed(found.volumes[0].data, 0.0)[scalp] > 0).mean() < 0.1
 
 

@@ -65,6 +65,15 @@ def brain_mask(scan: Volume, case: str) -> Bool[np.ndarray, "X Y Z"]:
     return mask
 
 
+def brain_share(scan: Volume, tissue: Bool[np.ndarray, "X Y Z"]) -> float:
+    """Share of some tissue of a scan that the first network takes for brain, as the head lies."""
+    data = np.asarray(scan.data, dtype=np.float32)
+    box, _, probability = _look(data, scan.affine, _head(data, scan.affine), np.eye(3))
+    grid = box.affine(_LOCATE)
+    seen = _sampled(tissue.astype(np.float32), scan.affine, grid, _LOCATE) > 0
+    return float((probability[seen] > 0.5).mean()) if seen.any() else 0.0
+
+
 @dataclass(frozen=True)
 class _Box:
     """A box of any rotation in the world.
@@ -124,13 +133,19 @@ def _head(data: np.ndarray, affine: np.ndarray) -> Float[np.ndarray, "N 3"]:
     return places @ affine[:3, :3].T + affine[:3, 3]
 
 
-def _locate(data: np.ndarray, affine: np.ndarray, head: np.ndarray, axes: np.ndarray) -> _Found:
+def _look(
+    data: np.ndarray, affine: np.ndarray, head: np.ndarray, axes: np.ndarray
+) -> tuple[_Box, tuple[float, float], np.ndarray]:
+    """The box of the head, black and white in it, and what the first network says of it."""
     low, high = np.quantile(head @ axes, (0.001, 0.999), axis=0)
     box = _Box(axes, low, high).widened(_HEAD_MARGIN)
-    grid = box.affine(_LOCATE)
-    seen = _sampled(data, affine, grid, _LOCATE)
-    contrast = tuple(np.quantile(seen, (0.005, 0.995)).tolist())
-    probability = _probability("locate", seen, contrast)
+    seen = _sampled(data, affine, box.affine(_LOCATE), _LOCATE)
+    low, high = np.quantile(seen, (0.005, 0.995)).tolist()
+    return box, (low, high), _probability("locate", seen, (low, high))
+
+
+def _locate(data: np.ndarray, affine: np.ndarray, head: np.ndarray, axes: np.ndarray) -> _Found:
+    box, contrast, probability = _look(data, affine, head, axes)
     mask = largest(probability > 0.5)
     if not mask.any():  # the second network may still find it in the box of the head
         return _Found(box, contrast, np.inf)
