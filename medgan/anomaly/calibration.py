@@ -1,17 +1,19 @@
 """Calibration: statistics of healthy score maps, and conformal p-values of new scores."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medgan.anomaly.adjustment import Adjustment, Kind, fit_adjustment
 from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.maps import top_mean
 from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import ConfigError, DataError
+from medgan.data.conditions import Value
 
 MIN_SCANS = 5
 _EVEN = frozenset({"localiser", "restoration"})
@@ -26,10 +28,12 @@ class ScoringConfig:
     Attributes:
         scorers: whose maps are combined.
         top_fraction: share of voxels, the highest, whose mean is the score of a map.
+        covariates: that scores are adjusted for, and of which kind each is.
     """
 
     scorers: tuple[str, ...]
     top_fraction: float = 0.01
+    covariates: Mapping[str, Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,12 @@ class Calibration:
         scoring_config: how maps become a score.
         statistics: of each map, by name.
         centres, scales: mean and standard deviation of each map's scan scores.
-        scores: combined scores of the calibration scans, rising.
+        scores: combined scores of the calibration scans, adjusted, rising.
         level: median over calibration scans of the highest value of the standardised map;
             regions lie above it.
         reference: statistics that say whether a scan is comparable with the calibration scans;
             None takes any scan.
+        adjustment: of scores for covariates; None where there is none.
     """
 
     scoring_config: ScoringConfig
@@ -54,6 +59,7 @@ class Calibration:
     scores: tuple[float, ...]
     level: float
     reference: ReferenceStatistics | None = None
+    adjustment: Adjustment | None = None
 
     def score(
         self, maps: dict[str, Tensor]
@@ -64,8 +70,8 @@ class Calibration:
             maps: raw score maps (B, 1, X, Y, Z), by name.
 
         Returns:
-            Combined scores (B,); the mean of the standardised maps, (B, 1, X, Y, Z); each
-            map's own score, (B,), in healthy standard deviations.
+            Combined scores (B,), not adjusted; the mean of the standardised maps,
+            (B, 1, X, Y, Z); each map's own score, (B,), in healthy standard deviations.
         """
         standardised = {n: self.statistics[n].standardise(m) for n, m in maps.items()}
         parts = {
@@ -76,8 +82,18 @@ class Calibration:
         combined = torch.stack(list(parts.values())).mean(dim=0)
         return combined, mean_map(standardised.values()), parts
 
+    def adjusted(self, score: float, covariates: Mapping[str, Value]) -> float:
+        """A combined score, given the covariates of its scan."""
+        return score if self.adjustment is None else self.adjustment(score, covariates)
+
+    @property
+    def adjusts(self) -> tuple[str, ...]:
+        """Names of the covariates that scores are adjusted for."""
+        found = () if self.adjustment is None else self.adjustment.covariates
+        return tuple(one.name for one in found)
+
     def p_value(self, score: float) -> float:
-        """Conformal p-value of a score, `conformal_p_value`; at least 1 / (n + 1)."""
+        """Conformal p-value of an adjusted score, `conformal_p_value`; at least 1 / (n + 1)."""
         return conformal_p_value(score, self.scores)
 
 
@@ -98,7 +114,9 @@ def conformal_p_value(score: float, healthy: Sequence[float]) -> float:
 
 
 def calibrate(
-    maps: dict[str, Float[Tensor, "N 1 X Y Z"]], scoring_config: ScoringConfig
+    maps: dict[str, Float[Tensor, "N 1 X Y Z"]],
+    scoring_config: ScoringConfig,
+    covariates: Sequence[Mapping[str, Value]] = (),
 ) -> Calibration:
     """Estimates healthy statistics from raw score maps of calibration scans.
 
@@ -108,8 +126,10 @@ def calibrate(
     Args:
         maps: raw score maps of the same N scans, by name.
         scoring_config: how they become scores.
+        covariates: of each scan, for those that `scoring_config` names.
 
     Raises:
+        ConfigError: E_CONDITION for a covariate that no scan has or that is no number.
         DataError: E_CALIBRATION with fewer than five scans.
     """
     count = len(next(iter(maps.values())))
@@ -128,10 +148,13 @@ def calibrate(
     centres = {name: float(s.mean()) for name, s in scores.items()}
     scales = {name: max(float(s.std()), 1e-6) for name, s in scores.items()}
     parts = [(s - centres[name]) / scales[name] for name, s in scores.items()]
-    combined = torch.stack(parts).mean(dim=0)
+    combined = torch.stack(parts).mean(dim=0).tolist()
+    adjustment, adjusted = fit_adjustment(
+        combined, covariates or [{}] * count, scoring_config.covariates
+    )
     return Calibration(
         scoring_config, {name: statistics(m, name in _EVEN) for name, m in maps.items()},
-        centres, scales, tuple(sorted(combined.tolist())), float(np.median(peaks)),
+        centres, scales, tuple(sorted(adjusted)), float(np.median(peaks)), None, adjustment,
     )  # fmt: skip
 
 

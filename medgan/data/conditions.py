@@ -39,7 +39,7 @@ def learn(
     """
     conditions = []
     for name, kind in sorted(settings.items()):
-        found = [value for case in cases if _known(value := covariate_of(case, name))]
+        found = [value for case in cases if is_known(value := covariate_of(case, name))]
         if not found:
             columns = sorted({column for case in cases for column in case.covariates})
             raise _error(
@@ -49,7 +49,7 @@ def learn(
         if kind == "categorical":
             conditions.append(_learn_categories(name, [str(value) for value in found]))
         else:
-            conditions.append(_learn_numbers(name, [_number(name, value) for value in found]))
+            conditions.append(_learn_numbers(name, [number_of(name, value) for value in found]))
     return tuple(conditions)
 
 
@@ -117,10 +117,10 @@ def encode(
     start = 0
     for condition, columns in zip(conditions, widths(conditions), strict=True):
         value = covariates.get(condition.name)
-        if _known(value) and condition.kind == "continuous":
-            number = _number(condition.name, value)
+        if is_known(value) and condition.kind == "continuous":
+            number = number_of(condition.name, value)
             encoded[start : start + 2] = (number - condition.mean) / condition.spread, 1.0
-        elif _known(value) and str(value) in condition.values:
+        elif is_known(value) and str(value) in condition.values:
             encoded[start + condition.values.index(str(value))] = 1.0
         start += columns
     return encoded
@@ -143,9 +143,9 @@ def understood(
     for condition in conditions:
         name, value = condition.name, covariates.get(condition.name)
         result[name] = None
-        if _known(value) and condition.kind == "continuous":
-            result[name] = _number(name, value)
-        elif _known(value) and str(value) in condition.values:
+        if is_known(value) and condition.kind == "continuous":
+            result[name] = number_of(name, value)
+        elif is_known(value) and str(value) in condition.values:
             result[name] = str(value)
     return result
 
@@ -191,7 +191,7 @@ def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[
             hint = f"did you mean {near[0]}? " if near else ""
             raise _error(name, "no condition of this model", f"{hint}it has {_listed(known)}")
         condition = known[name]
-        if not _known(value):
+        if not is_known(value):
             continue
         if condition.kind == "categorical" and str(value) not in condition.values:
             raise _error(
@@ -199,7 +199,7 @@ def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[
             )
         if condition.kind == "continuous":
             low, high = condition.quantiles[0], condition.quantiles[-1]
-            if not low <= _number(name, value) <= high:
+            if not low <= number_of(name, value) <= high:
                 remarks.append(f"{name} {value} is outside the {low:g} to {high:g} trained on")
     return remarks
 
@@ -228,9 +228,9 @@ def draw(
     for condition, level in zip(conditions, rng.random(len(conditions)), strict=True):
         name = condition.name
         if name in fixed:
-            value = fixed[name] if _known(fixed[name]) else None
+            value = fixed[name] if is_known(fixed[name]) else None
             if value is not None:
-                value = str(value) if condition.kind == "categorical" else _number(name, value)
+                value = str(value) if condition.kind == "categorical" else number_of(name, value)
         elif condition.kind == "categorical":
             bounds = np.cumsum(condition.shares)[:-1]
             value = condition.values[int(np.searchsorted(bounds, level, side="right"))]
@@ -249,14 +249,20 @@ def lacking(counts: Mapping[str, int]) -> dict[str, int]:
 def count_categories(cases: Sequence[Case], name: str) -> dict[str, int]:
     """How many cases each category of a covariate has; unknown ones are not counted."""
     found = (covariate_of(case, name) for case in cases)
-    return dict(sorted(Counter(str(value) for value in found if _known(value)).items()))
+    return dict(sorted(Counter(str(value) for value in found if is_known(value)).items()))
 
 
-def _known(value: Value) -> bool:
+def is_known(value: Value) -> bool:
+    """Whether it is more than nothing, n/a or a word for unknown."""
     return value is not None and str(value).strip().lower() not in _UNKNOWN
 
 
-def _number(name: str, value: Value) -> float:
+def number_of(name: str, value: Value) -> float:
+    """The value of a continuous covariate.
+
+    Raises:
+        ConfigError: E_CONDITION where it is no number.
+    """
     try:
         number = float(value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):

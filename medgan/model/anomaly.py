@@ -1,6 +1,6 @@
 """Anomaly scores of a model: its calibration on healthy scans, and the scores of new ones."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import DataError, ModelError
 from medgan.core.volume import Volume
 from medgan.data.checks import same_grid
+from medgan.data.conditions import Value
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import encoded, run_generator
 from medgan.model.inversion import batch_of, in_scanner_units
@@ -70,7 +71,11 @@ def restore(model: "Model", scan: PreparedScan) -> list[Volume]:
 
 @torch.inference_mode()
 def score(
-    model: "Model", scan: PreparedScan, label_map: Volume | None, smallest_mm3: float
+    model: "Model",
+    scan: PreparedScan,
+    label_map: Volume | None,
+    smallest_mm3: float,
+    covariates: Mapping[str, Value],
 ) -> ScanScore:
     """Score, map and regions of a scan; as `Model.score`."""
     calibration = model.calibration
@@ -89,7 +94,7 @@ def score(
     scores, score_map, parts = calibration.score(
         make_maps(context, calibration.scoring_config.scorers)
     )
-    value, reasons = float(scores[0]), ()
+    value, reasons = calibration.adjusted(float(scores[0]), covariates), ()
     if calibration.reference is not None:
         reasons = calibration.reference.reasons(_statistics(scan, context))
     native = scan.back(score_map[0, 0].numpy())
@@ -98,6 +103,7 @@ def score(
         label_map=None if label_map is None else np.rint(label_map.data).astype(np.int64),
     )  # fmt: skip
     recons = in_scanner_units(scan, context.counterpart[0])
+    adjustment = calibration.adjustment
     return ScanScore(
         value,
         None if reasons else calibration.p_value(value),
@@ -109,6 +115,8 @@ def score(
         tuple(REASONS[name] for name in reasons),
         gain,
         dict(zip(model.preprocessing.channels, recons, strict=True)),
+        calibration.adjusts,
+        () if adjustment is None else tuple(adjustment.remarks(covariates)),
     )
 
 
@@ -136,6 +144,7 @@ def calibration_of(
     scoring_config: ScoringConfig,
     progress: Callable[[int, int], None],
     count: int,
+    covariates: Iterable[Mapping[str, Value]],
 ) -> Calibration:
     """The calibration of a model on healthy scans; as `Model.calibrate`."""
     networks = scoring_networks(model)
@@ -150,7 +159,8 @@ def calibration_of(
             collected.setdefault(name, []).append(score_map)
         progress(number, count or number)
     maps = {name: torch.cat(parts) for name, parts in collected.items()}
-    found = calibrate(maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}, config)
+    none = {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}
+    found = calibrate(maps or none, config, list(covariates))
     return replace(found, reference=reference_statistics(statistics))
 
 

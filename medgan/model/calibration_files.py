@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medgan.anomaly.adjustment import Adjustment, Covariate
 from medgan.anomaly.calibration import Calibration, ScoringConfig
 from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.statistics import MapStatistics
 
 log = logging.getLogger(__name__)
+_ARRAYS = ("coefficients", "inverse", "covariance")
 _REFERENCE = ("quantiles", "mean", "field_of_view", "latent")
 
 
@@ -27,6 +29,8 @@ def calibration_to_files(
         "scores": list(calibration.scores),
         "level": calibration.level,
     }
+    if calibration.adjustment is not None:
+        values["adjustment"] = _adjustment_values(calibration.adjustment)
     maps = {}
     if calibration.reference is not None:
         values["limits"] = dict(calibration.reference.limits)
@@ -59,4 +63,20 @@ def calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> C
     return Calibration(
         scoring_config, statistics, values["centres"], values["scales"], tuple(values["scores"]),
         values["level"], known,
+        _adjustment(values["adjustment"]) if "adjustment" in values else None,
     )  # fmt: skip
+
+
+def _adjustment_values(adjustment: Adjustment) -> dict[str, Any]:
+    """For JSON: what the calibration scans have together, of none by itself."""
+    arrays = {name: getattr(adjustment, name).tolist() for name in _ARRAYS}
+    return {**vars(adjustment), **arrays, "covariates": [vars(c) for c in adjustment.covariates]}
+
+
+def _adjustment(values: dict[str, Any]) -> Adjustment:
+    covariates = tuple(
+        Covariate(**{**one, "centres": tuple(one["centres"]), "values": tuple(one["values"])})
+        for one in values["covariates"]
+    )
+    arrays = {name: np.array(values[name], float) for name in _ARRAYS}
+    return Adjustment(**{**values, **arrays, "covariates": covariates})

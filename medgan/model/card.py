@@ -46,7 +46,10 @@ def model_facts(
 
 
 def card_facts(
-    config: dict[str, Any], calibration_scans: int, scorers: Sequence[str]
+    config: dict[str, Any],
+    calibration_scans: int,
+    scorers: Sequence[str],
+    adjusted: Sequence[str] = (),
 ) -> dict[str, str]:
     """What a model folder says of its model, name to value.
 
@@ -54,6 +57,7 @@ def card_facts(
         config: what the folder's config.json holds.
         calibration_scans: how many it is calibrated with, 0 before.
         scorers: whose maps it combines.
+        adjusted: covariates that scores are adjusted for.
     """
     grid, known = config["preprocessing"], Preprocessing.model_validate(config["preprocessing"])
     size = " x ".join(str(n) for n in grid["shape"])
@@ -73,10 +77,11 @@ def card_facts(
     if not calibration_scans:
         return facts | {"Calibration": "none; the model cannot score yet"}
     smallest = f"{1 / (calibration_scans + 1):.3g}"
-    return facts | {
+    facts |= {
         "Calibration": f"{calibration_scans} healthy scans; the smallest p-value is {smallest}",
         "Scorers": ", ".join(scorers),
     }
+    return facts | ({"Scores adjusted for": ", ".join(adjusted)} if adjusted else {})
 
 
 def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
@@ -86,10 +91,12 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
         config: what the folder's config.json holds.
         calibration: of the model, if it has one.
     """
-    count, scorers = 0, ()
+    count, scorers, adjusted = 0, (), ()
     if calibration is not None:
         count, scorers = len(calibration.scores), calibration.scoring_config.scorers
-    facts = [f"- {name}: {value}" for name, value in card_facts(config, count, scorers).items()]
+        adjusted = calibration.adjusts
+    found = card_facts(config, count, scorers, adjusted)
+    facts = [f"- {name}: {value}" for name, value in found.items()]
     limits = [f"- {limit}" for limit in LIMITS]
     parts = ["# Model card", SUMMARY, f"**{USE}**", "\n".join(facts), "## Limits"]
     return "\n\n".join([*parts, "\n".join(limits)]) + "\n"

@@ -195,8 +195,9 @@ class Model:
         return inversion.edit(self, self.prepare(scan), changes, covariates or {}, steps)
 
     def score(
-        self, scan: Scan, label_map: Volume | None = None, smallest_mm3: float = 0.0
-    ) -> ScanScore:
+        self, scan: Scan, label_map: Volume | None = None, smallest_mm3: float = 0.0,
+        covariates: Mapping[str, Value] | None = None,
+    ) -> ScanScore:  # fmt: skip
         """Anomaly score, p-value and map of a scan among healthy ones.
 
         A scan that is not comparable with the calibration scans has no p-value.
@@ -205,16 +206,21 @@ class Model:
             scan: to score.
             label_map: of its anatomy, on the same grid; regions are named by it.
             smallest_mm3: smaller regions are left out.
+            covariates: of the scan, such as `{"age": 80}`; used where the calibration adjusts
+                scores for them.
 
         Raises:
             ModelError: E_UNCALIBRATED.
             DataError: E_LABEL_GRID.
+            ConfigError: E_CONDITION for a continuous value that is no number.
         """
-        return anomaly.score(self, self.prepare(scan), label_map, smallest_mm3)
+        known = covariates or {}
+        return anomaly.score(self, self.prepare(scan), label_map, smallest_mm3, known)
 
     def calibrate(
         self, scans: Iterable[Scan], config: ScoringConfig | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None, count: int = 0,
+        covariates: Iterable[Mapping[str, Value]] = (),
     ) -> None:  # fmt: skip
         """Scores healthy scans that were not trained on; sets `calibration`.
 
@@ -223,12 +229,15 @@ class Model:
             config: scorers, and how they are combined; without scorers, the best of the model.
             progress: called with the numbers of scans done and of all.
             count: of all scans, for `progress`, where `scans` come one by one.
+            covariates: of each scan, in the same order, for `config.covariates`; read after the
+                last scan.
 
         Raises:
-            ConfigError, DataError: E_SCORER; E_CALIBRATION with too few scans.
+            ConfigError: E_SCORER; E_CONDITION for a covariate that no scan has.
+            DataError: E_CALIBRATION with too few scans.
         """
         config = config or ScoringConfig(())
-        self.calibration = anomaly.calibration_of(self, scans, config, progress, count)
+        self.calibration = anomaly.calibration_of(self, scans, config, progress, count, covariates)
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Sets `densities` from training scans, and drops a calibration made without them.

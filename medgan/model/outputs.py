@@ -94,7 +94,7 @@ class ScanScore:
 
     Attributes:
         score: mean of the parts; 0 is an average healthy scan, 1 a healthy standard deviation
-            more.
+            more. Where `adjusted` names covariates, less the mean of healthy scans like it.
         p_value: share of healthy scans, this one included, that score at least as high; None for a
             scan that is not comparable with them.
         parts: the score of each map, in healthy standard deviations.
@@ -108,6 +108,8 @@ class ScanScore:
         gain: by which the contrast of the scan was raised, where something very bright or dark had
             compressed it; 1 for nearly every scan.
         recons: the reconstruction of every channel by its name.
+        adjusted: covariates that the calibration adjusts scores for.
+        remarks: which of them are unknown of this scan, or outside of what healthy scans have.
     """
 
     score: float
@@ -120,6 +122,8 @@ class ScanScore:
     reasons: tuple[str, ...] = ()
     gain: float = 1.0
     recons: dict[str, Volume] = field(default_factory=dict)
+    adjusted: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         """For notebooks: score and p-value, and the ten highest regions."""
@@ -152,7 +156,10 @@ class ScanScore:
             text += f", with {count} above the level of healthy maps"
         if self.gain != 1:
             text += f"; the contrast of the scan was raised {self.gain:.1f}-fold first"
-        return text + "."
+        if self.adjusted:
+            names = " and ".join(self.adjusted)
+            text += f"; adjusted for {names}, the score is {self.score:z.1f}"
+        return "; ".join((text, *self.remarks)) + "."
 
 
 def _position(mm: tuple[float, float, float]) -> str:

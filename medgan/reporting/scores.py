@@ -1,9 +1,11 @@
 """The page of all scores of a run: comparable scans, scans without a p-value, refused files."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from medgan.evaluation.interval import Interval
 from medgan.reporting.plot import Score, distribution
 from medgan.reporting.scan import Maps, heat_range, state_of
 from medgan.reporting.slices import plane, thumbnail
@@ -17,12 +19,29 @@ _FIXED = (
 Row = dict[str, Any]
 
 
+class GroupAlarms(NamedTuple):
+    """Flagged healthy scans of a group of age or sex.
+
+    Attributes:
+        name: of the group.
+        scans: healthy and comparable.
+        flagged: of these.
+        share: with its interval.
+    """
+
+    name: str
+    scans: int
+    flagged: int
+    share: Interval
+
+
 def scores_page(
     scores: dict[str, Any],
     rows: list[Row],
     calibration: dict[str, Any],
     refused: list[dict[str, str]],
     trained: bool,
+    alarms: Sequence[GroupAlarms] = (),
 ) -> str:
     """The page as text.
 
@@ -36,6 +55,7 @@ def scores_page(
         calibration: `scores` of healthy scans, `rate` and `limit` of flags.
         refused: rows of refused.csv.
         trained: whether there is a page of the training.
+        alarms: false alarms of healthy scans by group.
     """
     parts = [name for name in rows[0] if name not in _FIXED] if rows else []
     comparable = [row for row in rows if row["comparable"]]
@@ -52,6 +72,7 @@ def scores_page(
         plot=distribution(calibration["scores"], dots, calibration["limit"]),
         refused=refused,
         trained=trained,
+        alarms=alarms,
         facts={name.replace("_", " "): fact for name, fact in scores["model"].items()},
     )
 

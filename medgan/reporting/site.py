@@ -15,13 +15,17 @@ from medgan.core.files import write_atomic
 from medgan.core.table_files import read_table
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
+from medgan.data.groups import groups_of
 from medgan.data.manifest import Case, Manifest
 from medgan.data.reading import read_case
+from medgan.evaluation.interval import proportion
 from medgan.reporting.scan import Maps, Neighbours, scan_page
-from medgan.reporting.scores import scores_page, thumbnail_of
+from medgan.reporting.scores import GroupAlarms, scores_page, thumbnail_of
 from medgan.reporting.training import TRAINING, write_training_page
 
 FOLDER, SCORES = "report", "index.html"
+FEWEST_IN_GROUP = 10
+"""Healthy scans of a group below which a rate of false alarms says nothing."""
 USUAL_RATE = 0.05
 """False-alarm rate of the flags where `score.false_alarms` is not set."""
 
@@ -65,9 +69,27 @@ def write_report(
         row |= {"page": "", "thumbnail": {}}
     _write_scans(folder, scored, rows[:scans], calibration, progress, read)
     refused = _read_csv(folder / "refused.csv")
-    page = scores_page(scores, rows, calibration, refused, bool(trained))
+    alarms = _false_alarms(folder, rows)
+    page = scores_page(scores, rows, calibration, refused, bool(trained), alarms)
     write_atomic(report / SCORES, page)
     return report / SCORES
+
+
+def _false_alarms(folder: Path, rows: list[Row]) -> list[GroupAlarms]:
+    """Of healthy scans with a p-value, all and by age and sex, where health is known."""
+    healthy = [row for row in rows if row["healthy"] is True and row["comparable"]]
+    if len(healthy) < FEWEST_IN_GROUP:
+        return []
+    cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
+    groups = {row["case"]: groups_of(cases[row["case"]].covariates) for row in healthy}
+    found = []
+    for name in ["all", *sorted({group for of in groups.values() for group in of})]:
+        flags = [row["flagged"] for row in healthy if name in ("all", *groups[row["case"]])]
+        if len(flags) >= FEWEST_IN_GROUP:
+            found.append(
+                GroupAlarms(name, len(flags), sum(flags), proportion(sum(flags), len(flags)))
+            )
+    return found
 
 
 def _flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:

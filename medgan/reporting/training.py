@@ -209,7 +209,9 @@ def _covariate(texts: list[str], kind: str) -> str:
 def _model_card(folder: Path, model: dict[str, Any]) -> dict[str, str]:
     calibration = _read_json(folder / "model" / "calibration.json")
     scorers = calibration["scoring_config"]["scorers"] if calibration else []
-    return card_facts(model, len(calibration.get("scores", [])), scorers)
+    adjustment = calibration.get("adjustment", {"covariates": []})
+    adjusted = [one["name"] for one in adjustment["covariates"]]
+    return card_facts(model, len(calibration.get("scores", [])), scorers, adjusted)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

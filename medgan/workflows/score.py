@@ -1,6 +1,7 @@
 """Scores of a data set: tables, JSON, and maps in each scan's own grid."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
 from medgan.data.checks import CheckedScan
+from medgan.data.conditions import Value, covariate_of
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
 from medgan.workflows.bids import MAP, REGIONS, bids_prefixes, write_derivative
 
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 MAP_TEXT = "medgan score map, healthy standard deviations"
 RECON_TEXT = "medgan reconstruction"
@@ -62,6 +65,7 @@ def score_cases(
     settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
     if settings.false_alarms and model.calibration is not None:
         require_calibration(len(model.calibration.scores), settings.false_alarms)
+    _say_adjusted(model, cases)
     bids: dict[str, str] = {}
     if settings.layout in ("bids", "bids-named"):
         bids = bids_prefixes(cases, "keep" if settings.layout == "bids-named" else "pseudonym")
@@ -100,7 +104,10 @@ def _score_case(
     bids: str,
 ) -> tuple[Row, list[Row]]:
     label_map = scan.label.volume if scan.label else None
-    result = model.score(model.prepare(scan, case.case), label_map, settings.smallest_mm3)
+    covariates = _covariates(model, case)
+    result = model.score(
+        model.prepare(scan, case.case), label_map, settings.smallest_mm3, covariates
+    )
     files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
     if bids:
         files |= {"maps": f"{bids}_{MAP}.nii.gz", "regions": f"{bids}_{REGIONS}.nii.gz"}
@@ -129,6 +136,31 @@ def _score_case(
         "regions": files["regions"],
     }
     return row, [_region_row(case.case, region) for region in result.regions]
+
+
+def _covariates(model: Model, case: Case) -> dict[str, Value]:
+    """Of a case, those that the model's calibration adjusts scores for."""
+    names = model.calibration.adjusts if model.calibration is not None else ()
+    return {name: covariate_of(case, name) for name in names}
+
+
+def _say_adjusted(model: Model, cases: Sequence[Case]) -> None:
+    """Says of how many scans a covariate is unknown, or outside of what healthy scans have."""
+    adjustment = model.calibration and model.calibration.adjustment
+    if not adjustment:
+        return
+    for one in adjustment.covariates:
+        values = [covariate_of(case, one.name) for case in cases]
+        if unknown := sum(not one.known(value) for value in values):
+            log.warning(
+                "%s is unknown of %d of %d scans: they are not adjusted for it",
+                one.name, unknown, len(values),
+            )  # fmt: skip
+        if outside := sum(one.outside(value) for value in values):
+            log.warning(
+                "%s of %d of %d scans lies outside the %g to %g of the healthy calibration scans",
+                one.name, outside, len(values), one.low, one.high,
+            )  # fmt: skip
 
 
 def _region_row(case: str, region: Region) -> Row:

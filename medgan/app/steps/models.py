@@ -2,11 +2,16 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, check_tracking, facts, open_mlflow
 from medgan.core.errors import ConfigError
 from medgan.core.progress import counting
+
+if TYPE_CHECKING:
+    from medgan.data.manifest import Case
+    from medgan.data.prepare import PreparedScan
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +68,24 @@ def scorers_step(run: Run) -> StepResult:
 def calibrate_step(run: Run) -> StepResult:
     """Calibrates the scores on the calibration split and saves the model again."""
     from medgan.anomaly.calibration import ScoringConfig
+    from medgan.data.conditions import Value, covariate_of
     from medgan.data.reading import usable
 
     model = run.model()
     cases = run.manifest().split("calibration")
     settings = run.config.score
-    scoring_config = ScoringConfig(settings.scorers, settings.top_fraction)
+    names = settings.covariates
+    scoring_config = ScoringConfig(settings.scorers, settings.top_fraction, dict(names))
+    covariates: list[dict[str, Value]] = []
+
+    def prepared(case: "Case") -> "PreparedScan":
+        scan = model.prepare(run.scans.read(case, False), case.case)
+        covariates.append({**case.covariates, **{n: covariate_of(case, n) for n in names}})
+        return scan
+
     with counting("calibrating") as tick:
-        scans, refusals = usable(
-            cases, lambda case: model.prepare(run.scans.read(case, False), case.case)
-        )
-        model.calibrate(scans, scoring_config, tick, len(cases))
+        scans, refusals = usable(cases, prepared)
+        model.calibrate(scans, scoring_config, tick, len(cases), covariates)
     run.refuse(refusals)
     folder = run.model_folder
     if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):

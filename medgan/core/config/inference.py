@@ -18,6 +18,12 @@ class ScoreConfig(Section):
     top_fraction: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
     )
+    covariates: dict[str, Literal["categorical", "continuous"]] = Field(
+        {},
+        description="covariates that calibration adjusts scores for, as {age: continuous, sex: "
+        "categorical}: a scan is compared with healthy ones of its age and sex. Ten healthy scans "
+        "are needed for each; where they are fewer, the first are kept",
+    )
     false_alarms: float = Field(
         0.0,
         ge=0,

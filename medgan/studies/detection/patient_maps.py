@@ -1,6 +1,6 @@
 """Score maps of patients in their own grids: the model's, single scorers and floors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from medgan.anomaly.context import ScoringContext
 from medgan.anomaly.scorers import make_maps
 from medgan.anomaly.simple import SIMPLE
 from medgan.core.volume import AIR
+from medgan.data.conditions import Value
 from medgan.data.prepare import PreparedScan
 from medgan.model.anomaly import rescaled, scoring_networks
 from medgan.model.inversion import batch_of
@@ -93,9 +94,11 @@ class PatientMaps:
         return list(self._thresholds)
 
     @torch.inference_mode()
-    def __call__(self, scan: PreparedScan) -> tuple[ScanScore, dict[str, OwnMap]]:
+    def __call__(
+        self, scan: PreparedScan, covariates: Mapping[str, Value]
+    ) -> tuple[ScanScore, dict[str, OwnMap]]:
         """What `medgan score` says of a scan, and its maps by row, in its own grid."""
-        score = self._model.score(scan)
+        score = self._model.score(scan, covariates=covariates)
         maps = {OWN: OwnMap(score.score_map.data, self._thresholds[OWN])}
         for name, found in self._raw(scan)[0].items():
             if name in self._calibrations:

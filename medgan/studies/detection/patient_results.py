@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from medgan.data.groups import groups_of
 from medgan.data.manifest import Case
 from medgan.evaluation.detection.lesionwise import Found
 from medgan.model.outputs import ScanScore
 
-BANDS = (40, 60, 80)
-"""Ages in years between groups."""
-_UNKNOWN = ("n/a", "na", "nan", "unknown")
 _NONE = float("nan")
 
 
@@ -62,7 +60,7 @@ class PatientResult:
 
     Attributes:
         case, subject: pseudonyms.
-        age, sex: where they are known.
+        groups: of age and sex that the subject belongs to.
         score: of `medgan score`, with p-value and comparability.
         millilitres: volume of all lesions.
         maps: metrics by row.
@@ -70,8 +68,7 @@ class PatientResult:
 
     case: str
     subject: str
-    age: float | None
-    sex: str
+    groups: list[str]
     score: ScanScore
     millilitres: float
     maps: Mapping[str, MapResult]
@@ -80,35 +77,13 @@ class PatientResult:
     def of(
         cls, case: Case, score: ScanScore, millilitres: float, maps: Mapping[str, MapResult]
     ) -> "PatientResult":
-        """With the covariates of a case."""
-        known = {name.lower(): value for name, value in case.covariates.items()}
-        try:
-            age = float(known.get("age", ""))
-        except ValueError:
-            age = None
-        sex = (known.get("sex") or known.get("gender") or "").strip()
-        sex = "" if sex.lower() in _UNKNOWN else sex
-        return cls(case.case, case.subject, age, sex, score, millilitres, maps)
+        """With the groups of a case."""
+        return cls(case.case, case.subject, groups_of(case.covariates), score, millilitres, maps)
 
     def title(self, row: str) -> str:
         """For a picture."""
         ratio = self.maps[row].metrics()["precision_ratio"]
         return f"{self.case}, {self.millilitres:.1f} ml: {ratio:.1f} x prevalence"
-
-    @property
-    def groups(self) -> list[str]:
-        """Groups of age and sex that the subject belongs to."""
-        found = [f"sex {self.sex}"] if self.sex else []
-        if self.age is not None:
-            number = int(np.searchsorted(BANDS, self.age, side="right"))
-            if number == 0:
-                name = f"below {BANDS[0]}"
-            elif number == len(BANDS):
-                name = f"{BANDS[-1]} and above"
-            else:
-                name = f"{BANDS[number - 1]} to {BANDS[number] - 1}"
-            found.append(f"age {name}")
-        return found
 
     def as_json(self) -> dict[str, Any]:
         """The scan without its maps."""

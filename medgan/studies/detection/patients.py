@@ -167,7 +167,7 @@ def _healthy(
 
     def score(case: Case) -> PatientResult:
         scan = model.prepare(read_case(case, False), case.case)
-        score, found = maps(scan)
+        score, found = maps(scan, case.covariates)
         within, voxel_mm3 = foreground(scan), float(np.prod(scan.source[0].spacing))
         nothing = np.zeros(within.shape, bool)
         results = {n: _map_result(one, nothing, within, voxel_mm3) for n, one in found.items()}
@@ -187,7 +187,7 @@ def _evaluate(
     label = scan.label.volume.data
     truth = np.isin(label, values) if values else label > 0
     prepared = model.prepare(scan, case.case)
-    score, found = maps(prepared)
+    score, found = maps(prepared, case.covariates)
     within = foreground(prepared) | truth
     voxel_mm3 = float(np.prod(scan.label.volume.spacing))
     results = {name: _map_result(one, truth, within, voxel_mm3) for name, one in found.items()}
