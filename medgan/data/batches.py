@@ -126,7 +126,8 @@ class PreparedVolumes:
         self._encoded = [
             encode(self.conditions, covariates_of(case, self.conditions)) for case in cases
         ]
-        unused = {name for name in ("brain", "bias") if getattr(preprocessing, name) == "none"}
+        unused = {n for n in ("brain", "bias", "align") if getattr(preprocessing, n) == "none"}
+        unused |= {"template"} if "align" in unused else set()
         self._policy = preprocessing.model_dump_json(exclude={"conditions", *unused})
         self._prepare = _Prepare(preprocessing, read)
 

@@ -17,6 +17,11 @@ from medgan.networks.blocks import (
 from medgan.networks.subbands import SubBands
 
 
+_RARE = -4.0
+"""First logit of every voxel: one in fifty does not belong. From 0, the first steps were spent on
+finding nothing anywhere, and a hundred steps found half as much (Dice 0.06 in place of 0.12)."""
+
+
 class Localiser(nn.Module):
     """Says of every voxel of a volume whether it belongs there.
 
@@ -52,6 +57,8 @@ class Localiser(nn.Module):
             for w in coarse_first[1:]
         )
         self.out = convolution(widths[0], 8, gain=0.1)
+        with torch.no_grad():
+            self.out.bias[0] = _RARE  # pyright: ignore[reportOptionalSubscript]
         self.subbands = SubBands()
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X2 Y2 Z2"]:

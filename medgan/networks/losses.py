@@ -168,9 +168,10 @@ def latent_loss(latent: Float[Tensor, "B L"], recovered: Float[Tensor, "B L"]) -
 def localisation_loss(
     logits: Float[Tensor, "B 1 X Y Z"], truth: Float[Tensor, "B 1 X Y Z"], voxels: float = 5.0
 ) -> Scalar:
-    """Cross entropy of every voxel plus one minus the soft Dice of each volume.
+    """Cross entropy of every voxel plus one minus the soft Dice of all volumes together.
 
-    Voxels that do not belong are few: cross entropy alone would be content with finding none.
+    Voxels that do not belong are few: cross entropy alone would be content with finding none. The
+    Dice is that of the batch, as that of a volume without any says nothing but "fewer".
 
     Args:
         logits: higher is stranger.
@@ -180,7 +181,7 @@ def localisation_loss(
     Reference: Milletari et al. 2016 (V-Net), arXiv 1606.04797, eq. 2, with sums in place of
         squares and one added above and below.
     """
-    found, space = logits.sigmoid(), (1, 2, 3, 4)
-    overlap = (2 * (found * truth).sum(space) + 1) / ((found + truth).sum(space) + 1)
+    found = logits.sigmoid()
+    overlap = (2 * (found * truth).sum() + 1) / ((found + truth).sum() + 1)
     entropy = binary_cross_entropy_with_logits(logits, truth)
-    return voxels * entropy + (1 - overlap).mean()
+    return voxels * entropy + 1 - overlap

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
 FAMILIES = (*lesions.FAMILIES, *SHAPES)
 """Lesions to learn from: `lesions.FAMILIES` and shapes of real lesions."""
-BATCH, LEARNING_RATE = 8, 1e-3
+BATCH, LEARNING_RATE = 8, 5e-4
 """Patches in a step; AdamW's learning rate before it falls in the second half."""
 _PATCH, _PATCHES = 48, 2
 """Longest edge of a patch in voxels, and patches of a scan that is larger. Lesions are too small a
