@@ -16,7 +16,6 @@ from medgan.networks.blocks import (
 )
 from medgan.networks.subbands import SubBands
 
-
 _RARE = -4.0
 """First logit of every voxel: one in fifty does not belong. From 0, the first steps were spent on
 finding nothing anywhere, and a hundred steps found half as much (Dice 0.06 in place of 0.12)."""

@@ -9,7 +9,10 @@ import torch
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.context import INPUTS
 from medgan.anomaly.scorers import SCORERS, available
+from medgan.core.config import Preprocessing
+from medgan.core.template import PERCENTILES, Template
 from medgan.core.volume import Volume
+from medgan.data.prepare import Preparation
 from medgan.model.folder import fresh_localiser, fresh_restorer
 from medgan.model.model import Model
 from medgan.networks.latent import fit
@@ -19,12 +22,22 @@ from tests.kit.volumes import SIZE, scans
 SCANS = scans(7)
 
 
+def aligned() -> Preprocessing:
+    """A grid on which scans are aligned to the mean ball."""
+    volumes = np.stack([Preparation(BY_AGE_AND_SEX)(scan).volume.numpy() for scan in SCANS])
+    mean, spread = volumes.mean(axis=0), volumes.std(axis=0)
+    marks = np.percentile(mean, PERCENTILES)[None].astype(np.float32)
+    template = Template(mean, spread, marks, 0.9)
+    return BY_AGE_AND_SEX.model_copy(update={"align": "rigid", "template": template})
+
+
 def prepared(device: torch.device) -> Model:
     """A model with every network and density, on a device."""
-    model = make_model(BY_AGE_AND_SEX)
-    localiser = fresh_localiser(BY_AGE_AND_SEX, SIZES, tuple(INPUTS))
+    grid = aligned()
+    model = make_model(grid)
+    localiser = fresh_localiser(grid, SIZES, tuple(INPUTS))
     model.networks.localiser = localiser
-    model.networks.restorer = fresh_restorer(BY_AGE_AND_SEX, SIZES)
+    model.networks.restorer = fresh_restorer(grid, SIZES)
     model = replace(model, device=device)
     volumes = torch.rand(6, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model.learn_densities(lambda: volumes.split(4))
