@@ -7,12 +7,13 @@ import torch
 from medgan.anomaly.context import LOCAL, ScoringContext, ScoringNetworks, network_input
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
-from medgan.core.config import LocaliserConfig
+from medgan.anomaly.statistics import floored
+from medgan.core.config import LocaliserConfig, Preprocessing
 from medgan.data.lesions import plant
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
-from medgan.training.localiser import CHECKPOINT, train_localiser
+from medgan.training.localiser import CHECKPOINT, _patched, localiser_inputs, train_localiser
 
 SHAPE = (16, 16, 16)
 CONFIG = LocaliserConfig(volumes=640)
@@ -100,3 +101,42 @@ def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(scoring_networks, tm
     assert shown == [8, 16, 24]
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     trained(scoring_networks, tmp_path, config)
+
+
+def test_patches_of_scan_and_truth_lie_on_each_other_and_most_hold_a_lesion():
+    truth = torch.zeros(2, 1, 60, 70, 52)
+    truth[0, 0, 5:9, 60:66, 40:44] = 1
+    truth[1, 0, 50:55, 3:6, 2:5] = 1
+    shown = torch.cat([truth, torch.rand(2, 1, 60, 70, 52)], dim=1)
+    patches, where = _patched(shown, truth, 20, np.random.default_rng(0))
+    assert patches.shape == (40, 2, 48, 48, 48)
+    assert torch.equal(patches[:, :1], where)
+    assert (where.sum(dim=(1, 2, 3, 4)) > 0).float().mean() > 0.6
+
+
+def test_a_localiser_of_aligned_scans_learns_without_a_generator_from_patches(
+    scoring_networks, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("medgan.training.localiser._WHOLE", 8)
+    monkeypatch.setattr("medgan.training.localiser._PATCH", 12)
+    scans = [scan(seed) for seed in range(12)]
+    stack = torch.from_numpy(np.stack(scans))
+    bare = ScoringNetworks(
+        None, None, None, scoring_networks.densities,
+        healthy=floored(stack.mean(dim=0), stack.std(dim=0)),
+    )  # fmt: skip
+    torch.manual_seed(1)
+    localiser = Localiser(("density", "deviation"), Stages((8, 8), 4, 1))
+    start = localiser.out.weight.clone()
+    families = ["brighter", "dark shape"]
+    config = LocaliserConfig(volumes=16)
+    trained = train_localiser(bare, 8, localiser, scans, families, config, 0, tmp_path)
+    assert torch.isfinite(trained.out.weight).all()
+    assert not torch.equal(trained.out.weight, start)
+
+
+def test_what_a_localiser_sees_follows_from_the_alignment():
+    grid = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
+    assert localiser_inputs(grid) == ("density", "recon")
+    aligned = grid.model_copy(update={"align": "affine"})
+    assert localiser_inputs(aligned) == ("density", "deviation")
