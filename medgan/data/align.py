@@ -31,6 +31,8 @@ _WORSE = 4.0
 template's scans this many times."""
 _NO_BLUR = 0.05
 """Blurs of a smaller standard deviation, in voxels, are left out."""
+_LEAST_VOXELS = 4
+"""Voxels along each axis that a recursive blur needs."""
 _MARGIN = 8
 """Voxels around the part of a scan that is resampled, which its blur reaches."""
 _FOREGROUND = 0.05
@@ -139,7 +141,7 @@ class Aligner:
     def __call__(self, scan: Volume) -> Alignment:
         """Where the template lies in a scan."""
         affine = _orthogonal(scan.affine)
-        data = np.asarray(scan.data, np.float32)
+        data = _without_spikes(np.asarray(scan.data, np.float32))
         levels = [_reduced(data, affine, size) for size in self._sizes]
         centre = _centre(data, affine)
         found = self._best(levels, centre, [np.eye(3)])
@@ -253,12 +255,23 @@ def _reduced(data: np.ndarray, affine: np.ndarray, size: float) -> "sitk.Image":
 
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     factors = [max(1, math.floor(size / s + 0.25)) for s in spacing]
-    factors = [min(f, n) for f, n in zip(factors, data.shape, strict=True)]
+    factors = [min(f, max(1, n // _LEAST_VOXELS)) for f, n in zip(factors, data.shape, strict=True)]
     image = _image(data)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
-    return sitk.SmoothingRecursiveGaussian(sitk.BinShrink(image, factors), [_SMOOTHING * size] * 3)
+    image = sitk.BinShrink(image, factors)
+    x, y, z = image.GetSize()
+    missing = [max(0, _LEAST_VOXELS - n) for n in (x, y, z)]
+    if any(missing):  # a few slices
+        image = sitk.ZeroFluxNeumannPad(image, [0] * 3, missing)
+    return sitk.SmoothingRecursiveGaussian(image, [_SMOOTHING * size] * 3)[:x, :y, :z]
+
+
+def _without_spikes(data: np.ndarray) -> np.ndarray:
+    """Clipped far beyond nearly all values: one wrong voxel must not decide a correlation."""
+    low, high = np.percentile(data[::2, ::2, ::2], (0.5, 99.5)).tolist()
+    return data.clip(2 * low - high, 2 * high - low) if high > low else data
 
 
 def _image(data: np.ndarray) -> "sitk.Image":

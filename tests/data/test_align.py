@@ -15,7 +15,7 @@ from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError, ModelError
 from medgan.core.template import PERCENTILES, Template
 from medgan.core.volume import Volume
-from medgan.data.align import Aligner, Alignment, centred, grid_affine, resample
+from medgan.data.align import Aligner, Alignment, centred, grid_affine, reduced, resample
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
 from medgan.data.prepare import Preparation, require_aligned
@@ -108,6 +108,25 @@ def test_a_head_is_found_however_it_lies(degrees: int, about: int) -> None:
     wanted = np.c_[corners, np.ones(8)] @ (moved @ grid_affine(SHAPE, SPACING)).T
     assert np.abs(points - wanted).max() < 3.0  # mm: half a voxel
     assert found.agreement > 0.9
+
+
+@pytest.mark.parametrize("slices", [2, 3, 5])
+def test_a_scan_of_a_few_slices_is_aligned_without_a_fault(slices: int) -> None:
+    scan = scan_of(head(), pose(np.random.default_rng(0), 0.0, 5.0), (3.0, 3.0, 6.0))
+    some = Volume(np.ascontiguousarray(scan.data[:, :, 20 : 20 + slices]), scan.affine)
+    found = Aligner(head(), SPACING, "affine", 0.98)(some)
+    assert np.isfinite(found.matrix).all()
+    assert reduced(some, 10.0).shape[2] <= slices
+
+
+def test_one_wrong_voxel_does_not_move_a_scan() -> None:
+    scan = scan_of(head(), pose(np.random.default_rng(0), 15.0), (3.0, 3.0, 6.0))
+    wrong = scan.data.copy()
+    wrong[40, 40, 20] = 1e6
+    aligner = Aligner(head(), SPACING, "rigid", 0.98)
+    usual, found = aligner(scan), aligner(scan.like(wrong))
+    assert found.agreement > 0.9
+    assert np.abs(found.matrix - usual.matrix).max() < 0.5
 
 
 @pytest.mark.data
