@@ -53,13 +53,16 @@ class FeatureDensity:
         Reference: Defard et al. 2021, PaDiM, arXiv 2011.08785, section III; Ledoit and Wolf 2004,
             A well-conditioned estimator for large-dimensional covariance matrices, JMVA 88.
         """
-        count, total, products, shape = 0, None, None, ()
+        count, first, total, products, shape = 0, None, None, None, ()
         for batch in features:
             rows = batch.float().flatten(2).permute(2, 0, 1)  # positions, scans, channels
+            first = rows[:, :1].clone() if first is None else first
+            rows = rows - first  # in air, rounding errors of squares would exceed the variance
             one, two = rows.sum(dim=1), rows.transpose(1, 2) @ rows
             total = one if total is None else total + one
             products = two if products is None else products + two
             count, shape = count + len(batch), batch.shape[2:]
+        assert first is not None
         assert total is not None
         assert products is not None
         mean = total / count
@@ -78,7 +81,7 @@ class FeatureDensity:
                 "check data.intensity and data.window",
             ) from None  # fmt: skip
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-        return cls(mean.T.reshape(-1, *shape), whitening)
+        return cls((first[:, 0] + mean).T.reshape(-1, *shape), whitening)
 
     def to(self, device: torch.device) -> "FeatureDensity":
         """The same on a device."""

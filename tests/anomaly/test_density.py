@@ -57,6 +57,14 @@ def test_batches_do_not_matter_and_fewer_scans_than_channels_are_enough():
     assert torch.isfinite(one.distance(healthy(3, channels=8, seed=4))).all()
 
 
+def test_air_around_a_small_anatomy_is_no_obstacle():
+    volumes = torch.full((20, 1, 32, 32, 32), -1.0)
+    noise = torch.randn(20, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    volumes[:, :, 12:20, 12:20, 12:20] = (0.05 * noise).clamp(-1, 1)
+    density = FeatureDensity.fit(coarse_features(volumes).split(3))
+    assert density.distance(coarse_features(volumes[:2])).isfinite().all()
+
+
 def test_coarse_features_of_several_channels_are_those_of_each():
     volumes = torch.rand(2, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     together = coarse_features(volumes)
