@@ -18,6 +18,9 @@ from medgan.core.errors import DataError
 RADIUS = 2
 """Covariances are averages over 5 x 5 x 5 positions: a hundred scans are too few for one each."""
 SHRINKAGE = 0.1
+_LEAST = 1e-3
+"""Smallest standard deviation that some feature must have somewhere, as a share of the largest
+mean one."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,16 @@ class FeatureDensity:
         covariance = (1 - shrinkage) * covariance
         covariance += torch.diag_embed(shrinkage * diagonal + floor)
         identity = torch.eye(covariance.shape[1], device=covariance.device).expand_as(covariance)
+        alike = DataError(
+            "E_CONTRAST", "the training scans", "hardly differ from one another",
+            "check data.intensity and data.window",
+        )  # fmt: skip
+        if diagonal.max() <= (_LEAST * (first[:, 0] + mean).abs().max()).square():
+            raise alike
         try:
             factor = torch.linalg.cholesky(covariance)
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-            raise DataError(
-                "E_CONTRAST", "the training scans", "hardly differ from one another",
-                "check data.intensity and data.window",
-            ) from None  # fmt: skip
+            raise alike from None
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         return cls((first[:, 0] + mean).T.reshape(-1, *shape), whitening)
 
