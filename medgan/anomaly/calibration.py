@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from medgan.anomaly.adjustment import Adjustment, Kind, fit_adjustment
@@ -62,18 +62,22 @@ class Calibration:
     adjustment: Adjustment | None = None
 
     def score(
-        self, maps: dict[str, Tensor]
+        self, maps: dict[str, Tensor], unseen: Bool[Tensor, "X Y Z"] | None = None
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 1 X Y Z"], dict[str, Tensor]]:
         """Scores new scans.
 
         Args:
             maps: raw score maps (B, 1, X, Y, Z), by name.
+            unseen: where no scan has anatomy; there they count as the mean healthy scan.
 
         Returns:
             Combined scores (B,), not adjusted; the mean of the standardised maps,
             (B, 1, X, Y, Z); each map's own score, (B,), in healthy standard deviations.
         """
         standardised = {n: self.statistics[n].standardise(m) for n, m in maps.items()}
+        for one in standardised.values():
+            if unseen is not None and one.shape[2:] == unseen.shape:
+                one[:, :, unseen] = 0.0
         parts = {
             name: (top_mean(m, self.scoring_config.top_fraction) - self.centres[name])
             / self.scales[name]

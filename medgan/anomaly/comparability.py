@@ -19,6 +19,7 @@ _MARGIN = {
     "anatomy": 0.75,
     "field_of_view": 0.75,
     "alignment": 3.0,
+    "coverage": 0.75,
     "latent": 3.0,
     "reconstruction": 3.0,
 }
@@ -29,6 +30,7 @@ REASONS = {
     "intensities": "its intensities are distributed unlike those of the healthy scans",
     "anatomy": "its anatomy does not lie where that of the healthy scans does",
     "alignment": "it could not be aligned with the healthy scans",
+    "coverage": "too much of the anatomy lies outside its field of view",
     "field_of_view": "its field of view differs from that of the healthy scans",
     "latent": "its latent lies far from those of the healthy scans",
     "reconstruction": "the model cannot reconstruct it",
@@ -38,6 +40,7 @@ _LEAST = {
     "anatomy": 0.05,
     "field_of_view": 0.5,
     "alignment": 0.05,
+    "coverage": 0.5,
     "latent": 1.5,
     "reconstruction": 0.1,
 }
@@ -61,6 +64,7 @@ class ScanStatistics:
         latent: (L,), the encoder's; empty where the model has none.
         error: mean absolute difference from its reconstruction, or from the restored scan.
         agreement: with the template once aligned, 0 to 1; None for a model that does not align.
+        unseen: share of the template's anatomy beyond the field of view.
     """
 
     volume: Map
@@ -68,6 +72,7 @@ class ScanStatistics:
     latent: Float[np.ndarray, " L"]
     error: float
     agreement: float | None = None
+    unseen: float = 0.0
 
     @cached_property
     def quantiles(self) -> Float[np.ndarray, " Q"]:
@@ -174,7 +179,8 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
 
     Intensities: mean distance of quantiles, in [-1, 1]. Anatomy: one minus the correlation with
     the mean scan, 0 to 2. Field of view: log2 of the ratio along the axis that differs most; of
-    scans that were aligned in its place one minus the agreement with the template.
+    scans that were aligned in its place one minus the agreement with the template, and the share of
+    its anatomy that they do not cover.
     Latent: root mean square deviation; latents drawn for synthetic scans have 1; left out where
     the model has no encoder.
     Reconstruction: mean absolute difference.
@@ -185,7 +191,7 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
     ratio = np.log2(statistics.field_of_view / known.field_of_view)
     view = {"field_of_view": float(np.abs(ratio).max())}
     if statistics.agreement is not None:  # where a scan ends matters no more
-        view = {"alignment": 1 - statistics.agreement}
+        view = {"alignment": 1 - statistics.agreement, "coverage": statistics.unseen}
     return {
         "intensities": float(np.abs(statistics.quantiles - known.quantiles).mean()),
         "anatomy": 1 - float((a * b).sum()) / norm if norm > 0 else 1.0,

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medgan.core.config import Preprocessing
@@ -69,6 +69,8 @@ class PreparedScan:
         shading: smooth difference from the template that was taken off after the scale; None for a
             model without a template.
         agreement: of the aligned scan with the template, `Alignment`; None for a model without.
+        unseen: (X, Y, Z), where anatomy of the template lies beyond the scan's field of view; the
+            volume is the template's mean there. None for a model without a template.
     """
 
     volume: Float[Tensor, "C X Y Z"]
@@ -78,6 +80,7 @@ class PreparedScan:
     part: CleanScan | None = None
     shading: Float[np.ndarray, "C X Y Z"] | None = None
     agreement: float | None = None
+    unseen: Bool[np.ndarray, "X Y Z"] | None = None
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -248,9 +251,11 @@ class Preparation:
         template, grid = self._template, self.preprocessing
         alignment = self._aligner(source[0])
         scales, volumes, shading = [], [], np.zeros_like(template.mean)
+        unseen = np.zeros(grid.shape, bool)
         for number, (volume, name) in enumerate(zip(source, grid.channels, strict=True)):
             plain = alignment.forward(volume.data)
             inside = template.inside
+            unseen = inside & ~np.isfinite(plain)  # the same for all channels
             scale = synthetic_scale(grid, name)
             if grid.intensity_of(name) == "mri":
                 found = landmark_scale(plain, inside, template.landmarks[number])
@@ -261,12 +266,13 @@ class Preparation:
                 healthy = template.mean[number], template.spread[number]
                 shading[number] = low_frequencies(values, healthy, inside, grid.spacing)
             scales.append(scale)
-            volumes.append((values - shading[number]).clip(-1, 1))
+            values = (values - shading[number]).clip(-1, 1)
+            volumes.append(np.where(unseen, template.mean[number], values))
         prepared = torch.from_numpy(np.stack(volumes)).float().contiguous()
         _require_contrast(prepared, grid, case)
         return PreparedScan(
             prepared, tuple(scales), source, alignment, shading=shading,
-            agreement=alignment.agreement,
+            agreement=alignment.agreement, unseen=unseen,
         )  # fmt: skip
 
 

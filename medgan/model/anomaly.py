@@ -92,11 +92,12 @@ def score(
     scan, gain = rescaled(model, scan)
     context = ScoringContext(batch_of(model, scan), scoring_networks(model))
     scores, score_map, parts = calibration.score(
-        make_maps(context, calibration.scoring_config.scorers)
+        make_maps(context, calibration.scoring_config.scorers),
+        None if scan.unseen is None else torch.from_numpy(scan.unseen),
     )
     value, reasons = calibration.adjusted(float(scores[0]), covariates), ()
     if calibration.reference is not None:
-        reasons = calibration.reference.reasons(_statistics(scan, context))
+        reasons = calibration.reference.reasons(_statistics(model, scan, context))
     native = scan.back(score_map[0, 0].numpy())
     numbers, regions = find_regions(
         native.data, calibration.level, scan.affine, smallest_mm3,
@@ -154,7 +155,7 @@ def calibration_of(
     for number, scan in enumerate(scans, start=1):
         prepared = model.prepare(scan)
         context = ScoringContext(batch_of(model, prepared), networks)
-        statistics.append(_statistics(prepared, context))
+        statistics.append(_statistics(model, prepared, context))
         for name, score_map in make_maps(context, config.scorers).items():
             collected.setdefault(name, []).append(score_map)
         progress(number, count or number)
@@ -172,9 +173,12 @@ def densities_of(model: "Model", batches: Callable[[], Iterable[Tensor]]) -> Den
     )
 
 
-def _statistics(scan: PreparedScan, context: ScoringContext) -> ScanStatistics:
+def _statistics(model: "Model", scan: PreparedScan, context: ScoringContext) -> ScanStatistics:
     """What is compared with other scans: of the first channel, the error of all."""
     volume, recon = (v[0].float().cpu().numpy() for v in (context.volume, context.counterpart))
     error = float(np.abs(volume - recon).mean())
     latent = np.zeros(0) if context.networks.encode is None else context.latent[0].cpu().numpy()
-    return ScanStatistics(volume[0], scan.field_of_view, latent, error, scan.agreement)
+    unseen = 0.0
+    if scan.unseen is not None:
+        unseen = float(scan.unseen[model.preprocessing.known_template.inside].mean())
+    return ScanStatistics(volume[0], scan.field_of_view, latent, error, scan.agreement, unseen)

@@ -197,3 +197,17 @@ def test_one_value_a_scan_counts_in_the_score_and_not_in_the_map(generator):
     with pytest.raises(ConfigError, match="no scorer gives a map") as caught:
         calibrate(alone, ScoringConfig(("latent",), TOP))
     assert caught.value.code == "E_SCORER"
+
+
+def test_what_a_scan_does_not_show_counts_neither_in_its_score_nor_in_its_map(generator):
+    calibration = calibrate(healthy(20, generator), CONFIG)
+    maps = healthy(1, generator)
+    unseen = torch.zeros(SHAPE, dtype=torch.bool)
+    unseen[:2] = True
+    usual, _, _ = calibration.score(maps, unseen)
+    for one in maps.values():
+        one[:, :, unseen] = 1000.0
+    score, score_map, _ = calibration.score(maps, unseen)
+    assert score.item() == usual.item()
+    assert not score_map[:, :, unseen].any()
+    assert calibration.score(maps)[0].item() > 100

@@ -67,6 +67,17 @@ def test_what_the_scanner_and_the_model_say_of_it_counts_too(known, change, reas
     assert known.reasons(statistics(scan(100), 100, **change)) == (reason,)
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [({"unseen": 0.3}, ()), ({"unseen": 0.6}, ("coverage",)), ({"agreement": 0.8}, ("alignment",))],
+)
+def test_an_aligned_scan_may_end_anywhere_but_must_show_half_of_the_anatomy(change, found):
+    aligned = {"agreement": 0.98, "field_of_view": np.full(3, 60.0)}
+    known = reference_statistics([statistics(scan(n), n, **aligned) for n in range(20)])
+    short = aligned | {"field_of_view": np.array([60.0, 60.0, 20.0])} | change
+    assert known.reasons(statistics(scan(100), 5, **short)) == found
+
+
 def test_a_limit_lies_beyond_the_strangest_by_most_of_its_distance_from_the_median():
     assert limit([1.0, 2.0, 3.0, 4.0, 7.0], 0.75) == 10.0
     assert limit([2.0, 2.0], 0.75) == 2.0

@@ -159,6 +159,20 @@ def test_a_lesion_comes_back_to_where_it_lay() -> None:
     assert found.shape == scan.shape
 
 
+def test_what_a_scan_does_not_show_is_taken_from_the_template() -> None:
+    scan = scan_of(head(), pose(np.random.default_rng(1), 10), (3.0, 3.0, 3.0))
+    half = scan.like(scan.data[:, :, :40])
+    whole, cut = (Preparation(preprocessing())(one) for one in (scan, half))
+    assert whole.unseen is not None
+    assert cut.unseen is not None
+    assert not whole.unseen.any()
+    inside = template().inside
+    assert 0.3 < cut.unseen[inside].mean() < 0.7
+    assert np.array_equal(cut.volume[0].numpy()[cut.unseen], template().mean[0][cut.unseen])
+    apart = np.abs(cut.volume[0].numpy() - whole.volume[0].numpy())
+    assert np.quantile(apart[inside], 0.95) < 0.3
+
+
 def test_another_order_of_the_axes_gives_the_same_scan() -> None:
     scan = scan_of(head(), pose(np.random.default_rng(1), 10), (3.0, 4.0, 3.0))
     orientation = np.array([[2, -1], [0, 1], [1, -1]])
