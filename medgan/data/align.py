@@ -271,7 +271,9 @@ def _reduced(data: np.ndarray, affine: np.ndarray, size: float) -> "sitk.Image":
 def _without_spikes(data: np.ndarray) -> np.ndarray:
     """Clipped far beyond nearly all values: one wrong voxel must not decide a correlation."""
     low, high = np.percentile(data[::2, ::2, ::2], (0.5, 99.5)).tolist()
-    return data.clip(2 * low - high, 2 * high - low) if high > low else data
+    least, most = 2 * low - high, 2 * high - low
+    usual = high == low or (data.min() >= least and data.max() <= most)
+    return data if usual else data.clip(least, most)
 
 
 def _image(data: np.ndarray) -> "sitk.Image":
