@@ -225,7 +225,9 @@ class Synthesis:
             return condition
         shape = (len(condition), len(columns))
         kept = torch.rand(shape, generator=state.random) >= CONDITION_DROPOUT
-        return condition * kept.repeat_interleave(torch.tensor(columns, device="cpu"), dim=1).to(
+        repeats = torch.tensor(columns, device="cpu")
+        # The size is given, as a forecast of memory holds no values to add up.
+        return condition * kept.repeat_interleave(repeats, dim=1, output_size=sum(columns)).to(
             state.device
         )
 
