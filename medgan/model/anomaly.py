@@ -149,7 +149,10 @@ def calibration_of(
 ) -> Calibration:
     """The calibration of a model on healthy scans; as `Model.calibrate`."""
     networks = scoring_networks(model)
-    config = replace(scoring_config, scorers=chosen(networks, scoring_config.scorers))
+    asked = scoring_config.scorers
+    if not asked and model.calibration is not None:  # on a new site the choice of scorers stays
+        asked = model.calibration.scoring_config.scorers
+    config = replace(scoring_config, scorers=chosen(networks, asked))
     collected: dict[str, list[Tensor]] = {}
     statistics: list[ScanStatistics] = []
     for number, scan in enumerate(scans, start=1):

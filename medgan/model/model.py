@@ -226,7 +226,8 @@ class Model:
 
         Args:
             scans: at least five.
-            config: scorers, and how they are combined; without scorers, the best of the model.
+            config: scorers, and how they are combined; without scorers, those of the model's
+                calibration, or the best of the model.
             progress: called with the numbers of scans done and of all.
             count: of all scans, for `progress`, where `scans` come one by one.
             covariates: of each scan, in the same order, for `config.covariates`; read after the

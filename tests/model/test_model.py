@@ -370,3 +370,13 @@ def test_an_explanation_names_the_map_that_drove_the_score_or_the_only_one(calib
 def model_regions(count: int) -> tuple[Region, ...]:
     zero = (0.0, 0.0, 0.0)
     return tuple(Region(n + 1, 8.0, 3.0, 2.0, zero, zero) for n in range(count))
+
+
+def test_a_new_calibration_keeps_the_scorers_of_the_old_one():
+    model = make_model()
+    model.calibrate(scans(6), ScoringConfig(("similarity",)))
+    model.calibrate(scans(6, seed=1))
+    assert model.calibration is not None
+    assert model.calibration.scoring_config.scorers == ("similarity",)
+    model.calibrate(scans(6), ScoringConfig(("residual",)))
+    assert model.calibration.scoring_config.scorers == ("residual",)
