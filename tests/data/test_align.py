@@ -68,31 +68,32 @@ def scan_of(image: np.ndarray, moved: np.ndarray, spacing: tuple[float, ...]) ->
 def test_every_voxel_of_a_map_lies_where_it_lay_in_the_file() -> None:
     """Over 200 poses, spacings and orientations: coordinates that go there and back stay."""
     rng = np.random.default_rng(0)
+    small = (20, 26, 22)
     checked = 0
     for _ in range(200):
         spacing = rng.uniform(1.5, 7.0, 3).tolist()
-        shape = tuple(int(n) for n in rng.integers(24, 40, 3))
+        shape = tuple(int(n) for n in rng.integers(18, 30, 3))
         moved = pose(rng, rng.uniform(0, 180))
         moved[:3, :3] *= rng.uniform(0.9, 1.1, 3)
         flips = np.diag([*rng.choice((-1.0, 1.0), 3), 1.0])[:, [*rng.permutation(3), 3]]
         matrix = np.linalg.inv(moved @ flips @ grid_affine(shape, spacing)) @ grid_affine(
-            SHAPE, SPACING
+            small, SPACING
         )
-        alignment = Alignment(matrix, 1.0, (SHAPE, shape))
+        alignment = Alignment(matrix, 1.0, (small, shape))
         where = np.indices(shape).astype(np.float32)
         there = [alignment.forward(axis) for axis in where]
         back = np.stack([alignment.back(axis, np.nan) for axis in there])
         index = np.tensordot(np.linalg.inv(matrix)[:3, :3], where, 1)
         index += np.linalg.inv(matrix)[:3, 3][:, None, None, None]
-        last = np.array(SHAPE)[:, None, None, None] - 1
+        last = np.array(small)[:, None, None, None] - 1
         known = np.isfinite(back).all(axis=0) & ((index >= 0) & (index <= last)).all(axis=0)
         inner = np.zeros(shape, bool)
-        inner[(slice(6, -6),) * 3] = True  # a blur replicates the border
+        inner[(slice(5, -5),) * 3] = True  # a blur replicates the border
         known &= inner
         checked += int(known.sum())
         if known.any():
             assert np.abs(back - where)[:, known].max() < 0.1
-    assert checked > 100_000
+    assert checked > 20_000
 
 
 @pytest.mark.parametrize(("degrees", "about"), [(15, 2), (40, 0), (180, 2)])

@@ -84,6 +84,7 @@ def test_a_head_whose_air_is_masked_out_is_stripped_all_the_same(head):
     assert (found.embed(found.volumes[0].data, 0.0)[scalp] > 0).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_a_small_head_whose_air_is_masked_out_is_stripped_all_the_same(head):
     """A child's head is no larger than a stripped brain."""
     image, labels = head
@@ -127,6 +128,7 @@ def test_n4_alone_leaves_the_whole_field_of_view(head):
     assert left.std() < 0.3 * np.log(ramp * np.ones_like(image.data))[tissue].std()
 
 
+@pytest.mark.slow
 def test_channels_share_the_brain_of_the_t1_and_ct_has_no_bias_field(head):
     image, _ = head
     ct = image.like((image.data - 1000).astype(np.float32))

@@ -75,6 +75,7 @@ def test_a_brain_of_an_implausible_volume_is_refused(head, scale):
     assert "ml" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_what_holds_no_head_is_refused(rng):
     noise = rng.normal(100, 10, (40, 40, 40)).astype(np.float32)
     with pytest.raises(DataError, match="E_BRAIN"):
