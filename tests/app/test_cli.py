@@ -231,6 +231,9 @@ def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, t
     assert "MUSTERMANN" not in done.stdout + done.stderr
 
 
+slow = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
@@ -239,9 +242,11 @@ def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, t
         (["run", "check"], 2, "E_NO_DATA"),
         (["score", "no/such/model", "."], 4, "E_MODEL"),  # before any scan is read
         (["generate", "no/such/model"], 4, "E_MODEL"),
-        (["baseline", "nonsense", "--data", "."], 2, "E_VALUE"),
-        (["compare", "a", "--data", ".", "--config", "nonsense"], 2, "E_MISSING"),
-        (["evaluate", "no/such/scans", "no/such/model"], 3, "E_NO_SCANS"),
+        pytest.param(["baseline", "nonsense", "--data", "."], 2, "E_VALUE", marks=slow),
+        pytest.param(
+            ["compare", "a", "--data", ".", "--config", "nonsense"], 2, "E_MISSING", marks=slow
+        ),
+        pytest.param(["evaluate", "no/such/scans", "no/such/model"], 3, "E_NO_SCANS", marks=slow),
         (["bogus"], 2, "No such command"),
     ],
 )

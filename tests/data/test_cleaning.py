@@ -74,6 +74,7 @@ def test_a_scan_without_a_skull_keeps_every_value(head, caplog):
     assert (found.embed(found.volumes[0].data, 0.0) == scan.data).all()
 
 
+@pytest.mark.slow
 def test_a_head_whose_air_is_masked_out_is_stripped_all_the_same(head):
     image, labels = head
     zeroed = image.like(np.where(image.data < 0.1 * image.data.max(), 0, image.data))

@@ -127,6 +127,7 @@ def test_a_bright_lesion_stays_inside(heads, depth_mm):
     assert (found & lesion).sum() > 0.97 * lesion.sum()
 
 
+@pytest.mark.slow
 def test_stripped_brains_come_through_unharmed(real_data):
     files = sorted((real_data / "ixi_brain_2mm").rglob("*_T1w.nii.gz"))[::15]
     assert len(files) == 10
@@ -140,6 +141,7 @@ def test_stripped_brains_come_through_unharmed(real_data):
         assert (whole != scan.data).mean() < 1e-4  # specks far from the brain
 
 
+@pytest.mark.slow
 def test_the_brain_of_a_prepared_head_lies_in_the_middle_on_black(heads):
     setup = Preprocessing(spacing=(3.2, 3.2, 3.2), shape=(48, 64, 48), brain="deepbet", bias="n4")
     prepared = Preparation(setup)(heads[0][0])

@@ -368,6 +368,7 @@ def test_balance_fills_up_the_rarer_category_of_the_training_scans(trained, tmp_
         augment(trained, tmp_path / "p", "generate.balance=age")
 
 
+@pytest.mark.slow
 def test_medgan_trains_on_the_mixed_manifest_with_its_splits(trained, mixed, tmp_path):
     source = f"data.source={mixed[1] / 'mixed_manifest.json'}"
     health = 'data.healthy={"synthetic": ["yes", "no"]}'
