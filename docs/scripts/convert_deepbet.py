@@ -35,8 +35,8 @@ def tensors(archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
 
 
 def main(wheel: str) -> None:
-    """Both models in half precision, beside the module that reads them."""
-    folder = Path(__file__).parents[2] / "medgan" / "data" / "brain"
+    """Both models in half precision, with their licence, among the weights of the zoo."""
+    folder = Path(__file__).parents[2] / "zoo" / "deepbet"
     with zipfile.ZipFile(wheel) as package:
         for name, member in MODELS.items():
             with zipfile.ZipFile(io.BytesIO(package.read(member))) as archive:

@@ -22,8 +22,8 @@ from selenium.webdriver.chrome.service import Service
 import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.volume import Volume
+from medgan.data.intensities import intensity_scale
 from medgan.data.lesions import plant
-from medgan.data.prepare import intensity_scale
 
 FAMILIES = ("brighter", "darker", "foreign", "push", "noise")
 SCANS, RADIUS, SEED = 14, 5.0, 0

@@ -8,20 +8,18 @@ the 24 rotations that turn axes into axes: a head may lie on its side, or a head
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import ndimage
+from jaxtyping import Float
 
 from medgan.core.volume import Volume
+from medgan.data.alignment import Alignment, Shape, grid_affine, sitk_image
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 Kind = Literal["rigid", "affine"]
-Shape = tuple[int, int, int]
 COARSE, FINE = 24, 48
 """Voxels along the longest edge of the template at the two resolutions of registration."""
 _SMOOTHING = 0.7
@@ -29,84 +27,10 @@ _SMOOTHING = 0.7
 _WORSE = 4.0
 """Registration starts again from all rotations where one minus the agreement exceeds that of the
 template's scans this many times."""
-_NO_BLUR = 0.05
-"""Blurs of a smaller standard deviation, in voxels, are left out."""
 _LEAST_VOXELS = 4
 """Voxels along each axis that a recursive blur needs."""
-_MARGIN = 8
-"""Voxels around the part of a scan that is resampled, which its blur reaches."""
 _FOREGROUND = 0.05
 """Share of the 99.5th percentile above which a voxel counts for the centre of a scan."""
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Where a template lies in a scan.
-
-    Attributes:
-        matrix: (4, 4), voxel indices of the template to those of the scan.
-        agreement: squared correlation of the aligned scan with the template, 0 to 1.
-        shapes: of the template's grid and of the scan's.
-    """
-
-    matrix: Float[np.ndarray, "4 4"]
-    agreement: float
-    shapes: tuple[Shape, Shape]
-
-    def forward(self, data: Float[np.ndarray, "I J K"]) -> Float[np.ndarray, "X Y Z"]:
-        """The scan on the template's grid, NaN beyond its field of view."""
-        box = self._box()
-        part, matrix = np.asarray(data[box], np.float32), self.matrix.copy()
-        matrix[:3, 3] -= [one.start for one in box]
-        # As scikit-image: blurred before it is coarsened, as resampling alone would alias noise.
-        sigma = np.maximum(0, (np.linalg.norm(matrix[:3, :3], axis=1) - 1) / 2)
-        if sigma.max() > _NO_BLUR:
-            part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=3)
-        return resample(part, matrix, self.shapes[0], math.nan)
-
-    def back(self, data: Float[np.ndarray, "X Y Z"], outside: float) -> Float[np.ndarray, "I J K"]:
-        """A map on the template's grid on that of the scan."""
-        return resample(data, np.linalg.inv(self.matrix), self.shapes[1], outside)
-
-    def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
-        """A label map of the scan on the template's grid."""
-        values = resample(label.data, self.matrix, self.shapes[0], 0.0, nearest=True)
-        return np.rint(values).astype(np.int32)
-
-    def _box(self) -> tuple[slice, slice, slice]:
-        """The part of the scan in which the template's grid lies, with a margin."""
-        corners = np.array(list(itertools.product(*[(0, n - 1) for n in self.shapes[0]])))
-        reached = corners @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        low, high = reached.min(axis=0) - _MARGIN, reached.max(axis=0) + _MARGIN
-        x, y, z = (
-            slice(int(np.clip(a, 0, n - 1)), int(np.clip(b, 1, n)))
-            for a, b, n in zip(low, high, self.shapes[1], strict=True)
-        )
-        return x, y, z
-
-
-def resample(
-    data: np.ndarray,
-    matrix: Float[np.ndarray, "4 4"],
-    shape: Sequence[int],
-    outside: float,
-    nearest: bool = False,
-) -> np.ndarray:
-    """Voxels on another grid, float32.
-
-    Args:
-        data: (I, J, K).
-        matrix: indices of the result to those of `data`.
-        shape: of the result.
-        outside: value where `data` has none.
-        nearest: takes the nearest voxel, for labels, in place of linear interpolation.
-    """
-    import SimpleITK as sitk
-
-    grid = sitk.Image([int(n) for n in shape], sitk.sitkUInt8)
-    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
-    moved = sitk.Resample(_image(data), grid, _affine(matrix), how, outside, sitk.sitkFloat32)
-    return np.ascontiguousarray(sitk.GetArrayViewFromImage(moved).T)
 
 
 class Aligner:
@@ -199,13 +123,6 @@ def reduced(scan: Volume, size: float) -> Volume:
     return Volume(np.ascontiguousarray(sitk.GetArrayFromImage(image).T), affine)
 
 
-def grid_affine(shape: Sequence[int], spacing: Sequence[float]) -> Float[np.ndarray, "4 4"]:
-    """Of the model's grid: RAS+, in mm from its centre."""
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = -np.asarray(spacing) * (np.asarray(shape) - 1) / 2
-    return affine
-
-
 def _registered(
     fixed: "sitk.Image", moving: "sitk.Image", start: np.ndarray, kind: Kind, iterations: int
 ) -> tuple[Float[np.ndarray, "4 4"], float] | None:
@@ -256,7 +173,7 @@ def _reduced(data: np.ndarray, affine: np.ndarray, size: float) -> "sitk.Image":
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     factors = [max(1, math.floor(size / s + 0.25)) for s in spacing]
     factors = [min(f, max(1, n // _LEAST_VOXELS)) for f, n in zip(factors, data.shape, strict=True)]
-    image = _image(data)
+    image = sitk_image(data)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
@@ -274,12 +191,6 @@ def _without_spikes(data: np.ndarray) -> np.ndarray:
     least, most = 2 * low - high, 2 * high - low
     usual = high == low or (data.min() >= least and data.max() <= most)
     return data if usual else data.clip(least, most)
-
-
-def _image(data: np.ndarray) -> "sitk.Image":
-    import SimpleITK as sitk
-
-    return sitk.GetImageFromArray(np.ascontiguousarray(data.T, np.float32))
 
 
 def _centre(data: np.ndarray, affine: np.ndarray) -> Float[np.ndarray, "3"]:
@@ -310,15 +221,6 @@ def _shifted(centre: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
     matrix = np.eye(4)
     matrix[:3, 3] = centre
     return matrix
-
-
-def _affine(matrix: np.ndarray) -> "sitk.AffineTransform":
-    import SimpleITK as sitk
-
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
-    return transform
 
 
 def _matrix(transform: "sitk.Transform") -> Float[np.ndarray, "4 4"]:

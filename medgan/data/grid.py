@@ -75,20 +75,22 @@ class Centred:
     Attributes:
         grid, label_grid: of images and of label maps.
         record: the scan with the record of what was done to it.
+        affine: of the scan.
     """
 
     grid: Grid
     label_grid: Grid
     record: "MetaTensor"
+    affine: Float[np.ndarray, "4 4"]
 
     def back(self, data: Float[np.ndarray, "X Y Z"], outside: float) -> Float[np.ndarray, "I J K"]:
         """A map of the model's grid on the scan's own."""
         return self.grid.back(data, self.record, outside)
 
-    def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
+    def label_map(self, label: Volume) -> Int[np.ndarray, "X Y Z"]:
         """A label map on the model's grid, by the geometry of the scan."""
         data = np.asarray(label.data, dtype=np.float32)[None]
-        values = self.label_grid.crop(self.label_grid.resample(data, image.affine)).as_tensor()[0]
+        values = self.label_grid.crop(self.label_grid.resample(data, self.affine)).as_tensor()[0]
         return values.round().to(torch.int32).contiguous().numpy()
 
 

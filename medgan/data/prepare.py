@@ -5,7 +5,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,22 +19,16 @@ from medgan.core.volume import Volume
 from medgan.data.align import Aligner
 from medgan.data.cleaning import CleanScan, clean
 from medgan.data.grid import Centred, Grid
-from medgan.data.manifest import IMAGE
+from medgan.data.intensities import intensity_scale, synthetic_scale
 from medgan.data.standardise import landmark_scale, low_frequencies
 
-log = logging.getLogger(__name__)
 MAX_VOXELS = 2**28
 """Voxels that a scan may have once it is resampled to the model's spacing: 1 GiB as float32, of
 which resampling takes several times as much."""
-MRI_UNITS = 1000
-"""Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
 _FAILED = 8.0
 """An alignment has failed where one minus its agreement is this many times that of the template's
-scans: of 150 brains none was above 3, one on its side that was not found was above 10."""
-_COLDEST_MRI = -500.0
-"""Below it, a scan is likely to be CT: air is -1000 HU."""
-_BACKGROUND = 0.05
-"""Share of the 99.5th percentile below which a voxel counts as background (mri)."""
+scans: of 150 brains none was above 3; turned by 90 or 180 degrees and not found, they began at 9.
+"""
 
 
 def quiet_monai() -> None:
@@ -52,7 +45,7 @@ class Placement(Protocol):
         """A map of the model's grid on the scan's own; `outside` beyond the field of view."""
         ...
 
-    def label_map(self, label: Volume, image: Volume) -> Int[np.ndarray, "X Y Z"]:
+    def label_map(self, label: Volume) -> Int[np.ndarray, "X Y Z"]:
         """A label map of the scan on the model's grid."""
         ...
 
@@ -118,7 +111,7 @@ class PreparedScan:
 
     def label_map(self, label: Volume) -> Int[np.ndarray, "X Y Z"]:
         """A checked label map of the scan on the model's grid."""
-        return self._placement.label_map(self.cut(label), self.cut(self.source[0]))
+        return self._placement.label_map(self.cut(label))
 
     def intensities(
         self, volume: Float[np.ndarray, "X Y Z"], channel: int = 0
@@ -140,48 +133,6 @@ class PreparedScan:
             volume=(self.volume * gain + offset).clip(-1, 1),
             scale=tuple(scale.stretched(gain, offset) for scale in self.scale),
         )
-
-
-def synthetic_scale(preprocessing: Preprocessing, channel: str = IMAGE) -> IntensityScale:
-    """The scale of a synthetic channel: HU for CT, 0 to `MRI_UNITS` for MRI, which has no unit."""
-    if preprocessing.intensity_of(channel) == "ct":
-        return IntensityScale.of_windows(preprocessing.window)
-    return IntensityScale((0.0, float(MRI_UNITS)))
-
-
-def intensity_scale(
-    data: np.ndarray, preprocessing: Preprocessing, channel: str = IMAGE
-) -> IntensityScale:
-    """The scale from a channel's intensities to [-1, 1].
-
-    CT has a scale of its own, so windows in HU do. MRI has none: percentiles of the
-    foreground, which is all that is brighter than 5% of the scan's 99.5th percentile above
-    its minimum.
-
-    Args:
-        data: voxels of the whole channel, any shape.
-        preprocessing: the model's policy.
-        channel: its name.
-    """
-    if preprocessing.intensity_of(channel) == "ct":
-        return synthetic_scale(preprocessing, channel)
-    floor = data.min()
-    if floor < _COLDEST_MRI:
-        _say_that_it_looks_like_ct()
-    foreground = data[data - floor > _BACKGROUND * (np.percentile(data, 99.5) - floor)]
-    if foreground.size == 0:
-        foreground = data
-    low, high = np.percentile(foreground, preprocessing.percentiles)
-    high = high if high > low else low + 1e-6 * (abs(low) or 1.0)
-    return IntensityScale((float(low), float(high)))
-
-
-@cache
-def _say_that_it_looks_like_ct() -> None:
-    """Once is enough: all scans of a set are of one kind."""
-    log.warning(
-        "values far below zero, as CT has them, are scaled as MRI: for CT set data.intensity=ct"
-    )
 
 
 class Preparation:
@@ -243,7 +194,8 @@ class Preparation:
         volume = cropped.as_tensor().float().contiguous()
         for part in (values, volume):  # padding gives a constant scan an edge
             _require_contrast(part, self.preprocessing, case)
-        return PreparedScan(volume, scale, source, Centred(grid, label_grid, cropped))
+        placement = Centred(grid, label_grid, cropped, source[0].affine)
+        return PreparedScan(volume, scale, source, placement)
 
     def _aligned(self, source: tuple[Volume, ...], case: str) -> PreparedScan:
         """Where its anatomy lies on the template, scaled by windows or landmarks."""
@@ -251,10 +203,9 @@ class Preparation:
         template, grid = self._template, self.preprocessing
         alignment = self._aligner(source[0])
         scales, volumes, shading = [], [], np.zeros_like(template.mean)
-        unseen = np.zeros(grid.shape, bool)
+        inside, unseen = template.inside, np.zeros(grid.shape, bool)
         for number, (volume, name) in enumerate(zip(source, grid.channels, strict=True)):
             plain = alignment.forward(volume.data)
-            inside = template.inside
             unseen = inside & ~np.isfinite(plain)  # the same for all channels
             scale = synthetic_scale(grid, name)
             if grid.intensity_of(name) == "mri":

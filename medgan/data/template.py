@@ -20,12 +20,13 @@ from medgan.core.intensity import IntensityScale
 from medgan.core.progress import counting
 from medgan.core.template import PERCENTILES, Template, anatomy
 from medgan.core.volume import Volume
-from medgan.data.align import FINE, Aligner, Alignment, Kind, centred, reduced
+from medgan.data.align import FINE, Aligner, Kind, centred, reduced
+from medgan.data.alignment import Alignment
 from medgan.data.checks import CheckedScan
 from medgan.data.cleaning import clean
+from medgan.data.intensities import intensity_scale
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
-from medgan.data.prepare import intensity_scale
 from medgan.data.reading import read_case, usable
 from medgan.data.standardise import landmark_scale, landmarks, low_frequencies
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
+from medgan.data.alignment import grid_affine
 from medgan.data.conditions import Value, between, check, draw, encode, understood
+from medgan.data.intensities import synthetic_scale
 from medgan.data.labels import decode_labels, largest_components
-from medgan.data.prepare import synthetic_scale
 from medgan.model.outputs import Latent, Synthetic
 from medgan.networks.channels import split_channels
 from medgan.networks.latent import slerp, truncate
@@ -140,7 +141,8 @@ def synthetic(
     smallest_component: float,
 ) -> Synthetic:
     """Generated channels as a scan: whole grey values, and a label map without small components."""
-    affine, labels = _affine(model), model.preprocessing.labels
+    grid, labels = model.preprocessing, model.preprocessing.labels
+    affine = grid_affine(grid.shape, grid.spacing)
     count = len(model.preprocessing.channels)
     images, soft_labels = split_channels(generated[0], count)
     label = None
@@ -159,14 +161,6 @@ def synthetic(
 def _grey_values(model: "Model", name: str, channel: Float[Tensor, "X Y Z"]) -> np.ndarray:
     scale = synthetic_scale(model.preprocessing, name)
     return np.round(scale.back(channel.numpy())).astype(np.int16)
-
-
-def _affine(model: "Model") -> np.ndarray:
-    """RAS+ with the model's spacing, the world's origin in the middle of the grid."""
-    spacing = np.array(model.preprocessing.spacing)
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = -spacing * (np.array(model.preprocessing.shape) - 1) / 2
-    return affine
 
 
 def _state(*numbers: int) -> int:

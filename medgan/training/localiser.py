@@ -30,6 +30,7 @@ from medgan.training.corruption import (
     tissue_depth,
 )
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
+from medgan.training.patches import cut_patches, patches_of
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
@@ -37,13 +38,6 @@ FAMILIES = (*lesions.FAMILIES, *SHAPES)
 """Lesions to learn from: `lesions.FAMILIES` and shapes of real lesions."""
 BATCH, LEARNING_RATE = 8, 5e-4
 """Patches in a step; AdamW's learning rate before it falls in the second half."""
-_PATCH, _PATCHES = 48, 2
-"""Longest edge of a patch in voxels, and patches of a scan that is larger. Lesions are too small a
-share of a whole brain at 2 mm: after 2,500 of these a localiser had found none."""
-_WHOLE = 64
-"""Longest edge of scans that are shown whole."""
-_ON_LESION = 0.8
-"""Share of patches about a lesion; the others lie anywhere."""
 _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
 _GENERATED = 0.5
@@ -134,7 +128,7 @@ def train_localiser(
         localise=None, inputs=localiser.inputs,
     )  # fmt: skip
     extent = 1.0 if scoring_networks.healthy is None else _ALIGNED
-    patches = 1 if max(volumes[0].shape[1:]) <= _WHOLE else _PATCHES
+    patches = patches_of(volumes[0].shape[1:])
     state = LocaliserState.fresh(localiser, config, device)
     fingerprint = _fingerprint(scoring_networks, volumes[0], device)
     identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), fingerprint])
@@ -157,7 +151,7 @@ def train_localiser(
             context = ScoringContext(corrupted, scoring_networks)
             shown = network_input(context, scoring_networks.inputs)
         if patches > 1:
-            shown, truth = _patched(shown, truth, patches, rng)
+            shown, truth = cut_patches(shown, truth, patches, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * _share_of_rate(state, config)
         with torch.autocast(device.type, torch.bfloat16):
@@ -239,34 +233,6 @@ def _lesioned(
         gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
         corrupted = (corrupted * gain + offset).clip(-1, 1)
     return corrupted.astype(np.float32), truth.astype(np.float32)
-
-
-def _patched(
-    shown: Float[Tensor, "B C X Y Z"],
-    truth: Float[Tensor, "B 1 X Y Z"],
-    count: int,
-    rng: np.random.Generator,
-) -> tuple[Float[Tensor, "N C x y z"], Float[Tensor, "N 1 x y z"]]:
-    """Some patches of each scan, most of them about one of its lesions."""
-    shape = np.array(shown.shape[2:])
-    size = np.minimum(_PATCH, shape)
-    boxes: list[tuple[int, ...]] = []
-    for number, mask in enumerate(truth[:, 0].cpu().numpy()):
-        lesions = np.argwhere(mask > 0)
-        for _ in range(count):
-            low = rng.integers(0, shape - size + 1)
-            if len(lesions) and rng.random() < _ON_LESION:
-                centre = lesions[rng.integers(len(lesions))] + rng.integers(
-                    -size // 3, size // 3 + 1
-                )
-                low = (centre - size // 2).clip(0, shape - size)
-            boxes.append((number, *(int(n) for n in low)))
-
-    def cut(volumes: Tensor) -> Tensor:
-        a, b, c = (int(n) for n in size)
-        return torch.stack([volumes[n, :, x : x + a, y : y + b, z : z + c] for n, x, y, z in boxes])
-
-    return cut(shown), cut(truth)
 
 
 def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:

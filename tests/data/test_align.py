@@ -15,7 +15,8 @@ from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError, ModelError
 from medgan.core.template import PERCENTILES, Template
 from medgan.core.volume import Volume
-from medgan.data.align import Aligner, Alignment, centred, grid_affine, reduced, resample
+from medgan.data.align import Aligner, centred, reduced
+from medgan.data.alignment import Alignment, grid_affine, resample
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
 from medgan.data.prepare import Preparation, require_aligned

@@ -15,7 +15,8 @@ from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 from medgan.data.checks import check_image
-from medgan.data.prepare import Preparation, _say_that_it_looks_like_ct, intensity_scale
+from medgan.data.intensities import _say_that_it_looks_like_ct, intensity_scale
+from medgan.data.prepare import Preparation
 
 ORIENTATIONS = [
     np.array([(axis, flip) for axis, flip in zip(order, flips, strict=True)])

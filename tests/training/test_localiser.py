@@ -13,7 +13,8 @@ from medgan.data.lesions import plant
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
-from medgan.training.localiser import CHECKPOINT, _patched, localiser_inputs, train_localiser
+from medgan.training.localiser import CHECKPOINT, localiser_inputs, train_localiser
+from medgan.training.patches import cut_patches
 
 SHAPE = (16, 16, 16)
 CONFIG = LocaliserConfig(volumes=640)
@@ -108,7 +109,7 @@ def test_patches_of_scan_and_truth_lie_on_each_other_and_most_hold_a_lesion():
     truth[0, 0, 5:9, 60:66, 40:44] = 1
     truth[1, 0, 50:55, 3:6, 2:5] = 1
     shown = torch.cat([truth, torch.rand(2, 1, 60, 70, 52)], dim=1)
-    patches, where = _patched(shown, truth, 20, np.random.default_rng(0))
+    patches, where = cut_patches(shown, truth, 20, np.random.default_rng(0))
     assert patches.shape == (40, 2, 48, 48, 48)
     assert torch.equal(patches[:, :1], where)
     assert (where.sum(dim=(1, 2, 3, 4)) > 0).float().mean() > 0.6
@@ -117,8 +118,8 @@ def test_patches_of_scan_and_truth_lie_on_each_other_and_most_hold_a_lesion():
 def test_a_localiser_of_aligned_scans_learns_without_a_generator_from_patches(
     scoring_networks, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("medgan.training.localiser._WHOLE", 8)
-    monkeypatch.setattr("medgan.training.localiser._PATCH", 12)
+    monkeypatch.setattr("medgan.training.patches._WHOLE", 8)
+    monkeypatch.setattr("medgan.training.patches._PATCH", 12)
     scans = [scan(seed) for seed in range(12)]
     stack = torch.from_numpy(np.stack(scans))
     bare = ScoringNetworks(

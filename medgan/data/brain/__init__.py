@@ -1,1 +1,1 @@
-"""The brain in a scan of a head, by deepbet's networks (MIT, see LICENSE.txt)."""
+"""The brain in a scan of a head, by deepbet's networks (MIT, see zoo/deepbet)."""

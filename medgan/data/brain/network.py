@@ -1,7 +1,7 @@
 """The networks of deepbet, which find the brain in a T1 of a head, and their weights."""
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -80,6 +80,12 @@ class LinkNet(nn.Module):
         return torch.sigmoid(logits[:, 1] - logits[:, 0])
 
 
+def _weights(name: str) -> tuple[Path, ...]:
+    """Where weights lie: in the checkout that medgan runs from, or in the installed package."""
+    package = Path(__file__).parents[2]
+    return tuple(at / "zoo" / "deepbet" / f"{name}.safetensors" for at in (package.parent, package))
+
+
 @cache
 def brain_network(name: str) -> LinkNet:
     """A trained network, on the CPU.
@@ -88,6 +94,6 @@ def brain_network(name: str) -> LinkNet:
         name: `locate` sees the whole head, `segment` the box of the brain.
     """
     network = LinkNet()
-    raw = files("medgan.data.brain").joinpath(f"{name}.safetensors").read_bytes()
+    raw = next(path for path in _weights(name) if path.is_file()).read_bytes()
     network.load_state_dict({key: value.float() for key, value in load(raw).items()})
     return network.eval().requires_grad_(False)

@@ -223,13 +223,11 @@ class Synthesis:
         columns = widths(self.preprocessing.conditions)
         if not columns:
             return condition
-        shape = (len(condition), len(columns))
-        kept = torch.rand(shape, generator=state.random) >= CONDITION_DROPOUT
+        kept = torch.rand(len(condition), len(columns), generator=state.random) >= CONDITION_DROPOUT
         repeats = torch.tensor(columns, device="cpu")
         # The size is given, as a forecast of memory holds no values to add up.
-        return condition * kept.repeat_interleave(repeats, dim=1, output_size=sum(columns)).to(
-            state.device
-        )
+        kept = kept.repeat_interleave(repeats, dim=1, output_size=sum(columns))
+        return condition * kept.to(state.device)
 
     def _judgements(
         self, state: TrainingState, part: Batch, fake: Tensor, whole: Batch

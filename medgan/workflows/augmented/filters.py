@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
 from medgan.core.volume import AIR
-from medgan.data.prepare import synthetic_scale
+from medgan.data.intensities import synthetic_scale
 from medgan.data.prepared import stored
 from medgan.evaluation.privacy.copies import similarity
 from medgan.evaluation.probes.plausibility import (

@@ -1,0 +1,60 @@
+"""Scales from intensities to [-1, 1]: of scans that are not aligned, and of synthetic ones."""
+
+import logging
+from functools import cache
+
+import numpy as np
+
+from medgan.core.config import Preprocessing
+from medgan.core.intensity import IntensityScale
+from medgan.data.manifest import IMAGE
+
+log = logging.getLogger(__name__)
+MRI_UNITS = 1000
+"""Synthetic MRI is written from 0 to this, as MRI has no unit of its own."""
+_COLDEST_MRI = -500.0
+"""Below it, a scan is likely to be CT: air is -1000 HU."""
+_BACKGROUND = 0.05
+"""Share of the 99.5th percentile below which a voxel counts as background (mri)."""
+
+
+def synthetic_scale(preprocessing: Preprocessing, channel: str = IMAGE) -> IntensityScale:
+    """The scale of a synthetic channel: HU for CT, 0 to `MRI_UNITS` for MRI, which has no unit."""
+    if preprocessing.intensity_of(channel) == "ct":
+        return IntensityScale.of_windows(preprocessing.window)
+    return IntensityScale((0.0, float(MRI_UNITS)))
+
+
+def intensity_scale(
+    data: np.ndarray, preprocessing: Preprocessing, channel: str = IMAGE
+) -> IntensityScale:
+    """The scale from a channel's intensities to [-1, 1].
+
+    CT has a scale of its own, so windows in HU do. MRI has none: percentiles of the
+    foreground, which is all that is brighter than 5% of the scan's 99.5th percentile above
+    its minimum.
+
+    Args:
+        data: voxels of the whole channel, any shape.
+        preprocessing: the model's policy.
+        channel: its name.
+    """
+    if preprocessing.intensity_of(channel) == "ct":
+        return synthetic_scale(preprocessing, channel)
+    floor = data.min()
+    if floor < _COLDEST_MRI:
+        _say_that_it_looks_like_ct()
+    foreground = data[data - floor > _BACKGROUND * (np.percentile(data, 99.5) - floor)]
+    if foreground.size == 0:
+        foreground = data
+    low, high = np.percentile(foreground, preprocessing.percentiles)
+    high = high if high > low else low + 1e-6 * (abs(low) or 1.0)
+    return IntensityScale((float(low), float(high)))
+
+
+@cache
+def _say_that_it_looks_like_ct() -> None:
+    """Once is enough: all scans of a set are of one kind."""
+    log.warning(
+        "values far below zero, as CT has them, are scaled as MRI: for CT set data.intensity=ct"
+    )
