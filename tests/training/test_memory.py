@@ -14,7 +14,7 @@ from medgan.training.memory import (
     refuse_what_cannot_fit,
 )
 from tests.kit.data_sets import TINY
-from tests.kit.models import CONFIG, GRID, batch, fresh_state, synthesis
+from tests.kit.models import BY_AGE_AND_SEX, CONFIG, GRID, batch, fresh_state, synthesis
 
 LARGE = Preprocessing(spacing=(1, 1, 1), shape=(64, 64, 64))
 CPU = torch.device("cpu")
@@ -112,3 +112,9 @@ def test_exactly_enough_memory_is_enough():
 
 def test_free_memory_is_less_than_all_there_is():
     assert 2**20 < free_memory(torch.device("cpu")) < 2**50
+
+
+def test_a_training_by_covariates_is_forecast():
+    """Dropped conditions have as many columns as there are, which a forecast cannot add up."""
+    without, by_covariates = (predict_memory(CONFIG, grid) for grid in (GRID, BY_AGE_AND_SEX))
+    assert by_covariates.resident > without.resident
