@@ -31,14 +31,14 @@ _LEAST = 1e-3
 
 @dataclass(frozen=True)
 class Covariate:
-    """A covariate of the calibration scans: of each only what all of them have together.
+    """A covariate of the calibration scans: aggregates, and the ends of its range.
 
     Attributes:
         name: of the column.
         kind: continuous or categorical.
         centres: mean of a number; share of each category but the first.
         values: categories in order.
-        low, high: range of a number.
+        low, high: of the youngest and oldest, where it is an age; the range of a number.
     """
 
     name: str

@@ -68,7 +68,7 @@ class Calibration:
 
         Args:
             maps: raw score maps (B, 1, X, Y, Z), by name.
-            unseen: where no scan has anatomy; there they count as the mean healthy scan.
+            unseen: anatomy beyond the fields of view; there they count as the mean healthy scan.
 
         Returns:
             Combined scores (B,), not adjusted; the mean of the standardised maps,

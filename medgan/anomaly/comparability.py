@@ -188,9 +188,10 @@ def measure(known: ReferenceStatistics, statistics: ScanStatistics) -> dict[str,
     a, b = statistics.volume - statistics.volume.mean(), known.mean - known.mean.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     latent = (statistics.latent - known.latent) ** 2
-    ratio = np.log2(statistics.field_of_view / known.field_of_view)
-    view = {"field_of_view": float(np.abs(ratio).max())}
-    if statistics.agreement is not None:  # where a scan ends matters no more
+    if statistics.agreement is None:
+        ratio = np.log2(statistics.field_of_view / known.field_of_view)
+        view = {"field_of_view": float(np.abs(ratio).max())}
+    else:  # where a scan ends matters no more
         view = {"alignment": 1 - statistics.agreement, "coverage": statistics.unseen}
     return {
         "intensities": float(np.abs(statistics.quantiles - known.quantiles).mean()),

@@ -16,9 +16,9 @@ from medgan.anomaly.statistics import MapStatistics
 Densities = Mapping[str, FeatureDensity]
 LOCAL, LATENT = "local", "latent"
 SHARED = (LOCAL, LATENT)
+"""Densities that do not need the discriminator."""
 _MOST = 5.0
 """Healthy standard deviations beyond which a deviation is the same to a network."""
-"""Densities that do not need the discriminator."""
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,10 @@ def without_bias(scan: Volume, mask: Bool[np.ndarray, "X Y Z"]) -> Float[np.ndar
     ]
     coarse = sitk.Shrink(image, factors)
     field = _log_field(coarse, sitk.Shrink(inside, factors))
-    # Voxel i of the scan is voxel (i + 0.5) / factor - 0.5 of the coarse grid.
+    # Its samples begin at the origin that the coarse image names, in mm.
+    first = np.array(coarse.GetOrigin()) / image.GetSpacing()
     field = ndimage.affine_transform(
-        field, 1 / np.array(factors), (0.5 / np.array(factors) - 0.5).tolist(),
+        field, 1 / np.array(factors), (-first / factors).tolist(),
         data[box].shape, order=1, mode="nearest",
     )  # fmt: skip
     field = np.exp(field - field[tissue[box]].mean())

@@ -6,7 +6,7 @@ of what patients have. Volumes are on a model's grid, axes Right, Anterior, Supe
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -173,27 +173,29 @@ def plant_shapes(
     rng: np.random.Generator,
     most: int = 3,
     bright: bool | None = None,
+    places: Tissue | None = None,
 ) -> tuple[Array, Bool[np.ndarray, "X Y Z"]]:
     """Plants up to `most` shapes, or many small ones along the ventricles and elsewhere.
 
     As training data: any place and contrast, all bright or all dark. A third of the scans get many,
     as in multiple sclerosis or with white matter hyperintensities, of similar contrast. A shape
     that does not fit is left out. Bright or dark is drawn unless `bright` is given.
+    Of several channels, all take their places from the `tissue_of` the first.
 
     Returns:
         The scan, and the mask of its lesions.
     """
     bright = bool(rng.integers(2)) if bright is None else bright
     truth, tissue = np.zeros(volume.shape, bool), tissue_of(volume)
+    if places is not None:
+        tissue = replace(places, fluid=tissue.fluid, unit=tissue.unit)
     many = rng.random() < _MANY
     small = [shape for shape in shapes if shape.millilitres <= _SMALL] if many else []
     shapes = small or shapes
-    places: tuple[Place, ...] = (
-        ("ventricles", "ventricles", "random") if many else ("own", "random")
-    )
+    kinds: tuple[Place, ...] = ("ventricles", "ventricles", "random") if many else ("own", "random")
     contrast = draw_contrast(rng, bright)
     for _ in range(int(rng.integers(4, 13) if many else rng.integers(1, most + 1))):
-        shape, place = shapes[int(rng.integers(len(shapes)))], places[rng.integers(len(places))]
+        shape, place = shapes[int(rng.integers(len(shapes)))], kinds[rng.integers(len(kinds))]
         own = contrast * float(rng.uniform(0.7, 1.4)) if many else draw_contrast(rng, bright)
         with suppress(DataError):
             planted = plant_shape(volume, shape, own, rng, place, tissue)

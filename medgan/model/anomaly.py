@@ -1,6 +1,6 @@
 """Anomaly scores of a model: its calibration on healthy scans, and the scores of new ones."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -154,18 +154,31 @@ def calibration_of(
         asked = model.calibration.scoring_config.scorers
     config = replace(scoring_config, scorers=chosen(networks, asked))
     collected: dict[str, list[Tensor]] = {}
+    unseen: list[np.ndarray | None] = []
     statistics: list[ScanStatistics] = []
     for number, scan in enumerate(scans, start=1):
         prepared = model.prepare(scan)
         context = ScoringContext(batch_of(model, prepared), networks)
         statistics.append(_statistics(model, prepared, context))
+        unseen.append(prepared.unseen)
         for name, score_map in make_maps(context, config.scorers).items():
             collected.setdefault(name, []).append(score_map)
         progress(number, count or number)
-    maps = {name: torch.cat(parts) for name, parts in collected.items()}
+    maps = {name: _filled(torch.cat(parts), unseen) for name, parts in collected.items()}
     none = {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}
     found = calibrate(maps or none, config, list(covariates))
     return replace(found, reference=reference_statistics(statistics))
+
+
+def _filled(maps: Tensor, unseen: Sequence[np.ndarray | None]) -> Tensor:
+    """Raw maps (N, 1, X, Y, Z): what a scan does not show takes the mean of those that show it."""
+    masks = [np.zeros(maps.shape[2:], bool) if one is None else one for one in unseen]
+    if maps[0].numel() == 1 or not np.any(masks):
+        return maps
+    hidden = torch.from_numpy(np.stack(masks))[:, None]
+    shown = (~hidden).sum(dim=0).clamp(min=1)
+    mean = maps.masked_fill(hidden, 0).sum(dim=0) / shown
+    return torch.where(hidden, mean, maps)
 
 
 @torch.inference_mode()

@@ -68,7 +68,7 @@ def calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> C
 
 
 def _adjustment_values(adjustment: Adjustment) -> dict[str, Any]:
-    """For JSON: what the calibration scans have together, of none by itself."""
+    """For JSON: what the calibration scans have together, beside the ends of their ranges."""
     arrays = {name: getattr(adjustment, name).tolist() for name in _ARRAYS}
     return {**vars(adjustment), **arrays, "covariates": [vars(c) for c in adjustment.covariates]}
 

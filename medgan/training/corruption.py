@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from medgan.core.volume import depth
 from medgan.data.lesions import plant_several
 from medgan.data.shape_library import SHIPPED, LesionShape, read_shapes
-from medgan.data.shapes import plant_shapes
+from medgan.data.shapes import plant_shapes, tissue_of
 
 _GAMMA = 0.15
 """Spread of the logarithm of the gamma by which every second scan is changed."""
@@ -120,18 +120,22 @@ def planted(
     shaped = [family for family in families if family in SHAPES]
     if shaped and (not procedural or rng.random() < 0.5):
         shapes, bright = shipped_shapes(), SHAPES[shaped[int(rng.integers(len(shaped)))]]
-        generators = [rng, *(copy.deepcopy(rng) for _ in volume[1:])]
+        places = tissue_of(volume[0])
         made = [
-            plant_shapes(one, shapes, of_channel, bright=bright)
-            for one, of_channel in zip(volume, generators, strict=True)
+            plant_shapes(one, shapes, of_channel, bright=bright, places=places)
+            for one, of_channel in zip(volume, _alike(rng, len(volume)), strict=True)
         ]
     else:
-        generators = [rng, *(copy.deepcopy(rng) for _ in volume[1:])]
         made = [
             plant_several(one, other, procedural, of_channel, depths)
-            for one, other, of_channel in zip(volume, donor, generators, strict=True)
+            for one, other, of_channel in zip(volume, donor, _alike(rng, len(volume)), strict=True)
         ]
     return np.stack([one for one, _ in made]), np.any([mask for _, mask in made], axis=0)[None]
+
+
+def _alike(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
+    """The generator and copies of it, one a channel."""
+    return [rng, *(copy.deepcopy(rng) for _ in range(count - 1))]
 
 
 @cache

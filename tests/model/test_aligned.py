@@ -1,10 +1,12 @@
 """A model whose scans are aligned to a template, from a folder of heads to scores."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 import medgan
@@ -109,10 +111,32 @@ def damage() -> Callable[[Path], None]:
 
 
 def test_a_head_that_lies_otherwise_is_comparable_and_its_map_lies_on_it(model: Model) -> None:
-    result = model.score(head(32, turn=100.0))
+    scan = head(32, turn=100.0)
+    result = model.score(scan)
     assert not result.reasons
     assert result.p_value is not None
-    assert result.score_map.shape == SHAPE
+    tissue = ndimage.binary_dilation(scan.data > 0.1 * scan.data.max(), iterations=2)
+    hot = result.score_map.data > 3
+    assert hot.any()
+    assert hot[tissue].sum() > 0.8 * hot.sum()
+
+
+def test_what_a_calibration_scan_does_not_show_counts_as_the_mean_of_the_others(
+    model: Model,
+) -> None:
+    whole = [head(number) for number in range(20, 25)]
+    cut = Volume(head(25).data[:, :, :20], head(25).affine)
+    hidden = model.prepare(cut).unseen
+    assert hidden is not None
+    assert hidden.sum() > 100
+    means = []
+    for scans in (whole, [*whole, cut]):
+        again = replace(model, calibration=None)
+        again.calibrate(scans, ScoringConfig(("density",)))
+        assert again.calibration is not None
+        means.append(again.calibration.statistics["density"].mean[0].numpy())
+    np.testing.assert_allclose(means[1][hidden], means[0][hidden], rtol=1e-4)
+    assert not np.allclose(means[1][~hidden], means[0][~hidden], rtol=1e-2)
 
 
 def test_what_cannot_be_aligned_is_not_comparable_and_says_so(model: Model) -> None:
