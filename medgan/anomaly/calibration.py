@@ -13,7 +13,8 @@ from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.maps import top_mean
 from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import ConfigError, DataError
-from medgan.data.conditions import Value
+from medgan.data.conditions import Value, covariate_of
+from medgan.data.manifest import Case
 
 MIN_SCANS = 5
 _EVEN = frozenset({"localiser", "restoration"})
@@ -95,6 +96,10 @@ class Calibration:
         """Names of the covariates that scores are adjusted for."""
         found = () if self.adjustment is None else self.adjustment.covariates
         return tuple(one.name for one in found)
+
+    def covariates_of(self, case: Case) -> dict[str, Value]:
+        """Of a case, the covariates that scores are adjusted for."""
+        return {name: covariate_of(case, name) for name in self.adjusts}
 
     def p_value(self, score: float) -> float:
         """Conformal p-value of an adjusted score, `conformal_p_value`; at least 1 / (n + 1)."""

@@ -1,6 +1,8 @@
 """Groups of subjects by age and sex, as tables of false alarms name them."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,15 +10,19 @@ from medgan.data.conditions import Value, is_known
 
 BANDS = (40, 60, 80)
 """Ages in years between groups."""
+ALL = "all"
+"""The group of everybody."""
+T = TypeVar("T")
 
 
 def age_of(covariates: Mapping[str, Value]) -> float | None:
-    """Years, from the column age; None where it is unknown or no number."""
+    """Years, from the column age; None where it is unknown or no finite number."""
     known = {name.lower(): value for name, value in covariates.items()}
     try:
-        return float(str(known.get("age", "")))
+        years = float(str(known.get("age", "")))
     except ValueError:
         return None
+    return years if math.isfinite(years) else None
 
 
 def sex_of(covariates: Mapping[str, Value]) -> str:
@@ -34,7 +40,7 @@ def groups_of(covariates: Mapping[str, Value]) -> list[str]:
     """
     age, sex = age_of(covariates), sex_of(covariates)
     found = [f"sex {sex}"] if sex else []
-    if age is not None and np.isfinite(age):
+    if age is not None:
         number = int(np.searchsorted(BANDS, age, side="right"))
         if number == 0:
             name = f"below {BANDS[0]}"
@@ -44,3 +50,15 @@ def groups_of(covariates: Mapping[str, Value]) -> list[str]:
             name = f"{BANDS[number - 1]} to {BANDS[number] - 1}"
         found.append(f"age {name}")
     return found
+
+
+def by_group(items: Sequence[T], groups: Callable[[T], Sequence[str]]) -> dict[str, list[T]]:
+    """All items under `ALL`, then those of each group, by name.
+
+    Example:
+        >>> by_group([1, 2, 3], lambda n: ["odd"] if n % 2 else [])
+        {'all': [1, 2, 3], 'odd': [1, 3]}
+    """
+    names = sorted({name for item in items for name in groups(item)})
+    found = {name: [item for item in items if name in groups(item)] for name in names}
+    return {ALL: list(items), **found}

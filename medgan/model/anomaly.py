@@ -14,7 +14,7 @@ from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import chosen, learn_densities, make_maps
 from medgan.anomaly.statistics import MapStatistics, floored
-from medgan.core.errors import DataError, ModelError
+from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 from medgan.data.checks import same_grid
 from medgan.data.conditions import Value
@@ -78,12 +78,7 @@ def score(
     covariates: Mapping[str, Value],
 ) -> ScanScore:
     """Score, map and regions of a scan; as `Model.score`."""
-    calibration = model.calibration
-    if calibration is None:
-        raise ModelError(
-            "E_UNCALIBRATED", "the model", "has no calibration",
-            "run medgan calibrate MODEL HEALTHY",
-        )  # fmt: skip
+    calibration = model.needed_calibration
     if label_map is not None and not same_grid(label_map, scan.source[0]):
         raise DataError(
             "E_LABEL_GRID", "the label map", "and the scan lie on different grids",

@@ -14,6 +14,7 @@ from medgan.anomaly.calibration import Calibration, ScoringConfig
 from medgan.anomaly.context import SHARED, Densities, ScoringNetworks
 from medgan.anomaly.scorers import chosen
 from medgan.core.config import ModelConfig, Preprocessing
+from medgan.core.errors import ModelError
 from medgan.core.tables import html_facts
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value
@@ -72,6 +73,20 @@ class Model:
     @cached_property
     def _preparation(self) -> Preparation:
         return Preparation(self.preprocessing)
+
+    @property
+    def needed_calibration(self) -> Calibration:
+        """The calibration, where it is needed.
+
+        Raises:
+            ModelError: E_UNCALIBRATED when there is none.
+        """
+        if self.calibration is None:
+            raise ModelError(
+                "E_UNCALIBRATED", "the model", "has no calibration",
+                "run medgan calibrate MODEL HEALTHY",
+            )  # fmt: skip
+        return self.calibration
 
     def prepare(self, scan: Scan, case: str = "the scan") -> PreparedScan:
         """The scan, read and checked, on the model's grid; errors and notes name it `case`."""

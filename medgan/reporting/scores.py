@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medgan.evaluation.interval import Interval
+from medgan.evaluation.interval import Interval, proportion
 from medgan.reporting.plot import Score, distribution
 from medgan.reporting.scan import Maps, heat_range, state_of
 from medgan.reporting.slices import plane, thumbnail
@@ -26,13 +26,16 @@ class GroupAlarms(NamedTuple):
         name: of the group.
         scans: healthy and comparable.
         flagged: of these.
-        share: with its interval.
     """
 
     name: str
     scans: int
     flagged: int
-    share: Interval
+
+    @property
+    def share(self) -> Interval:
+        """With its interval."""
+        return proportion(self.flagged, self.scans)
 
 
 def scores_page(

@@ -3,7 +3,7 @@
 import gzip
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +15,9 @@ from medgan.core.files import write_atomic
 from medgan.core.table_files import read_table
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
-from medgan.data.groups import groups_of
+from medgan.data.groups import by_group, groups_of
 from medgan.data.manifest import Case, Manifest
 from medgan.data.reading import read_case
-from medgan.evaluation.interval import proportion
 from medgan.reporting.scan import Maps, Neighbours, scan_page
 from medgan.reporting.scores import GroupAlarms, scores_page, thumbnail_of
 from medgan.reporting.training import TRAINING, write_training_page
@@ -67,29 +66,24 @@ def write_report(
     for row in rows:
         row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
         row |= {"page": "", "thumbnail": {}}
-    _write_scans(folder, scored, rows[:scans], calibration, progress, read)
+    cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
+    _write_scans(report, scored, rows[:scans], cases, calibration, progress, read)
     refused = _read_csv(folder / "refused.csv")
-    alarms = _false_alarms(folder, rows)
+    alarms = _false_alarms(cases, rows)
     page = scores_page(scores, rows, calibration, refused, bool(trained), alarms)
     write_atomic(report / SCORES, page)
     return report / SCORES
 
 
-def _false_alarms(folder: Path, rows: list[Row]) -> list[GroupAlarms]:
+def _false_alarms(cases: Mapping[str, Case], rows: list[Row]) -> list[GroupAlarms]:
     """Of healthy scans with a p-value, all and by age and sex, where health is known."""
     healthy = [row for row in rows if row["healthy"] is True and row["comparable"]]
-    if len(healthy) < FEWEST_IN_GROUP:
-        return []
-    cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
-    groups = {row["case"]: groups_of(cases[row["case"]].covariates) for row in healthy}
-    found = []
-    for name in ["all", *sorted({group for of in groups.values() for group in of})]:
-        flags = [row["flagged"] for row in healthy if name in ("all", *groups[row["case"]])]
-        if len(flags) >= FEWEST_IN_GROUP:
-            found.append(
-                GroupAlarms(name, len(flags), sum(flags), proportion(sum(flags), len(flags)))
-            )
-    return found
+    groups = by_group(healthy, lambda row: groups_of(cases[row["case"]].covariates))
+    return [
+        GroupAlarms(name, len(some), sum(row["flagged"] for row in some))
+        for name, some in groups.items()
+        if len(some) >= FEWEST_IN_GROUP
+    ]
 
 
 def _flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
@@ -108,15 +102,15 @@ def _flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
 
 
 def _write_scans(
-    folder: Path,
+    report: Path,
     scored: Path,
     rows: list[Row],
+    cases: Mapping[str, Case],
     calibration: dict[str, Any],
     progress: Callable[[int, int], None],
     read: Callable[[Case, bool], CheckedScan],
 ) -> None:
     """Writes pages of scans and their shared files; adds page and thumbnail to each row."""
-    report = folder / FOLDER
     for old in (report / "scans").glob("*.html"):
         old.unlink()
     if not rows:
@@ -125,7 +119,6 @@ def _write_scans(
     script = gzip.decompress((shipped / "niivue.umd.js.gz").read_bytes())
     write_atomic(report / "niivue" / "niivue.umd.js", script)
     write_atomic(report / "niivue" / "LICENSE.txt", (shipped / "LICENSE.txt").read_bytes())
-    cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
     for number, row in enumerate(rows, start=1):
         case = cases[row["case"]]
         maps = _read_maps(case, read(case, False).volumes[0], scored, row)

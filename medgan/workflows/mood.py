@@ -58,13 +58,12 @@ def score_mood(
         except DataError as error:
             refusals.append(Refusal(scan.name, error.code, error.what, error.remedy))
         else:
-            assert model.calibration is not None
             if task == "sample":
-                healthy = model.calibration.scores
+                healthy = model.needed_calibration.scores
                 share = 1.0 if result.reasons else healthy_share(result.score, healthy)
                 write_atomic(out / f"{scan.name}.txt", f"{share:.6f}\n")
             else:
-                heat = squashed(result.score_map.data, model.calibration.level)
+                heat = squashed(result.score_map.data, model.needed_calibration.level)
                 result.score_map.like(heat).save(out / scan.name, MAP_TEXT)
         progress(number, len(scans))
     return refusals

@@ -15,7 +15,7 @@ from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
 from medgan.data.checks import CheckedScan
-from medgan.data.conditions import Value, covariate_of
+from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
@@ -104,7 +104,7 @@ def _score_case(
     bids: str,
 ) -> tuple[Row, list[Row]]:
     label_map = scan.label.volume if scan.label else None
-    covariates = _covariates(model, case)
+    covariates = model.needed_calibration.covariates_of(case)
     result = model.score(
         model.prepare(scan, case.case), label_map, settings.smallest_mm3, covariates
     )
@@ -136,12 +136,6 @@ def _score_case(
         "regions": files["regions"],
     }
     return row, [_region_row(case.case, region) for region in result.regions]
-
-
-def _covariates(model: Model, case: Case) -> dict[str, Value]:
-    """Of a case, those that the model's calibration adjusts scores for."""
-    names = model.calibration.adjusts if model.calibration is not None else ()
-    return {name: covariate_of(case, name) for name in names}
 
 
 def _say_adjusted(model: Model, cases: Sequence[Case]) -> None:

@@ -1,5 +1,6 @@
 """Lesions of a mask that a thresholded map finds, one by one, and what it finds elsewhere."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -7,8 +8,14 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 Mask = Bool[np.ndarray, "X Y Z"]
-SIZES = (0.1, 1.0, 10.0)
-"""Limits in ml between small, medium, large and very large lesions."""
+_LIMITS = (0.1, 1.0, 10.0)
+"""In ml, between small, medium, large and very large lesions."""
+SIZES = (
+    f"below {_LIMITS[0]:g} ml",
+    *(f"{low:g} to {high:g} ml" for low, high in pairwise(_LIMITS)),
+    f"{_LIMITS[-1]:g} ml or more",
+)
+"""Names of sizes, smallest first."""
 _TOUCHING = np.ones((3, 3, 3), bool)
 
 
@@ -60,12 +67,7 @@ def size_of(millilitres: float) -> str:
         >>> size_of(0.5)
         '0.1 to 1 ml'
     """
-    number = int(np.searchsorted(SIZES, millilitres, side="right"))
-    if number == 0:
-        return f"below {SIZES[0]:g} ml"
-    if number == len(SIZES):
-        return f"{SIZES[-1]:g} ml or more"
-    return f"{SIZES[number - 1]:g} to {SIZES[number]:g} ml"
+    return SIZES[int(np.searchsorted(_LIMITS, millilitres, side="right"))]
 
 
 def _parts(mask: Mask) -> tuple[np.ndarray, int]:

@@ -125,7 +125,7 @@ def run_benchmark(
         folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
         entries = _entries(model, folds, combinations, volumes)
         lesions = _lesions(volumes, settings.families, settings)
-        entries |= dict(_baselines(model, volumes, lesions, (), seed, learned=True))
+        entries |= dict(_baselines(model, volumes, lesions, (), seed))
         result["protocol"] |= {"scorers": SCORERS, "combinations": COMBINATIONS}
         result["rows"] = [row(name, entries) for name in entries]
         tables.append(table(result["rows"]))
@@ -177,7 +177,7 @@ def _on_shapes(
         )
     fold = Fold(None, maps, found)
     entries = _entries(model, [fold], combinations, volumes)
-    entries |= dict(_baselines(model, volumes, lesions, shapes, seed, learned=False))
+    entries |= dict(_baselines(model, volumes, lesions, shapes, seed))
     rows = [row(name, entries, ("family", "size")) for name in entries]
     best = max(combinations, key=lambda n: entries[n].results.metric(METRICS[0]).value)
     write_atomic(out / SHAPE_LESIONS, lesion_table(entries[best].results))
@@ -259,9 +259,9 @@ def _baselines(
     lesions: Sequence[Lesion],
     shapes: Sequence[LesionShape],
     seed: int,
-    learned: bool,
 ) -> Iterator[tuple[str, Entry]]:
-    for name, train in baseline_scorers(model, volumes["train"], seed, learned).items():
+    """The baselines; those that learn only on families, of which they need no example."""
+    for name, train in baseline_scorers(model, volumes["train"], seed, not shapes).items():
         log.info("%s", name)
         mapper = train()
 

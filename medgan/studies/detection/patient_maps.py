@@ -1,6 +1,6 @@
 """Score maps of patients in their own grids: the model's, single scorers and floors."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,20 +12,17 @@ from medgan.anomaly.context import ScoringContext
 from medgan.anomaly.scorers import make_maps
 from medgan.anomaly.simple import SIMPLE
 from medgan.core.volume import AIR
-from medgan.data.conditions import Value
+from medgan.data.manifest import Case
 from medgan.data.prepare import PreparedScan
-from medgan.model.anomaly import rescaled, scoring_networks
+from medgan.model.anomaly import rescaled
 from medgan.model.inversion import batch_of
 from medgan.model.model import Model
 from medgan.model.outputs import ScanScore
+from medgan.studies.detection.protocol import FALSE_VOXELS
 
 OWN = "model"
 """The row of the model's calibrated score: its scorers, combined as `medgan score` does."""
-FALSE_VOXELS = 0.01
-"""Share of the voxels of healthy calibration scans that lie above the threshold `voxels`."""
 _EQUALISED = "equalised"
-
-
 FLOORS = ("dark z-score", "bright z-score", _EQUALISED)
 """Of `SIMPLE`, what needs no training. Z-scores are intensities in standard deviations of the
 healthy calibration scans at each position of the model's grid; `equalised` is the rank of a voxel
@@ -68,7 +65,7 @@ class PatientMaps:
     """
 
     def __init__(self, model: Model, names: Sequence[str], healthy: Iterable[PreparedScan]) -> None:
-        self._model, self._networks = model, scoring_networks(model)
+        self._model, self._networks = model, model.scoring_networks()
         self._names = tuple(names)
         self._calibrations: dict[str, Calibration] = {}
         self._thresholds = {OWN: Thresholds(), _EQUALISED: Thresholds()}
@@ -81,9 +78,8 @@ class PatientMaps:
             for name, found in made.items():
                 raw.setdefault(name, []).append(found)
             own.append(model.score(scan).score_map.data[foreground(scan)])
-        if model.calibration is not None:
-            level = model.calibration.level
-            self._thresholds[OWN] = Thresholds(_quantile(np.concatenate(own or [[]])), level)
+        level = model.needed_calibration.level
+        self._thresholds[OWN] = Thresholds(_quantile(np.concatenate(own or [[]])), level)
         within = torch.cat(inside) if inside else torch.zeros(0, dtype=torch.bool, device="cpu")
         for name in list(raw):
             self._calibrate(name, torch.cat(raw.pop(name)), within)
@@ -94,10 +90,9 @@ class PatientMaps:
         return list(self._thresholds)
 
     @torch.inference_mode()
-    def __call__(
-        self, scan: PreparedScan, covariates: Mapping[str, Value]
-    ) -> tuple[ScanScore, dict[str, OwnMap]]:
-        """What `medgan score` says of a scan, and its maps by row, in its own grid."""
+    def __call__(self, scan: PreparedScan, case: Case) -> tuple[ScanScore, dict[str, OwnMap]]:
+        """What `medgan score` says of the scan of a case, and its maps by row, in its own grid."""
+        covariates = self._model.needed_calibration.covariates_of(case)
         score = self._model.score(scan, covariates=covariates)
         maps = {OWN: OwnMap(score.score_map.data, self._thresholds[OWN])}
         for name, found in self._raw(scan)[0].items():

@@ -7,12 +7,13 @@ import numpy as np
 
 from medgan.anomaly.alarms import is_alarm
 from medgan.core.tables import markdown_table
+from medgan.data.groups import ALL, by_group
 from medgan.evaluation.detection.lesionwise import SIZES, size_of
 from medgan.evaluation.interval import median_of_subjects, proportion
 from medgan.studies.detection.patient_maps import OWN
 from medgan.studies.detection.patient_results import PatientResult, by_subject
+from medgan.studies.detection.results import RATES
 
-RATES = (0.05, 0.1)
 FEW = 10
 """Up to so many scans are listed one by one."""
 METRICS = (
@@ -63,7 +64,12 @@ def csv_rows(results: Sequence[PatientResult]) -> list[dict[str, Any]]:
 
 def best_row(rows: Sequence[Mapping[str, Any]]) -> str:
     """The row with the highest median of average precision over prevalence."""
-    return max(rows, key=lambda row: (row["precision_ratio"] or {"value": -1.0})["value"])["name"]
+    return max(rows, key=_median_ratio)["name"]
+
+
+def _median_ratio(row: Mapping[str, Any]) -> float:
+    """Below all others where no patient has a lesion."""
+    return -1.0 if row["precision_ratio"] is None else row["precision_ratio"]["value"]
 
 
 def _row(name: str, results: Sequence[PatientResult], rows: Sequence[str]) -> dict[str, Any]:
@@ -94,11 +100,10 @@ def _sizes(
     known = [one.maps[row].found[threshold] for one in results if threshold in one.maps[row].found]
     if not known:
         return None
-    names = ["all", *(size_of(ml) for ml in (0.0, *SIZES))]
-    counts = {name: {"found": 0, "lesions": 0} for name in names}
+    counts = {name: {"found": 0, "lesions": 0} for name in (ALL, *SIZES)}
     for part in known:
         for ml, hit in zip(part.millilitres, part.found, strict=True):
-            for name in ("all", size_of(ml)):
+            for name in (ALL, size_of(ml)):
                 counts[name]["lesions"] += 1
                 counts[name]["found"] += hit
     return {name: count for name, count in counts.items() if count["lesions"]}
@@ -108,8 +113,9 @@ def _groups(results: Sequence[PatientResult], rows: Sequence[str]) -> dict[str, 
     """Medians of each group of age and sex."""
     metrics = ("voxel_auroc", "precision_ratio", "false_alarms_voxels", "false_alarms_regions")
     found: dict[str, Any] = {}
-    for name in sorted({group for one in results for group in one.groups}):
-        some = [one for one in results if name in one.groups]
+    for name, some in by_group(results, lambda one: one.groups).items():
+        if name == ALL:
+            continue
         found[name] = {"subjects": len({one.subject for one in some})}
         for row in rows:
             found[name][row] = {
@@ -126,9 +132,8 @@ def _alarms(healthy: Sequence[PatientResult], rows: Sequence[str]) -> dict[str, 
     of each map above its thresholds.
     """
     found: dict[str, Any] = {}
-    for name in ["all", *sorted({group for one in healthy for group in one.groups})]:
-        some = [one for one in healthy if name in ("all", *one.groups)]
-        p_values = [one.score.p_value for one in some if one.score.p_value is not None]
+    for name, some in by_group(healthy, lambda one: one.groups).items():
+        p_values = [one.p_value for one in some if one.p_value is not None]
         if not p_values:
             continue
         found[name] = {"scans": len(some), "not_comparable": len(some) - len(p_values)}
@@ -175,7 +180,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             _count(row["lesions"]["regions"]),
             _cell(row["false_alarms_regions"], 1),
         ]
-        for row in sorted(rows, key=lambda r: -(r["precision_ratio"] or {"value": -1})["value"])
+        for row in sorted(rows, key=_median_ratio, reverse=True)
     ]
     return markdown_table(head, lines)
 
@@ -208,7 +213,7 @@ def _scan_table(results: Sequence[PatientResult]) -> str:
     head = ["scan", "lesion ml", "p-value", *(f"{name}: AUROC, AP / prevalence" for name in rows)]
     lines = []
     for one in results:
-        p_value = "not comparable" if one.score.p_value is None else f"{one.score.p_value:.3g}"
+        p_value = "not comparable" if one.p_value is None else f"{one.p_value:.3g}"
         found = [one.maps[name].metrics() for name in rows]
         cells = [f"{m['voxel_auroc']:.2f}, {m['precision_ratio']:.1f}" for m in found]
         lines.append([one.case, f"{one.millilitres:.1f}", p_value, *cells])
@@ -242,4 +247,4 @@ def _cell(metric: Mapping[str, float | None] | None, digits: int = 2) -> str:
 
 
 def _count(sizes: Mapping[str, Mapping[str, int]] | None) -> str:
-    return f"{sizes['all']['found']} of {sizes['all']['lesions']}" if sizes else ""
+    return f"{sizes[ALL]['found']} of {sizes[ALL]['lesions']}" if sizes else ""

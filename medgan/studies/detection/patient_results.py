@@ -61,7 +61,7 @@ class PatientResult:
     Attributes:
         case, subject: pseudonyms.
         groups: of age and sex that the subject belongs to.
-        score: of `medgan score`, with p-value and comparability.
+        score, p_value, reasons: of `medgan score`, `ScanScore`.
         millilitres: volume of all lesions.
         maps: metrics by row.
     """
@@ -69,7 +69,9 @@ class PatientResult:
     case: str
     subject: str
     groups: list[str]
-    score: ScanScore
+    score: float
+    p_value: float | None
+    reasons: tuple[str, ...]
     millilitres: float
     maps: Mapping[str, MapResult]
 
@@ -77,34 +79,32 @@ class PatientResult:
     def of(
         cls, case: Case, score: ScanScore, millilitres: float, maps: Mapping[str, MapResult]
     ) -> "PatientResult":
-        """With the groups of a case."""
-        return cls(case.case, case.subject, groups_of(case.covariates), score, millilitres, maps)
+        """Of a case and its score, without the volumes of either."""
+        return cls(
+            case.case, case.subject, groups_of(case.covariates), score.score, score.p_value,
+            score.reasons, millilitres, maps,
+        )  # fmt: skip
+
+    def ratio(self, row: str) -> float:
+        """Average precision over prevalence; not a number without a lesion."""
+        return self.maps[row].metrics()["precision_ratio"]
 
     def title(self, row: str) -> str:
         """For a picture."""
-        ratio = self.maps[row].metrics()["precision_ratio"]
-        return f"{self.case}, {self.millilitres:.1f} ml: {ratio:.1f} x prevalence"
+        return f"{self.case}, {self.millilitres:.1f} ml: {self.ratio(row):.1f} x prevalence"
 
     def as_json(self) -> dict[str, Any]:
         """The scan without its maps."""
         return {
             "case": self.case,
             "subject": self.subject,
-            "comparable": not self.score.reasons,
-            "reasons": list(self.score.reasons),
-            "p_value": self.score.p_value,
-            "score": round(self.score.score, 5),
+            "comparable": not self.reasons,
+            "reasons": list(self.reasons),
+            "p_value": self.p_value,
+            "score": round(self.score, 5),
             "lesion_ml": round(self.millilitres, 4),
             "groups": self.groups,
         }
-
-
-def ranked(results: Sequence[PatientResult], row: str) -> list[PatientResult]:
-    """Scans with a lesion from the worst to the best, by average precision over prevalence."""
-    values = {id(one): one.maps[row].metrics()["precision_ratio"] for one in results}
-    return sorted(
-        (one for one in results if not np.isnan(values[id(one)])), key=lambda one: values[id(one)]
-    )
 
 
 def by_subject(

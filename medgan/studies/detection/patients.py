@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from medgan.anomaly.scorers import available
+from medgan.anomaly.scorers import available, chosen
 from medgan.core.config import LesionsConfig
-from medgan.core.errors import ConfigError, DataError, ModelError
+from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.core.table_files import table_text
@@ -22,13 +22,12 @@ from medgan.data.reading import Refuse, log_refusals, read_case, usable
 from medgan.evaluation.detection.lesionwise import Found, find_lesions
 from medgan.evaluation.detection.metrics import dice
 from medgan.evaluation.detection.voxel_curve import voxel_curve
-from medgan.model.anomaly import scoring_networks
 from medgan.model.model import Model
 from medgan.reporting.patient_examples import PatientExample, plot_patients
 from medgan.reporting.slices import aspect_of
 from medgan.studies.detection.patient_maps import OwnMap, PatientMaps, foreground
 from medgan.studies.detection.patient_report import best_row, csv_rows, summary
-from medgan.studies.detection.patient_results import MapResult, PatientResult, ranked
+from medgan.studies.detection.patient_results import MapResult, PatientResult
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -87,10 +86,7 @@ def run_patients(
         found, refusals = usable(
             cases, lambda case: _evaluate(model, maps, case, read(case), settings.values)
         )
-        seen = []
-        for one in found:
-            seen.append(one)
-            tick(len(seen), len(cases))
+        seen = list(_ticked(found, tick, len(cases)))
     refuse(refusals)
     if not seen:
         raise DataError(
@@ -124,19 +120,12 @@ def _learn(
     model: Model, healthy: Manifest | None, settings: LesionsConfig, refuse: Refuse
 ) -> PatientMaps:
     """The maps, with what healthy calibration scans say of them."""
-    if model.calibration is None:
-        raise ModelError(
-            "E_UNCALIBRATED", "the model", "has no calibration",
-            "run medgan calibrate MODEL HEALTHY",
-        )  # fmt: skip
-    possible = available(scoring_networks(model))
-    for name in settings.scorers:
-        if name not in possible:
-            raise ConfigError(
-                "E_SCORER", name, "is no scorer of this model", f"use {', '.join(possible)}"
-            )
-    alone = model.calibration.scoring_config.scorers
-    names = settings.scorers or [n for n in COMPARED if n in possible and (n,) != alone]
+    alone = model.needed_calibration.scoring_config.scorers
+    networks = model.scoring_networks()
+    possible = available(networks)
+    names = tuple(n for n in COMPARED if n in possible and (n,) != alone)
+    if settings.scorers:
+        names = chosen(networks, settings.scorers)
     cases = _split(healthy, "calibration")
     scans, refusals = _prepared(model, cases)
     with counting("healthy calibration scans") as tick:
@@ -167,7 +156,7 @@ def _healthy(
 
     def score(case: Case) -> PatientResult:
         scan = model.prepare(read_case(case, False), case.case)
-        score, found = maps(scan, case.covariates)
+        score, found = maps(scan, case)
         within, voxel_mm3 = foreground(scan), float(np.prod(scan.source[0].spacing))
         nothing = np.zeros(within.shape, bool)
         results = {n: _map_result(one, nothing, within, voxel_mm3) for n, one in found.items()}
@@ -187,7 +176,7 @@ def _evaluate(
     label = scan.label.volume.data
     truth = np.isin(label, values) if values else label > 0
     prepared = model.prepare(scan, case.case)
-    score, found = maps(prepared, case.covariates)
+    score, found = maps(prepared, case)
     within = foreground(prepared) | truth
     voxel_mm3 = float(np.prod(scan.label.volume.spacing))
     results = {name: _map_result(one, truth, within, voxel_mm3) for name, one in found.items()}
@@ -227,8 +216,8 @@ def _map_result(one: OwnMap, truth: np.ndarray, within: np.ndarray, voxel_mm3: f
 
 def _examples(seen: Sequence[_Seen], name: str) -> list[PatientExample]:
     """Scans at equal steps of rank, from the lowest average precision over prevalence up."""
-    of = {id(one.result): one for one in seen}
-    order = [of[id(result)] for result in ranked([one.result for one in seen], name)]
+    lesioned = [one for one in seen if not np.isnan(one.result.ratio(name))]
+    order = sorted(lesioned, key=lambda one: one.result.ratio(name))
     picked = np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)
     return [
         PatientExample(one.result.title(name), one.scan, one.truth, one.heats[name], one.aspect)

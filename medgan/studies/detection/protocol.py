@@ -26,14 +26,15 @@ from medgan.evaluation.detection.metrics import (
     region_overlap,
     voxel_average_precision,
 )
-from medgan.studies.detection.results import METRICS, SHAPES, Lesion, Results
+from medgan.studies.detection.results import METRICS, Lesion, Results
+from medgan.training.corruption import SHAPES
 
 Maps = Callable[[Tensor], dict[str, Tensor]]
 RADII = (3.0, 4.5, 6.0)
 BATCH = 8
 TOP_FRACTION = 0.01
 FALSE_VOXELS = 0.01
-"""Share of voxels of healthy calibration scans above the threshold at which Dice is measured."""
+"""Share of the voxels of healthy calibration scans above the threshold of Dice."""
 _NUMBERS = {family: number for number, family in enumerate((*FAMILIES, CONTROL, *SHAPES))}
 
 

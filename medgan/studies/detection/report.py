@@ -14,16 +14,14 @@ from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.core.tables import markdown_table
 from medgan.data.lesions import CONTROL
 from medgan.data.shape_library import LesionShape
-from medgan.evaluation.detection.lesionwise import SIZES, size_of
+from medgan.evaluation.detection.lesionwise import SIZES
 from medgan.networks.localiser import Localiser
 from medgan.reporting.lesion_examples import LesionExample
 from medgan.studies.detection.protocol import BATCH, lesioned_scan
-from medgan.studies.detection.results import METRICS, Lesion, Results
+from medgan.studies.detection.results import METRICS, RATES, Lesion, Results
 from medgan.studies.detection.scorers import ModelMaps
 
-RATES = (0.05, 0.1)
 EXAMPLES = 10
-_SIZES = [size_of(ml) for ml in (0.0, *SIZES)]
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def size_table(rows: Sequence[dict[str, Any]]) -> str:
     """AUROC, average precision and sensitivity by the volume of the lesion, as Markdown."""
-    sizes = sorted(rows[0]["by_size"].items(), key=lambda item: _SIZES.index(item[0]))
+    sizes = sorted(rows[0]["by_size"].items(), key=lambda item: SIZES.index(item[0]))
     head = ["AUROC / average precision / sensitivity"]
     head += [f"{name} ({one['lesions']})" for name, one in sizes]
     lines = []

@@ -15,8 +15,8 @@ from medgan.evaluation.interval import Interval, by_subject, proportion
 
 METRICS = ("average_precision", "dice", "region_overlap", "sensitivity")
 """Metrics of a map, one value a lesion."""
-SHAPES = {"dark shape": False, "bright shape": True}
-"""Families of lesions with the shapes of real ones, and whether they are bright."""
+RATES = (0.05, 0.1)
+"""False-alarm rates in tables."""
 
 
 class Lesion(NamedTuple):
@@ -24,7 +24,7 @@ class Lesion(NamedTuple):
 
     Attributes:
         scan: number of the test scan.
-        family: of `FAMILIES`, `CONTROL`, or `SHAPES` for shapes of real lesions.
+        family: of `FAMILIES`, `CONTROL`, or `SHAPES` (`training.corruption`), shapes of real ones.
         radius: in voxels; of a shape, that of a ball of the same volume.
         contrast: of `STRENGTHS`; empty for a shape.
         shape: number of a real lesion's shape; -1 for a family.

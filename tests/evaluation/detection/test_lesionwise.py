@@ -42,6 +42,7 @@ def test_nothing_above_the_threshold_finds_nothing():
 
 
 def test_sizes_begin_at_their_lower_limit():
-    names = [size_of(ml) for limit in SIZES for ml in (limit - 1e-6, limit)]
-    assert names[1::2] == [*names[2::2], names[-1]]
-    assert len(set(names)) == len(SIZES) + 1
+    names = [size_of(ml) for limit in (0.1, 1.0, 10.0) for ml in (limit - 1e-6, limit)]
+    small, medium, large, largest = SIZES
+    assert names == [small, medium, medium, large, large, largest]
+    assert SIZES == ("below 0.1 ml", "0.1 to 1 ml", "1 to 10 ml", "10 ml or more")

@@ -14,8 +14,10 @@ from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.reading import read_case
 from medgan.studies.detection.patient_maps import FLOORS, OWN
 from medgan.studies.detection.patients import REPORT, TABLE, run_patients
+from medgan.workflows.score import score_cases
 from tests.kit.models import make_model
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
@@ -159,6 +161,23 @@ def test_groups_scans_and_tables_hold_pseudonyms_alone(model, healthy, tmp_path)
     assert (tmp_path / "patients.png").stat().st_size > 10_000
 
 
+def test_scores_are_adjusted_for_measured_covariates_as_medgan_score_adjusts_them(
+    tmp_path,
+):
+    model, name = make_model(GRID), "label_1_mm3"
+    scans = [Volume(head(seed)[0], AFFINE) for seed in range(20, 32)]
+    sizes = [{name: float(10 * number)} for number in range(12)]
+    config = ScoringConfig(("residual",), 0.02, {name: "continuous"})
+    model.calibrate(scans, config, covariates=sizes)
+    source = write_patients(tmp_path / "p", -30)
+    found = evaluated(model, source, None, tmp_path)["scans"]
+    rows, _ = score_cases(model, manifest(source).cases, tmp_path / "scores")
+    unadjusted = {case.case: model.score(read_case(case).volumes[0]) for case in
+                  manifest(source).cases}  # fmt: skip
+    assert {one["case"]: one["score"] for one in found} == {r["case"]: r["score"] for r in rows}
+    assert all(abs(one["score"] - unadjusted[one["case"]].score) > 0.01 for one in found)
+
+
 def test_a_scan_without_any_lesion_counts_for_false_alarms_alone(model, healthy, tmp_path):
     source = write_patients(tmp_path / "p", -30, count=2)
     folder = source.parent
@@ -198,8 +217,6 @@ def test_what_cannot_be_evaluated_is_said(model, tmp_path):
         evaluated(model, source, None, tmp_path, scorers=("magic",))
     with pytest.raises(ModelError, match="E_UNCALIBRATED"):
         evaluated(make_model(GRID), source, None, tmp_path)
-    source.write_text(
-        "\n".join(line.replace("_label", "_label0") for line in ["image,subject", "p-0.nii.gz,p"])
-    )
+    source.write_text("image,subject\np-0.nii.gz,p")
     with pytest.raises(DataError, match="E_NO_SCANS"):
         evaluated(model, source, None, tmp_path)
