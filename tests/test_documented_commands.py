@@ -224,8 +224,9 @@ def workplace(tmp_path_factory):
         run(*tiny((*train, "-o", "x"), "runs/mine"))
         for name in ("runs/ixi", "runs/hippocampus", "runs/demo"):
             shutil.copytree("runs/mine", name)
-        for name in ("zoo/hippocampus", "zoo/ixi-brain"):
-            shutil.copytree("runs/mine/model", name)
+        shutil.copytree("runs/mine/model", "zoo/ixi-brain")
+        run(*tiny(("medgan", "train", "train", "--data", "scans", "-o", "x"), "runs/plain"))
+        shutil.copytree("runs/plain/model", "zoo/hippocampus")
         chest = ("medgan", "train", "train", "--data", "export", "--set", "data.intensity=ct")
         run(*tiny((*chest, "--set", "data.window=lung", "-o", "x"), "runs/chest"))
         run(*tiny(("medgan", "score", "runs/chest/model", "export", "-o", "x"), "runs/score"))

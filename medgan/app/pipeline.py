@@ -52,6 +52,10 @@ def run_pipeline(
     steps, described = read_pipeline(name)
     _refuse_unread(overrides, steps)
     run = Run(build(merge(described, values or {}), overrides), steps=tuple(steps))
+    if run.config.train.start_from and not {"train", "scorers"} & set(steps):
+        raise ConfigError(
+            "E_SET", "train.start_from", f"not read by {', '.join(steps)}", "leave it out"
+        )
     with locked(run.out):
         sweep(run.out)
         _claim(run, replace)
@@ -126,11 +130,13 @@ def forecast_pipeline(
     Raises:
         ConfigError: E_NO_DATA when there is neither.
         DataError: E_SPLIT when no scan would be learned from.
+        ModelError: E_START when the model to start from does not fit.
     """
     from medgan.training.forecast import forecast
+    from medgan.training.start import require_fit, start_plan
 
     config = build(merge(read_pipeline(name)[1], values or {}), overrides)
-    data = config.data
+    data, start = config.data, Run(config).start()
     if data.source:
         with TemporaryDirectory() as folder:  # for what DICOM becomes
             cases = read_manifest(data, Path(folder))[0].split("train")
@@ -139,8 +145,11 @@ def forecast_pipeline(
                     "E_SPLIT", "the data set", "no training scans", "add healthy scans or set "
                     "data.fractions",
                 )  # fmt: skip
-            preprocessing = plan(data, cases)
+            preprocessing = start_plan(config, cases, start) if start else plan(data, cases)
         return forecast(config, preprocessing)
+    if start is not None:
+        require_fit(start.preprocessing, config.model, config.train.task, start)
+        return forecast(config, start.preprocessing)
     if data.shape == "auto":
         raise ConfigError(
             "E_NO_DATA", "data.source", "no scans and no grid named", "give --data or data.shape"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgan.app.presets import shipped_models
 from medgan.app.result import StepResult
 from medgan.core.config import Config
 from medgan.core.errors import Exit
@@ -75,6 +76,13 @@ class Run:
             device = choose_device(self.config.train.device)
             self._models[uri] = load(uri, self.reading_uri(), device.type)
         return self._models[uri]
+
+    def start(self) -> "Model | None":
+        """The model whose weights the training starts from, if there is one."""
+        uri = self.config.train.start_from
+        shipped = shipped_models().get(uri)
+        here = shipped is None or Path(uri).is_dir()
+        return self.model(uri if here else str(shipped)) if uri else None
 
     def reading_uri(self) -> str:
         """The tracking store that models come from; empty where there is none."""

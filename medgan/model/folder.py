@@ -53,6 +53,7 @@ class Stored:
     calibration: Calibration | None
     label_offset: float
     densities: Densities
+    digest: str = ""
 
 
 def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
@@ -134,10 +135,11 @@ def read_model(folder: Path) -> Stored:
         _fill(networks, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
+        digest = str(config["sha256"][WEIGHTS])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
     return Stored(
-        networks, preprocessing, sizes, facts, calibration, label_offset, densities
+        networks, preprocessing, sizes, facts, calibration, label_offset, densities, digest
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ class Model:
         calibration: of the scores; None until `calibrate`.
         label_offset: with which generated label channels become label maps.
         densities: of features of the training scans; empty until `learn_densities`.
+        digest: SHA-256 of the file of weights that it was read from; empty without one.
     """
 
     networks: Networks
@@ -57,6 +58,7 @@ class Model:
     calibration: Calibration | None = None
     label_offset: float = 0.0
     densities: Densities = field(default_factory=dict)
+    digest: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:

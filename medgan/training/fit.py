@@ -27,6 +27,7 @@ from medgan.training.loop import train
 from medgan.training.memory import refuse_what_cannot_fit
 from medgan.training.monitor import Criteria
 from medgan.training.samples import label_offset, remove_later_pictures
+from medgan.training.start import start_from, start_plan
 from medgan.training.state import TrainingState
 from medgan.training.tasks import chosen_task
 
@@ -51,6 +52,7 @@ def train_model(
     page: Tracker | None = None,
     scans: ReadScans | None = None,
     refuse: Refuse = log_refusals,
+    start: Model | None = None,
 ) -> dict[str, Any]:
     """Trains, or resumes a training, and writes the model folder.
 
@@ -64,6 +66,7 @@ def train_model(
         page: called after each evaluation, once its metrics and picture are on disk.
         scans: those that are in memory since they were checked; cleared once they are prepared.
         refuse: receives training and validation scans that cannot be prepared.
+        start: model whose weights a new training starts from.
 
     Returns:
         Volumes seen, the model folder, and metrics of the weights that were kept.
@@ -71,17 +74,24 @@ def train_model(
     Raises:
         DataError: E_SPLIT with too few training or validation scans.
         EnvironmentFailure: E_MEMORY when a step would not fit.
+        ModelError: E_START when the model to start from does not fit.
         Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
     """
     cases, validation_cases = manifest.split("train"), manifest.split("validation")
     _require_enough(len(cases), len(validation_cases), "add healthy scans or set data.fractions")
     scans = scans or ReadScans(0)
-    preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
+    if start is None:
+        preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
+    else:
+        preprocessing = start_plan(config, cases, start)
     _log_plan(preprocessing)
     device = choose_device(config.train.device)
     task = chosen_task(preprocessing, config.model, config.train)
     state = task.start(device)
-    _require_same_training(out / "checkpoints", cases, preprocessing, config)
+    begun_with = "" if start is None else start.digest
+    _require_same_training(out / "checkpoints", cases, preprocessing, config, begun_with)
+    if start is not None:
+        start_from(state, start)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
     refuse_what_cannot_fit(config, preprocessing, device)
@@ -118,6 +128,7 @@ def train_model(
         **outcome,
         "data_digest": manifest.digest,
         "training_digest": manifest.training_digest,
+        **({"started_from": begun_with} if begun_with else {}),
         **({"data_licence": manifest.licence} if manifest.licence else {}),
         **facts,
         **{name.removeprefix("samples/"): value for name, value in metrics.items()},
@@ -143,20 +154,23 @@ def _require_enough(training: int, validation: int, remedy: str) -> None:
 
 
 def _require_same_training(
-    checkpoints: Path, cases: list[Case], preprocessing: Preprocessing, config: Config
+    checkpoints: Path,
+    cases: list[Case],
+    preprocessing: Preprocessing,
+    config: Config,
+    begun_with: str,
 ) -> None:
-    """Refuses to resume from checkpoints of other scans, another grid or other networks."""
+    """Refuses to resume what had other scans, another grid, other networks or another start."""
     hashes = sorted((case.sha256, case.label_sha256 or "") for case in cases)
-    text = json.dumps(
-        [hashes, preprocessing.model_dump(), config.model.model_dump(), config.train.task]
-    )
+    parts = [hashes, preprocessing.model_dump(), config.model.model_dump(), config.train.task]
+    text = json.dumps([*parts, begun_with] if begun_with else parts)
     identity = hashlib.sha256(text.encode()).hexdigest()
     path = checkpoints / "trained_on.txt"
     begun = path.is_file() and any(checkpoints.glob("*.json"))
     if begun and path.read_text().strip() != identity:
         raise ConfigError(
-            "E_RESUME", str(checkpoints), "belongs to other scans, another grid or other networks",
-            "choose another folder, or start over with --replace",
+            "E_RESUME", str(checkpoints), "belongs to other scans, another grid, other networks or "
+            "another model to start from", "choose another folder, or start over with --replace",
         )  # fmt: skip
     write_atomic(path, identity)
 

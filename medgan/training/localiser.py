@@ -100,6 +100,7 @@ def train_localiser(
     seed: int,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    started_from: str = "",
 ) -> Localiser:
     """Trains on healthy scans with planted lesions, and on what the generator makes of them.
 
@@ -109,13 +110,14 @@ def train_localiser(
     Args:
         scoring_networks: of the trained model, whose own localiser is not used.
         latent: length of its latents.
-        localiser: with fresh weights; changed in place.
+        localiser: with fresh weights or those of another model; changed in place.
         volumes: healthy training scans, (C, X, Y, Z) in [-1, 1].
         families: lesions to plant.
         config: length of the training.
         seed: of the lesions.
         folder: receives the checkpoint.
         progress: called with how many of how many volumes, or seconds, are done.
+        started_from: says which weights the localiser comes with; empty for fresh ones.
 
     Returns:
         The localiser.
@@ -131,7 +133,8 @@ def train_localiser(
     patches = patches_of(volumes[0].shape[1:])
     state = LocaliserState.fresh(localiser, config, device)
     fingerprint = _fingerprint(scoring_networks, volumes[0], device)
-    identity = json.dumps([list(families), seed, config.model_dump(), len(volumes), fingerprint])
+    parts = [list(families), seed, config.model_dump(), len(volumes), fingerprint]
+    identity = json.dumps([*parts, started_from] if started_from else parts)
     checkpoint = folder / CHECKPOINT
     _restore(state, checkpoint, identity)
     depths: dict[int, np.ndarray] = {}

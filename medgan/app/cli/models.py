@@ -17,6 +17,9 @@ def train(
         bool, typer.Option("--dry-run", help="only say what it takes: parameters, memory, time")
     ] = False,
     replace: Replace = False,
+    start: Annotated[
+        str, typer.Option("--from", metavar="MODEL", help="model whose weights to start from")
+    ] = "",
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -25,6 +28,8 @@ def train(
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
     """
     values: dict[str, Any] = {"out": out} if out else {}
+    if start:
+        values["train"] = {"start_from": start}
     if data:
         values["data"] = {"source": data}
 

@@ -57,7 +57,7 @@ SCANS = tuple(f"data.{name}" for name in DataConfig.model_fields if name not in 
 """What decides which scans there are and what each is for; the rest of `data` is about the grid."""
 
 STEPS = {
-    "phantoms": Step(phantoms_step, ("phantoms",), ("phantoms",)),
+    "phantoms": Step(phantoms_step, ("phantoms", "train.seed"), ("phantoms",)),
     "index": Step(index_step, SCANS),
     "train": Step(
         train_step, ("data", "model", "train"), ("checkpoints", "samples", "mlflow_run.txt"),

@@ -24,7 +24,7 @@ def train_step(run: Run) -> StepResult:
 
     values = train_model(
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
-        TrainingPage(run.out), run.scans, run.refuse,
+        TrainingPage(run.out), run.scans, run.refuse, run.start(),
     )  # fmt: skip
     return StepResult(values, commands=_what_next(str(run.model_folder), run.config.train.task))
 
@@ -32,35 +32,42 @@ def train_step(run: Run) -> StepResult:
 def scorers_step(run: Run) -> StepResult:
     """Learns from the training scans what scorers need, and saves the model again.
 
-    Feature densities always; a localiser of planted lesions where `localiser.volumes` is not 0.
+    Feature densities always; a localiser of planted lesions where `localiser.volumes` is not 0, or
+    where the model that the training started from has one: that one learns on, or stays as it is.
     """
     from medgan.core.seeding import seeded
     from medgan.data.batches import PreparedVolumes
     from medgan.model.folder import fresh_localiser
     from medgan.training.localiser import FAMILIES, localiser_inputs, train_localiser
+    from medgan.training.start import start_localiser
 
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
     prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
     run.refuse(prepared.warm())
     model.learn_densities(prepared.batches)
-    families = list(FAMILIES)
+    families, seed, start = list(FAMILIES), run.config.train.seed, run.start()
+    with seeded(seed, model.device):
+        localiser = fresh_localiser(
+            model.preprocessing, model.sizes, localiser_inputs(model.preprocessing)
+        )
+    started = start is not None and start_localiser(localiser, start)
+    localiser.to(model.device)
     if settings.volumes:
-        seed = run.config.train.seed
-        with seeded(seed, model.device):
-            localiser = fresh_localiser(
-                model.preprocessing, model.sizes, localiser_inputs(model.preprocessing)
-            )
-        localiser.to(model.device)
         with counting("localiser") as tick:
             train_localiser(
                 model.scoring_networks(), model.sizes.latent, localiser,
                 [prepared.arrays(n)[0] for n in range(len(prepared))],
                 families, settings, seed, run.out / "checkpoints", tick,
+                start.digest if start is not None and started else "",
             )  # fmt: skip
+    if settings.volumes or started:
         model.networks.localiser = localiser.requires_grad_(False)
-        model.facts["localiser_families"] = ", ".join(families)
-        log.info("localiser: %d families of lesions learned", len(families))
+        learned = ", ".join(families)
+        if start is not None and not settings.volumes:
+            learned = str(start.facts.get("localiser_families", learned))
+        model.facts["localiser_families"] = learned
+        log.info("localiser: %d families of lesions learned", len(learned.split(", ")))
     model.save(run.model_folder)
     return StepResult({"densities": len(model.densities), "volumes": settings.volumes})
 

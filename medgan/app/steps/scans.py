@@ -40,7 +40,12 @@ def phantoms_step(run: Run) -> StepResult:
         )  # fmt: skip
     healthy, lesioned = run.config.phantoms.subjects
     source = make_data_set(
-        run.out / "phantoms", healthy, lesioned, PHANTOM_SHAPE, PHANTOM_SPACING, seed=0
+        run.out / "phantoms",
+        healthy,
+        lesioned,
+        PHANTOM_SHAPE,
+        PHANTOM_SPACING,
+        run.config.train.seed,
     )
     run.set("data", source=str(source), healthy={"diagnosis": ["healthy"]})
     log.info("phantoms: %d healthy, %d with a lesion", healthy, lesioned)

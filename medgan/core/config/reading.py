@@ -44,6 +44,7 @@ def build(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
 
 NAMES = {
     "data": ("source", "splits", "subjects", "session"),
+    "train": ("start_from",),
     "compare": ("models",),
     "utility": ("command",),
     "audit": ("train", "holdout"),

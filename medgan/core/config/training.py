@@ -47,6 +47,11 @@ class TrainConfig(Section):
         description="what is trained: synthesis generates scans, restoration makes a healthy scan "
         "of a corrupted one",
     )
+    start_from: str = Field(
+        "",
+        description="model whose weights a new training starts from: a folder, one that ships "
+        "with medgan as zoo/phantom-head, models:/name@alias or runs:/id/model; empty for none",
+    )
     volumes: int = Field(12_000, gt=0, description="length of the training in real volumes")
     minutes: float = Field(0.0, ge=0, description="stop and finish after this long; 0 for no limit")
     batch: int = Field(4, gt=1, description="volumes a step")

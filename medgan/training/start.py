@@ -1,0 +1,126 @@
+"""A training that starts from the weights of another model."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from medgan.core.config import Config, DataConfig, ModelConfig, Preprocessing
+from medgan.core.errors import ModelError
+from medgan.data.manifest import Case
+from medgan.data.plan import plan
+from medgan.model.model import Model
+from medgan.networks.localiser import Localiser
+from medgan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+
+def adopted(data: DataConfig, grid: Preprocessing) -> DataConfig:
+    """The data section, voxel size and shape that it leaves open taken from the grid of a model."""
+    wanted = {"spacing": grid.spacing, "shape": grid.shape}
+    return data.model_copy(
+        update={name: value for name, value in wanted.items() if getattr(data, name) == "auto"}
+    )
+
+
+def start_plan(config: Config, cases: Sequence[Case], start: Model) -> Preprocessing:
+    """The preprocessing of a training that starts from a model; its template is the model's.
+
+    Args:
+        config: all settings.
+        cases: the training cases.
+        start: the model.
+
+    Raises:
+        ConfigError: of `plan`.
+        ModelError: E_START when weights of the model do not belong into such a training.
+    """
+    grid = start.preprocessing
+    found = plan(adopted(config.data, grid), cases)
+    require_fit(found, config.model, config.train.task, start)
+    return found.model_copy(update={"template": grid.template})
+
+
+def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, start: Model) -> None:
+    """Refuses a model of another grid, of other scans, sizes or task.
+
+    Raises:
+        ModelError: E_START, with all that differs and the settings that would fit.
+    """
+    here = _settings(preprocessing, sizes, task)
+    there = _settings(start.preprocessing, start.sizes, _task_of(start, task))
+    others = {name: value for name, value in there.items() if here[name] != value}
+    if others:
+        what = ", ".join(
+            f"{name} {_text(here[name])} here and {_text(value)} there"
+            for name, value in others.items()
+        )
+        remedy = " ".join(f"{name}={_text(value)}" for name, value in others.items())
+        raise ModelError(
+            "E_START", "the model to start from", f"does not fit: {what}",
+            f"set {remedy}, or start from another model",
+        )  # fmt: skip
+
+
+def _task_of(model: Model, wanted: str) -> str:
+    """The wanted task where a model has the network for it, else the one that it can do."""
+    able = {
+        "synthesis": model.networks.synthesises, "restoration": model.networks.restorer is not None
+    }  # fmt: skip
+    return wanted if able[wanted] else next(task for task, has in able.items() if has)
+
+
+def _settings(grid: Preprocessing, sizes: ModelConfig, task: str) -> dict[str, Any]:
+    """What has to be alike, by the names of the settings."""
+    names = ("spacing", "shape", "channels", "intensity", "window", "labels")
+    spaces = ("brain", "bias", "align")
+    found = {f"data.{name}": getattr(grid, name) for name in (*names, *spaces)}
+    found["data.conditions"] = {
+        one.name: one.kind if one.kind == "continuous" else (one.kind, *one.values)
+        for one in grid.conditions
+    }
+    found |= {f"model.{name}": getattr(sizes, name) for name in ModelConfig.model_fields}
+    return found | {"train.task": task}
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - of any setting
+    """A value as `--set` takes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_text(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ",".join(map(_text, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def start_from(state: TrainingState, start: Model) -> None:
+    """Puts the weights of a model into the networks and into their average.
+
+    A discriminator that the model has not kept begins with fresh weights, as do the optimizers and
+    the discriminator of images with labels, which no model keeps.
+    """
+    found = start.networks.modules()
+    for networks in (state.networks, state.average):
+        for name, module in networks.modules().items():
+            if name in found:
+                _copy(found[name], module)
+    if "discriminator" not in found:
+        log.info("the model to start from has no discriminator: a fresh one learns beside it")
+
+
+def start_localiser(localiser: Localiser, start: Model) -> bool:
+    """Puts the weights of a model's localiser into one with the same inputs.
+
+    Returns:
+        Whether it had such a one.
+    """
+    known = start.networks.localiser
+    if known is None or known.inputs != localiser.inputs:
+        return False
+    _copy(known, localiser)
+    return True
+
+
+def _copy(source: nn.Module, to: nn.Module) -> None:
+    to.load_state_dict(source.state_dict())

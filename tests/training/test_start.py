@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import medgan
+from medgan.app.pipeline import forecast_pipeline, run_pipeline
+from medgan.core.config import build
+from medgan.core.errors import ConfigError, ModelError
+from medgan.networks.localiser import Localiser
+from medgan.training.start import require_fit, start_from, start_localiser
+from medgan.training.tasks import chosen_task
+from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import AGE, GRID, SIZES, make_model
+
+SHORT = {
+    **TINY, "train": {**TINY["train"], "volumes": 4, "sample_every": 4}, "localiser": {"volumes": 8}
+}  # fmt: skip
+PIPELINE = json.dumps({"steps": ["index", "train", "scorers"], "config": SHORT})
+
+
+def states_equal(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
+
+
+def weights(folder):
+    return {
+        f"{name}.{key}": value
+        for name, module in medgan.load(folder).networks.modules().items()
+        for key, value in module.state_dict().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Scans, a pipeline, and the model of a first training in the folder of a hospital."""
+    folder = tmp_path_factory.mktemp("site")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
+    write_folder(folder / "scans", 20)
+    (folder / "tiny.yaml").write_text(PIPELINE)
+    run(folder, "DOE_JANE")
+    yield folder
+    patch.undo()
+
+
+def run(site, out, *settings):
+    fixed = (f"out={site / out}", f"data.source={site / 'scans'}", *settings)
+    return run_pipeline(str(site / "tiny.yaml"), fixed)
+
+
+def from_first(site):
+    return f"train.start_from={site / 'DOE_JANE' / 'model'}"
+
+
+def test_a_training_starts_from_all_weights_of_a_model_and_from_its_averages():
+    start = make_model(GRID, seed=3)
+    config = build({**TINY, "train": {**TINY["train"], "seed": 1}})
+    state = chosen_task(GRID, config.model, config.train).start(torch.device("cpu"))
+    fresh = {n: m.state_dict() for n, m in state.networks.modules().items()}
+    assert not states_equal(fresh["generator"], start.networks.generator.state_dict())
+    start_from(state, start)
+    for networks in (state.networks, state.average):
+        for name, module in networks.modules().items():
+            assert states_equal(module.state_dict(), start.networks.modules()[name].state_dict())
+    assert all(p.requires_grad for p in state.networks.generator.parameters())
+
+
+def test_a_model_without_discriminator_leaves_the_fresh_one():
+    start = make_model(GRID, seed=3)
+    start = replace(start, networks=start.networks.without_discriminator())
+    config = build(TINY)
+    state = chosen_task(GRID, config.model, config.train).start(torch.device("cpu"))
+    fresh = {k: v.clone() for k, v in state.networks.critic.state_dict().items()}
+    start_from(state, start)
+    assert states_equal(fresh, state.networks.critic.state_dict())
+    known = start.networks.generator.state_dict()
+    assert states_equal(known, state.networks.generator.state_dict())
+
+
+def test_a_localiser_with_other_inputs_is_not_taken():
+    start = make_model(GRID)
+    found = medgan_localiser(("density", "recon"))
+    assert not start_localiser(found, start)
+    start.networks.localiser = medgan_localiser(("density",))
+    assert not start_localiser(found, start)
+    start.networks.localiser = medgan_localiser(("density", "recon"))
+    assert start_localiser(found, start)
+    assert states_equal(found.state_dict(), start.networks.localiser.state_dict())
+
+
+def medgan_localiser(inputs) -> Localiser:
+    from medgan.model.folder import fresh_localiser
+
+    return fresh_localiser(GRID, SIZES, inputs)
+
+
+def test_one_error_says_all_that_differs_and_the_settings_that_would_fit():
+    grid = GRID.model_copy(update={"shape": (32, 16, 16), "labels": (1, 2), "conditions": (AGE,)})
+    sizes = SIZES.model_copy(update={"widths": (16, 32)})
+    with pytest.raises(ModelError) as refused:
+        require_fit(grid, sizes, "synthesis", make_model(GRID))
+    said = str(refused.value)
+    assert "data.shape [32,16,16] here and [16,16,16] there" in said
+    assert "model.widths [16,32] here and [16,16] there" in said
+    assert "set data.shape=[16,16,16] data.labels=[1] data.conditions={} model.widths" in said
+    with pytest.raises(ModelError, match=r"train\.task restoration here and synthesis there"):
+        require_fit(GRID, SIZES, "restoration", make_model(GRID))
+    require_fit(GRID, SIZES, "synthesis", make_model(GRID))
+
+
+def test_a_training_goes_on_from_a_model_and_says_from_which(site):
+    run(site, "tuned", from_first(site), "train.learning_rate=1e-12", "localiser.volumes=0")
+    first, tuned = weights(site / "DOE_JANE" / "model"), weights(site / "tuned" / "model")
+    for name, value in first.items():
+        assert torch.allclose(value, tuned[name], atol=1e-6), name  # hardly moved, localiser too
+    digest = medgan.load(site / "DOE_JANE" / "model").digest
+    facts = json.loads((site / "tuned" / "model" / "config.json").read_text())["facts"]
+    assert facts["started_from"] == digest
+    assert f"- Started from: {digest}" in (site / "tuned" / "model" / "card.md").read_text()
+    written = [p for p in (site / "tuned").rglob("*") if p.suffix in (".json", ".yaml", ".md")]
+    assert not [p for p in written if "DOE_JANE" in p.read_text()]
+
+
+def test_grid_and_localiser_are_taken_from_the_model(site):
+    run(site, "auto", from_first(site), "data.spacing=auto", "data.shape=auto")
+    model = medgan.load(site / "auto" / "model")
+    assert (model.preprocessing.spacing, model.preprocessing.shape) == ((2, 2, 2), (16, 16, 16))
+    first = medgan.load(site / "DOE_JANE" / "model").networks.localiser
+    assert first is not None
+    assert model.networks.localiser is not None
+    learned = model.networks.localiser.state_dict()
+    moved = max(float((learned[k] - v).abs().max()) for k, v in first.state_dict().items())
+    assert 0 < moved < 0.01  # by one step, not to other random weights
+
+
+def test_a_resumed_training_ends_as_if_it_had_not_stopped_and_keeps_its_start(site):
+    start, short = from_first(site), ("localiser.volumes=0",)
+    run(site, "parts", start, *short)
+    whole = medgan.load(site / "parts" / "model").digest
+    checkpoints = site / "parts" / "checkpoints"
+    for mark in checkpoints.glob("*4.*"):  # as if it had been stopped after the one before
+        mark.unlink()
+    with pytest.raises(ConfigError, match="another model to start from"):
+        run(site, "parts", *short)
+    with pytest.raises(ConfigError, match="another model to start from"):
+        run(site, "parts", f"train.start_from={site / 'tuned' / 'model'}", *short)
+    assert sorted(path.stem for path in checkpoints.glob("0*.json")) == ["000000002"]
+    run(site, "parts", start, *short)
+    assert medgan.load(site / "parts" / "model").digest == whole
+
+
+def test_a_model_of_another_grid_is_refused_before_anything_is_trained(site):
+    with pytest.raises(ModelError, match=r"E_START .*data\.shape \[32,16,16\] here"):
+        run(site, "other", from_first(site), "data.shape=[32,16,16]")
+    assert not list((site / "other").rglob("*.safetensors"))
+    settings = [from_first(site), "model.latent=16"]
+    with pytest.raises(ModelError, match=r"model\.latent 16 here and 8 there"):
+        forecast_pipeline(str(site / "tiny.yaml"), settings)
+
+
+def test_pipelines_that_do_not_train_a_model_refuse_a_start(site):
+    with pytest.raises(ConfigError, match="E_SET"):
+        run_pipeline("utility", [f"out={site / 'u'}", f"data.source={site / 'scans'}",
+                                 "train.start_from=zoo/hippocampus"])  # fmt: skip
