@@ -34,15 +34,17 @@ class MapStatistics:
 def floored(
     mean: Tensor, spread: Tensor, even: bool = False, typical: float | None = None
 ) -> MapStatistics:
-    """With a floor for the standard deviations, or one for all positions if `even`.
+    """With a floor for the standard deviations, or the same of both for all positions if `even`.
 
     Args:
         mean: at every position.
         spread: standard deviation, likewise.
-        even: whether the typical standard deviation is that of all positions.
+        even: whether all positions have the mean one and the typical standard deviation.
         typical: standard deviation that the floor is a share of; the mean one by default.
     """
     typical = max(float(spread.mean()) if typical is None else typical, 1e-6)
     if even:
-        return MapStatistics(mean, torch.full_like(spread, typical))
+        return MapStatistics(
+            torch.full_like(mean, float(mean.mean())), torch.full_like(spread, typical)
+        )
     return MapStatistics(mean, spread.clamp(min=_FLOOR * typical))

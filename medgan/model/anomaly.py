@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
+from medgan.anomaly.choice import CANDIDATES, Choice, Maps
 from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
 from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
 from medgan.anomaly.regions import find_regions
-from medgan.anomaly.scorers import chosen, learn_densities, make_maps
+from medgan.anomaly.scorers import available, chosen, learn_densities, make_maps
 from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
@@ -27,6 +28,9 @@ from medgan.networks.channels import image_channels
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
+
+Choose = Callable[[Maps, Calibration], Choice]
+"""From the maps of all scorers that are worth it, and their calibration, to those that are used."""
 
 
 def scoring_networks(model: "Model") -> ScoringNetworks:
@@ -141,13 +145,16 @@ def calibration_of(
     progress: Callable[[int, int], None],
     count: int,
     covariates: Iterable[Mapping[str, Value]],
+    choose: Choose | None = None,
 ) -> Calibration:
     """The calibration of a model on healthy scans; as `Model.calibrate`."""
     networks = scoring_networks(model)
     asked = scoring_config.scorers
     if not asked and model.calibration is not None:  # on a new site the choice of scorers stays
         asked = model.calibration.scoring_config.scorers
-    config = replace(scoring_config, scorers=chosen(networks, asked))
+    names = chosen(networks, asked)
+    if choose and not asked:
+        names = tuple(name for name in CANDIDATES if name in available(networks)) or names
     collected: dict[str, list[Tensor]] = {}
     unseen: list[np.ndarray | None] = []
     statistics: list[ScanStatistics] = []
@@ -156,12 +163,23 @@ def calibration_of(
         context = ScoringContext(batch_of(model, prepared), networks)
         statistics.append(_statistics(model, prepared, context))
         unseen.append(prepared.unseen)
-        for name, score_map in make_maps(context, config.scorers).items():
+        for name, score_map in make_maps(context, names).items():
             collected.setdefault(name, []).append(score_map)
         progress(number, count or number)
     maps = {name: _filled(torch.cat(parts), unseen) for name, parts in collected.items()}
-    none = {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}
-    found = calibrate(maps or none, config, list(covariates))
+    maps = maps or {"none": torch.zeros(0, 1, 1, 1, 1, device="cpu")}
+    known = list(covariates)
+    if choose and not asked and len(maps) > 1:
+        found = calibrate(maps, replace(scoring_config, scorers=names))
+
+        def maps_of(volumes: Tensor) -> dict[str, Tensor]:
+            return make_maps(ScoringContext(volumes.to(model.device), networks), names)
+
+        choice = choose(maps_of, found)
+        model.facts["scorers_chosen"] = choice.text()
+        names = choice.scorers
+        maps = {name: maps[name] for name in names}
+    found = calibrate(maps, replace(scoring_config, scorers=names), known)
     return replace(found, reference=reference_statistics(statistics))
 
 

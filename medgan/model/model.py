@@ -237,7 +237,7 @@ class Model:
     def calibrate(
         self, scans: Iterable[Scan], config: ScoringConfig | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None, count: int = 0,
-        covariates: Iterable[Mapping[str, Value]] = (),
+        covariates: Iterable[Mapping[str, Value]] = (), choose: anomaly.Choose | None = None,
     ) -> None:  # fmt: skip
         """Scores healthy scans that were not trained on; sets `calibration`.
 
@@ -249,13 +249,16 @@ class Model:
             count: of all scans, for `progress`, where `scans` come one by one.
             covariates: of each scan, in the same order, for `config.covariates`; read after the
                 last scan.
+            choose: picks the scorers of a model without calibration, where `config` has none.
 
         Raises:
             ConfigError: E_SCORER; E_CONDITION for a covariate that no scan has.
             DataError: E_CALIBRATION with too few scans.
         """
         config = config or ScoringConfig(())
-        self.calibration = anomaly.calibration_of(self, scans, config, progress, count, covariates)
+        self.calibration = anomaly.calibration_of(
+            self, scans, config, progress, count, covariates, choose
+        )
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Sets `densities` from training scans, and drops a calibration made without them.

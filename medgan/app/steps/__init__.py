@@ -65,7 +65,8 @@ STEPS = {
     ),
     "scorers": Step(scorers_step, ("localiser", "train.seed")),
     "calibrate": Step(
-        calibrate_step, (*SCANS, "score.scorers", "score.top_fraction", "score.covariates")
+        calibrate_step,
+        (*SCANS, "score.scorers", "score.top_fraction", "score.covariates", "train.seed"),
     ),
     "share": Step(share_step, ("model_uri",), ("model",), overwrites=True),
     "register": Step(register_step, ("tracking",)),

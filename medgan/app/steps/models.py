@@ -10,8 +10,12 @@ from medgan.core.errors import ConfigError
 from medgan.core.progress import counting
 
 if TYPE_CHECKING:
+    from medgan.anomaly.calibration import Calibration
+    from medgan.anomaly.choice import Choice, Maps
     from medgan.data.manifest import Case
     from medgan.data.prepare import PreparedScan
+    from medgan.model.anomaly import Choose
+    from medgan.model.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +96,8 @@ def calibrate_step(run: Run) -> StepResult:
 
     with counting("calibrating") as tick:
         scans, refusals = usable(cases, prepared)
-        model.calibrate(scans, scoring_config, tick, len(cases), covariates)
+        choose = _choice_on_validation_scans(run, model)
+        model.calibrate(scans, scoring_config, tick, len(cases), covariates, choose)
     run.refuse(refusals)
     folder = run.model_folder
     if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
@@ -104,6 +109,25 @@ def calibrate_step(run: Run) -> StepResult:
         with tracker:
             run.results["train"].values["run"] = tracker.model(folder)
     return StepResult({"scans": len(cases) - len(refusals), "model": str(folder)})
+
+
+def _choice_on_validation_scans(run: Run, model: "Model") -> "Choose | None":
+    """How scorers are chosen; None where there are too few validation scans to choose on."""
+    from medgan.data.batches import PreparedVolumes
+    from medgan.training.trials import MIN_SCANS, choose_scorers
+
+    cases = run.manifest().split("validation")
+    prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
+    run.refuse(prepared.warm())
+    if len(prepared) < MIN_SCANS:
+        return None
+    volumes = [prepared.arrays(number)[0] for number in range(len(prepared))]
+
+    def choose(maps: "Maps", calibration: "Calibration") -> "Choice":
+        with counting("choosing scorers") as tick:
+            return choose_scorers(maps, calibration, volumes, run.config.train.seed, tick)
+
+    return choose
 
 
 def share_step(run: Run) -> StepResult:

@@ -13,8 +13,9 @@ class ScoreConfig(Section):
     scorers: tuple[str, ...] = Field(
         (),
         description="whose maps are combined, from calibration on; empty keeps those of the "
-        "model's calibration, or takes the first that it has of localiser, restoration, density "
-        "and residuals",
+        "model's calibration, or chooses those that find most lesions planted into the validation "
+        "scans; with fewer than five of these, takes the first that it has of localiser, "
+        "restoration, density and residuals",
     )
     top_fraction: float = Field(
         0.01, gt=0, le=1, description="share of the highest voxels of a map that make its score"
