@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
-from medgan.core.config import LocaliserConfig, Preprocessing
+from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.data import lesions
 from medgan.networks.localiser import Localiser
@@ -48,13 +48,13 @@ _ALIGNED = 0.4
 """Extent of spatial augmentation of scans that are aligned."""
 
 
-def localiser_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:
+def localiser_inputs(networks: ScoringNetworks) -> tuple[str, ...]:
     """What a localiser sees beside the scan: how unusual each voxel is, and what is usual there.
 
     Where scans are aligned, the latter is the signed deviation from the mean healthy scan, else the
-    reconstruction.
+    scan's healthy counterpart.
     """
-    return ("density", "recon" if preprocessing.align == "none" else "deviation")
+    return ("density", "recon" if networks.healthy is None else "deviation")
 
 
 @dataclass
@@ -123,12 +123,12 @@ def train_localiser(
         The localiser.
     """
     device = next(localiser.parameters()).device
-    encode, generate = scoring_networks.encode, scoring_networks.generate
-    scoring_networks = replace(
-        scoring_networks, encode=encode and _in_bf16(encode, device),
-        generate=generate and _in_bf16(generate, device),
-        localise=None, inputs=localiser.inputs,
-    )  # fmt: skip
+    fast = {
+        name: network and _in_bf16(network, device)
+        for name in ("encode", "generate", "restore")
+        for network in (getattr(scoring_networks, name),)
+    }
+    scoring_networks = replace(scoring_networks, **fast, localise=None, inputs=localiser.inputs)
     extent = 1.0 if scoring_networks.healthy is None else _ALIGNED
     patches = patches_of(volumes[0].shape[1:])
     state = LocaliserState.fresh(localiser, config, device)

@@ -8,7 +8,7 @@ from medgan.anomaly.context import LOCAL, ScoringContext, ScoringNetworks, netwo
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
 from medgan.anomaly.statistics import floored
-from medgan.core.config import LocaliserConfig, Preprocessing
+from medgan.core.config import LocaliserConfig
 from medgan.data.lesions import plant
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
@@ -136,8 +136,21 @@ def test_a_localiser_of_aligned_scans_learns_without_a_generator_from_patches(
     assert not torch.equal(trained.out.weight, start)
 
 
-def test_what_a_localiser_sees_follows_from_the_alignment():
-    grid = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
-    assert localiser_inputs(grid) == ("density", "recon")
-    aligned = grid.model_copy(update={"align": "affine"})
-    assert localiser_inputs(aligned) == ("density", "deviation")
+def test_what_a_localiser_sees_follows_from_the_alignment(scoring_networks):
+    assert localiser_inputs(scoring_networks) == ("density", "recon")
+    known = floored(torch.zeros(1, 16, 16, 16), torch.ones(1, 16, 16, 16))
+    assert localiser_inputs(replace(scoring_networks, healthy=known)) == ("density", "deviation")
+
+
+def test_beside_a_restorer_a_localiser_sees_the_restored_scan(scoring_networks, tmp_path):
+    shown = []
+
+    def restore(seen):
+        shown.append(seen.shape)
+        return seen[:, :1]
+
+    restoring = ScoringNetworks(None, None, None, scoring_networks.densities, restore=restore)
+    localiser = Localiser(localiser_inputs(restoring), Stages((8, 8), 4, 1))
+    scans, config = [scan(seed) for seed in range(4)], LocaliserConfig(volumes=8)
+    train_localiser(restoring, 8, localiser, scans, ["brighter"], config, 0, tmp_path)
+    assert shown

@@ -53,7 +53,7 @@ def scorers_step(run: Run) -> StepResult:
     families, seed, start = list(FAMILIES), run.config.train.seed, run.start()
     with seeded(seed, model.device):
         localiser = fresh_localiser(
-            model.preprocessing, model.sizes, localiser_inputs(model.preprocessing)
+            model.preprocessing, model.sizes, localiser_inputs(model.scoring_networks())
         )
     started = start is not None and start_localiser(localiser, start)
     localiser.to(model.device)

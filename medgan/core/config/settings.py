@@ -78,8 +78,6 @@ class Config(Section):
             raise ValueError(f"train.micro_batch {part} does not divide train.batch")
         if self.train.metric == "restoration" and self.train.task != "restoration":
             raise ValueError("train.metric restoration needs train.task restoration")
-        if self.localiser.volumes and self.train.task == "restoration":
-            raise ValueError("a localiser needs train.task synthesis; set localiser.volumes to 0")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "

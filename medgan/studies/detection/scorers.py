@@ -90,7 +90,7 @@ def train_left_out_localiser(
     """
     with seeded(seed, model.device):
         localiser = fresh_localiser(
-            model.preprocessing, model.sizes, localiser_inputs(model.preprocessing)
+            model.preprocessing, model.sizes, localiser_inputs(model.scoring_networks())
         )
     localiser.to(model.device)
     without = {*left_out, *(kin for name, kin in KIN.items() if name in left_out)}
