@@ -92,9 +92,9 @@ def as_another_scanner(
     """
     air = volume <= -1
     if rng.random() < 0.5:
-        knots = rng.normal(0, _BIAS, (3, 3, 3))
-        zoom = np.array(volume.shape[1:]) / 3
-        field = np.asarray(ndimage.zoom(knots, zoom, order=3, mode="nearest", grid_mode=True))
+        field = rng.normal(0, _BIAS, (3, 3, 3)).astype(np.float32)
+        for axis, size in enumerate(volume.shape[1:]):
+            field = np.moveaxis(np.tensordot(_between_knots(size), field, (1, axis)), 0, axis)
         volume = (volume + 1) * np.exp(field) - 1
     if rng.random() < 0.5:
         sigma = rng.uniform(0, _BLUR, 3)
@@ -102,6 +102,17 @@ def as_another_scanner(
     if rng.random() < 0.5:
         volume = volume + rng.uniform(0, _NOISE) * rng.standard_normal(volume.shape)
     return np.where(air, -1, volume.clip(-1, 1)).astype(np.float32)
+
+
+@cache
+def _between_knots(size: int) -> Float[np.ndarray, "N 3"]:
+    """Cubic splines along one axis: what each of three knots adds to each voxel.
+
+    Axis by axis, a field takes a fiftieth of the time of `ndimage.zoom` in three dimensions, which
+    was a fifth of that of training on brains.
+    """
+    weights = ndimage.zoom(np.eye(3), (size / 3, 1), order=3, mode="nearest", grid_mode=True)
+    return np.asarray(weights, np.float32)
 
 
 def planted(

@@ -144,7 +144,7 @@ def train_localiser(
         rng = np.random.default_rng([seed, state.volumes_seen])
         donor = _generated(scoring_networks, latent, rng, device)
         made = [
-            _lesioned(volumes, depths, donor, families, rng, extent, patches)
+            _lesioned(volumes, depths, donor, families, rng, extent, min(patches, 2))
             for _ in range(BATCH // patches)
         ]
         corrupted, truth = (

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_PATCH, _PATCHES = 48, 2
-"""Longest edge of a patch in voxels, and patches of a scan that is larger."""
+_PATCH, _PATCHES = 48, 4
+"""Longest edge of a patch in voxels, and patches of a scan that is larger: to make a brain at 2 mm
+and to see how unusual it is takes as long as the network takes for four patches."""
 _WHOLE = 64
 """Longest edge of scans that are shown whole. Lesions are a small share of a brain at 2 mm: after
 2,500 whole ones, with a loss that has changed since, a localiser had found none."""
