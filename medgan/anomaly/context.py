@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +49,13 @@ class ScoringNetworks:
     restorer_inputs: tuple[str, ...] = ()
     healthy: MapStatistics | None = None
 
+    @property
+    def counterpart(self) -> Literal["restored", "reconstructed", "mean"]:
+        """What the healthy counterpart of a scan is: the mean healthy scan without networks."""
+        if self.restore is not None:
+            return "restored"
+        return "mean" if self.generate is None else "reconstructed"
+
 
 @dataclass(frozen=True)
 class ScoringContext:
@@ -85,8 +93,11 @@ class ScoringContext:
 
     @property
     def counterpart(self) -> Float[Tensor, "B C X Y Z"]:
-        """The healthy counterparts: restored where the model can, else reconstructed."""
-        return self.recon if self.networks.restore is None else self.restored
+        """The healthy counterparts: restored or reconstructed by networks, or the mean scan."""
+        if self.networks.counterpart == "mean":
+            assert self.networks.healthy is not None
+            return self.networks.healthy.mean.expand_as(self.volume)
+        return self.restored if self.networks.counterpart == "restored" else self.recon
 
     @cached_property
     def features(self) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Regions of a score map above a threshold, in world coordinates."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Region:
         centre_mm: world coordinates of the centre of mass of the map above the threshold.
         name: of the label with most voxels in the region; `background` outside all labels, empty
             without a label map.
+        place: of the peak, in words.
+        found, expected: mean intensity of the scan and of its healthy counterpart in the region.
     """
 
     number: int
@@ -30,6 +33,9 @@ class Region:
     peak_mm: tuple[float, float, float]
     centre_mm: tuple[float, float, float]
     name: str = ""
+    place: str = ""
+    found: float = math.nan
+    expected: float = math.nan
 
 
 def find_regions(
@@ -40,6 +46,7 @@ def find_regions(
     most: int = 50,
     label_map: Int[np.ndarray, "X Y Z"] | None = None,
     names: Mapping[int, str] | None = None,
+    compared: tuple[Map, Map] | None = None,
 ) -> tuple[Int[np.ndarray, "X Y Z"], list[Region]]:
     """Connected components of a map above a threshold, highest peak first.
 
@@ -53,6 +60,7 @@ def find_regions(
         most: largest number of regions.
         label_map: of anatomy, on the same grid.
         names: of its values; a value without a name stands for itself.
+        compared: the scan and its healthy counterpart, on the same grid.
 
     Returns:
         A label map, 0 outside of regions and else their number, and the regions.
@@ -72,6 +80,7 @@ def find_regions(
     for number, part in enumerate(found[:most], start=1):
         positions = part.coords
         values = score_map[tuple(positions.T)]
+        means = [float(one[tuple(positions.T)].mean()) for one in compared or ()]
         weights = values - threshold
         numbered[tuple(positions.T)] = number
         regions.append(
@@ -83,6 +92,8 @@ def find_regions(
                 _world(affine, positions[values.argmax()]),
                 _world(affine, (positions * weights[:, None]).sum(axis=0) / weights.sum()),
                 _name(label_map[tuple(positions.T)], names or {}) if label_map is not None else "",
+                found=means[0] if means else math.nan,
+                expected=means[1] if means else math.nan,
             )
         )
     return numbered, regions

@@ -38,11 +38,13 @@ class CleanScan:
         volumes: of each channel, cut to the box.
         box: where they lie in the grid of the scan.
         shape: of that grid.
+        brain: where in the box the brain is; None where it was not looked for.
     """
 
     volumes: tuple[Volume, ...]
     box: Box
     shape: tuple[int, ...]
+    brain: Bool[np.ndarray, "X Y Z"] | None = None
 
     def cut(self, volume: Volume) -> Volume:
         """What lies in the box of a volume on the scan's grid."""
@@ -52,6 +54,20 @@ class CleanScan:
         """Voxels of the box in the scan's grid, `outside` around them."""
         whole = np.full(self.shape, outside, dtype=data.dtype)
         whole[self.box] = data
+        return whole
+
+    def counterpart(self, recon: np.ndarray, scan: np.ndarray, channel: int) -> np.ndarray:
+        """The whole scan with a healthy brain in place of its own, under its own bias field.
+
+        Args:
+            recon: voxels of the box; NaN where there is none.
+            scan: all voxels of the channel.
+            channel: its number.
+        """
+        difference = recon - self.volumes[channel].data
+        known = np.isfinite(difference) if self.brain is None else self.brain & np.isfinite(recon)
+        whole = np.array(scan, np.float32)
+        whole[self.box] += np.where(known, difference, 0)
         return whole
 
 
@@ -91,7 +107,8 @@ def clean(source: Sequence[Volume], preprocessing: Preprocessing, case: str) -> 
     if preprocessing.bias == "n4":
         for number in mri:
             parts[number] = parts[number].like(without_bias(parts[number], inside))
-    return CleanScan(tuple(parts), box, guide.data.shape)
+    brain = None if preprocessing.brain == "none" else inside
+    return CleanScan(tuple(parts), box, guide.data.shape, brain)
 
 
 def _foreground(data: np.ndarray) -> Bool[np.ndarray, "X Y Z"]:

@@ -1,6 +1,7 @@
 """The model's grid: from the grid of a scan and back, by MONAI's transforms."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,15 @@ import torch
 from jaxtyping import Float, Int
 
 from medgan.core.config import Preprocessing
+from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
+
+MAX_VOXELS = 2**28
+"""Voxels that a scan may have once it is resampled to the model's spacing: 1 GiB as float32, of
+which resampling takes several times as much."""
 
 
 class Grid:
@@ -114,3 +120,24 @@ def _anti_aliased(tensor: "MetaTensor", spacing: Sequence[float]) -> "MetaTensor
     if not sigma.any():
         return tensor
     return GaussianSmooth(sigma=tuple(sigma.clip(1e-6)))(tensor)  # pyright: ignore[reportReturnType]
+
+
+def check_resampled_size(scan: Volume, spacing: Sequence[float], case: str) -> None:
+    """Refuses a scan that resampling would blow up or shrink to nothing.
+
+    Args:
+        scan: in its own grid.
+        spacing: of the model, in mm along R, A and S.
+        case: the pseudonym under which an error names it.
+
+    Raises:
+        DataError: E_SIZE.
+    """
+    size = scan.field_of_view / np.asarray(spacing)
+    if math.prod(size.tolist()) <= MAX_VOXELS and size.min() >= 1:
+        return
+    extent = " x ".join(f"{mm:.3g}" for mm in scan.field_of_view)
+    raise DataError(
+        "E_SIZE", case, f"a field of view of {extent} mm, which the model cannot take",
+        "check the voxel size in its header, or crop it",
+    )  # fmt: skip

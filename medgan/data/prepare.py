@@ -17,14 +17,12 @@ from medgan.core.errors import DataError
 from medgan.core.intensity import IntensityScale
 from medgan.core.volume import Volume
 from medgan.data.align import Aligner
+from medgan.data.alignment import Alignment
 from medgan.data.cleaning import CleanScan, clean
-from medgan.data.grid import Centred, Grid
+from medgan.data.grid import Centred, Grid, check_resampled_size
 from medgan.data.intensities import intensity_scale, synthetic_scale
 from medgan.data.standardise import landmark_scale, low_frequencies
 
-MAX_VOXELS = 2**28
-"""Voxels that a scan may have once it is resampled to the model's spacing: 1 GiB as float32, of
-which resampling takes several times as much."""
 _FAILED = 8.0
 """An alignment has failed where one minus its agreement is this many times that of the template's
 scans: of 150 brains none was above 3; turned by 90 or 180 degrees and not found, they began at 9.
@@ -125,6 +123,28 @@ class PreparedScan:
         """An image in [-1, 1] on the model's grid, in the scan's own grid and intensities."""
         lowest = self.scale[channel].intensities[0]
         return self.back(self.intensities(volume, channel), outside=lowest)
+
+    def on_template(self, position: Sequence[float]) -> Float[np.ndarray, "3"] | None:
+        """Voxel indices of the template at a position of the scan, in mm RAS+.
+
+        None where the scan was not aligned.
+        """
+        if not isinstance(self._placement, Alignment):
+            return None
+        to_scan = self.cut(self.source[0]).affine @ self._placement.matrix
+        return (np.linalg.inv(to_scan) @ [*position, 1.0])[:3]
+
+    def counterpart(self, volume: Float[np.ndarray, "X Y Z"], channel: int = 0) -> Volume:
+        """A healthy volume in [-1, 1] on the model's grid, in the scan's own grid and intensities.
+
+        Where an aligned scan was not prepared, as outside of a stripped brain, it is the scan.
+        """
+        source, aligned = self.source[channel], isinstance(self._placement, Alignment)
+        outside = math.nan if aligned else self.scale[channel].intensities[0]
+        native = self._placement.back(self.intensities(volume, channel), outside)
+        if self.part is None:
+            return source.like(np.where(np.isnan(native), source.data, native))
+        return source.like(self.part.counterpart(native, source.data, channel))
 
     def stretched(self, gain: float, offset: float) -> "PreparedScan":
         """The scan with every value v as `gain * v + offset`, clipped to [-1, 1]."""
@@ -263,24 +283,3 @@ def _require_contrast(
             "E_CONTRAST", case, "one value everywhere once it is scaled and cropped",
             f"check that it is {kind}, with the anatomy in the middle",
         )  # fmt: skip
-
-
-def check_resampled_size(scan: Volume, spacing: Sequence[float], case: str) -> None:
-    """Refuses a scan that resampling would blow up or shrink to nothing.
-
-    Args:
-        scan: in its own grid.
-        spacing: of the model, in mm along R, A and S.
-        case: the pseudonym under which an error names it.
-
-    Raises:
-        DataError: E_SIZE.
-    """
-    size = scan.field_of_view / np.asarray(spacing)
-    if math.prod(size.tolist()) <= MAX_VOXELS and size.min() >= 1:
-        return
-    extent = " x ".join(f"{mm:.3g}" for mm in scan.field_of_view)
-    raise DataError(
-        "E_SIZE", case, f"a field of view of {extent} mm, which the model cannot take",
-        "check the voxel size in its header, or crop it",
-    )  # fmt: skip

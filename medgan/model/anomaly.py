@@ -12,6 +12,7 @@ from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.anomaly.choice import CANDIDATES, Choice, Maps
 from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
 from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
+from medgan.anomaly.place import place_in_brain, place_in_scan
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import available, chosen, learn_densities, make_maps
 from medgan.anomaly.statistics import MapStatistics, floored
@@ -21,7 +22,7 @@ from medgan.data.checks import same_grid
 from medgan.data.conditions import Value
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import encoded, run_generator
-from medgan.model.inversion import batch_of, in_scanner_units
+from medgan.model.inversion import batch_of
 from medgan.model.outputs import ScanScore
 from medgan.model.scans import Scan
 from medgan.networks.channels import image_channels
@@ -70,7 +71,7 @@ def restore(model: "Model", scan: PreparedScan) -> list[Volume]:
     """The healthy counterpart of a scan; as `Model.restore`."""
     _ = model.networks.needed_restorer
     context = ScoringContext(batch_of(model, scan), scoring_networks(model))
-    return in_scanner_units(scan, context.restored[0])
+    return _counterparts(scan, context.restored[0])
 
 
 @torch.inference_mode()
@@ -98,11 +99,12 @@ def score(
     if calibration.reference is not None:
         reasons = calibration.reference.reasons(_statistics(model, scan, context))
     native = scan.back(score_map[0, 0].numpy())
+    recons = _counterparts(scan, context.counterpart[0])
     numbers, regions = find_regions(
         native.data, calibration.level, scan.affine, smallest_mm3,
         label_map=None if label_map is None else np.rint(label_map.data).astype(np.int64),
+        compared=(scan.source[0].data, recons[0].data),
     )  # fmt: skip
-    recons = in_scanner_units(scan, context.counterpart[0])
     adjustment = calibration.adjustment
     return ScanScore(
         value,
@@ -110,7 +112,10 @@ def score(
         {name: float(part[0]) for name, part in parts.items()},
         native,
         recons[0],
-        tuple(regions),
+        tuple(
+            replace(one, place=_place(model, scan, one.peak_mm, "alignment" not in reasons))
+            for one in regions
+        ),
         native.like(numbers),
         tuple(REASONS[name] for name in reasons),
         gain,
@@ -118,6 +123,21 @@ def score(
         calibration.adjusts,
         () if adjustment is None else tuple(adjustment.remarks(covariates)),
     )
+
+
+def _counterparts(scan: PreparedScan, channels: Tensor) -> list[Volume]:
+    """Healthy channels (C, X, Y, Z) in [-1, 1] in the scan's own grid and intensities."""
+    return [scan.counterpart(one, number) for number, one in enumerate(channels.cpu().numpy())]
+
+
+def _place(
+    model: "Model", scan: PreparedScan, position: tuple[float, float, float], aligned: bool
+) -> str:
+    """A position of a scan in words: in the brain where the template is one, else in the scan."""
+    index = scan.on_template(position) if aligned else None
+    if index is None or model.mni is None:
+        return place_in_scan(position, scan.affine, scan.shape)
+    return place_in_brain((model.mni @ [*index, 1.0])[:3].tolist())
 
 
 def rescaled(model: "Model", scan: PreparedScan) -> tuple[PreparedScan, float]:

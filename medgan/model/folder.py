@@ -126,8 +126,8 @@ def read_model(folder: Path) -> Stored:
             networks = synthesis_networks(preprocessing, sizes, labels, condition)
         else:
             networks = restoring_networks(preprocessing, sizes)
-        if config.get("restorer", False):
-            networks.restorer = fresh_restorer(preprocessing, sizes)
+        restores = config.get("restorer", False)
+        networks.restorer = fresh_restorer(preprocessing, sizes) if restores else None
         if not judged:
             networks.discriminator = None
         if inputs is not None:

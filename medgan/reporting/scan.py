@@ -12,6 +12,7 @@ from medgan.core.volume import Volume
 from medgan.reporting.plot import Score, distribution
 from medgan.reporting.slices import DIFFERENCE, colour_table, heat_table
 from medgan.reporting.template import render
+from medgan.reporting.words import COUNTERPARTS, contrast, drivers, rarity
 
 MOST_VOXELS = 2**24
 """Most voxels in a page; larger scans are shown on a coarser grid."""
@@ -21,7 +22,7 @@ _HOUNSFIELD = -200.0
 
 
 class Maps(NamedTuple):
-    """A scan, its reconstruction and its maps on one grid.
+    """A scan, its healthy counterpart and its maps on one grid.
 
     Attributes:
         scan, recon: in the scan's own intensities.
@@ -57,8 +58,8 @@ def scan_page(
         row: of scores.json, and whether it is `flagged`.
         regions: this scan's rows of regions.csv, by number.
         maps: the volumes to show.
-        calibration: of scores.json: `scores` of healthy scans, the `level` of regions and, for
-            CT, the `windows` in HU that are the model's input.
+        calibration: of scores.json: `scores` of healthy scans, the `level` of regions, what the
+            `counterpart` is and, for CT, the `windows` in HU that are the model's input.
         neighbours: other pages of the same group, if there are any.
     """
     shown, reduced = _shown(maps)
@@ -95,6 +96,7 @@ def scan_page(
         "unit": " HU" if hounsfield else "",
         "peak": [int(n) for n in peak],
         "region_peaks": [_peak_voxel(region, inverse) for region in regions],
+        "compare": compared_plane(volume.spacing),
         "heat_colours": _text(heat_table()),
         "difference_colours": _text(colour_table(DIFFERENCE)),
         "niivue": NIIVUE,
@@ -106,8 +108,28 @@ def scan_page(
         named=any(region["label"] for region in regions), reduced=reduced, windows=windows,
         presets=_presets(windows) if hounsfield else {},
         plot=distribution(calibration["scores"], dots, calibration.get("limit")),
-        neighbours=neighbours or Neighbours(),
+        neighbours=neighbours or Neighbours(), drivers=drivers(row),
+        rarity=rarity(row["p_value"], len(calibration["scores"])) if row["comparable"] else "",
+        contrasts=[contrast(region, whole[1] - whole[0]) for region in regions],
+        counterpart=COUNTERPARTS[calibration.get("counterpart", "reconstructed")],
+        guessed=_oriented_by_guess(maps.scan),
     )  # fmt: skip
+
+
+def compared_plane(spacing: Sequence[float]) -> int:
+    """Axis across the plane in which scan and counterpart are compared: that of the slices.
+
+    Example:
+        >>> compared_plane((5.0, 1.0, 1.0)), compared_plane((1.0, 1.0, 1.0))
+        (0, 2)
+    """
+    return max(range(3), key=lambda axis: (round(spacing[axis], 2), axis))
+
+
+def _oriented_by_guess(scan: Volume) -> bool:
+    """Whether the header of a scan does not say where left is."""
+    header = scan.header
+    return header is not None and int(header["qform_code"]) <= 0 >= int(header["sform_code"])
 
 
 def _presets(windows: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:

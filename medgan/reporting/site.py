@@ -91,6 +91,7 @@ def _flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     rate = scores["false_alarms"] or USUAL_RATE
     calibration = scores["calibration"] | {"rate": rate, "limit": None}
     calibration["windows"] = scores.get("windows", [])
+    calibration["counterpart"] = scores.get("counterpart", "reconstructed")
     with suppress(DataError):  # too few calibration scans for any p-value as low
         limit = threshold(calibration["scores"], rate)
         calibration["limit"] = limit if math.isfinite(limit) else None

@@ -83,10 +83,10 @@
     return plane.scratch;
   }
 
-  function paintBase(data, slice) {
-    const {scan, recon} = voxels, shown = state.show === "recon" ? recon : scan;
+  function paintBase(data, slice, show) {
+    const {scan, recon} = voxels, shown = show === "recon" ? recon : scan;
     slice.forEach((index, n) => {
-      if (state.show === "difference") {
+      if (show === "difference") {
         const colour = differences(scan[index] - recon[index]);
         data.set(differenceColours.subarray(colour, colour + 3), 4 * n);
       } else {
@@ -180,15 +180,15 @@
     canvas.height = Math.max(1, Math.round(box.height * devicePixelRatio));
     const context = canvas.getContext("2d"), slice = indices(plane);
     context.imageSmoothingQuality = "high";
-    context.drawImage(pixels(plane, (data) => paintBase(data, slice)), 0, 0, canvas.width, canvas.height);
+    context.drawImage(pixels(plane, (data) => paintBase(data, slice, plane.show ?? state.show)), 0, 0, canvas.width, canvas.height);
     context.globalAlpha = state.opacity;
-    if (state.opacity > 0) {
+    if (state.opacity > 0 && !plane.show) {
       context.drawImage(pixels(plane, (data) => paintHeat(data, slice)), 0, 0, canvas.width, canvas.height);
     }
     context.globalAlpha = 1;
     if (state.outlines) outline(context, plane, slice, voxels.regions, "#7df9ff", voxels.regions[index()]);
     if (state.lesion && voxels.lesion) outline(context, plane, slice, voxels.lesion, "#90ee90", 0);
-    if (state.cross) cross(context, plane);
+    if (state.cross && !plane.show) cross(context, plane);
     annotate(context, plane);
   }
 
@@ -210,7 +210,7 @@
       plane.canvas.setAttribute("aria-label", `${text}. Arrow keys move the cross-hair, page up and down change the slice.`);
     });
     status.textContent = `${side(mm[0], ["R", "L"])}, ${side(mm[1], ["A", "P"])}, ${side(mm[2], ["S", "I"])}: ` +
-      `scan ${value("scan", here).toFixed(unit)}${given.unit}, reconstruction ${value("recon", here).toFixed(unit)}${given.unit}, ` +
+      `scan ${value("scan", here).toFixed(unit)}${given.unit}, healthy counterpart ${value("recon", here).toFixed(unit)}${given.unit}, ` +
       `map ${hot >= most ? "at least " : ""}${hot.toFixed(1)}${region ? `, in region ${region}` : ""}`;
     for (const button of document.querySelectorAll("button[data-region]")) {
       const current = Number(button.dataset.region) === region;
@@ -226,7 +226,7 @@
     waiting = true;
     requestAnimationFrame(() => {
       waiting = false;
-      PLANES.forEach(draw);
+      [...PLANES, ...COMPARED].forEach(draw);
       describe();
       space?.point(world());
     });
@@ -236,6 +236,10 @@
     state.at[axis] = Math.max(0, Math.min(shape[axis] - 1, Math.round(to)));
     refresh();
   }
+
+  const COMPARED = ["scan", "recon", "difference"].map((show) => (
+    {...PLANES[given.compare], show, canvas: element(`compare-${show}`)}
+  ));
 
   // Pointer, keys, controls -------------------------------------------------------------------
 
@@ -342,7 +346,6 @@
     const reach = (state.window[1] - state.window[0]) / 2;
     element("difference-low").textContent = `−${reach.toPrecision(3)}`;
     element("difference-high").textContent = `+${reach.toPrecision(3)}`;
-    element("difference-key").hidden = state.show !== "difference";
   }
 
   element("open-space").addEventListener("click", async (event) => {

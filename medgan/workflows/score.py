@@ -24,7 +24,7 @@ from medgan.workflows.bids import MAP, REGIONS, bids_prefixes, write_derivative
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 MAP_TEXT = "medgan score map, healthy standard deviations"
-RECON_TEXT = "medgan reconstruction"
+RECON_TEXT = "medgan healthy counterpart"
 REGIONS_TEXT = "medgan regions above the healthy level"
 
 
@@ -162,7 +162,8 @@ def _region_row(case: str, region: Region) -> Row:
     row |= {"peak": round(region.peak, 3), "mean": round(region.mean, 3)}
     for name, position in (("peak", region.peak_mm), ("centre", region.centre_mm)):
         row |= {f"{name}_{axis}_mm": round(v, 2) for axis, v in zip("ras", position, strict=True)}
-    return {**row, "label": region.name}
+    intensities = {"found": f"{region.found:.5g}", "expected": f"{region.expected:.5g}"}
+    return {**row, "label": region.name, "place": region.place, **intensities}
 
 
 def _decide(rows: list[Row], rate: float) -> None:
@@ -193,6 +194,7 @@ def _write_rows(
     summary = {
         "model": model.facts,
         "calibration": calibration,
+        "counterpart": model.scoring_networks().counterpart,
         "windows": [list(window) for window in grid.windows_of(grid.channels[0])],
         "false_alarms": settings.false_alarms,
         "scans": rows,

@@ -41,8 +41,14 @@ def regions(*places, label=""):
         }  # fmt: skip
 
 
-def page(scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, windows=(), **more):
+def page(
+    scored=None, found=((3, 4, 2), (9, 9, 12)), shown=None, windows=(), places=(),
+    counterpart="reconstructed", **more,
+):  # fmt: skip
     return scan_page(
-        scored or row(), list(regions(*found, **more)), shown or maps(),
-        CALIBRATION | {"windows": windows}, Neighbours("before.html", ""),
-    )  # fmt: skip
+        scored or row(),
+        places or list(regions(*found, **more)),
+        shown or maps(),
+        CALIBRATION | {"windows": windows, "counterpart": counterpart},
+        Neighbours("before.html", ""),
+    )
