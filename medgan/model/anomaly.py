@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,11 @@ from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import available, chosen, learn_densities, make_maps
 from medgan.anomaly.statistics import MapStatistics, floored
 from medgan.core.errors import DataError
+from medgan.core.template import Template
 from medgan.core.volume import Volume
 from medgan.data.checks import same_grid
 from medgan.data.conditions import Value
+from medgan.data.mni import mni_affine
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import encoded, run_generator
 from medgan.model.inversion import batch_of
@@ -134,10 +137,18 @@ def _place(
     model: "Model", scan: PreparedScan, position: tuple[float, float, float], aligned: bool
 ) -> str:
     """A position of a scan in words: in the brain where the template is one, else in the scan."""
+    grid = model.preprocessing
     index = scan.on_template(position) if aligned else None
-    if index is None or model.mni is None:
+    to_mni = None if index is None else mni_of(grid.known_template, grid.spacing)
+    if index is None or to_mni is None:
         return place_in_scan(position, scan.affine, scan.shape)
-    return place_in_brain((model.mni @ [*index, 1.0])[:3].tolist())
+    return place_in_brain((to_mni @ [*index, 1.0])[:3].tolist())
+
+
+@cache
+def mni_of(template: Template, spacing: tuple[float, float, float]) -> np.ndarray | None:
+    """Voxel indices of a template to mm in MNI152 space, found once; None where it is no brain."""
+    return mni_affine(template.mean[0], spacing)
 
 
 def rescaled(model: "Model", scan: PreparedScan) -> tuple[PreparedScan, float]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration, ScoringConfig
@@ -20,7 +19,6 @@ from medgan.core.tables import html_facts
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value
 from medgan.data.labels import SMALLEST_COMPONENT
-from medgan.data.mni import mni_affine
 from medgan.data.prepare import Preparation, PreparedScan
 from medgan.model import anomaly, generation, inversion
 from medgan.model.card import model_facts
@@ -91,12 +89,6 @@ class Model:
                 "run medgan calibrate MODEL HEALTHY",
             )  # fmt: skip
         return self.calibration
-
-    @cached_property
-    def mni(self) -> Float[np.ndarray, "4 4"] | None:
-        """Voxel indices of the template to mm in MNI152 space; None where it is no brain."""
-        grid = self.preprocessing
-        return grid.template and mni_affine(grid.template.mean[0], grid.spacing)
 
     def prepare(self, scan: Scan, case: str = "the scan") -> PreparedScan:
         """The scan, read and checked, on the model's grid; errors and notes name it `case`."""

@@ -13,7 +13,7 @@ from medgan.anomaly.calibration import ScoringConfig
 from medgan.core.config import Preprocessing
 from medgan.core.template import PERCENTILES, Template
 from medgan.core.volume import Volume
-from medgan.data.mni import mni152
+from medgan.data.mni import mni152, mni_affine
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from tests.kit.models import SIZES
@@ -21,7 +21,6 @@ from tests.kit.models import SIZES
 SHAPE, MM = (48, 64, 48), 4.0
 LEFT = (-32.0, 24.0, 40.0)
 """In MNI152 space."""
-ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR")
 
 
 def on_grid(mm: float, shape: tuple[int, int, int], centre: tuple[float, float, float]) -> Volume:
@@ -93,10 +92,9 @@ def test_a_lesion_is_on_its_side_however_the_scan_is_stored(
 def test_without_mni_coordinates_the_side_is_that_in_the_scan(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medgan.model.model.mni_affine", lambda mean, spacing: None)
-    other = Model(model.networks, model.preprocessing, model.sizes, calibration=model.calibration)
-    for axes in ORIENTATIONS:
-        result = other.score(stored_as(scan(9, LEFT), axes))
+    monkeypatch.setattr("medgan.model.anomaly.mni_of", lambda template, spacing: None)
+    for axes in ("RAS", "LPS", "PIR"):
+        result = model.score(stored_as(scan(9, LEFT), axes))
         place = result.regions[0].place
         assert re.fullmatch(
             r"(left|middle), front, upper part of the scan: \d+ mm left of, "
@@ -105,12 +103,12 @@ def test_without_mni_coordinates_the_side_is_that_in_the_scan(
 
 
 def test_a_template_that_is_no_brain_has_no_mni_coordinates(model: Model) -> None:
-    assert model.mni is not None
-    noise = np.random.default_rng(0).uniform(-1, 1, (1, *SHAPE)).astype(np.float32)
-    template = Template(noise, noise, np.zeros((1, len(PERCENTILES)), np.float32), 0.9)
-    grid = model.preprocessing.model_copy(update={"template": template})
-    assert Model(Networks(), grid, SIZES).mni is None
-    assert Model(Networks(), Preprocessing(spacing=(4, 4, 4), shape=SHAPE), SIZES).mni is None
+    grid = model.preprocessing
+    assert mni_affine(grid.known_template.mean[0], grid.spacing) is not None
+    noise = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
+    assert mni_affine(noise, grid.spacing) is None
+    ball = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - np.array(SHAPE) / 2, axis=-1)
+    assert mni_affine((ball < 20).astype(np.float32), grid.spacing) is None
 
 
 def test_the_counterpart_without_networks_is_the_mean_scan_in_the_scans_own_intensities(
