@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -75,18 +76,26 @@ class Adjustment:
     Attributes:
         covariates: that it adjusts for.
         coefficients: (K,), of the centred columns.
-        inverse: (K, K), of the sum of squares and products of the columns.
-        covariance: (K, K), of the columns.
+        products: (K, K), sums of squares and products of the columns.
         variance: of the residuals.
         scans: number of calibration scans.
     """
 
     covariates: tuple[Covariate, ...]
     coefficients: Float[np.ndarray, " K"]
-    inverse: Float[np.ndarray, "K K"]
-    covariance: Float[np.ndarray, "K K"]
+    products: Float[np.ndarray, "K K"]
     variance: float
     scans: int
+
+    @cached_property
+    def inverse(self) -> Float[np.ndarray, "K K"]:
+        """Of the products."""
+        return np.linalg.pinv(self.products, hermitian=True)
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "K K"]:
+        """Of the columns."""
+        return self.products / (self.scans - 1)
 
     def __call__(self, score: float, values: Mapping[str, Value]) -> float:
         """The score of a new scan less the mean of healthy scans like it.
@@ -158,7 +167,7 @@ def fit_adjustment(
     residuals = np.asarray(scores) - columns @ coefficients
     count, width = columns.shape
     found = Adjustment(
-        tuple(covariates), coefficients, inverse, products / (count - 1),
+        tuple(covariates), coefficients, products,
         float(residuals @ residuals) / (count - width - 1), count,
     )  # fmt: skip
     leverage = 1 / count + np.einsum("nk,kl,nl->n", columns, inverse, columns)
@@ -172,7 +181,7 @@ def _usable(rows: Sequence[Mapping[str, Value]], kinds: Mapping[str, Kind]) -> l
     found: list[Covariate] = []
     width = 0
     for name, kind in kinds.items():
-        one, known = _summarise(name, kind, [row.get(name) for row in rows], rows)
+        one, known = _summarise(name, kind, rows)
         needed = SCANS_A_COLUMN * (width + max(len(one.centres), 1))
         if known < needed:
             log.warning(
@@ -189,11 +198,9 @@ def _usable(rows: Sequence[Mapping[str, Value]], kinds: Mapping[str, Kind]) -> l
     return found
 
 
-def _summarise(
-    name: str, kind: Kind, column: Sequence[Value], rows: Sequence[Mapping[str, Value]]
-) -> tuple[Covariate, int]:
+def _summarise(name: str, kind: Kind, rows: Sequence[Mapping[str, Value]]) -> tuple[Covariate, int]:
     """A covariate, and how many scans have a value that counts."""
-    known = [value for value in column if is_known(value)]
+    known = [value for row in rows if is_known(value := row.get(name))]
     if not known:
         names = ", ".join(sorted({key for row in rows for key in row})) or "none"
         raise ConfigError(

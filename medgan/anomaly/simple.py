@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import local_features, smoothed
+from medgan.anomaly.statistics import floored
 
 Volumes = Float[Tensor, "B 1 X Y Z"]
 
@@ -40,12 +41,12 @@ class Histogram:
     def fit(self, volumes: Volumes) -> None:
         """Mean and spread of the share of each bin."""
         shares = self._shares(volumes)
-        self.mean, spread = shares.mean(dim=0), shares.std(dim=0)
-        self.spread = spread.clamp(min=float(spread.mean()) / 4)
+        self.healthy = floored(shares.mean(dim=0), shares.std(dim=0))
 
     def map(self, volumes: Volumes) -> Volumes:
         """Deviation of each voxel's bin in healthy standard deviations, clipped at 0."""
-        deviation = ((self._shares(volumes) - self.mean) / self.spread).clamp(min=0)
+        shares = self._shares(volumes)
+        deviation = ((shares - self.healthy.mean) / self.healthy.spread).clamp(min=0)
         return deviation.gather(1, self._bins(volumes).flatten(1)).reshape(volumes.shape)
 
     def _bins(self, volumes: Volumes) -> Tensor:
@@ -82,12 +83,11 @@ class Atlas:
 
     def fit(self, volumes: Volumes) -> None:
         """Mean and spread at each voxel."""
-        self.mean, spread = volumes.mean(dim=0), volumes.std(dim=0)
-        self.spread = spread.clamp(min=float(spread.mean()) / 4)
+        self.healthy = floored(volumes.mean(dim=0), volumes.std(dim=0))
 
     def map(self, volumes: Volumes) -> Volumes:
         """Absolute value."""
-        return ((volumes - self.mean) / self.spread).abs()
+        return self.healthy.standardise(volumes).abs()
 
 
 class Bright:

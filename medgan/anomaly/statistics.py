@@ -6,9 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_FLOOR = 0.25
-"""Smallest standard deviation at a position, as a share of the map's mean one: where healthy scans
-hardly differ, as in air, a small difference must not become a large score."""
+from medgan.core.template import LEAST_SPREAD
 
 
 @dataclass(frozen=True)
@@ -31,20 +29,17 @@ class MapStatistics:
         return MapStatistics(self.mean.to(device), self.spread.to(device))
 
 
-def floored(
-    mean: Tensor, spread: Tensor, even: bool = False, typical: float | None = None
-) -> MapStatistics:
+def floored(mean: Tensor, spread: Tensor, even: bool = False) -> MapStatistics:
     """With a floor for the standard deviations, or the same of both for all positions if `even`.
 
     Args:
         mean: at every position.
         spread: standard deviation, likewise.
-        even: whether all positions have the mean one and the typical standard deviation.
-        typical: standard deviation that the floor is a share of; the mean one by default.
+        even: whether all positions have the mean one of both.
     """
-    typical = max(float(spread.mean()) if typical is None else typical, 1e-6)
+    typical = max(float(spread.mean()), 1e-6)
     if even:
         return MapStatistics(
             torch.full_like(mean, float(mean.mean())), torch.full_like(spread, typical)
         )
-    return MapStatistics(mean, spread.clamp(min=_FLOOR * typical))
+    return MapStatistics(mean, spread.clamp(min=LEAST_SPREAD * typical))

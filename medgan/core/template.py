@@ -16,11 +16,21 @@ Reference: Nyúl, Udupa and Zhang 2000, New variants of a method of MRI scale st
 """
 _INSIDE = -0.7
 """Above it, the mean scan is anatomy."""
+LEAST_SPREAD = 0.25
+"""Smallest standard deviation at a position, as a share of the mean one: where healthy scans hardly
+differ, as in air, a small difference must not become a large one."""
 
 
 def anatomy(mean: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
     """Where the anatomy of a mean scan in [-1, 1] lies, without holes."""
     return np.asarray(ndimage.binary_fill_holes(mean > _INSIDE))
+
+
+def floored(
+    spread: Float[np.ndarray, "X Y Z"], inside: Bool[np.ndarray, "X Y Z"]
+) -> Float[np.ndarray, "X Y Z"]:
+    """Standard deviations, at least `LEAST_SPREAD` of the mean one inside the anatomy."""
+    return np.maximum(spread, LEAST_SPREAD * spread[inside].mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +53,11 @@ class Template:
     def inside(self) -> Bool[np.ndarray, "X Y Z"]:
         """Where the anatomy of the first channel lies, without holes."""
         return anatomy(self.mean[0])
+
+    @cached_property
+    def floored_spread(self) -> Float[np.ndarray, "C X Y Z"]:
+        """`floored`, channel by channel."""
+        return np.stack([floored(one, self.inside) for one in self.spread])
 
     @cached_property
     def digest(self) -> str:

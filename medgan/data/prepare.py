@@ -21,7 +21,7 @@ from medgan.data.alignment import Alignment
 from medgan.data.cleaning import CleanScan, clean
 from medgan.data.grid import Centred, Grid, check_resampled_size
 from medgan.data.intensities import intensity_scale, synthetic_scale
-from medgan.data.standardise import landmark_scale, low_frequencies
+from medgan.data.standardise import landmark_scale, scaled, without_shading
 
 _FAILED = 8.0
 """An alignment has failed where one minus its agreement is this many times that of the template's
@@ -231,13 +231,11 @@ class Preparation:
             if grid.intensity_of(name) == "mri":
                 found = landmark_scale(plain, inside, template.landmarks[number])
                 scale = found or scale
-            known = np.nan_to_num(plain, nan=scale.intensities[0])
-            values = scale(torch.from_numpy(known)).numpy()
+            values = scaled(plain, scale)
             if grid.intensity_of(name) == "mri":
-                healthy = template.mean[number], template.spread[number]
-                shading[number] = low_frequencies(values, healthy, inside, grid.spacing)
+                healthy = template.mean[number], template.floored_spread[number]
+                values, shading[number] = without_shading(values, healthy, inside, grid.spacing)
             scales.append(scale)
-            values = (values - shading[number]).clip(-1, 1)
             volumes.append(np.where(unseen, template.mean[number], values))
         prepared = torch.from_numpy(np.stack(volumes)).float().contiguous()
         _require_contrast(prepared, grid, case)

@@ -9,11 +9,14 @@ that a lesion hardly counts.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from medgan.core.intensity import IntensityScale
 from medgan.core.template import PERCENTILES
+
+Healthy = tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "X Y Z"]]
 
 _SIGMA_MM = 20.0
 """Standard deviation of the Gaussian that separates a bias field from anatomy and lesions."""
@@ -21,8 +24,6 @@ _CLIP = 2.0
 """Healthy standard deviations at which a difference is clipped before it is smoothed."""
 _STEP = 1e-6
 """Smallest distance of two landmarks, as a share of the range: a scale must rise."""
-_LEAST_SPREAD = 0.25
-"""Smallest standard deviation at a voxel, as a share of the mean one."""
 
 
 def landmarks(
@@ -66,9 +67,25 @@ def landmark_scale(
     return IntensityScale(tuple(knots.tolist()), tuple(values.tolist()))
 
 
+def scaled(data: Float[np.ndarray, "X Y Z"], scale: IntensityScale) -> Float[np.ndarray, "X Y Z"]:
+    """An aligned scan in [-1, 1]; beyond its field of view, where it is NaN, background."""
+    return scale(torch.from_numpy(np.nan_to_num(data, nan=scale.intensities[0]))).numpy()
+
+
+def without_shading(
+    volume: Float[np.ndarray, "X Y Z"],
+    healthy: Healthy,
+    inside: Bool[np.ndarray, "X Y Z"],
+    spacing: Sequence[float],
+) -> tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "X Y Z"]]:
+    """A scan in [-1, 1] without its `low_frequencies`, and these; arguments likewise."""
+    shading = low_frequencies(volume, healthy, inside, spacing)
+    return (volume - shading).clip(-1, 1), shading
+
+
 def low_frequencies(
     volume: Float[np.ndarray, "X Y Z"],
-    healthy: tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "X Y Z"]],
+    healthy: Healthy,
     inside: Bool[np.ndarray, "X Y Z"],
     spacing: Sequence[float],
 ) -> Float[np.ndarray, "X Y Z"]:
@@ -76,13 +93,12 @@ def low_frequencies(
 
     Args:
         volume: aligned, in [-1, 1]; -1 is background.
-        healthy: mean and standard deviation of healthy scans at each voxel.
+        healthy: mean and floored standard deviation of healthy scans at each voxel.
         inside: where the anatomy lies.
         spacing: of the grid in mm.
     """
     tissue = (inside & (volume > -1)).astype(np.float32)
     mean, spread = healthy
-    spread = np.maximum(spread, _LEAST_SPREAD * spread[inside].mean())
     difference = (volume - mean).clip(-_CLIP * spread, _CLIP * spread) * tissue
     sigma = [_SIGMA_MM / s for s in spacing]
     weight = ndimage.gaussian_filter(tissue, sigma, mode="constant", truncate=3)

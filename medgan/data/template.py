@@ -16,9 +16,8 @@ from safetensors.numpy import load, save
 from medgan.core.config import DataConfig, Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
-from medgan.core.intensity import IntensityScale
 from medgan.core.progress import counting
-from medgan.core.template import PERCENTILES, Template, anatomy
+from medgan.core.template import PERCENTILES, Template, anatomy, floored
 from medgan.core.volume import Volume
 from medgan.data.align import FINE, Aligner, Kind, centred, reduced
 from medgan.data.alignment import Alignment
@@ -28,7 +27,7 @@ from medgan.data.intensities import intensity_scale
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.data.reading import read_case, usable
-from medgan.data.standardise import landmark_scale, landmarks, low_frequencies
+from medgan.data.standardise import landmark_scale, landmarks, scaled, without_shading
 
 log = logging.getLogger(__name__)
 Read = Callable[[Case, bool], CheckedScan]
@@ -189,7 +188,7 @@ def _channel(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, spread and landmarks of one channel of aligned scans."""
     scales = [intensity_scale(one[np.isfinite(one)], preprocessing, name) for one in plain]
-    volumes = _on_scales(plain, scales)
+    volumes = np.stack(list(map(scaled, plain, scales)))
     if preprocessing.intensity_of(name) == "ct":
         return volumes.mean(axis=0), volumes.std(axis=0), np.zeros(len(PERCENTILES), np.float32)
     inside = anatomy(volumes.mean(axis=0))
@@ -198,21 +197,8 @@ def _channel(
     matched = [
         landmark_scale(one, inside, wanted) or old for one, old in zip(plain, scales, strict=True)
     ]
-    volumes = _on_scales(plain, matched)
-    mean, spread = volumes.mean(axis=0), volumes.std(axis=0)
+    volumes = np.stack(list(map(scaled, plain, matched)))
+    healthy = volumes.mean(axis=0), floored(volumes.std(axis=0), inside)
     for one in volumes:
-        one -= low_frequencies(one, (mean, spread), inside, preprocessing.spacing)
-    volumes = volumes.clip(-1, 1)
+        one[:], _ = without_shading(one, healthy, inside, preprocessing.spacing)
     return volumes.mean(axis=0), volumes.std(axis=0), wanted.astype(np.float32)
-
-
-def _on_scales(
-    plain: Sequence[Float[np.ndarray, "X Y Z"]], scales: Sequence[IntensityScale]
-) -> Float[np.ndarray, "N X Y Z"]:
-    """Intensities in [-1, 1]; -1 where a scan has no voxel."""
-    filled = [
-        np.nan_to_num(one, nan=scale.intensities[0])
-        for one, scale in zip(plain, scales, strict=True)
-    ]
-    scaled = [to(torch.from_numpy(one)).numpy() for to, one in zip(scales, filled, strict=True)]
-    return np.stack(scaled)

@@ -16,7 +16,7 @@ from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
 from medgan.anomaly.place import place_in_brain, place_in_scan
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import available, chosen, learn_densities, make_maps
-from medgan.anomaly.statistics import MapStatistics, floored
+from medgan.anomaly.statistics import MapStatistics
 from medgan.core.errors import DataError
 from medgan.core.template import Template
 from medgan.core.volume import Volume
@@ -64,9 +64,8 @@ def _healthy(model: "Model") -> MapStatistics | None:
     template = model.preprocessing.template
     if template is None:
         return None
-    inside = torch.from_numpy(template.spread[:, template.inside])
-    mean, spread = (torch.from_numpy(a) for a in (template.mean, template.spread))
-    return floored(mean, spread, typical=float(inside.mean())).to(model.device)
+    mean, spread = (torch.from_numpy(a) for a in (template.mean, template.floored_spread))
+    return MapStatistics(mean, spread).to(model.device)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from medgan.anomaly.comparability import ReferenceStatistics
 from medgan.anomaly.statistics import MapStatistics
 
 log = logging.getLogger(__name__)
-_ARRAYS = ("coefficients", "inverse", "covariance")
+_ARRAYS = ("coefficients", "products")
 _REFERENCE = ("quantiles", "mean", "field_of_view", "latent")
 
 
@@ -70,7 +70,8 @@ def calibration_from_files(values: dict[str, Any], maps: dict[str, Tensor]) -> C
 def _adjustment_values(adjustment: Adjustment) -> dict[str, Any]:
     """For JSON: what the calibration scans have together, beside the ends of their ranges."""
     arrays = {name: getattr(adjustment, name).tolist() for name in _ARRAYS}
-    return {**vars(adjustment), **arrays, "covariates": [vars(c) for c in adjustment.covariates]}
+    numbers = {"variance": adjustment.variance, "scans": adjustment.scans}
+    return {**arrays, **numbers, "covariates": [vars(c) for c in adjustment.covariates]}
 
 
 def _adjustment(values: dict[str, Any]) -> Adjustment:

@@ -240,7 +240,7 @@ def test_landmarks_undo_another_contrast_and_are_not_moved_by_a_lesion() -> None
 
 def test_low_frequencies_are_a_bias_field_and_not_a_lesion() -> None:
     known = template()
-    mean, spread = known.mean[0], known.spread[0]
+    mean, spread = known.mean[0], known.floored_spread[0]
     slope = np.linspace(-0.15, 0.15, SHAPE[1])[None, :, None] * known.inside
     lesion = np.zeros(SHAPE, np.float32)
     lesion[15:18, 22:26, 15:18] = 1.0
