@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 _NO_BLUR = 0.05
 """Blurs of a smaller standard deviation, in voxels, are left out."""
-_MARGIN = 8
-"""Voxels around the part of a scan that is resampled, which its blur reaches."""
+_REACH = 3
+"""Standard deviations of a blur that count."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Alignment:
 
     def forward(self, data: Float[np.ndarray, "I J K"]) -> Float[np.ndarray, "X Y Z"]:
         """The scan on the template's grid, NaN beyond its field of view."""
-        box = self._box()
+        # As scikit-image: blurred before it is coarsened, as resampling alone would alias noise.
+        sigma = np.maximum(0, (np.linalg.norm(self.matrix[:3, :3], axis=1) - 1) / 2)
+        box = self._box(np.ceil(_REACH * sigma) + 2)
         part, matrix = np.asarray(data[box], np.float32), self.matrix.copy()
         matrix[:3, 3] -= [one.start for one in box]
-        # As scikit-image: blurred before it is coarsened, as resampling alone would alias noise.
-        sigma = np.maximum(0, (np.linalg.norm(matrix[:3, :3], axis=1) - 1) / 2)
         if sigma.max() > _NO_BLUR:
-            part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=3)
+            part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=_REACH)
         return resample(part, matrix, self.shapes[0], math.nan)
 
     def back(self, data: Float[np.ndarray, "X Y Z"], outside: float) -> Float[np.ndarray, "I J K"]:
@@ -56,11 +56,11 @@ class Alignment:
         values = resample(label.data, self.matrix, self.shapes[0], 0.0, nearest=True)
         return np.rint(values).astype(np.int32)
 
-    def _box(self) -> tuple[slice, slice, slice]:
-        """The part of the scan in which the template's grid lies, with a margin."""
+    def _box(self, margin: Float[np.ndarray, "3"]) -> tuple[slice, slice, slice]:
+        """The part of the scan in which the template's grid lies, with a margin in voxels."""
         corners = np.array(list(itertools.product(*[(0, n - 1) for n in self.shapes[0]])))
         reached = corners @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        low, high = reached.min(axis=0) - _MARGIN, reached.max(axis=0) + _MARGIN
+        low, high = reached.min(axis=0) - margin, reached.max(axis=0) + margin
         x, y, z = (
             slice(int(np.clip(a, 0, n - 1)), int(np.clip(b, 1, n)))
             for a, b, n in zip(low, high, self.shapes[1], strict=True)

@@ -23,8 +23,8 @@ _ITERATIONS = (50, 50, 30)
 def without_bias(scan: Volume, mask: Bool[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
     """The scan divided by its bias field, whose geometric mean in the mask is 1.
 
-    The field is estimated at about 4 mm or coarser, whole voxels together, within the mask. Beyond it, it is that of the nearest
-    voxel of the mask's box.
+    The field is estimated at about 4 mm or coarser within the mask. Beyond it, it is that of the
+    nearest voxel of the mask's box.
 
     Args:
         scan: MRI, in its own grid.

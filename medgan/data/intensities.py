@@ -4,9 +4,11 @@ import logging
 from functools import cache
 
 import numpy as np
+import torch
 
 from medgan.core.config import Preprocessing
 from medgan.core.intensity import IntensityScale
+from medgan.core.volume import Volume
 from medgan.data.manifest import IMAGE
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,19 @@ def intensity_scale(
     low, high = np.percentile(foreground, preprocessing.percentiles)
     high = high if high > low else low + 1e-6 * (abs(low) or 1.0)
     return IntensityScale((float(low), float(high)))
+
+
+def registered(scan: Volume, preprocessing: Preprocessing) -> Volume:
+    """The first channel as it is aligned: CT within its windows, MRI as it is.
+
+    In HU, air and metal decide a correlation: a scan that lies well would agree hardly better than
+    one that does not.
+    """
+    name = preprocessing.channels[0]
+    if preprocessing.intensity_of(name) != "ct":
+        return scan
+    data = torch.from_numpy(np.asarray(scan.data, np.float32))
+    return scan.like(synthetic_scale(preprocessing, name)(data).numpy())
 
 
 @cache

@@ -20,7 +20,7 @@ from medgan.data.align import Aligner
 from medgan.data.alignment import Alignment
 from medgan.data.cleaning import CleanScan, clean
 from medgan.data.grid import Centred, Grid, check_resampled_size
-from medgan.data.intensities import intensity_scale, synthetic_scale
+from medgan.data.intensities import intensity_scale, registered, synthetic_scale
 from medgan.data.standardise import landmark_scale, scaled, without_shading
 
 _FAILED = 8.0
@@ -221,7 +221,7 @@ class Preparation:
         """Where its anatomy lies on the template, scaled by windows or landmarks."""
         assert self._aligner is not None
         template, grid = self._template, self.preprocessing
-        alignment = self._aligner(source[0])
+        alignment = self._aligner(registered(source[0], grid))
         scales, volumes, shading = [], [], np.zeros_like(template.mean)
         inside, unseen = template.inside, np.zeros(grid.shape, bool)
         for number, (volume, name) in enumerate(zip(source, grid.channels, strict=True)):

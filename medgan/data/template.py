@@ -23,7 +23,7 @@ from medgan.data.align import FINE, Aligner, Kind, centred, reduced
 from medgan.data.alignment import Alignment
 from medgan.data.checks import CheckedScan
 from medgan.data.cleaning import clean
-from medgan.data.intensities import intensity_scale
+from medgan.data.intensities import intensity_scale, registered
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.data.reading import read_case, usable
@@ -111,7 +111,7 @@ def learn_template(
     with counting("template") as tick:
         chosen = _some(cases, min(_MOST, room))
         for volumes in _read(chosen, preprocessing, read):
-            alignment = aligner(volumes[0])
+            alignment = aligner(registered(volumes[0], preprocessing))
             agreements.append(alignment.agreement)
             channels.append([alignment.forward(volume.data) for volume in volumes])
             tick(len(channels), len(chosen))

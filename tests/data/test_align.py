@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, inv_ornt_aff
-from scipy.ndimage import center_of_mass
+from scipy.ndimage import center_of_mass, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from medgan.core.config import Preprocessing
@@ -97,6 +97,19 @@ def test_every_voxel_of_a_map_lies_where_it_lay_in_the_file() -> None:
     assert checked > 20_000
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.0, 6.0, 12.0])
+def test_only_the_part_that_counts_is_blurred_and_it_comes_out_as_the_whole_does(
+    factor: float,
+) -> None:
+    rng, shape = np.random.default_rng(0), (64, 60, 62)
+    data = rng.standard_normal(shape).astype(np.float32)
+    matrix = np.diag([factor, factor, 1.0, 1.0])
+    matrix[:3, 3] = 25.3
+    found = Alignment(matrix, 1.0, ((2, 2, 2), shape)).forward(data)
+    blurred = gaussian_filter(data, [(factor - 1) / 2] * 2 + [0.0], truncate=3)
+    assert np.abs(found - resample(blurred, matrix, (2, 2, 2), np.nan)).max() < 1e-5
+
+
 @pytest.mark.parametrize(("degrees", "about"), [(15, 2), (40, 0), (180, 2)])
 def test_a_head_is_found_however_it_lies(degrees: int, about: int) -> None:
     """Upside down or on its side, and turned by another 15 degrees about any axis."""
@@ -148,6 +161,19 @@ def test_real_brains_are_found_however_they_lie(real_data: Path) -> None:
         usual, found = (aligner(one).matrix for one in (brain, lies))
         corners = np.c_[np.array([*itertools.product((20.0, 60.0), repeat=3)]), np.ones(8)]
         assert np.abs(corners @ (usual - found).T).max() < 1.0  # voxels of 2 mm
+
+
+def test_ct_agrees_by_its_tissue_whatever_air_and_metal_do() -> None:
+    moved = pose(np.random.default_rng(2), 20.0)
+    found = scan_of(head(), moved, (3.0, 3.0, 3.0))
+    hu = np.where(found.data > 0, found.data / 2 - 160, -1000.0).astype(np.float32)
+    hu[20:32, 30:42, 20:32] = 3000.0
+    grid = preprocessing("rigid").model_copy(
+        update={"intensity": "ct", "window": ((-160.0, 240.0),)}
+    )
+    prepared = Preparation(grid)(Volume(hu, found.affine))
+    assert prepared.agreement is not None
+    assert prepared.agreement > 0.95
 
 
 def test_a_lesion_comes_back_to_where_it_lay() -> None:
