@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
+from medgan.anomaly.healthy import Healthy
 from medgan.anomaly.statistics import MapStatistics
 
 Densities = Mapping[str, FeatureDensity]
@@ -36,7 +37,7 @@ class ScoringNetworks:
         inputs: further inputs of the localiser, of `INPUTS`.
         restore: its input to the healthy volumes; None without a restorer.
         restorer_inputs: further inputs of the restorer, of `INPUTS`.
-        healthy: mean and spread of aligned healthy scans at each voxel; None without a template.
+        healthy: what is usual at each voxel of aligned scans; None without a template.
     """
 
     encode: Callable[[Tensor], Tensor] | None
@@ -47,7 +48,7 @@ class ScoringNetworks:
     inputs: tuple[str, ...] = ()
     restore: Callable[[Tensor], Tensor] | None = None
     restorer_inputs: tuple[str, ...] = ()
-    healthy: MapStatistics | None = None
+    healthy: Healthy | None = None
 
     @property
     def counterpart(self) -> Literal["restored", "reconstructed", "mean"]:
@@ -64,10 +65,12 @@ class ScoringContext:
     Attributes:
         volume: (B, C, X, Y, Z) in [-1, 1].
         networks: the model's.
+        known: what is usual in these volumes, where it is known already.
     """
 
     volume: Float[Tensor, "B C X Y Z"]
     networks: ScoringNetworks
+    known: MapStatistics | None = None
 
     @cached_property
     def latent(self) -> Float[Tensor, "B L"]:
@@ -95,8 +98,7 @@ class ScoringContext:
     def counterpart(self) -> Float[Tensor, "B C X Y Z"]:
         """The healthy counterparts: restored or reconstructed by networks, or the mean scan."""
         if self.networks.counterpart == "mean":
-            assert self.networks.healthy is not None
-            return self.networks.healthy.mean.expand_as(self.volume)
+            return self.usual.mean.expand_as(self.volume)
         return self.restored if self.networks.counterpart == "restored" else self.recon
 
     @cached_property
@@ -116,10 +118,17 @@ class ScoringContext:
         return self.enlarged(found)
 
     @cached_property
+    def usual(self) -> MapStatistics:
+        """Mean and spread of healthy scans at each voxel."""
+        if self.known is not None:
+            return self.known
+        assert self.networks.healthy is not None
+        return self.networks.healthy.at(self.volume)
+
+    @cached_property
     def deviation(self) -> Float[Tensor, "B C X Y Z"]:
         """Signed difference from the mean healthy scan, in healthy standard deviations."""
-        assert self.networks.healthy is not None
-        return self.networks.healthy.standardise(self.volume)
+        return self.usual.standardise(self.volume)
 
     def enlarged(self, coarse: Float[Tensor, "B C x y z"]) -> Float[Tensor, "B C X Y Z"]:
         """Interpolated to the grid of the volumes."""

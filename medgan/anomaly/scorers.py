@@ -19,11 +19,13 @@ from medgan.anomaly.context import (
     network_input,
 )
 from medgan.anomaly.density import SHRINKAGE, FeatureDensity
-from medgan.anomaly.features import MOST_POSITIONS
+from medgan.anomaly.features import MOST_POSITIONS, smoothed
 from medgan.anomaly.maps import feature_map, residual_map, similarity_map
 from medgan.core.errors import ConfigError
 from medgan.networks.latent import fit
 
+_SMOOTHING = 0.7
+"""Standard deviation in voxels of the blur of signed deviations: noise alone is no lesion."""
 _OF_RECONSTRUCTIONS = {
     "residual", "similarity", "features", "ensemble", "refined", "latent", "reencoding",
 }  # fmt: skip
@@ -75,13 +77,13 @@ def localiser(context: ScoringContext) -> Tensor:
 
 
 def darker(context: ScoringContext) -> Tensor:
-    """How much darker than the mean healthy scan, in healthy standard deviations."""
-    return -context.deviation.mean(dim=1, keepdim=True)
+    """How much darker than the mean healthy scan, in healthy standard deviations; smoothed."""
+    return -brighter(context)
 
 
 def brighter(context: ScoringContext) -> Tensor:
-    """How much brighter than the mean healthy scan, in healthy standard deviations."""
-    return context.deviation.mean(dim=1, keepdim=True)
+    """How much brighter than the mean healthy scan, in healthy standard deviations; smoothed."""
+    return smoothed(context.deviation.mean(dim=1, keepdim=True), _SMOOTHING)
 
 
 def restoration(context: ScoringContext) -> Tensor:

@@ -24,6 +24,10 @@ class MapStatistics:
         """The map in healthy standard deviations above the healthy mean."""
         return (score_map - self.mean) / self.spread
 
+    def at(self, volumes: Float[Tensor, "B C X Y Z"]) -> "MapStatistics":
+        """What is usual at the voxels of aligned volumes: the same for all of them."""
+        return self
+
     def to(self, device: torch.device) -> "MapStatistics":
         """The same on a device."""
         return MapStatistics(self.mean.to(device), self.spread.to(device))

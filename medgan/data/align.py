@@ -19,7 +19,7 @@ from medgan.data.alignment import Alignment, Shape, grid_affine, sitk_image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-Kind = Literal["rigid", "affine"]
+Kind = Literal["rigid", "affine", "deformable"]
 COARSE, FINE = 24, 48
 """Voxels along the longest edge of the template at the two resolutions of registration."""
 _SMOOTHING = 0.7
@@ -39,8 +39,8 @@ class Aligner:
     Args:
         mean: (X, Y, Z), the template.
         spacing: of its grid in mm.
-        kind: rigid finds translation and rotation, affine also the lengths along three axes and
-            their angles.
+        kind: rigid finds translation and rotation, the others also the lengths along three axes
+            and their angles.
         agreement: of its own scans; registration starts again where it is much worse.
         grid: shape and spacing in mm of the grid on which scans come out, if not the template's.
     """
@@ -137,7 +137,7 @@ def _registered(
     turn, shift = start[:3, :3].T, start[:3, 3]
     moving.SetDirection((turn @ np.reshape(moving.GetDirection(), (3, 3))).ravel().tolist())
     moving.SetOrigin((turn @ (np.array(moving.GetOrigin()) - shift)).tolist())
-    transform = sitk.AffineTransform(3) if kind == "affine" else sitk.VersorRigid3DTransform()
+    transform = sitk.VersorRigid3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # sums in another order would give other last bits
     method.SetMetricAsCorrelation()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,17 +24,23 @@ from medgan.data.align import FINE, Aligner, Kind, centred, reduced
 from medgan.data.alignment import Alignment
 from medgan.data.checks import CheckedScan
 from medgan.data.cleaning import clean
+from medgan.data.deformation import bent, deformation
 from medgan.data.intensities import intensity_scale, registered
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.data.reading import read_case, usable
 from medgan.data.standardise import landmark_scale, landmarks, scaled, without_shading
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
 log = logging.getLogger(__name__)
 Read = Callable[[Case, bool], CheckedScan]
 _ROUNDS: tuple[Kind, ...] = ("rigid", "rigid", "affine", "affine")
 _EARLY, _MOST = 24, 60
 """Scans of the first rounds, and of the last one."""
+_BENDS = 2
+"""Rounds in which scans are bent to their mean."""
 _VALUES = 2**28
 """Voxels of all scans of the last round: 1 GiB."""
 _NEVER = 0.0
@@ -119,8 +126,11 @@ def learn_template(
         _channel([scan[number] for scan in channels], name, preprocessing)
         for number, name in enumerate(preprocessing.channels)
     ]
-    means, spreads, marks = (np.stack(part) for part in zip(*parts, strict=True))
-    found = Template(means, spreads, marks, float(np.median(agreements)))
+    volumes, marks = zip(*parts, strict=True)
+    if preprocessing.align == "deformable":
+        volumes = _bent_to_their_mean(volumes)
+    means, spreads = (np.stack([f(one, axis=0) for one in volumes]) for f in (np.mean, np.std))
+    found = Template(means, spreads, np.stack(marks), float(np.median(agreements)))
     log.info("template of %d scans, which agree with it by %.3f", len(channels), found.agreement)
     return found
 
@@ -163,7 +173,7 @@ def _coarse_mean(
         raise DataError("E_SPLIT", "the training scans", "none can be read", "run medgan check")
     found = [centred(scan, (x, y, z), (size,) * 3) for scan in scans]
     agreement = _NEVER
-    for kind in _ROUNDS if preprocessing.align == "affine" else _ROUNDS[:2]:
+    for kind in _ROUNDS[:2] if preprocessing.align == "rigid" else _ROUNDS:
         mean = _mean(scans, found)
         aligner = Aligner(mean, (size,) * 3, kind, agreement)
         found = [aligner(scan) for scan in scans]
@@ -183,14 +193,29 @@ def _mean(scans: Sequence[Volume], found: Sequence[Alignment]) -> Float[np.ndarr
     return np.stack([np.nan_to_num(one, nan=-1.0) for one in moved]).mean(axis=0)
 
 
+def _bent_to_their_mean(channels: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Channels (N, X, Y, Z) of aligned scans, all bent as brings the first to its mean, twice."""
+    first = moved = channels[0]
+    fields: list[sitk.Image] = []
+    for _ in range(_BENDS):
+        mean = moved.mean(axis=0)
+        fields = [deformation(mean, one) for one in first]
+        moved = np.concatenate([bent(one[None], to) for one, to in zip(first, fields, strict=True)])
+    others = (
+        np.concatenate([bent(one[None], to) for one, to in zip(channel, fields, strict=True)])
+        for channel in channels[1:]
+    )
+    return [moved, *others]
+
+
 def _channel(
     plain: Sequence[Float[np.ndarray, "X Y Z"]], name: str, preprocessing: Preprocessing
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, spread and landmarks of one channel of aligned scans."""
+) -> tuple[Float[np.ndarray, "N X Y Z"], Float[np.ndarray, " L"]]:
+    """One channel of aligned scans in [-1, 1], and its landmarks."""
     scales = [intensity_scale(one[np.isfinite(one)], preprocessing, name) for one in plain]
     volumes = np.stack(list(map(scaled, plain, scales)))
     if preprocessing.intensity_of(name) == "ct":
-        return volumes.mean(axis=0), volumes.std(axis=0), np.zeros(len(PERCENTILES), np.float32)
+        return volumes, np.zeros(len(PERCENTILES), np.float32)
     inside = anatomy(volumes.mean(axis=0))
     found = [landmarks(one, inside) for one in volumes]
     wanted = np.stack([one for one in found if one is not None]).mean(axis=0)
@@ -201,4 +226,4 @@ def _channel(
     healthy = volumes.mean(axis=0), floored(volumes.std(axis=0), inside)
     for one in volumes:
         one[:], _ = without_shading(one, healthy, inside, preprocessing.spacing)
-    return volumes.mean(axis=0), volumes.std(axis=0), wanted.astype(np.float32)
+    return volumes, wanted.astype(np.float32)

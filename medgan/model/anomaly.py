@@ -13,10 +13,10 @@ from medgan.anomaly.calibration import Calibration, ScoringConfig, calibrate
 from medgan.anomaly.choice import CANDIDATES, Choice, Maps
 from medgan.anomaly.comparability import REASONS, ScanStatistics, reference_statistics
 from medgan.anomaly.context import Densities, ScoringContext, ScoringNetworks
+from medgan.anomaly.healthy import healthy_of
 from medgan.anomaly.place import place_in_brain, place_in_scan
 from medgan.anomaly.regions import find_regions
 from medgan.anomaly.scorers import available, chosen, learn_densities, make_maps
-from medgan.anomaly.statistics import MapStatistics
 from medgan.core.errors import DataError
 from medgan.core.template import Template
 from medgan.core.volume import Volume
@@ -55,17 +55,8 @@ def scoring_networks(model: "Model") -> ScoringNetworks:
         localiser.inputs if localiser is not None else (),
         restorer,
         restorer.inputs if restorer is not None else (),
-        _healthy(model),
+        healthy_of(model.preprocessing, model.device),
     )
-
-
-def _healthy(model: "Model") -> MapStatistics | None:
-    """Mean and spread of the template's scans on the model's device."""
-    template = model.preprocessing.template
-    if template is None:
-        return None
-    mean, spread = (torch.from_numpy(a) for a in (template.mean, template.floored_spread))
-    return MapStatistics(mean, spread).to(model.device)
 
 
 @torch.inference_mode()

@@ -27,7 +27,10 @@ _TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
 
 
 def augmented(
-    volume: Float[np.ndarray, "C X Y Z"], rng: np.random.Generator, extent: float = 1.0
+    volume: Float[np.ndarray, "C X Y Z"],
+    rng: np.random.Generator,
+    extent: float = 1.0,
+    images: int | None = None,
 ) -> Float[np.ndarray, "C X Y Z"]:
     """A scan with spatial and intensity augmentation, so that it is not learned by heart.
 
@@ -35,11 +38,13 @@ def augmented(
         volume: in [-1, 1].
         rng: source of all random numbers.
         extent: of turns, stretches and shifts; smaller for scans that are aligned.
+        images: channels of the scan; the others only move with it. None for all.
     """
     if rng.random() < _MOVED:
         volume = moved(volume, rng, extent)
     if rng.random() < 0.5:
-        volume = 2 * ((volume + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
+        lit = 2 * ((volume[:images] + 1) / 2).clip(0, 1) ** np.exp(rng.normal(0, _GAMMA)) - 1
+        volume = np.concatenate([lit, volume[len(lit) :]])
     return volume.astype(np.float32)
 
 

@@ -17,18 +17,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
+from medgan.anomaly.statistics import MapStatistics
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.data import lesions
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
-from medgan.training.corruption import (
-    SHAPES,
-    as_another_scanner,
-    augmented,
-    planted,
-    tissue_depth,
-)
+from medgan.training.corruption import SHAPES
+from medgan.training.lesioned import HealthyScans, lesioned_scan
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 from medgan.training.patches import cut_patches, patches_of
 
@@ -36,14 +32,10 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
 FAMILIES = (*lesions.FAMILIES, *SHAPES)
 """Lesions to learn from: `lesions.FAMILIES` and shapes of real lesions."""
-BATCH, LEARNING_RATE = 8, 5e-4
+BATCH, LEARNING_RATE = 8, 1e-3
 """Patches in a step; AdamW's learning rate before it falls in the second half."""
 _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
-_GENERATED = 0.5
-"""Share of scans whose foreign tissue is generated instead of another scan's."""
-_BRIGHTNESS, _OFFSET = 0.05, 0.05
-"""Spreads of changes to whole scans that are no lesion, in every second one."""
 _ALIGNED = 0.4
 """Extent of spatial augmentation of scans that are aligned."""
 
@@ -137,21 +129,22 @@ def train_localiser(
     identity = json.dumps([*parts, started_from] if started_from else parts)
     checkpoint = folder / CHECKPOINT
     _restore(state, checkpoint, identity)
-    depths: dict[int, np.ndarray] = {}
+    scans = HealthyScans(volumes, scoring_networks.healthy)
     saved = time.monotonic()
     while state.progress(config) < 1:
         started = time.monotonic()
         rng = np.random.default_rng([seed, state.volumes_seen])
         donor = _generated(scoring_networks, latent, rng, device)
         made = [
-            _lesioned(volumes, depths, donor, families, rng, extent, min(patches, 2))
+            lesioned_scan(scans, donor, families, rng, extent, min(patches, 2))
             for _ in range(BATCH // patches)
         ]
-        corrupted, truth = (
+        corrupted, truth, mean, spread = (
             torch.from_numpy(np.stack(part)).to(device) for part in zip(*made, strict=True)
         )
+        known = MapStatistics(mean, spread) if scans.bent else None
         with torch.no_grad():
-            context = ScoringContext(corrupted, scoring_networks)
+            context = ScoringContext(corrupted, scoring_networks, known)
             shown = network_input(context, scoring_networks.inputs)
         if patches > 1:
             shown, truth = cut_patches(shown, truth, patches, rng)
@@ -206,36 +199,6 @@ def _in_bf16(
             )
 
     return run
-
-
-def _lesioned(
-    volumes: Sequence[np.ndarray],
-    depths: dict[int, np.ndarray],
-    generated: np.ndarray | None,
-    families: Sequence[str],
-    rng: np.random.Generator,
-    extent: float,
-    times: int,
-) -> tuple[Float[np.ndarray, "C X Y Z"], Float[np.ndarray, "1 X Y Z"]]:
-    """A scan, perhaps moved and otherwise lit, with lesions; and where it is not healthy.
-
-    A hundred scans shown as they are would soon be known by heart, and whatever they are not
-    would be taken for a lesion.
-    """
-    chosen, other = (int(n) for n in rng.integers(len(volumes), size=2))
-    if chosen not in depths:
-        depths[chosen] = tissue_depth(volumes[chosen]).astype(np.float32)
-    volume = as_another_scanner(augmented(volumes[chosen], rng, extent), rng)
-    foreign = rng.random() < _GENERATED
-    donor = generated if generated is not None and foreign else volumes[other]
-    corrupted, truth = volume, np.zeros((1, *volume.shape[1:]), bool)
-    for _ in range(times):
-        corrupted, more = planted(corrupted, donor, families, rng, depths[chosen])
-        truth = truth | more
-    if rng.random() < 0.5:
-        gain, offset = rng.normal(1, _BRIGHTNESS), rng.normal(0, _OFFSET)
-        corrupted = (corrupted * gain + offset).clip(-1, 1)
-    return corrupted.astype(np.float32), truth.astype(np.float32)
 
 
 def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:

@@ -112,7 +112,7 @@ def test_the_localiser_sees_the_volume_and_what_it_looks_at(scoring_networks):
     shown = network_input(context, scoring_networks.inputs)
     assert torch.equal(shown[:, :1], context.volume)
     assert torch.equal(shown[:, 1:2], context.distance - 1)
-    assert torch.equal(shown[:, 2:], context.recon)
+    assert torch.equal(shown[:, 2:], context.counterpart)
     assert scoring_networks.localise is not None
     assert torch.equal(
         make_maps(context, ("localiser",))["localiser"], scoring_networks.localise(shown)
@@ -147,9 +147,9 @@ def test_a_dark_spot_is_darker_and_not_brighter_in_healthy_standard_deviations(s
     volume = scoring_networks.healthy.mean[None].clone()
     volume[..., 8, 8, 8] -= 3 * scoring_networks.healthy.spread[0, 8, 8, 8]
     maps = make_maps(ScoringContext(volume, scoring_networks), ("darker", "brighter"))
-    assert maps["darker"][0, 0, 8, 8, 8] == pytest.approx(3, rel=1e-3)
+    assert maps["darker"].max() == maps["darker"][0, 0, 8, 8, 8] > 0.5
     assert torch.equal(maps["brighter"], -maps["darker"])
-    assert maps["darker"].abs().sum() == pytest.approx(3, rel=1e-2)
+    assert maps["darker"].sum() == pytest.approx(3, rel=1e-2)
 
 
 def test_a_localiser_that_needs_a_template_is_not_offered_without(scoring_networks):

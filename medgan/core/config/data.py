@@ -19,7 +19,7 @@ from medgan.core.template import Template
 Intensity = Literal["mri", "ct"]
 Brain = Literal["none", "deepbet"]
 Bias = Literal["none", "n4"]
-Align = Literal["none", "rigid", "affine"]
+Align = Literal["none", "rigid", "affine", "deformable"]
 
 
 class DataConfig(Section):
@@ -74,7 +74,8 @@ class DataConfig(Section):
     align: Align = Field(
         "none",
         description="how scans are brought into one space before they are learned or scored: none, "
-        "rigid (position and rotation) or affine (lengths and angles too)",
+        "rigid (position and rotation), affine (lengths and angles too), or deformable: affine, "
+        "and the mean healthy scan is bent to each scan that is compared with it",
     )
     voxels: int = Field(50_000, gt=4095, description="voxel budget that auto keeps to")
     intensity: Intensity | dict[str, Intensity] = Field(
