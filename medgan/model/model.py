@@ -256,9 +256,8 @@ class Model:
             DataError: E_CALIBRATION with too few scans.
         """
         config = config or ScoringConfig(())
-        self.calibration = anomaly.calibration_of(
-            self, scans, config, progress, count, covariates, choose
-        )
+        given = (scans, config, progress, count, covariates, choose)
+        self.calibration = anomaly.calibration_of(self, *given)
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Sets `densities` from training scans, and drops a calibration made without them.
