@@ -77,18 +77,23 @@ def plant_some(model: str, source: Path, folder: Path) -> Path:
     return table
 
 
-def save_screenshots(pages: dict[str, Path], images: Path) -> None:
-    """Writes each page in light and dark."""
+def save_screenshots(
+    pages: dict[str, Path],
+    images: Path,
+    size: tuple[int, int] = SIZE,
+    schemes: tuple[str, ...] = ("light", "dark"),
+) -> None:
+    """Writes the top of each page, `size` pixels, in colour schemes."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
     for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
         options.add_argument(argument)
     browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-    width, height = SIZE
+    width, height = size
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     for name, page in pages.items():
-        for scheme in ("light", "dark"):
+        for scheme in schemes:
             feature = {"name": "prefers-color-scheme", "value": scheme}
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
             browser.get(page.resolve().as_uri())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration
@@ -119,6 +118,8 @@ def _score(trial: Trial, names: Sequence[str]) -> float:
 
 
 def _precision(trial: Trial, names: Sequence[str]) -> float:
+    from sklearn.metrics import average_precision_score  # slow to load; scoring does without
+
     assert trial.truth is not None
     together = np.mean([trial.maps[name] for name in names], axis=0, dtype=np.float32)
     return float(average_precision_score(trial.truth, together))

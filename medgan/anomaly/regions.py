@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from medgan.core.volume import bounds
+
 Map = Float[np.ndarray, "X Y Z"]
 
 
@@ -67,18 +69,22 @@ def find_regions(
     """
     from skimage.measure import label, regionprops
 
-    parts = label(score_map > threshold, connectivity=3)
+    numbered = np.zeros(score_map.shape, np.int16)
+    above = score_map > threshold
+    if not above.any():
+        return numbered, []
+    box = bounds(above)  # most of a scan is below
+    start = [one.start for one in box]
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     found = [
         part
-        for part in regionprops(parts, intensity_image=score_map)
+        for part in regionprops(label(above[box], connectivity=3), intensity_image=score_map[box])
         if part.num_pixels * voxel_mm3 >= smallest_mm3
     ]
     found.sort(key=lambda part: -part.intensity_max)
-    numbered = np.zeros(score_map.shape, np.int16)
     regions = []
     for number, part in enumerate(found[:most], start=1):
-        positions = part.coords
+        positions = part.coords + start
         values = score_map[tuple(positions.T)]
         means = [float(one[tuple(positions.T)].mean()) for one in compared or ()]
         weights = values - threshold

@@ -70,7 +70,7 @@ def read_nifti(path: Path, case: str) -> NiftiFile:
         # What overflows becomes infinite, and that is checked.
         with np.errstate(over="ignore", invalid="ignore"):
             image = getattr(nibabel, image_class).from_bytes(plain)
-            data = np.asanyarray(image.dataobj).astype(np.float32).reshape(shape)
+            data = np.asanyarray(image.dataobj).astype(np.float32, copy=False).reshape(shape)
             affine = np.array(image.affine, dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise _broken_header(case, str(error)) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from medgan.core.files import disk_failure
 
@@ -152,3 +152,11 @@ def depth(volume: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
     if tissue.all():
         return np.full(volume.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(tissue))
+
+
+def bounds(mask: Bool[np.ndarray, "X Y Z"]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask; empty where the mask is."""
+    x, y, z = (np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
+    if not len(x):
+        return slice(0, 0), slice(0, 0), slice(0, 0)
+    return slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1), slice(z[0], z[-1] + 1)

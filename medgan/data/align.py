@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["rigid", "affine", "deformable"]
 COARSE, FINE = 24, 48
-"""Voxels along the longest edge of the template at the two resolutions of registration."""
+"""Voxels along the longest edge of a template at the two resolutions of registration."""
 _SMOOTHING = 0.7
 """Standard deviation of the blur before registration, in voxels of a resolution."""
 _WORSE = 4.0
@@ -43,6 +43,7 @@ class Aligner:
             and their angles.
         agreement: of its own scans; registration starts again where it is much worse.
         grid: shape and spacing in mm of the grid on which scans come out, if not the template's.
+        voxels: along the longest edge of the template at the two resolutions of registration.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Aligner:
         kind: Kind,
         agreement: float,
         grid: tuple[Shape, Sequence[float]] | None = None,
+        voxels: tuple[int, int] = (COARSE, FINE),
     ) -> None:
         x, y, z = mean.shape
         self._grid = grid or ((x, y, z), spacing)
@@ -59,7 +61,7 @@ class Aligner:
         self._kind: Kind = kind
         self._least = 1 - _WORSE * (1 - agreement)
         longest = max(n * s for n, s in zip(mean.shape, spacing, strict=True))
-        self._sizes = (longest / COARSE, longest / FINE)
+        self._sizes = [longest / count for count in voxels]
         self._levels = [_reduced(mean, affine, size) for size in self._sizes]
 
     def __call__(self, scan: Volume) -> Alignment:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
-from scipy import ndimage
 
 from medgan.core.config import Preprocessing
-from medgan.core.volume import Volume
+from medgan.core.volume import Volume, bounds
 from medgan.data.bias import without_bias
-from medgan.data.brain.mask import brain_mask, brain_share, largest
+from medgan.data.brain.mask import brain_mask, brain_share, filled, largest
 
 log = logging.getLogger(__name__)
 _STRIPPED = 0.2
@@ -125,7 +124,7 @@ def _stripped(scan: Volume) -> Bool[np.ndarray, "X Y Z"] | None:
     left = scan.data != values[counts.argmax()]
     if left.mean() > 1 - _STRIPPED:
         return None
-    brain = np.asarray(ndimage.binary_fill_holes(largest(left)))
+    brain = filled(largest(left))
     ml = float(brain.sum() * np.prod(scan.spacing)) / 1000
     return brain if ml <= _STRIPPED_ML and brain_share(scan, brain) > _BRAIN_SHARE else None
 
@@ -137,8 +136,8 @@ def _masked(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _around(mask: np.ndarray, spacing: Sequence[float]) -> Box:
     rims = [int(np.ceil(_RIM_MM / mm)) for mm in spacing]
     x, y, z = (
-        slice(max(0, int(at.min()) - rim), min(size, int(at.max()) + 1 + rim))
-        for at, rim, size in zip(np.nonzero(mask), rims, mask.shape, strict=True)
+        slice(max(0, at.start - rim), min(size, at.stop + rim))
+        for at, rim, size in zip(bounds(mask), rims, mask.shape, strict=True)
     )
     return x, y, z
 

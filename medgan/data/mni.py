@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medgan.core.volume import Volume
-from medgan.data.align import Aligner
+from medgan.data.align import COARSE, Aligner
 
 _MEAN = Path(__file__).parent / "mni152" / "mean.npz"
 """Mean T1 of 152 brains at 4 mm; source and licence lie beside the file."""
@@ -34,6 +34,9 @@ def mni_affine(
     Returns:
         None for a template that is no brain.
     """
+    # From its header alone, and coarsely: within 3 mm of the finer registration, in a fifth of the
+    # time.
+    align = Aligner(mean, spacing, "affine", agreement=0.0, voxels=(COARSE, COARSE))
     brain = mni152()
-    found = Aligner(mean, spacing, "affine", agreement=0.0)(brain)  # 0: from its header alone
+    found = align(brain)
     return brain.affine @ found.matrix if found.agreement > _BRAIN else None

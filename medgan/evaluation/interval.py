@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import binomtest
 
 FEWEST_SUBJECTS = 5
 """With fewer, single values say more than an interval."""
@@ -41,6 +40,8 @@ def proportion(count: int, total: int, level: float = 0.95) -> Interval:
 
     Reference: Clopper and Pearson 1934, Biometrika 26.
     """
+    from scipy.stats import binomtest  # a second, which scoring does not need
+
     found = binomtest(count, total).proportion_ci(level, method="exact")
     return Interval(count / total, float(found.low), float(found.high))
 

@@ -67,7 +67,7 @@ def scan_page(
     level, top = heat_range(calibration["level"])
     windows = [(low, high) for low, high in calibration.get("windows", [])]
     hounsfield = bool(windows) or float(volume.data.min()) < _HOUNSFIELD
-    low, high = (float(np.percentile(volume.data, share)) for share in (0, 99.8))
+    low, high = float(volume.data.min()), float(np.percentile(volume.data, 99.8))
     whole = [low, max(high, low + 1e-6)]
     grey = _grey_scale(volume.data, hounsfield)
     layers = {

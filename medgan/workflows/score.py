@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,18 @@ def _score_case(
     if bids:
         files |= {"maps": f"{bids}_{MAP}.nii.gz", "regions": f"{bids}_{REGIONS}.nii.gz"}
     assert result.region_map is not None
-    for kind, volume, text in (
-        ("maps", result.score_map, MAP_TEXT),
-        ("recons", result.recon, RECON_TEXT),
-        ("regions", result.region_map, REGIONS_TEXT),
-    ):
-        volume.like(volume.data.astype(np.float32)).save(folder / files[kind], text)
+    images = [
+        (volume.like(volume.data.astype(dtype, copy=False)), files[kind], text)
+        for kind, volume, dtype, text in (
+            ("maps", result.score_map, np.float32, MAP_TEXT),
+            ("recons", result.recon, np.float32, RECON_TEXT),
+            ("regions", result.region_map, np.int16, REGIONS_TEXT),
+        )
+    ]
     for name, volume in list(result.recons.items())[1:]:
-        volume.save(folder / "recons" / f"{case.case}_{name}.nii.gz", RECON_TEXT)
+        images.append((volume, f"recons/{case.case}_{name}.nii.gz", RECON_TEXT))
+    with ThreadPoolExecutor() as threads:  # packing takes most of the time, and lets others run
+        list(threads.map(lambda one: one[0].save(folder / one[1], one[2]), images))
     row = {
         "case": case.case,
         "subject": case.subject,

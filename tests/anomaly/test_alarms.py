@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
 
 from medgan.anomaly.alarms import false_discovery, smallest_calibration, threshold
 from medgan.anomaly.calibration import conformal_p_value
@@ -59,6 +60,11 @@ def test_false_discoveries_stay_below_the_rate_in_a_cohort():
         called = q_values <= 0.2
         shares.append(called[:30].sum() / max(called.sum(), 1))
     assert np.mean(shares) < 0.2
+
+
+@given(st.lists(st.integers(1, 40).map(lambda n: n / 40), min_size=1, max_size=60))
+def test_q_values_are_those_of_scipy(p_values):
+    assert false_discovery(p_values) == pytest.approx(false_discovery_control(p_values).tolist())
 
 
 def test_a_cohort_of_one_or_none():

@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from medgan.core.errors import DataError
-from medgan.core.volume import Volume
+from medgan.core.volume import Volume, bounds
 from medgan.data.brain.network import brain_network
 
 BRAIN_ML = (400.0, 2500.0)
@@ -170,7 +170,7 @@ def _segment(data: np.ndarray, affine: np.ndarray, found: _Found) -> Bool[np.nda
     shape = tuple(one.stop - one.start for one in inside)
     own = ndimage.affine_transform(probability, back[:3, :3], offset, shape, order=1)
     mask = np.zeros(data.shape, bool)
-    mask[inside] = ndimage.binary_fill_holes(largest(own > 0.5))
+    mask[inside] = filled(largest(own > 0.5))
     return mask
 
 
@@ -208,7 +208,22 @@ def _probability(name: str, seen: np.ndarray, contrast: tuple[float, float]) -> 
 
 def largest(mask: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
     """The largest component of a mask."""
-    parts, count = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
+    box = bounds(mask)
+    parts, count = ndimage.label(mask[box])  # pyright: ignore[reportGeneralTypeIssues]
     if count < 2:
         return mask
-    return parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+    whole = np.zeros_like(mask)
+    whole[box] = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+    return whole
+
+
+def filled(mask: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
+    """A mask without holes: the background that does not reach its box is part of it.
+
+    As `ndimage.binary_fill_holes`, which goes over the whole grid many times.
+    """
+    box = bounds(mask)
+    parts, _ = ndimage.label(~np.pad(mask[box], 1))  # pyright: ignore[reportGeneralTypeIssues]
+    whole = np.zeros_like(mask)
+    whole[box] = (parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return whole

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data.brain.mask import brain_mask, largest
+from medgan.data.brain.mask import brain_mask, filled, largest
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
 
@@ -88,3 +88,12 @@ def test_the_largest_component_alone_is_kept():
     mask[:3, :3, :3] = mask[5:7, 5:7, 5:7] = True
     assert largest(mask).sum() == 27
     assert not largest(np.zeros((4, 4, 4), bool)).any()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.7, 0.9])
+def test_a_filled_mask_is_that_of_scipy(share):
+    mask = np.random.default_rng(3).random((9, 11, 8)) < share
+    mask[0], mask[:, :, -1] = False, False
+    np.testing.assert_array_equal(filled(mask), ndimage.binary_fill_holes(mask))
+    assert not filled(np.zeros((4, 5, 6), bool)).any()
+    assert filled(np.ones((4, 5, 6), bool)).all()
