@@ -5,7 +5,8 @@ Mean and covariance are estimated from healthy training scans; the Mahalanobis d
 scan's features at each position is its map.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ SHRINKAGE = 0.1
 _LEAST = 1e-3
 """Smallest standard deviation that some feature must have somewhere, as a share of the largest
 mean one."""
+_LARGE = 20_000
+"""Positions beyond which neighbours share a covariance: 3 MB in place of 14 for brains at 2 mm."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class FeatureDensity:
     Attributes:
         mean: shape (C, X, Y, Z).
         whitening: shape (X * Y * Z, C, C), lower triangular, which makes a healthy deviation
-            standard normal.
+            standard normal; on large grids one for each 2 x 2 x 2 positions, an eighth of these.
     """
 
     mean: Tensor
@@ -71,6 +74,9 @@ class FeatureDensity:
         mean = total / count
         covariance = products / count - mean[:, :, None] * mean[:, None, :]
         covariance = _pooled(covariance, tuple(shape), radius) * count / max(count - 1, 1)
+        if _shares(shape):  # averaged already, they hardly differ between neighbours
+            grid = covariance.reshape(*shape, *covariance.shape[1:])
+            covariance = grid[::2, ::2, ::2].flatten(0, 2)
         diagonal = covariance.diagonal(dim1=1, dim2=2)
         floor = 1e-3 * diagonal.mean() + 1e-8
         covariance = (1 - shrinkage) * covariance
@@ -106,16 +112,28 @@ class FeatureDensity:
             RuntimeError: when the sizes do not match.
         """
         channels = len(mean)
-        whitening = torch.zeros(mean[0].numel(), channels, channels, device=mean.device)
+        whitening = torch.zeros(len(entries), channels, channels, device=mean.device)
         row, column = _lower_triangle(channels, mean.device)
         whitening[:, row, column] = entries
         return cls(mean, whitening)
 
     def distance(self, features: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X Y Z"]:
         """Mahalanobis distance at each position over the root of C: about 1 where healthy."""
-        deviation = (features.float() - self.mean).flatten(2).permute(2, 1, 0)
-        squares = (self.whitening @ deviation).square().mean(dim=1)
-        return squares.sqrt().T.reshape(len(features), 1, *features.shape[2:])
+        shape = features.shape[2:]
+        edge = 2 if len(self.whitening) < math.prod(shape) else 1
+        blocks = [(n // edge, edge) for n in shape]
+        parts = (features.float() - self.mean).reshape(*features.shape[:2], *sum(blocks, ()))
+        # (block positions, channels, scans and positions in a block)
+        parts = parts.permute(2, 4, 6, 1, 0, 3, 5, 7)
+        deviation = parts.reshape(len(self.whitening), features.shape[1], -1)
+        squares = (self.whitening @ deviation).square().mean(dim=1).sqrt()
+        found = squares.reshape(*parts.shape[:3], *parts.shape[4:]).permute(3, 0, 4, 1, 5, 2, 6)
+        return found.reshape(len(features), 1, *shape)
+
+
+def _shares(shape: Sequence[int]) -> bool:
+    """Whether 2 x 2 x 2 positions of a grid share a covariance."""
+    return math.prod(shape) > _LARGE and not any(n % 2 for n in shape)
 
 
 def _lower_triangle(size: int, device: torch.device) -> Int[Tensor, "2 K"]:

@@ -78,3 +78,21 @@ def test_scans_that_hardly_differ_are_refused_as_such():
     with pytest.raises(DataError) as caught:
         FeatureDensity.fit([coarse_features(1e-4 * noise - 1)])
     assert caught.value.code == "E_CONTRAST"
+
+
+def test_on_large_grids_eight_neighbours_share_a_covariance(generator, monkeypatch):
+    features = torch.randn(30, 3, 8, 6, 4, generator=generator)
+    features *= torch.linspace(0.5, 2, 8)[:, None, None]
+    alone = FeatureDensity.fit([features])
+    monkeypatch.setattr("medgan.anomaly.density._LARGE", 100)
+    shared = FeatureDensity.fit([features])
+    assert len(shared.whitening) == len(alone.whitening) / 8
+    each = shared.whitening.reshape(4, 3, 2, 3, 3)
+    for axis in range(3):
+        each = each.repeat_interleave(2, axis)
+    spread = FeatureDensity(shared.mean, each.flatten(0, 2))
+    new = torch.randn(2, 3, 8, 6, 4, generator=generator)
+    assert torch.allclose(shared.distance(new), spread.distance(new), atol=1e-6)
+    again = FeatureDensity.unpacked(*shared.packed())
+    assert torch.equal(again.distance(new), shared.distance(new))
+    assert (shared.distance(new) - alone.distance(new)).abs().mean() < 0.1
