@@ -56,5 +56,9 @@ def bent(moving: Float[np.ndarray, "C X Y Z"], field: "sitk.Image") -> Float[np.
     grid, how = sitk_image(moving[0]), sitk.sitkLinear
     whole = sitk.Resample(field, grid, sitk.Transform(), how, 0.0, sitk.sitkVectorFloat64)
     transform = sitk.DisplacementFieldTransform(whole)
-    moved = [sitk.Resample(sitk_image(one), transform, how) for one in moving]
+    # beyond the grid as at its edge, where nothing would be a spread of 0
+    moved = [
+        sitk.Resample(sitk_image(one), transform, how, 0.0, sitk.sitkFloat32, True)
+        for one in moving
+    ]
     return np.stack([np.ascontiguousarray(sitk.GetArrayViewFromImage(one).T) for one in moved])
