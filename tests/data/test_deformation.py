@@ -55,6 +55,13 @@ def test_a_volume_that_fits_stays_and_all_channels_are_bent_alike() -> None:
     np.testing.assert_allclose(one[inside], -two[inside], atol=1e-5)
 
 
+def test_beyond_the_grid_a_bent_volume_is_as_at_its_edge() -> None:
+    """Else air would turn into tissue, and a spread into 0, which nothing can be divided by."""
+    both = np.stack([brain(0.3, shift=0.4), np.full(SHAPE, 0.1, np.float32)])
+    _, spread = bent(both, deformation(brain(0.3), both[0]))
+    np.testing.assert_allclose(spread, 0.1, atol=1e-5)
+
+
 def test_a_small_lesion_keeps_its_contrast() -> None:
     scan = brain(0.42)
     sick, where = lesioned(scan)
