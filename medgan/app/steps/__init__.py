@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from medgan.app.result import StepResult
 from medgan.app.run import Run
 from medgan.app.steps.models import (
+    bare_step,
     calibrate_step,
     load_back_step,
     register_step,
@@ -63,6 +64,7 @@ STEPS = {
         train_step, ("data", "model", "train"), ("checkpoints", "samples", "mlflow_run.txt"),
         resumes=True,
     ),
+    "bare": Step(bare_step, ("data", "model")),
     "scorers": Step(scorers_step, ("localiser", "train.seed")),
     "calibrate": Step(
         calibrate_step,

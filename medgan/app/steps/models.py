@@ -33,6 +33,15 @@ def train_step(run: Run) -> StepResult:
     return StepResult(values, commands=_what_next(str(run.model_folder), run.config.train.task))
 
 
+def bare_step(run: Run) -> StepResult:
+    """Writes a model without generator and restorer, which the steps after it teach to score."""
+    from medgan.training.bare import bare_model
+
+    model = bare_model(run.config, run.manifest(), run.out, facts(), run.scans)
+    model.save(run.model_folder)
+    return StepResult({"model": str(run.model_folder)})
+
+
 def scorers_step(run: Run) -> StepResult:
     """Learns from the training scans what scorers need, and saves the model again.
 
