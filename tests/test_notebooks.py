@@ -22,7 +22,13 @@ SETTINGS = [
         "model.stem_channels=16",
         "model.blocks=1",
     ),
-    *("train.volumes=8", "train.batch=2", "train.warmup=4", "localiser.volumes=8"),
+    *(
+        "train.start_from=",
+        "train.volumes=8",
+        "train.batch=2",
+        "train.warmup=4",
+        "localiser.volumes=8",
+    ),
 ]
 AUGMENT = [
     "augment.filters=[]",

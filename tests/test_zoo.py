@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 import medgan
+from medgan.app.pipeline import read_pipeline
+from medgan.app.steps.scans import PHANTOM_SHAPE, PHANTOM_SPACING
+from medgan.core.config import Preprocessing, build
+from medgan.data.phantoms.data_set import LABELS, make_data_set
 from medgan.data.splits import read_splits
+from medgan.training.start import require_fit
 
 ZOO = Path(__file__).parents[1] / "zoo"
 MODELS = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
@@ -23,7 +28,8 @@ def test_a_model_is_small_and_says_where_it_comes_from(name):
     files = [path for path in (ZOO / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MOST_BYTES
     card = (ZOO / name / "card.md").read_text(encoding="utf-8")
-    assert "BY-SA" in card
+    licence = "Apache-2.0" if name == "phantom-head" else "BY-SA"  # phantoms are drawn by medgan
+    assert licence in card
     assert "Research use only" in card
     assert name in (ZOO / "README.md").read_text(encoding="utf-8")
 
@@ -86,3 +92,21 @@ def test_held_out_brains_are_comparable_and_turned_or_inverted_ones_are_not(real
         assert model.score(turned).p_value is None
         inverted = medgan.Volume(scan.data.max() - scan.data, scan.affine)
         assert model.score(inverted).p_value is None
+
+
+def test_the_demo_can_start_from_phantom_head():
+    config = build(read_pipeline("demo")[1])
+    assert config.train.start_from == "zoo/phantom-head"
+    values = {"spacing": config.data.spacing, "shape": config.data.shape}
+    grid = Preprocessing.model_validate(values | {"labels": tuple(LABELS)})
+    require_fit(grid, config.model, config.train.task, medgan.load(ZOO / "phantom-head"))
+
+
+def test_phantom_head_finds_the_lesions_of_phantoms_that_it_has_not_seen(tmp_path):
+    model = medgan.load(ZOO / "phantom-head")
+    make_data_set(tmp_path, 5, 5, PHANTOM_SHAPE, PHANTOM_SPACING, seed=77)
+    scans = sorted((tmp_path / "images").iterdir())
+    scores = [model.score(scan).score for scan in scans]
+    healthy, lesioned = scores[:5], scores[5:]
+    above = np.mean([one > other for one in lesioned for other in healthy])
+    assert above >= 0.9, (healthy, lesioned)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from medgan.core.volume import bounds
 
@@ -48,7 +48,7 @@ def find_regions(
     most: int = 50,
     label_map: Int[np.ndarray, "X Y Z"] | None = None,
     names: Mapping[int, str] | None = None,
-    compared: tuple[Map, Map] | None = None,
+    compared: tuple[Num[np.ndarray, "X Y Z"], Map] | None = None,
 ) -> tuple[Int[np.ndarray, "X Y Z"], list[Region]]:
     """Connected components of a map above a threshold, highest peak first.
 

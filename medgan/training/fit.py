@@ -89,6 +89,7 @@ def train_model(
     task = chosen_task(preprocessing, config.model, config.train)
     state = task.start(device)
     begun_with = "" if start is None else start.digest
+    facts = facts | ({"started_from": begun_with} if begun_with else {})
     _require_same_training(out / "checkpoints", cases, preprocessing, config, begun_with)
     if start is not None:
         start_from(state, start)
@@ -128,7 +129,6 @@ def train_model(
         **outcome,
         "data_digest": manifest.digest,
         "training_digest": manifest.training_digest,
-        **({"started_from": begun_with} if begun_with else {}),
         **({"data_licence": manifest.licence} if manifest.licence else {}),
         **facts,
         **{name.removeprefix("samples/"): value for name, value in metrics.items()},

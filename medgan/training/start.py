@@ -11,7 +11,6 @@ from medgan.core.errors import ModelError
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.model.model import Model
-from medgan.networks.localiser import Localiser
 from medgan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -107,19 +106,6 @@ def start_from(state: TrainingState, start: Model) -> None:
                 _copy(found[name], module)
     if "discriminator" not in found:
         log.info("the model to start from has no discriminator: a fresh one learns beside it")
-
-
-def start_localiser(localiser: Localiser, start: Model) -> bool:
-    """Puts the weights of a model's localiser into one with the same inputs.
-
-    Returns:
-        Whether it had such a one.
-    """
-    known = start.networks.localiser
-    if known is None or known.inputs != localiser.inputs:
-        return False
-    _copy(known, localiser)
-    return True
 
 
 def _copy(source: nn.Module, to: nn.Module) -> None:

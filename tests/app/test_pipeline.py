@@ -411,6 +411,17 @@ def test_every_shipped_pipeline_is_valid_and_opens_with_its_command():
         assert first.startswith(("# make ", "# medgan ")), name
 
 
+def test_the_seed_of_a_training_draws_its_phantoms_too(tmp_path):
+    pipeline = write_pipeline(tmp_path, ["phantoms"], phantoms={"subjects": [1, 1]})
+    scans = {}
+    for seed in (0, 1):
+        run = run_pipeline(pipeline, [f"out={tmp_path / str(seed)}", f"train.seed={seed}"])
+        images = sorted((run.out / "phantoms" / "images").iterdir())
+        scans[seed] = [nibabel.load(path).get_fdata() for path in images]
+    for one, other in zip(*scans.values(), strict=True):
+        assert not np.array_equal(one, other)
+
+
 def test_unknown_pipelines_keys_and_steps_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="E_MISSING"):
         read_pipeline("nonsense")

@@ -8,8 +8,7 @@ import medgan
 from medgan.app.pipeline import forecast_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
-from medgan.networks.localiser import Localiser
-from medgan.training.start import require_fit, start_from, start_localiser
+from medgan.training.start import require_fit, start_from
 from medgan.training.tasks import chosen_task
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import AGE, GRID, SIZES, make_model
@@ -77,23 +76,6 @@ def test_a_model_without_discriminator_leaves_the_fresh_one():
     assert states_equal(fresh, state.networks.critic.state_dict())
     known = start.networks.generator.state_dict()
     assert states_equal(known, state.networks.generator.state_dict())
-
-
-def test_a_localiser_with_other_inputs_is_not_taken():
-    start = make_model(GRID)
-    found = medgan_localiser(("density", "recon"))
-    assert not start_localiser(found, start)
-    start.networks.localiser = medgan_localiser(("density",))
-    assert not start_localiser(found, start)
-    start.networks.localiser = medgan_localiser(("density", "recon"))
-    assert start_localiser(found, start)
-    assert states_equal(found.state_dict(), start.networks.localiser.state_dict())
-
-
-def medgan_localiser(inputs) -> Localiser:
-    from medgan.model.folder import fresh_localiser
-
-    return fresh_localiser(GRID, SIZES, inputs)
 
 
 def test_one_error_says_all_that_differs_and_the_settings_that_would_fit():

@@ -52,7 +52,6 @@ def scorers_step(run: Run) -> StepResult:
     from medgan.data.batches import PreparedVolumes
     from medgan.model.folder import fresh_localiser
     from medgan.training.localiser import FAMILIES, localiser_inputs, train_localiser
-    from medgan.training.start import start_localiser
 
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
@@ -60,11 +59,12 @@ def scorers_step(run: Run) -> StepResult:
     run.refuse(prepared.warm())
     model.learn_densities(prepared.batches)
     families, seed, start = list(FAMILIES), run.config.train.seed, run.start()
+    known = None if start is None else start.networks.localiser
+    inputs = localiser_inputs(model.scoring_networks()) if known is None else known.inputs
     with seeded(seed, model.device):
-        localiser = fresh_localiser(
-            model.preprocessing, model.sizes, localiser_inputs(model.scoring_networks())
-        )
-    started = start is not None and start_localiser(localiser, start)
+        localiser = fresh_localiser(model.preprocessing, model.sizes, inputs)
+    if known is not None:
+        localiser.load_state_dict(known.state_dict())
     localiser.to(model.device)
     if settings.volumes:
         with counting("localiser") as tick:
@@ -72,15 +72,16 @@ def scorers_step(run: Run) -> StepResult:
                 model.scoring_networks(), model.sizes.latent, localiser,
                 [prepared.arrays(n)[0] for n in range(len(prepared))],
                 families, settings, seed, run.out / "checkpoints", tick,
-                start.digest if start is not None and started else "",
+                "" if start is None or known is None else start.digest,
             )  # fmt: skip
-    if settings.volumes or started:
+    if settings.volumes or known is not None:
         model.networks.localiser = localiser.requires_grad_(False)
         learned = ", ".join(families)
         if start is not None and not settings.volumes:
             learned = str(start.facts.get("localiser_families", learned))
         model.facts["localiser_families"] = learned
-        log.info("localiser: %d families of lesions learned", len(learned.split(", ")))
+        done = "learned" if settings.volumes else "taken over"
+        log.info("localiser: %s, with %d families of lesions", done, len(learned.split(", ")))
     model.save(run.model_folder)
     return StepResult({"densities": len(model.densities), "volumes": settings.volumes})
 

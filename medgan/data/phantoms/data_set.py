@@ -12,6 +12,10 @@ from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import coordinates, render
 
 LABELS: dict[int, str] = {1: "ventricles", 2: "grey matter", 3: "white matter"}
+RADII = (18.0, 26.0)
+"""Of a lesion in mm: as a large tumour or an old infarct; three to five voxels of the demo."""
+CONTRASTS = (0.6, 0.9)
+"""How much brighter or darker it is, as a share of the contrast of white matter to fluid."""
 _COLUMNS = "case,subject,image,label,lesion_mask,age,sex,diagnosis".split(",")
 
 
@@ -24,7 +28,7 @@ def plant_lesion(
         image: shape (X, Y, Z), from `render`.
         label: shape (X, Y, Z), from `render`.
         spacing: voxel size in mm.
-        rng: of position, radius (8 to 18 mm), outline and contrast.
+        rng: of position, radius (of `RADII`), outline and contrast.
 
     Returns:
         The changed scan, float32, and the mask of the lesion, uint8.
@@ -35,7 +39,7 @@ def plant_lesion(
     brain = label >= 2
     if not brain.any():
         raise DataError("E_LABEL", "phantom", "no grey or white matter", "render a head first")
-    radius = rng.uniform(8, 18)
+    radius = rng.uniform(*RADII)
     depth = np.asarray(distance_transform_edt(brain, sampling=spacing))
     deep = np.argwhere(depth >= min(0.5 * radius, float(depth.max())))
     centre = deep[rng.integers(len(deep))]
@@ -48,7 +52,7 @@ def plant_lesion(
     soft[tuple(centre)] = 1
     dark = np.percentile(image[label > 0], 2)
     contrast = np.median(image[label == label.max()]) - dark
-    strength = rng.choice([-1, 1]) * rng.uniform(0.25, 0.6) * contrast
+    strength = rng.choice([-1, 1]) * rng.uniform(*CONTRASTS) * contrast
     planted = np.maximum(image + strength * soft, 0).astype(np.float32)
     return planted, (soft >= 0.5).astype(np.uint8)
 

@@ -7,7 +7,7 @@ from scipy.ndimage import binary_dilation
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data.phantoms.data_set import make_data_set, plant_lesion
+from medgan.data.phantoms.data_set import CONTRASTS, RADII, make_data_set, plant_lesion
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
 
@@ -81,7 +81,8 @@ def test_a_lesion_changes_the_scan_in_and_around_its_mask_inside_the_brain(seed:
     change = (planted - image)[mask > 0]
     assert (change > 0).all() or (change < 0).all()
     contrast = np.median(image[label == 3]) - np.median(image[label == 1])
-    assert 0.2 < np.abs(change).max() / contrast < 0.75
+    least, most = CONTRASTS
+    assert 0.8 * least < np.abs(change).max() / contrast < 1.2 * most
 
 
 def test_lesions_are_bright_or_dark_and_of_the_size_of_a_blob() -> None:
@@ -92,8 +93,8 @@ def test_lesions_are_bright_or_dark_and_of_the_size_of_a_blob() -> None:
         volumes.append(mask.sum() * SPACING**3)
         signs.add(np.sign((planted - image).sum()))
     assert signs == {-1, 1}
-    ball = 4 / 3 * np.pi
-    assert ball * 8**3 / 3 < np.mean(volumes) < ball * 18**3
+    smallest, largest = (4 / 3 * np.pi * radius**3 for radius in RADII)
+    assert smallest < np.mean(volumes) < largest
 
 
 def test_a_lesion_needs_a_brain() -> None:
