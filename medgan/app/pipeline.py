@@ -52,7 +52,7 @@ def run_pipeline(
     steps, described = read_pipeline(name)
     _refuse_unread(overrides, steps)
     run = Run(build(merge(described, values or {}), overrides), steps=tuple(steps))
-    if run.config.train.start_from and not {"train", "scorers"} & set(steps):
+    if run.config.train.start_from and not {"train", "bare", "scorers"} & set(steps):
         raise ConfigError(
             "E_SET", "train.start_from", f"not read by {', '.join(steps)}", "leave it out"
         )
@@ -145,7 +145,8 @@ def forecast_pipeline(
                     "E_SPLIT", "the data set", "no training scans", "add healthy scans or set "
                     "data.fractions",
                 )  # fmt: skip
-            preprocessing = start_plan(config, cases, start) if start else plan(data, cases)
+            task = config.train.task
+            preprocessing = start_plan(config, cases, start, task) if start else plan(data, cases)
         return forecast(config, preprocessing)
     if start is not None:
         require_fit(start.preprocessing, config.model, config.train.task, start)

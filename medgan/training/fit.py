@@ -83,7 +83,7 @@ def train_model(
     if start is None:
         preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
     else:
-        preprocessing = start_plan(config, cases, start)
+        preprocessing = start_plan(config, cases, start, config.train.task)
     _log_plan(preprocessing)
     device = choose_device(config.train.device)
     task = chosen_task(preprocessing, config.model, config.train)

@@ -24,13 +24,16 @@ def adopted(data: DataConfig, grid: Preprocessing) -> DataConfig:
     )
 
 
-def start_plan(config: Config, cases: Sequence[Case], start: Model) -> Preprocessing:
+def start_plan(
+    config: Config, cases: Sequence[Case], start: Model, task: str = ""
+) -> Preprocessing:
     """The preprocessing of a training that starts from a model; its template is the model's.
 
     Args:
         config: all settings.
         cases: the training cases.
         start: the model.
+        task: that it must have a network for; empty where scorers alone are learned.
 
     Raises:
         ConfigError: of `plan`.
@@ -38,7 +41,7 @@ def start_plan(config: Config, cases: Sequence[Case], start: Model) -> Preproces
     """
     grid = start.preprocessing
     found = plan(adopted(config.data, grid), cases)
-    require_fit(found, config.model, config.train.task, start)
+    require_fit(found, config.model, task, start)
     return found.model_copy(update={"template": grid.template})
 
 
@@ -64,11 +67,13 @@ def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, sta
 
 
 def _task_of(model: Model, wanted: str) -> str:
-    """The wanted task where a model has the network for it, else the one that it can do."""
+    """The wanted task where a model has the network for it, else one that it can do."""
     able = {
         "synthesis": model.networks.synthesises, "restoration": model.networks.restorer is not None
     }  # fmt: skip
-    return wanted if able[wanted] else next(task for task, has in able.items() if has)
+    if able.get(wanted, True):
+        return wanted
+    return next((task for task, has in able.items() if has), "none")
 
 
 def _settings(grid: Preprocessing, sizes: ModelConfig, task: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,10 @@ import medgan
 from medgan.app.pipeline import forecast_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
-from medgan.training.start import require_fit, start_from
+from medgan.core.template import Template
+from medgan.data.manifest import Manifest
+from medgan.networks.gan import Networks
+from medgan.training.start import require_fit, start_from, start_plan
 from medgan.training.tasks import chosen_task
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import AGE, GRID, SIZES, make_model
@@ -90,6 +94,10 @@ def test_one_error_says_all_that_differs_and_the_settings_that_would_fit():
     with pytest.raises(ModelError, match=r"train\.task restoration here and synthesis there"):
         require_fit(GRID, SIZES, "restoration", make_model(GRID))
     require_fit(GRID, SIZES, "synthesis", make_model(GRID))
+    bare = replace(make_model(GRID), networks=Networks())
+    require_fit(GRID, SIZES, "", bare)  # a model that scorers alone are learned for
+    with pytest.raises(ModelError, match=r"train\.task synthesis here and none there"):
+        require_fit(GRID, SIZES, "synthesis", bare)
 
 
 def test_a_training_goes_on_from_a_model_and_says_from_which(site):
@@ -131,6 +139,21 @@ def test_a_resumed_training_ends_as_if_it_had_not_stopped_and_keeps_its_start(si
     assert sorted(path.stem for path in checkpoints.glob("0*.json")) == ["000000002"]
     run(site, "parts", start, *short)
     assert medgan.load(site / "parts" / "model").digest == whole
+
+
+def test_scans_are_aligned_with_the_template_of_the_model(site):
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(-0.5, 1, (1, 16, 16, 16)).astype(np.float32)
+    template = Template(
+        mean, np.ones_like(mean), np.linspace(-1, 1, 11, dtype=np.float32)[None], 0.9
+    )
+    known = {"align": "affine", "template": template}
+    start = replace(make_model(GRID), preprocessing=GRID.model_copy(update=known))
+    cases = Manifest.load(site / "DOE_JANE" / "manifest.json").split("train")
+    aligned = build(TINY, ["data.align=affine", "data.spacing=auto", "data.shape=auto"])
+    assert start_plan(aligned, cases, start).template is template
+    with pytest.raises(ModelError, match=r"data\.align none here and affine there"):
+        start_plan(build(TINY), cases, start)
 
 
 def test_a_model_of_another_grid_is_refused_before_anything_is_trained(site):

@@ -64,8 +64,8 @@ STEPS = {
         train_step, ("data", "model", "train"), ("checkpoints", "samples", "mlflow_run.txt"),
         resumes=True,
     ),
-    "bare": Step(bare_step, ("data", "model")),
-    "scorers": Step(scorers_step, ("localiser", "train.seed")),
+    "bare": Step(bare_step, ("data", "model", "train.start_from")),
+    "scorers": Step(scorers_step, ("localiser", "train.seed", "train.start_from")),
     "calibrate": Step(
         calibrate_step,
         (*SCANS, "score.scorers", "score.top_fraction", "score.covariates", "train.seed"),

@@ -37,7 +37,7 @@ def bare_step(run: Run) -> StepResult:
     """Writes a model without generator and restorer, which the steps after it teach to score."""
     from medgan.training.bare import bare_model
 
-    model = bare_model(run.config, run.manifest(), run.out, facts(), run.scans)
+    model = bare_model(run.config, run.manifest(), run.out, facts(), run.scans, run.start())
     model.save(run.model_folder)
     return StepResult({"model": str(run.model_folder)})
 
