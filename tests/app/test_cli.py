@@ -250,8 +250,9 @@ slow = pytest.mark.slow
         (["bogus"], 2, "No such command"),
     ],
 )
-def test_errors_are_one_line_with_code_and_status(arguments, status, text, tmp_path):
-    done = medgan(*arguments, cwd=tmp_path)
+def test_errors_are_one_line_with_code_and_status(arguments, status, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = inside(*arguments)
     assert done.returncode == status, done.stderr
     assert text in done.stderr
     assert "Traceback" not in done.stderr
@@ -259,11 +260,20 @@ def test_errors_are_one_line_with_code_and_status(arguments, status, text, tmp_p
         assert len([line for line in done.stderr.splitlines() if line.startswith("medgan:")]) == 1
 
 
+def test_a_process_that_fails_says_so_in_one_line_and_by_its_status(tmp_path):
+    done = medgan("generate", "no/such/model", cwd=tmp_path)
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("medgan: E_MODEL")
+    assert done.stdout == ""
+
+
 def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
     folder, pipeline, source = training
-    command = ["train", pipeline, "--data", source, "--set", "train.volumes=60"]
+    command = ["train", pipeline, "--data", source]
+    command += ["--set", "train.volumes=60", "--set", "train.sample_every=24"]
     whole, stopped = folder / "whole", folder / "stopped"
-    assert medgan(*command, "-o", whole).returncode == 0
+    assert inside(*command, "-o", whole).returncode == 0
     process = subprocess.Popen(
         [*MEDGAN, *map(str, command), "-o", str(stopped)], stderr=subprocess.PIPE, text=True
     )
@@ -272,7 +282,7 @@ def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(
     _, text = process.communicate(timeout=120)
     assert process.returncode == 75, text
     assert "E_STOPPED" in text
-    assert medgan(*command, "-o", stopped).returncode == 0
+    assert inside(*command, "-o", stopped).returncode == 0
     assert weights(whole) == weights(stopped)
 
 

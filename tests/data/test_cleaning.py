@@ -5,6 +5,7 @@ import pytest
 
 from medgan.core.config import DataConfig, Preprocessing
 from medgan.core.volume import Volume
+from medgan.data import cleaning
 from medgan.data.batches import PreparedVolumes
 from medgan.data.brain.mask import brain_mask
 from medgan.data.cleaning import clean
@@ -26,6 +27,22 @@ def head():
     affine[:3, 3] = 12.0, -7.0, 30.0
     image = np.pad(image, pad, mode="edge").astype(np.float32)
     return Volume(image, affine), np.pad(labels, pad)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outlined_once():
+    """The networks look at each scan once in all tests of this module."""
+    known = {}
+
+    def outlined(scan, case):
+        key = scan.data.tobytes()
+        if key not in known:
+            known[key] = brain_mask(scan, case)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cleaning, "brain_mask", outlined)
+        yield outlined
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +82,9 @@ def test_every_voxel_of_the_part_keeps_its_place(head, found):
     assert (whole == -1).sum() == whole.size - part.data.size
 
 
-def test_a_scan_without_a_skull_keeps_every_value(head, caplog):
+def test_a_scan_without_a_skull_keeps_every_value(head, outlined_once, caplog):
     image, _ = head
-    scan = image.like(np.where(brain_mask(image, "c"), image.data, 0))
+    scan = image.like(np.where(outlined_once(image, "c"), image.data, 0))
     with caplog.at_level(logging.INFO):
         found = clean([scan], Preprocessing(**GRID, brain="deepbet"), "sub-7")
     assert "sub-7: its skull is stripped already" in caplog.text

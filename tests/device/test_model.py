@@ -44,9 +44,15 @@ def prepared(device: torch.device) -> Model:
     return model
 
 
+@pytest.fixture(scope="module")
+def on_cpu() -> Model:
+    return prepared(torch.device("cpu"))
+
+
 @pytest.fixture
-def pair(device) -> tuple[Model, Model]:
-    return prepared(torch.device("cpu")), prepared(device)
+def pair(on_cpu, device) -> tuple[Model, Model]:
+    """The model on the CPU and on the device, neither calibrated."""
+    return replace(on_cpu), prepared(device)
 
 
 def alike(found: Volume, expected: Volume, atol: float = 1e-3) -> None:

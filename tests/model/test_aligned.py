@@ -19,6 +19,7 @@ from medgan.data.index import index
 from medgan.data.manifest import Case
 from medgan.data.phantoms.heads import sample_head
 from medgan.data.phantoms.rendering import render
+from medgan.data.prepare import Preparation, PreparedScan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.template import aligned_plan
 from medgan.model.model import Model
@@ -45,22 +46,40 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     return list(index(folder, Pseudonyms(b"secret"))[0].cases)
 
 
+CONFIG = DataConfig.model_validate(
+    {"spacing": (6, 6, 6), "shape": SHAPE, "align": "rigid", "labels": ()}
+)
+
+
 @pytest.fixture(scope="module")
-def grid(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Preprocessing:
-    config = DataConfig.model_validate(
-        {"spacing": (6, 6, 6), "shape": SHAPE, "align": "rigid", "labels": ()}
-    )
-    return aligned_plan(config, cases, tmp_path_factory.mktemp("cache"))
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that keeps the template."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def grid(cases: list[Case], kept: Path) -> Preprocessing:
+    return aligned_plan(CONFIG, cases, kept)
+
+
+@pytest.fixture(scope="module")
+def healthy(grid: Preprocessing) -> list[PreparedScan]:
+    """Scans to calibrate on."""
+    prepare = Preparation(grid)
+    return [prepare(head(number)) for number in range(20, 25)]
 
 
 @pytest.fixture(scope="module")
 def model(
-    cases: list[Case], grid: Preprocessing, tmp_path_factory: pytest.TempPathFactory
+    cases: list[Case],
+    grid: Preprocessing,
+    healthy: list[PreparedScan],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Model:
     made = make_model(grid, noise=0)
     prepared = PreparedVolumes(cases, grid, tmp_path_factory.mktemp("cache"))
     made.learn_densities(prepared.batches)
-    made.calibrate([head(number) for number in range(20, 25)], ScoringConfig(("density",)))
+    made.calibrate(healthy, ScoringConfig(("density",)))
     return made
 
 
@@ -77,15 +96,14 @@ def test_scans_are_more_alike_once_aligned(
     assert spread(grid) < 0.8 * spread(centred)
 
 
-def test_a_template_is_learned_once(cases: list[Case], tmp_path: Path) -> None:
-    config = DataConfig.model_validate(
-        {"spacing": (6, 6, 6), "shape": SHAPE, "align": "rigid", "labels": ()}
-    )
-    first = aligned_plan(config, cases[:3], tmp_path)
-    (kept,) = tmp_path.glob("template-*")
-    written = kept.stat().st_mtime_ns
-    assert aligned_plan(config, cases[:3], tmp_path) == first
-    assert kept.stat().st_mtime_ns == written
+def test_a_template_is_learned_once(cases: list[Case], grid: Preprocessing, kept: Path) -> None:
+    def read(case: Case, labels: bool) -> None:
+        raise AssertionError("scans are read again")
+
+    (template,) = kept.glob("template-*")
+    written = template.stat().st_mtime_ns
+    assert aligned_plan(CONFIG, cases, kept, read) == grid  # pyright: ignore[reportArgumentType]
+    assert template.stat().st_mtime_ns == written
 
 
 def test_the_template_travels_with_the_model(model: Model, tmp_path: Path) -> None:
@@ -122,19 +140,16 @@ def test_a_head_that_lies_otherwise_is_comparable_and_its_map_lies_on_it(model: 
 
 
 def test_what_a_calibration_scan_does_not_show_counts_as_the_mean_of_the_others(
-    model: Model,
+    model: Model, healthy: list[PreparedScan]
 ) -> None:
-    whole = [head(number) for number in range(20, 25)]
-    cut = Volume(head(25).data[:, :, :20], head(25).affine)
-    hidden = model.prepare(cut).unseen
+    cut = model.prepare(Volume(head(25).data[:, :, :20], head(25).affine))
+    hidden = cut.unseen
     assert hidden is not None
     assert hidden.sum() > 100
-    means = []
-    for scans in (whole, [*whole, cut]):
-        again = replace(model, calibration=None)
-        again.calibrate(scans, ScoringConfig(("density",)))
-        assert again.calibration is not None
-        means.append(again.calibration.statistics["density"].mean[0].numpy())
+    more = replace(model, calibration=None)
+    more.calibrate([*healthy, cut], ScoringConfig(("density",)))
+    calibrations = [one.needed_calibration for one in (model, more)]
+    means = [one.statistics["density"].mean[0].numpy() for one in calibrations]
     np.testing.assert_allclose(means[1][hidden], means[0][hidden], rtol=1e-4)
     assert not np.allclose(means[1][~hidden], means[0][~hidden], rtol=1e-2)
 
