@@ -22,7 +22,7 @@ TILT = 40.0
 """Degrees, nodding forward; the header does not say so."""
 SPACING = np.array([5.0, 0.9375, 0.9375])
 """Of the slices, which are sagittal, and within them, in mm."""
-SIZE = (1200, 2050)
+SIZE = (1200, 2130)
 
 
 def main(model: str, source: str, folder: str, images: str) -> None:

@@ -130,7 +130,8 @@ def _stripped(scan: Volume) -> Bool[np.ndarray, "X Y Z"] | None:
 
 
 def _masked(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.where(mask, data, np.quantile(data, _BLACK).astype(data.dtype))
+    some = data[::2, ::2, ::2]  # sorting all voxels takes seconds
+    return np.where(mask, data, np.quantile(some, _BLACK).astype(data.dtype))
 
 
 def _around(mask: np.ndarray, spacing: Sequence[float]) -> Box:

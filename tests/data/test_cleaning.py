@@ -64,7 +64,7 @@ def test_outside_the_brain_is_background_and_inside_it_the_scan(head, found):
     (part,) = found.volumes
     brain = found.cut(image.like(labels)).data > 0
     assert (part.data[brain] == found.cut(image).data[brain]).mean() > 0.99
-    black = part.data == np.quantile(image.data, 0.005).astype(np.float32)
+    black = part.data == np.quantile(image.data[::2, ::2, ::2], 0.005).astype(np.float32)
     assert 0.3 < black.mean() < 0.7
     assert part.data.size < 0.6 * image.data.size
 

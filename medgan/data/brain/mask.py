@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume, bounds
+from medgan.data.alignment import resample
 from medgan.data.brain.network import brain_network
 
 BRAIN_ML = (400.0, 2500.0)
@@ -37,7 +37,7 @@ def brain_mask(scan: Volume, case: str) -> Bool[np.ndarray, "X Y Z"]:
 
     A network finds the brain in the box of the head, and a second one outlines it in the box of
     the brain. The largest component counts, its holes filled. Where the first network is in doubt,
-    it sees the head tilted to all sides, too, and the pose with the least doubt is taken.
+    it sees the head tilted to all sides, too, until it is certain. The least doubtful pose counts.
 
     Args:
         scan: a checked T1 of a head, in any orientation and spacing.
@@ -52,8 +52,11 @@ def brain_mask(scan: Volume, case: str) -> Bool[np.ndarray, "X Y Z"]:
     head = _head(data, scan.affine)
     found = _locate(data, scan.affine, head, np.eye(3))
     if found.doubt > _CERTAIN:
-        poses = (_locate(data, scan.affine, head, tilt) for tilt in _tilts())
-        found = min((found, *poses), key=lambda one: one.doubt)
+        for tilt in _tilts():
+            pose = _locate(data, scan.affine, head, tilt)
+            found = min(found, pose, key=lambda one: one.doubt)
+            if found.doubt <= _CERTAIN:
+                break
     mask = _segment(data, scan.affine, found)
     ml = float(mask.sum() * np.prod(scan.spacing)) / 1000
     low, high = BRAIN_ML
@@ -119,6 +122,7 @@ class _Found:
 def _tilts() -> list[np.ndarray]:
     angles = (-_TILT, 0, _TILT)
     turns = [(nod, lean) for nod in angles for lean in angles if nod or lean]
+    turns.sort(key=lambda turn: (turn[0] != 0) + (turn[1] != 0))  # about one axis first
     return [Rotation.from_euler("xy", turn, degrees=True).as_matrix() for turn in turns]
 
 
@@ -166,9 +170,8 @@ def _segment(data: np.ndarray, affine: np.ndarray, found: _Found) -> Bool[np.nda
     probability = _probability("segment", _sampled(data, affine, grid, _SEGMENT), found.contrast)
     back = np.linalg.inv(grid) @ affine
     inside = _around(np.linalg.inv(back), data.shape)
-    offset: Any = back[:3, :3] @ [one.start for one in inside] + back[:3, 3]
-    shape = tuple(one.stop - one.start for one in inside)
-    own = ndimage.affine_transform(probability, back[:3, :3], offset, shape, order=1)
+    back[:3, 3] += back[:3, :3] @ [one.start for one in inside]
+    own = resample(probability, back, [one.stop - one.start for one in inside], 0.0)
     mask = np.zeros(data.shape, bool)
     mask[inside] = filled(largest(own > 0.5))
     return mask
@@ -191,10 +194,8 @@ def _corners(affine: np.ndarray, shape: Sequence[int]) -> Float[np.ndarray, "8 3
 
 def _sampled(data: np.ndarray, affine: np.ndarray, grid: np.ndarray, edge: int) -> np.ndarray:
     """The scan on a grid of the world, its minimum outside; nearest voxels, as in training."""
-    at = np.linalg.inv(affine) @ grid
-    offset: Any = at[:3, 3]
-    outside = float(data.min())
-    return ndimage.affine_transform(data, at[:3, :3], offset, (edge,) * 3, order=0, cval=outside)
+    at, outside = np.linalg.inv(affine) @ grid, float(data.min())
+    return resample(data, at, (edge,) * 3, outside, nearest=True)
 
 
 def _probability(name: str, seen: np.ndarray, contrast: tuple[float, float]) -> np.ndarray:
