@@ -12,7 +12,7 @@ from medgan.data.align import COARSE, Aligner
 _MEAN = Path(__file__).parent / "mni152" / "mean.npz"
 """Mean T1 of 152 brains at 4 mm; source and licence lie beside the file."""
 _BRAIN = 0.93
-"""Agreement from which a template is a brain: it was 0.96 for the mean of 90 T1 scans, 0.90 for a
+"""Agreement from which a template is a brain: it was 0.96 for the mean of 81 T1 scans, 0.90 for a
 ball, 0.82 for phantoms of heads, and 0.3 for crops about the hippocampus."""
 _VOXELS = (COARSE, 32)
 """Resolutions of the registration, coarser than of scans: coordinates within 1 mm, in a third of

@@ -15,6 +15,7 @@ from medgan.core.config import ScoreConfig
 from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
+from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Case, Refusal
@@ -123,8 +124,7 @@ def _score_case(
     ]
     for name, volume in list(result.recons.items())[1:]:
         images.append((volume, f"recons/{case.case}_{name}.nii.gz", RECON_TEXT))
-    with ThreadPoolExecutor() as threads:  # packing takes most of the time, and lets others run
-        list(threads.map(lambda one: one[0].save(folder / one[1], one[2]), images))
+    _save(folder, images)
     row = {
         "case": case.case,
         "subject": case.subject,
@@ -141,6 +141,12 @@ def _score_case(
         "regions": files["regions"],
     }
     return row, [_region_row(case.case, region) for region in result.regions]
+
+
+def _save(folder: Path, images: Sequence[tuple[Volume, str, str]]) -> None:
+    """Writes volumes to files with descriptions, all at once: packing lets other threads run."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda one: one[0].save(folder / one[1], one[2]), images))
 
 
 def _say_adjusted(model: Model, cases: Sequence[Case]) -> None:
