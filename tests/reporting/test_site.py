@@ -54,6 +54,17 @@ def test_the_page_of_scores_shows_flagged_scans_first_and_incomparable_ones_apar
     assert "Research use only" in text
 
 
+def test_both_pages_say_where_the_highest_region_lies(scored):
+    with (scored.folder / "scores" / "regions.csv").open() as file:
+        regions = [row for row in csv.DictReader(file) if row["region"] == "1"]
+    comparable = {row["case"] for row in scored.rows if row["comparable"]}
+    places = [row["place"] for row in regions if row["case"] in comparable]
+    assert places
+    for place in places:
+        assert "part of the scan: " in place
+        assert f"Highest: {place}." in scored.page.read_text()
+
+
 def test_a_scan_that_is_not_comparable_has_no_place_among_the_scores(scored):
     text = scored.page.read_text()
     (odd,) = (row for row in scored.rows if not row["comparable"])

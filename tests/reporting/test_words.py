@@ -1,10 +1,12 @@
 import re
 
 import pytest
+from nibabel.nifti1 import Nifti1Header
 
 from medgan.anomaly.scorers import SCORERS as ALL
+from medgan.core.volume import Volume
 from medgan.reporting.words import SCORERS, contrast, drivers, rarity
-from tests.kit.pages import page, regions, row
+from tests.kit.pages import maps, page, regions, row
 
 
 def test_every_scorer_has_words():
@@ -46,6 +48,15 @@ def test_a_page_says_how_rare_what_drove_it_and_where():
     assert text.count('class="share"><i') == 2
     assert "It is not this" in page(scored, counterpart="mean")
     assert "It is not this" not in text
+
+
+@pytest.mark.parametrize(("code", "guessed"), [(0, True), (1, False)])
+def test_a_page_says_when_left_and_right_are_a_guess(code, guessed):
+    header = Nifti1Header()
+    header["qform_code"] = code
+    shown = maps()
+    scan = Volume(shown.scan.data, shown.scan.affine, header)
+    assert ("are a guess" in page(shown=shown._replace(scan=scan))) == guessed
 
 
 def test_a_page_without_p_value_says_neither_how_rare_nor_what_drove_it():
