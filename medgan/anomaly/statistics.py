@@ -14,7 +14,8 @@ class MapStatistics:
     """Healthy mean and standard deviation of a map, or of a scan, at every position.
 
     Attributes:
-        mean, spread: shape (C, X, Y, Z); C is 1 for a map.
+        mean, spread: shape (C, X, Y, Z), or (C, 1, 1, 1) where all positions are alike; C is 1
+            for a map.
     """
 
     mean: Tensor
@@ -43,7 +44,6 @@ def floored(mean: Tensor, spread: Tensor, even: bool = False) -> MapStatistics:
     """
     typical = max(float(spread.mean()), 1e-6)
     if even:
-        return MapStatistics(
-            torch.full_like(mean, float(mean.mean())), torch.full_like(spread, typical)
-        )
+        one = (len(mean), *[1] * (mean.ndim - 1))
+        return MapStatistics(mean.new_full(one, float(mean.mean())), mean.new_full(one, typical))
     return MapStatistics(mean, spread.clamp(min=LEAST_SPREAD * typical))
