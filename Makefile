@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## the whole pipeline, 8 minutes on two cores; DATA=folder for scans of your own
+demo: $(READY) ## the whole pipeline, some minutes on two cores; DATA=folder for scans of your own
 ifdef DATA
 	$(BIN)/medgan run demo_own --data "$(DATA)" -o "$(or $(OUT),runs/demo-own)" $(SET)
 else

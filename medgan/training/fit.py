@@ -120,7 +120,7 @@ def train_model(
         if mlflow is not None:
             _describe(mlflow, config, preprocessing, manifest, facts, out)
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
-        train(task, state, stream, evaluate, criteria, tracker, out)
+        train(task, state, stream, evaluate, criteria, tracker, out, start is not None)
     outcome = _choose_weights(state, criteria, out / "checkpoints")
     metrics = _metrics_at(out / METRICS, outcome.get("best_at", state.volumes_seen))
     record = {

@@ -45,6 +45,7 @@ def train(
     criteria: Criteria,
     tracker: Tracker,
     folder: Path,
+    from_model: bool = False,
 ) -> None:
     """Trains until enough volumes are seen, the time is up or the metric is small enough.
 
@@ -59,6 +60,8 @@ def train(
         criteria: by which the training is judged.
         tracker: receives every metric and picture.
         folder: receives `checkpoints/` and `samples/`.
+        from_model: whether the weights are those of another model: they are evaluated first, so
+            that they stay the best where the training makes them no better.
 
     Raises:
         Interrupted: E_STOPPED after SIGTERM or SIGINT, with a checkpoint written.
@@ -69,6 +72,8 @@ def train(
     schedule, checkpoints = task.schedule, folder / "checkpoints"
     stream.position = state.volumes_drawn
     if not any(checkpoints.glob("*.json")):
+        if from_model:
+            _evaluate(state, evaluate, criteria, tracker, folder, late=False)
         save_checkpoint(state, checkpoints)  # so that there is always one to go back to
     bar = TrainingProgress(schedule.volumes, 60 * schedule.minutes)
     clock = time.monotonic()
@@ -90,14 +95,8 @@ def train(
                 bar.update(state.volumes_seen, state.seconds, metrics)
                 done = schedule.progress(state) >= 1
                 if done or schedule.passed(state, schedule.evaluate_every):
-                    _check(state)
-                    picture = folder / "samples" / f"{state.volumes_seen:09d}.png"
-                    samples = evaluate(state, picture)
-                    tracker.log(samples, state.volumes_seen)
-                    tracker.picture(picture)
                     late = schedule.progress(state) > 0.5
-                    if state.monitor.evaluation(samples, state.volumes_seen, late, criteria):
-                        save_best(state, checkpoints)
+                    _evaluate(state, evaluate, criteria, tracker, folder, late)
                     done = done or bool(state.monitor.stop_reason(criteria))
                 calm = not state.monitor.alarm_pending
                 if stop or done or (calm and schedule.passed(state, schedule.checkpoint_every)):
@@ -153,6 +152,24 @@ class Waiting:
         batch = next(self.batches).to(self.device)
         self.seconds += time.monotonic() - started
         return batch
+
+
+def _evaluate(
+    state: TrainingState,
+    evaluate: Evaluator,
+    criteria: Criteria,
+    tracker: Tracker,
+    folder: Path,
+    late: bool,
+) -> None:
+    """Evaluates samples, and keeps the averaged weights where they are the best so far."""
+    _check(state)
+    picture = folder / "samples" / f"{state.volumes_seen:09d}.png"
+    samples = evaluate(state, picture)
+    tracker.log(samples, state.volumes_seen)
+    tracker.picture(picture)
+    if state.monitor.evaluation(samples, state.volumes_seen, late, criteria):
+        save_best(state, folder / "checkpoints")
 
 
 def _check(state: TrainingState) -> None:

@@ -113,6 +113,15 @@ def test_a_training_goes_on_from_a_model_and_says_from_which(site):
     assert not [p for p in written if "DOE_JANE" in p.read_text()]
 
 
+def test_weights_that_a_training_makes_worse_stay_those_of_the_start(site):
+    run(site, "worse", from_first(site), "train.learning_rate=0.1", "localiser.volumes=0")
+    first, kept = weights(site / "DOE_JANE" / "model"), weights(site / "worse" / "model")
+    for name, value in first.items():
+        assert torch.equal(value, kept[name]), name
+    facts = json.loads((site / "worse" / "model" / "config.json").read_text())["facts"]
+    assert facts["best_at"] == 0
+
+
 def test_grid_and_localiser_are_taken_from_the_model(site):
     run(site, "auto", from_first(site), "data.spacing=auto", "data.shape=auto")
     model = medgan.load(site / "auto" / "model")
@@ -135,7 +144,7 @@ def test_a_resumed_training_ends_as_if_it_had_not_stopped_and_keeps_its_start(si
     with pytest.raises(ConfigError, match="another model to start from"):
         run(site, "parts", *short)
     with pytest.raises(ConfigError, match="another model to start from"):
-        run(site, "parts", f"train.start_from={site / 'tuned' / 'model'}", *short)
+        run(site, "parts", f"train.start_from={site / 'auto' / 'model'}", *short)
     assert sorted(path.stem for path in checkpoints.glob("0*.json")) == ["000000002"]
     run(site, "parts", start, *short)
     assert medgan.load(site / "parts" / "model").digest == whole
