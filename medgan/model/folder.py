@@ -33,6 +33,8 @@ from medgan.networks.restorer import Restorer
 
 log = logging.getLogger(__name__)
 FORMAT = 2
+_SHORT = 64
+"""Numbers of a tensor that is never halved."""
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 DENSITIES = "densities.safetensors"
 RESTORER_INPUTS = ("density",)
@@ -236,7 +238,10 @@ def _densities(stored: dict[str, Tensor]) -> dict[str, FeatureDensity]:
 
 
 def _tensors(values: dict[str, Tensor], half: bool) -> bytes:
-    return save_tensors({k: (v.half() if half else v).cpu() for k, v in values.items()})
+    """Safetensors; in half precision but for the short ones, on which whole maps depend."""
+    return save_tensors(
+        {k: (v.half() if half and v.numel() > _SHORT else v).cpu() for k, v in values.items()}
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Networks:
 
 def _no_synthesis() -> ModelError:
     return ModelError(
-        "E_GENERATOR", "the model", "has no generator: it was trained to restore scans",
+        "E_GENERATOR", "the model", "has no generator: it restores or scores scans alone",
         "use a model of train.task=synthesis",
     )  # fmt: skip
 

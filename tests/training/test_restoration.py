@@ -172,6 +172,6 @@ def test_a_restoring_model_is_stored_with_its_calibration(training, tmp_path):
     assert found.score == pytest.approx(expected.score, abs=0.05)
 
 
-def test_a_localiser_beside_a_restorer_is_refused_before_anything_is_trained():
-    with pytest.raises(ConfigError, match="localiser"):
-        build(TINY, ["train.task=restoration"])
+def test_a_localiser_may_be_trained_beside_a_restorer():
+    config = build(TINY, ["train.task=restoration"])
+    assert config.localiser.volumes > 0
