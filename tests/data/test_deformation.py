@@ -13,6 +13,7 @@ from medgan.anomaly.scorers import SCORERS, available
 from medgan.core.config import Preprocessing
 from medgan.core.template import PERCENTILES, Template
 from medgan.data.deformation import bent, deformation
+from medgan.data.template import _bent_to_their_mean
 
 SHAPE = (48, 48, 48)
 
@@ -60,6 +61,13 @@ def test_beyond_the_grid_a_bent_volume_is_as_at_its_edge() -> None:
     both = np.stack([brain(0.3, shift=0.4), np.full(SHAPE, 0.1, np.float32)])
     _, spread = bent(both, deformation(brain(0.3), both[0]))
     np.testing.assert_allclose(spread, 0.1, atol=1e-5)
+
+
+def test_scans_bent_to_their_mean_differ_less() -> None:
+    channel = np.stack([brain(size) for size in (0.26, 0.34, 0.42)])
+    one, two = _bent_to_their_mean([channel, -channel])
+    assert one.std(axis=0).mean() < 0.7 * channel.std(axis=0).mean()
+    np.testing.assert_allclose(one, -two, atol=1e-4)
 
 
 def test_a_small_lesion_keeps_its_contrast() -> None:

@@ -97,7 +97,7 @@ def test_without_mni_coordinates_the_side_is_that_in_the_scan(
         result = model.score(stored_as(scan(9, LEFT), axes))
         place = result.regions[0].place
         assert re.fullmatch(
-            r"(left|middle), front, upper part of the scan: \d+ mm left of, "
+            r"(left|middle), (front|central), (upper|mid-height) part of the scan: \d+ mm left of, "
             r"\d+ mm in front of and \d+ mm above its middle", place,
         ), place  # fmt: skip
 

@@ -20,8 +20,8 @@ CONFIG = {
         "spacing": [6, 6, 6],
         "shape": list(SHAPE),
         "labels": [],
-        "align": "deformable",
-        "fractions": [0.38, 0.3, 0.3, 0.02],
+        "align": "rigid",
+        "fractions": [0.25, 0.36, 0.36, 0.03],
     },
     "model": {"latent": 8, "widths": [8, 8], "stem_channels": 4},
     "localiser": {"volumes": 8},
@@ -40,7 +40,7 @@ def head(number: int) -> Volume:
 
 def trained(folder: Path, **data: object) -> Path:
     (folder / "scans").mkdir()
-    for number in range(17):
+    for number in range(14):
         head(number).save(folder / "scans" / f"head{number}.nii.gz")
     config = CONFIG | {"data": {**CONFIG["data"], "source": str(folder / "scans"), **data}}
     pipeline = folder / "bare.yaml"
