@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from medgan.core.errors import DataError
 
 
@@ -93,8 +91,6 @@ def false_discovery(p_values: Sequence[float]) -> list[float]:
     Reference: Benjamini and Hochberg 1995, JRSS B 57; Bates et al. 2023, arXiv 2104.08279,
         theorem 2.
     """
-    ranked = np.sort(p_values)
-    # The least of p * n / rank from each rank on.
-    ratios = ranked * len(ranked) / np.arange(1, len(ranked) + 1)
-    least = np.minimum.accumulate(ratios[::-1])[::-1].clip(max=1.0)
-    return least[np.searchsorted(ranked, p_values)].tolist() if len(ranked) else []
+    from scipy.stats import false_discovery_control
+
+    return [float(q) for q in false_discovery_control(p_values)] if len(p_values) else []

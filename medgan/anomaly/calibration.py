@@ -20,7 +20,8 @@ MIN_SCANS = 5
 _EVEN = frozenset({"localiser", "restoration", "darker", "brighter"})
 """Maps with one mean and one standard deviation for all positions: they hardly differ between
 healthy scans, and what forty of these differ by at one position is chance. AUROC on planted lesions
-in hippocampi is 0.80; with a mean for each position 0.78, with its standard deviation too 0.72.
+in hippocampi (highest 0.3% of voxels) is 0.81; with a mean for each position 0.79, with its
+standard deviation too 0.72.
 Signed deviations are in healthy standard deviations already."""
 
 

@@ -15,8 +15,9 @@ from medgan.training.corruption import SHAPES, as_another_scanner, planted, tiss
 MIN_SCANS = 5
 """Fewest validation scans that scorers are chosen on."""
 _MOST_SCANS = 12
-_EACH = 4
-"""Times that a scan is shown with lesions of real shapes, and with others."""
+_EACH = 2
+"""Times that a scan is shown with lesions of each kind of `SHAPES`, and twice as often with others.
+"""
 
 
 def choose_scorers(
@@ -28,8 +29,8 @@ def choose_scorers(
 ) -> Choice:
     """The scorers that find most of what is planted into healthy validation scans.
 
-    Each scan is shown with dark and with bright lesions of real shapes, which have half of the
-    weight, and with lesions of some of `lesions.FAMILIES`. Every second scan is shown as another
+    Each scan is shown with dark and with bright lesions of real shapes and, about as often, with
+    lesions of some of `lesions.FAMILIES`. Every second scan is shown as another
     scanner would show it, healthy and with lesions.
 
     Args:
@@ -47,8 +48,8 @@ def choose_scorers(
         seen = as_another_scanner(volume, rng) if number % 2 else volume
         healthy.append(_trial(maps, calibration, seen, None))
         depths = tissue_depth(seen)
-        families = rng.permutation(list(lesions.FAMILIES))[:_EACH].tolist()
-        for family in (*families, *SHAPES, *SHAPES):
+        families = rng.permutation(list(lesions.FAMILIES))[: _EACH * len(SHAPES)].tolist()
+        for family in (*families, *(_EACH * [*SHAPES])):
             lesioned, truth = planted(seen, donor, [family], rng, depths)
             if truth.any():
                 sick.append(_trial(maps, calibration, lesioned, truth[0]))

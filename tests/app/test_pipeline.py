@@ -66,7 +66,13 @@ def test_the_scorers_of_a_run_come_back_with_its_model(finished):
 
 
 @pytest.mark.usefixtures("same_site")
-def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path):
+def test_scorers_are_chosen_at_calibration_and_kept(finished, tmp_path, monkeypatch):
+    """And nothing is prepared for a choice by power, which was not asked for."""
+
+    def unwanted(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("medgan.app.steps.models._choice_on_validation_scans", unwanted)
     _, out, _, source = finished
     pipeline = write_pipeline(tmp_path, ["index", "calibrate"])
     settings = [

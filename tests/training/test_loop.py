@@ -106,7 +106,7 @@ def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint
 
 @pytest.mark.parametrize(
     ("how", "code"),
-    [(enlarge, "E_EXPLODED"), pytest.param(explode, "E_NAN", marks=pytest.mark.slow)],
+    [(enlarge, "E_EXPLODED"), (explode, "E_NAN")],
 )
 def test_a_training_that_explodes_once_goes_back_and_finishes(
     how, code, training, monkeypatch, caplog
@@ -139,7 +139,7 @@ def test_an_absurd_learning_rate_ends_in_a_clear_stop(training):
     assert not (training.folder / "out" / "model").exists()
 
 
-@pytest.mark.parametrize("killed_at", [10, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("killed_at", [10, 16])
 def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
     killed_at, training, monkeypatch
 ):

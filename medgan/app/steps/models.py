@@ -106,7 +106,8 @@ def calibrate_step(run: Run) -> StepResult:
 
     with counting("calibrating") as tick:
         scans, refusals = usable(cases, prepared)
-        choose = _choice_on_validation_scans(run, model)
+        known = settings.scorers or model.calibration
+        choose = None if known else _choice_on_validation_scans(run, model)
         model.calibrate(scans, scoring_config, tick, len(cases), covariates, choose)
     run.refuse(refusals)
     folder = run.model_folder
