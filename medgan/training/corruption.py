@@ -21,6 +21,8 @@ SHAPES = {"dark shape": False, "bright shape": True}
 _BIAS, _BLUR, _NOISE = 0.06, 0.8, 0.06
 """Spread of the logarithm of a bias field at its knots; largest blur in voxels; largest standard
 deviation of noise in [-1, 1]."""
+ALIGNED = 0.4
+"""Extent of turns, stretches and shifts of scans that are aligned."""
 _MOVED = 0.7
 _TURN, _STRETCH, _SHIFT = 0.08, 0.06, 1.2
 """Share of scans that are moved; spreads of angles (radians), logarithms of sizes and voxels."""

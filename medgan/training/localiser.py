@@ -23,7 +23,7 @@ from medgan.core.files import write_atomic
 from medgan.data import lesions
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
-from medgan.training.corruption import SHAPES
+from medgan.training.corruption import ALIGNED, SHAPES
 from medgan.training.lesioned import HealthyScans, lesioned_scan
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 from medgan.training.patches import cut_patches, patches_of
@@ -36,8 +36,6 @@ BATCH, LEARNING_RATE = 8, 1e-3
 """Patches in a step; AdamW's learning rate before it falls in the second half."""
 _CHECKPOINT_SECONDS = 120.0
 _WARMUP = 400
-_ALIGNED = 0.4
-"""Extent of spatial augmentation of scans that are aligned."""
 
 
 def localiser_inputs(networks: ScoringNetworks) -> tuple[str, ...]:
@@ -121,7 +119,7 @@ def train_localiser(
         for network in (getattr(scoring_networks, name),)
     }
     scoring_networks = replace(scoring_networks, **fast, localise=None, inputs=localiser.inputs)
-    extent = 1.0 if scoring_networks.healthy is None else _ALIGNED
+    extent = 1.0 if scoring_networks.healthy is None else ALIGNED
     patches = patches_of(volumes[0].shape[1:])
     state = LocaliserState.fresh(localiser, config, device)
     fingerprint = _fingerprint(scoring_networks, volumes[0], device)

@@ -67,6 +67,18 @@ def _with_lesions(
     return corrupted, truth
 
 
+def contrast_removed(healthy: Tensor, corrupted: Tensor, restored: Tensor) -> float:
+    """Share of what a lesion changed that is gone: 0 where it is as before, 1 where it vanished.
+
+    Args:
+        healthy: voxels of a lesion as they were without it.
+        corrupted: with it.
+        restored: in the healthy counterpart. What is added there, such as blur, does not count.
+    """
+    change = corrupted - healthy
+    return 1 - float(((restored - healthy) * change).sum() / change.square().sum())
+
+
 @torch.no_grad()
 def evaluate_restoration(
     state: TrainingState,
@@ -107,6 +119,9 @@ def evaluate_restoration(
     metrics = {
         "samples/restoration": inside + clean,  # a restorer replaces lesions and nothing else
         "samples/restoration_lesion": inside,
+        "samples/contrast_removed": contrast_removed(
+            reference.healthy[lesion], reference.corrupted[lesion], restored[lesion]
+        ),
         "samples/restoration_volume": float(error.mean()),
         "samples/corruption_lesion": float(before[lesion].mean()),
         "samples/corruption_volume": float(before.mean()),

@@ -97,13 +97,14 @@ def test_restoration_steps_are_those_of_the_cpu(device):
     for where in (CPU, device):
         random = torch.Generator().manual_seed(0)
         condition = torch.zeros(2, width(GRID.conditions))
+        none = torch.zeros(2, 0, *SIZE)
         volumes = [torch.rand(2, 1, *SIZE, generator=random) * 2 - 1 for _ in range(4)]
         density = local_density(lambda volumes=volumes: volumes).to(where)
         task = replace(Restoration.of(GRID, SIZES, config), density=density)
         state = task.start(where)
         state.volumes_seen = fullest_step(task)  # the discriminator takes part
         batches = iter(
-            Batch({"volume": one, "corrupted": two, "condition": condition}).to(where)
+            Batch({"volume": one, "corrupted": two, "condition": condition, "usual": none}).to(where)
             for one, two in pairwise(volumes)
         )
         scalars = step(task, state, lambda batches=batches: next(batches))

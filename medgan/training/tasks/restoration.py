@@ -1,5 +1,6 @@
 """Restoration: a restorer makes a corrupted scan healthy again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -18,16 +19,19 @@ from medgan.anomaly.context import (
     network_input,
 )
 from medgan.anomaly.density import FeatureDensity
+from medgan.anomaly.healthy import Healthy, healthy_of
+from medgan.anomaly.statistics import MapStatistics
 from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.conditions import width
 from medgan.data.lesions import FAMILIES
-from medgan.model.folder import RESTORER_INPUTS, restoring_networks
+from medgan.model.folder import restorer_inputs, restoring_networks
 from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import localisation_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
-from medgan.training.corruption import augmented, lesioned
+from medgan.training.corruption import ALIGNED, augmented, lesioned
+from medgan.training.lesioned import HealthyScans
 from medgan.training.restored import evaluate_restoration, make_reference
 from medgan.training.samples import Adaptation
 from medgan.training.schedule import Schedule
@@ -50,6 +54,19 @@ _CHANGED = 0.02
 """Smallest change of a voxel, in units of [-1, 1], that counts as a lesion."""
 
 
+class Images(Sequence[np.ndarray]):
+    """The images of prepared scans, read anew each time."""
+
+    def __init__(self, volumes: PreparedVolumes) -> None:
+        self._volumes = volumes
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    def __getitem__(self, number: int) -> np.ndarray:  # pyright: ignore
+        return self._volumes.arrays(number)[0]
+
+
 @dataclass(frozen=True)
 class Restoration:
     """A restorer against one discriminator of images.
@@ -65,6 +82,8 @@ class Restoration:
         seed: of weights and corruptions.
         density: of the training scans' local features; None before it is estimated, when all
             voxels count as usual.
+        healthy: what is usual at each voxel of aligned scans; None where they are not aligned.
+        scans: the training scans, with what is usual in each; None before they are known.
     """
 
     preprocessing: Preprocessing
@@ -76,6 +95,8 @@ class Restoration:
     bf16: bool
     seed: int
     density: FeatureDensity | None = None
+    healthy: Healthy | None = None
+    scans: HealthyScans | None = None
 
     adversarial_from: ClassVar[float] = ADVERSARIAL_FROM
 
@@ -95,8 +116,12 @@ class Restoration:
         return self.adversary.penalty.every, 1
 
     def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Restoration":
-        """The task with the density of the training scans."""
-        return replace(self, density=local_density(volumes.batches).to(device))
+        """The task with the training scans, and what is usual in them."""
+        healthy = healthy_of(self.preprocessing, device)
+        return replace(
+            self, density=local_density(volumes.batches).to(device), healthy=healthy,
+            scans=HealthyScans(Images(volumes), healthy),
+        )  # fmt: skip
 
     @property
     def densities(self) -> Densities:
@@ -113,11 +138,14 @@ class Restoration:
     def example(self, count: int, device: torch.device) -> Batch:
         """A batch with random images."""
         grid = self.preprocessing
-        shape = (count, len(grid.channels), *grid.shape)
+        images = len(grid.channels)
+        shape = (count, images, *grid.shape)
+        usual = 2 * images if grid.align == "deformable" else 0
         return Batch(
             {
                 "volume": torch.rand(shape, device=device) * 2 - 1,
                 "corrupted": torch.rand(shape, device=device) * 2 - 1,
+                "usual": torch.zeros(count, usual, *grid.shape, device=device),
                 "condition": torch.zeros(count, width(grid.conditions), device=device),
             }
         )
@@ -125,23 +153,40 @@ class Restoration:
     def arrays(
         self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Augmented scans as `volume`, and the same scans with lesions as `corrupted`."""
-        healthy, corrupted = [], []
-        for number in numbers:
-            volume = augmented(volumes.arrays(number)[0], rng)
-            donor = volumes.arrays(int(rng.integers(len(volumes))))[0]
-            healthy.append(volume)
-            corrupted.append(lesioned(volume, donor, list(FAMILIES), rng)[0])
-        return {"volume": np.stack(healthy), "corrupted": np.stack(corrupted)}
+        """Augmented scans as `volume`, and the same scans with lesions as `corrupted`.
 
-    def _seen(self, volumes: Tensor) -> Tensor:
+        `usual` is the mean and the spread of the template that was bent to each, or empty.
+        """
+        scans = self.scans
+        assert scans is not None
+        extent, images = 1.0 if self.healthy is None else ALIGNED, len(self.preprocessing.channels)
+        shown = [augmented(scans.with_usual(n), rng, extent, images) for n in numbers]
+        donors = [scans.volumes[int(rng.integers(len(scans.volumes)))] for _ in numbers]
+        healthy = [one[:images] for one in shown]
+        corrupted = [
+            lesioned(one, donor, list(FAMILIES), rng)[0]
+            for one, donor in zip(healthy, donors, strict=True)
+        ]
+        return {
+            "volume": np.stack(healthy),
+            "corrupted": np.stack(corrupted),
+            "usual": np.stack([one[images:] for one in shown]),
+        }
+
+    def _seen(self, volumes: Tensor, usual: Tensor | None = None) -> Tensor:
         """Volumes and further inputs, as the restorer takes them."""
+        inputs = restorer_inputs(self.preprocessing)
         if self.density is None:
-            count = input_channels(RESTORER_INPUTS, 0)
-            usual = torch.zeros(len(volumes), count, *volumes.shape[2:], device=volumes.device)
-            return torch.cat([volumes, usual], dim=1)
-        context = ScoringContext(volumes, ScoringNetworks(None, None, None, self.densities))
-        return network_input(context, RESTORER_INPUTS)
+            images = volumes.shape[1]
+            further = volumes.new_zeros(
+                len(volumes), input_channels(inputs, images) - images, *volumes.shape[2:]
+            )
+            return torch.cat([volumes, further], dim=1)
+        known = None
+        if usual is not None and usual.shape[1]:
+            known = MapStatistics(*usual.chunk(2, dim=1))
+        networks = ScoringNetworks(None, None, None, self.densities, healthy=self.healthy)
+        return network_input(ScoringContext(volumes, networks, known), inputs)
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows healthy and restored volumes to the discriminator and moves it once."""
@@ -151,7 +196,7 @@ class Restoration:
         state.discriminator_optimizer.zero_grad(set_to_none=True)
         for part in batch.split(self.micro_batch):
             with torch.no_grad(), state.autocast():
-                restored = state.networks.needed_restorer(self._seen(part["corrupted"]))
+                restored = state.networks.needed_restorer(self._seen(part["corrupted"], part["usual"]))
             judged = self._judgement(state, part, restored, len(batch))
             descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
         move(state.discriminator_optimizer, self.schedule.rate(state))
@@ -187,7 +232,7 @@ class Restoration:
     ) -> Tensor:
         """What the restorer minimises on a part of a batch of `count` scans."""
         share, corrupted = len(part) / count, part["corrupted"]
-        seen = self._seen(corrupted)
+        seen = self._seen(corrupted, part["usual"])
         with state.autocast():
             found = state.networks.needed_restorer.parts(seen)
             restored = found.into(corrupted)
@@ -195,7 +240,8 @@ class Restoration:
         losses = {
             "generator/reconstruction": reconstruction_loss(part.volume, restored),
             "generator/healthy": reconstruction_loss(part.volume, found.healthy),
-            "generator/lesion": _error_inside(changed, part.volume, found.healthy),
+            "generator/lesion": _error_inside(changed, part.volume, restored),
+            "generator/tissue": _error_inside(changed, part.volume, found.healthy),
             "generator/localisation": LOCALISATION_WEIGHT
             * localisation_loss(found.lesion, changed),
         }
