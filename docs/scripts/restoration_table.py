@@ -1,9 +1,9 @@
 """Errors of a trained restorer on held-out scans, clean and with planted lesions, and a picture.
 
-    python docs/scripts/restoration_table.py runs/restoration zoo/hippocampus restoration.png
+    python docs/scripts/restoration_table.py runs/restoration restoration.png
 
-The first folder is that of `medgan train restoration`; the model beside it reconstructs the same
-scans, and must have been trained on the same grid.
+The folder is that of `medgan train restoration`. Where scans are aligned, the mean healthy scan, as
+it is bent to each, stands beside the restorer.
 """
 
 import sys
@@ -23,8 +23,9 @@ from medgan.evaluation.detection.metrics import voxel_average_precision
 from medgan.model.model import Model
 from medgan.reporting.sample_grid import restoration_grid
 from medgan.studies.detection.protocol import BATCH, all_lesions, lesioned_scan
+from medgan.training.restored import contrast_removed
 
-SHOWN = 8
+SHOWN = 10
 
 
 @torch.inference_mode()
@@ -34,39 +35,51 @@ def counterparts(model: Model, volumes: Tensor) -> Tensor:
     return torch.cat([ScoringContext(v, networks).counterpart for v in volumes.split(BATCH)])
 
 
-def main(folder: Path, reconstructing: Path, image: Path) -> None:
+@torch.inference_mode()
+def means(model: Model, volumes: Tensor) -> Tensor:
+    """Mean healthy scans bent to volumes, (N, 1, X, Y, Z) like them."""
+    networks = model.scoring_networks()
+    return torch.cat([ScoringContext(v, networks).usual.mean for v in volumes.split(BATCH)])
+
+
+def main(folder: Path, image: Path) -> None:
     """Prints both tables and writes the picture."""
-    models = {
-        "restorer": medgan.load(str(folder / "model")),
-        "reconstruction": medgan.load(str(reconstructing)),
-    }
+    model = medgan.load(str(folder / "model"))
+    ways = {"nothing": lambda _, volumes: volumes, "restorer": counterparts}
+    if model.preprocessing.align == "deformable":
+        ways["mean scan, bent to it"] = means
     cases = Manifest.load(folder / "manifest.json").split("test")
-    prepared = PreparedVolumes(cases, models["restorer"].preprocessing, folder / "cache")
+    prepared = PreparedVolumes(cases, model.preprocessing, folder / "cache")
     healthy = torch.stack([prepared[n][0] for n in range(len(prepared))])
     lesions = all_lesions(len(healthy), tuple(FAMILIES), each=2)
     planted = [lesioned_scan(healthy, lesion, seed=0) for lesion in lesions]
     corrupted = torch.from_numpy(np.stack([one.volume for one in planted]))[:, None]
     truth = np.stack([one.truth for one in planted])
     clean = healthy[[lesion.scan for lesion in lesions]]
-    found = {"nothing": (healthy, corrupted)} | {
-        name: (counterparts(model, healthy), counterparts(model, corrupted))
-        for name, model in models.items()
-    }
+    found = {name: (way(model, healthy), way(model, corrupted)) for name, way in ways.items()}
 
     def inside(restored: Tensor) -> np.ndarray:
         error = (restored - clean).abs()[:, 0].numpy()
         return np.array([e[t].mean() for e, t in zip(error, truth, strict=True)])
 
+    def removed(restored: Tensor) -> np.ndarray:
+        parts = zip(clean, corrupted, restored, torch.from_numpy(truth)[:, None], strict=True)
+        return np.array([contrast_removed(a[t], b[t], c[t]) for a, b, c, t in parts])
+
     rows = [
         (
-            name, f"{(kept - healthy).abs().mean():.4f}",
+            name, f"{removed(restored).mean():.0%}", f"{(kept - healthy).abs().mean():.4f}",
             f"{(restored - clean).abs().mean():.4f}", f"{inside(restored).mean():.3f}",
         )
         for name, (kept, restored) in found.items()
     ]  # fmt: skip
-    columns = ("what is done", "error, clean scans", "error, scans with lesions", "within lesions")
+    columns = (
+        "what is done", "contrast removed", "error, clean scans", "error, scans with lesions",
+        "within lesions",
+    )  # fmt: skip
     print(markdown_table(columns, rows), "\n")
     before, after = inside(corrupted), inside(found["restorer"][1])
+    gone = removed(found["restorer"][1])
     changed = (corrupted - found["restorer"][1]).abs()[:, 0].numpy()
     everywhere = np.ones_like(truth[0])
     precision = np.array(
@@ -82,18 +95,21 @@ def main(folder: Path, reconstructing: Path, image: Path) -> None:
     }
     rows = [
         (
-            kind, int(np.sum(chosen)), f"{before[chosen].mean():.3f}",
+            kind, int(np.sum(chosen)), f"{gone[chosen].mean():.0%}", f"{before[chosen].mean():.3f}",
             f"{after[chosen].mean():.3f}", f"{precision[chosen].mean():.2f}",
         )
         for kind, chosen in kinds.items()
     ]  # fmt: skip
-    columns = ("lesions", "number", "error within, before", "after", "average precision of changes")
+    columns = (
+        "lesions", "number", "contrast removed", "error within, before", "after",
+        "average precision of changes",
+    )  # fmt: skip
     print(markdown_table(columns, rows))
-    # Equal steps of the share of the error that was removed, from the least to the most.
-    order = np.argsort(1 - after / before)[np.linspace(0, len(lesions) - 1, SHOWN).astype(int)]
+    # Equal steps of the contrast removed, from the least to the most.
+    order = np.argsort(gone)[np.linspace(0, len(lesions) - 1, SHOWN).astype(int)]
     shown = (v[order, 0].numpy() for v in (corrupted, found["restorer"][1], clean))
     restoration_grid(image, *shown, title="from the least to the most removed")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

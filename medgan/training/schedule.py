@@ -50,14 +50,20 @@ class Schedule:
         by_time = state.seconds / (60 * self.minutes) if self.minutes else 0.0
         return min(1.0, max(by_volumes, by_time))
 
-    def rate(self, state: TrainingState) -> float:
+    def rate(self, state: TrainingState, since: float = 0.0) -> float:
         """The learning rate: rises over the warm-up, stays to a fifth, then falls linearly to 5%.
 
         Held for half of the training it kept samples on a plateau for most of that time. Every
         rollback halves it.
+
+        Args:
+            state: of the training.
+            since: share of the training at which this part of it began.
         """
-        rise = min(1.0, (state.volumes_seen + self.batch) / max(self.warmup, 1))
-        fall = min(1.0, 1.25 * (1 - self.progress(state)))
+        progress = self.progress(state)
+        seen = (progress - since) * self.volumes if since else state.volumes_seen
+        rise = min(1.0, (seen + self.batch) / max(self.warmup, 1))
+        fall = min(1.0, 1.25 * (1 - progress) / (1 - since))
         return self.learning_rate * 0.5**state.monitor.rollbacks * rise * max(0.05, fall)
 
     def decay(self, state: TrainingState) -> float:

@@ -18,10 +18,13 @@ def descend(loss: Tensor) -> None:
     loss.backward()
 
 
-def move(optimizer: torch.optim.Adam, rate: float) -> None:
-    """One step of an optimizer at a learning rate."""
+def move(
+    optimizer: torch.optim.Adam, rate: float, betas: tuple[float, float] | None = None
+) -> None:
+    """One step of an optimizer at a learning rate; `betas` stay as they are unless given."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+        group["betas"] = betas or group["betas"]
     optimizer.step()
 
 

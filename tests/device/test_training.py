@@ -104,7 +104,9 @@ def test_restoration_steps_are_those_of_the_cpu(device):
         state = task.start(where)
         state.volumes_seen = fullest_step(task)  # the discriminator takes part
         batches = iter(
-            Batch({"volume": one, "corrupted": two, "condition": condition, "usual": none}).to(where)
+            Batch({"volume": one, "corrupted": two, "condition": condition, "usual": none}).to(
+                where
+            )
             for one, two in pairwise(volumes)
         )
         scalars = step(task, state, lambda batches=batches: next(batches))

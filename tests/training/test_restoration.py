@@ -11,10 +11,13 @@ from medgan.anomaly.scorers import available
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
+from medgan.core.template import Template
 from medgan.core.volume import Volume
-from medgan.data.batches import Batch
+from medgan.data.batches import Batch, PreparedVolumes
+from medgan.model.folder import fresh_restorer, restorer_inputs
 from medgan.networks.restorer import Parts
 from medgan.training import loop
+from medgan.training.restored import contrast_removed
 from medgan.training.tasks import chosen_task
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.interruption import same_weights, stop_at
@@ -44,6 +47,19 @@ def training(tmp_path):
         return out
 
     return run
+
+
+class InMemory(PreparedVolumes):
+    """Volumes that were never files."""
+
+    def __init__(self, scans):
+        self.scans = scans
+
+    def __len__(self):
+        return len(self.scans)
+
+    def arrays(self, number):
+        return self.scans[number], None
 
 
 def task(channels=1, **train):
@@ -100,6 +116,41 @@ def test_a_model_restores_a_scan_in_its_own_grid_and_generates_nothing(training)
     assert caught.value.code == "E_GENERATOR"
 
 
+def test_a_restorer_of_aligned_scans_sees_what_is_usual_and_keeps_its_inputs(training):
+    unaligned = medgan.load(str(training() / "model"))
+    assert unaligned.networks.needed_restorer.inputs == ("density",)
+    grid = unaligned.preprocessing.model_copy(update={"align": "deformable"})
+    seen = fresh_restorer(grid, unaligned.sizes, restorer_inputs(grid))
+    assert seen.inputs == ("density", "deviation")
+
+
+def test_training_scans_come_with_the_template_that_is_bent_to_them():
+    rng = np.random.default_rng(0)
+    scans = np.stack([ball(rng) for _ in range(3)])[:, None].astype(np.float32) / 60 - 1
+    volumes = InMemory(scans)
+    template = Template(scans.mean(axis=0), scans.std(axis=0), np.zeros((1, 11), "f4"), 0.9)
+    grid = GRID.model_copy(update={"labels": (), "align": "deformable", "template": template})
+    settings = CONFIG.train.model_copy(update={"task": "restoration"})
+    informed = chosen_task(grid, CONFIG.model, settings).informed(volumes, CPU)
+    arrays = informed.arrays(volumes, [0, 2], np.random.default_rng(0))
+    assert arrays["usual"].shape == (2, 2, *grid.shape)
+    error = np.abs(arrays["usual"][:, 0] - arrays["volume"][:, 0]).mean()
+    assert error < np.abs(scans.mean() - scans).mean()
+    state = informed.start(CPU)
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    scalars = informed.generator_step(state, Batch({**batch, "condition": torch.zeros(2, 0)}))
+    assert all(bool(torch.isfinite(value)) for value in scalars.values())
+
+
+def test_contrast_removed_counts_what_a_lesion_changed_alone():
+    healthy, corrupted = torch.zeros(4), torch.tensor([1.0, 1.0, -1.0, -1.0])
+    assert contrast_removed(healthy, corrupted, corrupted) == 0
+    assert contrast_removed(healthy, corrupted, healthy) == 1
+    assert contrast_removed(healthy, corrupted, corrupted / 4) == 0.75
+    elsewhere = torch.tensor([0.5, -0.5, 0.5, -0.5])  # another pattern of the same strength
+    assert contrast_removed(healthy, corrupted, elsewhere) == 1
+
+
 def test_the_discriminator_takes_part_at_the_end_only(training):
     rows = [json.loads(line) for line in (training() / "metrics.jsonl").read_text().splitlines()]
     steps = [row for row in rows if "generator/lesion" in row]
@@ -129,8 +180,9 @@ def test_a_restorer_learns_to_remove_lesions():
         for one in corrupted:
             x, y, z = rng.integers(2, 10, 3)
             one[:, x : x + 4, y : y + 4, z : z + 4] = 0.8
-        condition = torch.zeros(8, 0)
-        return Batch({"volume": healthy, "corrupted": corrupted, "condition": condition})
+        none, condition = torch.zeros(8, 0, *GRID.shape), torch.zeros(8, 0)
+        tensors = {"volume": healthy, "corrupted": corrupted, "usual": none}
+        return Batch({**tensors, "condition": condition})
 
     for _ in range(60):
         loop.step(restoration, state, batch)

@@ -38,6 +38,40 @@ def test_the_generator_step_moves_generator_and_encoder_and_nothing_else():
     assert moved == [True, True, False, False]
 
 
+def test_generator_and_encoder_first_learn_as_an_autoencoder():
+    train = CONFIG.train.model_copy(update={"autoencode": 0.5, "volumes": 400, "warmup": 8})
+    task = Synthesis.of(GRID, CONFIG.model, train)
+    state, shown = task.start(torch.device("cpu")), batch([True, False])
+    judges = [state.networks.critic, state.pair_discriminator]
+    before = [weights(judge) for judge in judges]
+    errors = []
+    while state.volumes_seen < 200:
+        scalars = step(task, state, lambda: shown)
+        assert not any(name.startswith(("critic", "pair")) for name in scalars)
+        errors.append(float(scalars["generator/reconstruction"]))
+    assert errors[-1] < 0.6 * errors[0]
+    assert all(torch.equal(b, weights(judge)) for b, judge in zip(before, judges, strict=True))
+    scalars = step(task, state, lambda: shown)
+    assert {"critic/loss", "pair/loss", "generator/critic"} <= set(scalars)
+    assert not any(torch.equal(b, weights(j)) for b, j in zip(before, judges, strict=True))
+
+
+def test_the_learning_rate_rises_anew_where_the_discriminators_join():
+    schedule, state = (
+        replace(synthesis().schedule, volumes=1000, warmup=100, minutes=0),
+        fresh_state(),
+    )
+
+    def rate(seen, since):
+        state.volumes_seen = seen
+        return schedule.rate(state, since) / schedule.learning_rate
+
+    assert rate(500, 0.0) == pytest.approx(0.625)
+    assert rate(500, 0.5) < 0.1
+    assert rate(600, 0.5) == pytest.approx(1.0)
+    assert rate(900, 0.5) == pytest.approx(0.25)
+
+
 def test_a_step_with_several_windows_penalises_and_moves_all_networks():
     grid = GRID.model_copy(
         update={"intensity": "ct", "window": (WINDOWS["lung"], WINDOWS["soft tissue"])}

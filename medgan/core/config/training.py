@@ -72,6 +72,14 @@ class TrainConfig(Section):
         ge=0,
         description="volumes over which the learning rate rises; gamma is doubled twice as long",
     )
+    autoencode: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a synthesis training in which generator and encoder learn as a "
+        "variational autoencoder, before the discriminators take part; it gives smooth anatomy "
+        "several times as fast",
+    )
     objective: Literal["relativistic", "wgan-gp", "hinge", "non-saturating", "least-squares"] = (
         Field(
             "relativistic",

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -98,8 +97,6 @@ class Restoration:
     healthy: Healthy | None = None
     scans: HealthyScans | None = None
 
-    adversarial_from: ClassVar[float] = ADVERSARIAL_FROM
-
     @classmethod
     def of(
         cls, preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig
@@ -109,6 +106,11 @@ class Restoration:
             preprocessing, model, Schedule.of(train), Adversary.of(train), train.micro_batch,
             train.checkpoint_activations, train.precision == "bf16", train.seed,
         )  # fmt: skip
+
+    @property
+    def adversarial_from(self) -> float:
+        """For its last part the discriminator joins."""
+        return ADVERSARIAL_FROM
 
     @property
     def periods(self) -> tuple[int, int]:
@@ -196,7 +198,9 @@ class Restoration:
         state.discriminator_optimizer.zero_grad(set_to_none=True)
         for part in batch.split(self.micro_batch):
             with torch.no_grad(), state.autocast():
-                restored = state.networks.needed_restorer(self._seen(part["corrupted"], part["usual"]))
+                restored = state.networks.needed_restorer(
+                    self._seen(part["corrupted"], part["usual"])
+                )
             judged = self._judgement(state, part, restored, len(batch))
             descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
         move(state.discriminator_optimizer, self.schedule.rate(state))

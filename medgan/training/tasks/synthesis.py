@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,9 +24,10 @@ from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.samples import Adaptation, evaluate_samples, make_reference
 from medgan.training.schedule import Schedule
-from medgan.training.state import TrainingState
+from medgan.training.state import ADVERSARIAL_BETAS, TrainingState
 from medgan.training.steps import descend, move
-from medgan.training.tasks.task import Evaluator
+from medgan.training.tasks.autoencoder import autoencoder_step
+from medgan.training.tasks.task import Evaluator, adversarial
 
 CONDITION_DROPOUT = 0.1
 """How often each condition of a scan is made unknown."""
@@ -65,6 +65,7 @@ class Synthesis:
         init_background: whether the generator's first samples are black.
         bf16: whether networks run under autocast.
         seed: of weights, latents and corruptions.
+        adversarial_from: share of the training in which there are no discriminators.
     """
 
     preprocessing: Preprocessing
@@ -77,8 +78,7 @@ class Synthesis:
     init_background: bool
     bf16: bool
     seed: int
-
-    adversarial_from: ClassVar[float] = 0.0
+    adversarial_from: float
 
     @classmethod
     def of(
@@ -89,7 +89,7 @@ class Synthesis:
             preprocessing, model, Schedule.of(train), Adversary.of(train),
             EncoderLosses(ENCODER_EVERY, train.reconstruction_augmentation),
             train.micro_batch, train.checkpoint_activations, train.init_background,
-            train.precision == "bf16", train.seed,
+            train.precision == "bf16", train.seed, train.autoencode,
         )  # fmt: skip
 
     @property
@@ -109,8 +109,7 @@ class Synthesis:
     def start(self, device: torch.device) -> TrainingState:
         """Networks with fresh weights, which are a function of the seed, and their optimizers."""
         torch.manual_seed(self.seed)
-        grid = self.preprocessing
-        known = width(grid.conditions)
+        grid, known = self.preprocessing, width(self.preprocessing.conditions)
         networks = synthesis_networks(grid, self.model, channels(grid.labels), known)
         if self.init_background:
             networks.generator.init_background(len(grid.channels))
@@ -163,18 +162,20 @@ class Synthesis:
             for judged in self._judgements(state, part, fake.float(), whole):
                 loss = loss + self.adversary.discriminator_loss(state, judged, penalise, scalars)
             descend(loss)
-        move(state.discriminator_optimizer, self.schedule.rate(state))
+        move(state.discriminator_optimizer, self.schedule.rate(state, self.adversarial_from))
         return scalars
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves the generator, and every so many steps the encoder with it.
 
-        The generator learns realism against the discriminators as they are (where the objective
-        pairs, with other real volumes than theirs); with the encoder it learns a latent that can
-        be read back from the generated volume, and to restore a corrupted volume.
+        The generator learns realism against the discriminators as they are; with the encoder a
+        latent that can be read back from what is generated, and to restore a corrupted volume.
+        Before the discriminators take part, both are an autoencoder.
         """
-        encode = self.schedule.step_is_due(state, self.encoder.every)
         whole = self._with_latents(state, batch)
+        if not adversarial(self, state):
+            return autoencoder_step(state, whole, self.micro_batch, self.schedule.rate(state))
+        encode = self.schedule.step_is_due(state, self.encoder.every)
         scalars: Scalars = {}
         discriminators = state.discriminators()
         networks = [state.networks.generator, state.networks.encoder, *discriminators]
@@ -186,11 +187,13 @@ class Synthesis:
         if encode:  # apart, so that its activations and those of the fakes never meet in memory
             volume = self._augmented(batch.volume, state)
             corrupted = corrupt(volume, draw_corruption(volume, state.random))
-            known = _half_known(whole.condition)
+            # Every second scan's conditions, nothing of the others: scores reconstruct without any.
+            known = whole.condition * (torch.arange(len(whole), device=volume.device) % 2)[:, None]
             whole = whole.having(volume=volume, condition=known, corrupted=corrupted)
             for part in whole.split(self.micro_batch):
                 descend(self._restoration_loss(state, part, len(part) / len(whole), scalars))
-        move(state.generator_optimizer, self.schedule.rate(state))
+        rate = self.schedule.rate(state, self.adversarial_from)
+        move(state.generator_optimizer, rate, ADVERSARIAL_BETAS)
         return scalars
 
     def evaluator(
@@ -293,8 +296,3 @@ class Synthesis:
             volume, self.encoder.augmentation, state.random, flip=False, images=volume.shape[1]
         )
         return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)
-
-
-def _half_known(condition: Tensor) -> Tensor:
-    """Every second scan's conditions, nothing of the others: scores reconstruct without any."""
-    return condition * (torch.arange(len(condition), device=condition.device) % 2)[:, None]

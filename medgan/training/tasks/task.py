@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,13 +21,12 @@ Evaluator = Callable[[TrainingState, Path], dict[str, float]]
 
 @runtime_checkable
 class Task(Protocol):
-    """One kind of training.
+    """One kind of training."""
 
-    Attributes:
-        adversarial_from: share of the training after which the discriminators take part, below 1.
-    """
-
-    adversarial_from: ClassVar[float]
+    @property
+    def adversarial_from(self) -> float:
+        """Share of the training after which the discriminators take part, below 1."""
+        ...
 
     @property
     def schedule(self) -> Schedule:
