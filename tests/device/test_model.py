@@ -37,7 +37,7 @@ def prepared(device: torch.device) -> Model:
     model = make_model(grid)
     localiser = fresh_localiser(grid, SIZES, tuple(INPUTS))
     model.networks.localiser = localiser
-    model.networks.restorer = fresh_restorer(grid, SIZES)
+    model.networks.restorer = fresh_restorer(grid, SIZES, ("density",))
     model = replace(model, device=device)
     volumes = torch.rand(6, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model.learn_densities(lambda: volumes.split(4))

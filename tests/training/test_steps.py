@@ -58,7 +58,7 @@ def test_generator_and_encoder_first_learn_as_an_autoencoder():
 
 def test_the_learning_rate_rises_anew_where_the_discriminators_join():
     schedule, state = (
-        replace(synthesis().schedule, volumes=1000, warmup=100, minutes=0),
+        replace(synthesis().schedule, volumes=1000, warmup=100, minutes=0.0),
         fresh_state(),
     )
 
