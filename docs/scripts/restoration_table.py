@@ -7,6 +7,7 @@ it is bent to each, stands beside the restorer.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +30,21 @@ SHOWN = 10
 
 
 @torch.inference_mode()
-def counterparts(model: Model, volumes: Tensor) -> Tensor:
-    """Healthy counterparts of volumes, (N, 1, X, Y, Z) like them."""
+def made(model: Model, volumes: Tensor, way: Callable[[ScoringContext], Tensor]) -> Tensor:
+    """What a way makes of volumes, (N, 1, X, Y, Z) like them."""
     networks = model.scoring_networks()
-    return torch.cat([ScoringContext(v, networks).counterpart for v in volumes.split(BATCH)])
-
-
-@torch.inference_mode()
-def means(model: Model, volumes: Tensor) -> Tensor:
-    """Mean healthy scans bent to volumes, (N, 1, X, Y, Z) like them."""
-    networks = model.scoring_networks()
-    return torch.cat([ScoringContext(v, networks).usual.mean for v in volumes.split(BATCH)])
+    return torch.cat([way(ScoringContext(part, networks)) for part in volumes.split(BATCH)])
 
 
 def main(folder: Path, image: Path) -> None:
     """Prints both tables and writes the picture."""
     model = medgan.load(str(folder / "model"))
-    ways = {"nothing": lambda _, volumes: volumes, "restorer": counterparts}
+    ways: dict[str, Callable[[ScoringContext], Tensor]] = {
+        "nothing": lambda context: context.volume,
+        "restorer": lambda context: context.counterpart,
+    }
     if model.preprocessing.align == "deformable":
-        ways["mean scan, bent to it"] = means
+        ways["mean scan, bent to it"] = lambda context: context.usual.mean
     cases = Manifest.load(folder / "manifest.json").split("test")
     prepared = PreparedVolumes(cases, model.preprocessing, folder / "cache")
     healthy = torch.stack([prepared[n][0] for n in range(len(prepared))])
@@ -56,7 +53,9 @@ def main(folder: Path, image: Path) -> None:
     corrupted = torch.from_numpy(np.stack([one.volume for one in planted]))[:, None]
     truth = np.stack([one.truth for one in planted])
     clean = healthy[[lesion.scan for lesion in lesions]]
-    found = {name: (way(model, healthy), way(model, corrupted)) for name, way in ways.items()}
+    found = {
+        name: (made(model, healthy, way), made(model, corrupted, way)) for name, way in ways.items()
+    }
 
     def inside(restored: Tensor) -> np.ndarray:
         error = (restored - clean).abs()[:, 0].numpy()

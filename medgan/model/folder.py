@@ -126,10 +126,8 @@ def read_model(folder: Path) -> Stored:
             networks = synthesis_networks(preprocessing, sizes, labels, condition)
         else:
             networks = restoring_networks(preprocessing, sizes)
-        networks.restorer = None
-        if restored:
-            seen = ("density",) if restored is True else tuple(restored)
-            networks.restorer = fresh_restorer(preprocessing, sizes, seen)
+        seen = ("density",) if restored is True else tuple(restored or ())
+        networks.restorer = fresh_restorer(preprocessing, sizes, seen) if seen else None
         if not judged:
             networks.discriminator = None
         if inputs is not None:
@@ -171,16 +169,9 @@ def restorer_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:
 def fresh_restorer(
     preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
 ) -> Restorer:
-    """A restorer of these sizes, weights drawn from torch's global generator.
-
-    Args:
-        preprocessing: of the model.
-        sizes: of the model.
-        inputs: its inputs besides the volume.
-    """
+    """A restorer for a model, as `fresh_localiser`."""
     count = len(preprocessing.channels)
-    in_channels = input_channels(inputs, count)
-    return Restorer(inputs, count, in_channels, stages(preprocessing, sizes))
+    return Restorer(inputs, count, input_channels(inputs, count), stages(preprocessing, sizes))
 
 
 def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:

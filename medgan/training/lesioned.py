@@ -24,7 +24,7 @@ class HealthyScans:
     """
 
     def __init__(self, volumes: Sequence[np.ndarray], healthy: Healthy | None) -> None:
-        self.volumes, self._healthy = volumes, healthy
+        self.volumes, self.healthy = volumes, healthy
         self.bent = isinstance(healthy, BentTemplate)
         self._depths: dict[int, np.ndarray] = {}
         self._usual: dict[int, np.ndarray] = {}
@@ -41,10 +41,10 @@ class HealthyScans:
         To bend it anew to every augmented scan would take longer than a step of the localiser.
         """
         volume = self.volumes[number]
-        if not isinstance(self._healthy, BentTemplate):
+        if not isinstance(self.healthy, BentTemplate):
             return volume
         if number not in self._usual:
-            found = self._healthy.at(torch.from_numpy(volume)[None])
+            found = self.healthy.at(torch.from_numpy(volume)[None])
             both = torch.cat([found.mean[0], found.spread[0]])
             self._usual[number] = both.numpy().astype(np.float16)
         return np.concatenate([volume, self._usual[number].astype(np.float32)])

@@ -116,12 +116,24 @@ def test_a_model_restores_a_scan_in_its_own_grid_and_generates_nothing(training)
     assert caught.value.code == "E_GENERATOR"
 
 
-def test_a_restorer_of_aligned_scans_sees_what_is_usual_and_keeps_its_inputs(training):
-    unaligned = medgan.load(str(training() / "model"))
-    assert unaligned.networks.needed_restorer.inputs == ("density",)
-    grid = unaligned.preprocessing.model_copy(update={"align": "deformable"})
-    seen = fresh_restorer(grid, unaligned.sizes, restorer_inputs(grid))
-    assert seen.inputs == ("density", "deviation")
+def test_a_restorer_sees_what_is_usual_where_scans_are_aligned():
+    assert restorer_inputs(GRID) == ("density",)
+    aligned = GRID.model_copy(update={"align": "deformable"})
+    assert restorer_inputs(aligned) == ("density", "deviation")
+
+
+def test_the_inputs_of_a_restorer_are_kept_and_old_models_had_density_alone(training):
+    folder = training() / "model"
+    model = medgan.load(str(folder))
+    assert model.networks.needed_restorer.inputs == ("density",)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["restorer"] == ["density"]
+    (folder / "config.json").write_text(json.dumps(config | {"restorer": True}))
+    assert medgan.load(str(folder)).networks.needed_restorer.inputs == ("density",)
+    both = ("density", "deviation")
+    model.networks.restorer = fresh_restorer(model.preprocessing, model.sizes, both)
+    model.save(folder)
+    assert medgan.load(str(folder)).networks.needed_restorer.inputs == both
 
 
 def test_training_scans_come_with_the_template_that_is_bent_to_them():

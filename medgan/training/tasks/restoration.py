@@ -81,7 +81,6 @@ class Restoration:
         seed: of weights and corruptions.
         density: of the training scans' local features; None before it is estimated, when all
             voxels count as usual.
-        healthy: what is usual at each voxel of aligned scans; None where they are not aligned.
         scans: the training scans, with what is usual in each; None before they are known.
     """
 
@@ -94,7 +93,6 @@ class Restoration:
     bf16: bool
     seed: int
     density: FeatureDensity | None = None
-    healthy: Healthy | None = None
     scans: HealthyScans | None = None
 
     @classmethod
@@ -119,11 +117,13 @@ class Restoration:
 
     def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Restoration":
         """The task with the training scans, and what is usual in them."""
-        healthy = healthy_of(self.preprocessing, device)
-        return replace(
-            self, density=local_density(volumes.batches).to(device), healthy=healthy,
-            scans=HealthyScans(Images(volumes), healthy),
-        )  # fmt: skip
+        scans = HealthyScans(Images(volumes), healthy_of(self.preprocessing, device))
+        return replace(self, density=local_density(volumes.batches).to(device), scans=scans)
+
+    @property
+    def healthy(self) -> Healthy | None:
+        """What is usual at each voxel of aligned scans; None where they are not aligned."""
+        return None if self.scans is None else self.scans.healthy
 
     @property
     def densities(self) -> Densities:
