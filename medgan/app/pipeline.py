@@ -20,6 +20,7 @@ from medgan.app.steps.scans import read_manifest
 from medgan.core.config import Config, Preprocessing, build, merge, read_yaml, without_names
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import locked, sweep, write_atomic
+from medgan.core.threads import shared_cores
 from medgan.data.plan import plan
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run_pipeline(
         raise ConfigError(
             "E_SET", "train.start_from", f"not read by {', '.join(steps)}", "leave it out"
         )
+    cores = shared_cores()
     with locked(run.out):
         sweep(run.out)
         _claim(run, replace)
@@ -63,6 +65,7 @@ def run_pipeline(
             write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
         for step in steps:
             started = time.monotonic()
+            cores.share()
             result = STEPS[step].work(run)
             if result is not None:
                 run.results[step] = result

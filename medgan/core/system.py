@@ -1,5 +1,6 @@
-"""Main memory of this machine, free and in total."""
+"""Main memory and cores of this machine, within a container's limits."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def total_ram() -> int:
     with suppress(OSError, ValueError):
         total = min(total, _limit())
     return total
+
+
+def core_limit() -> int:
+    """Cores that a container may use at a time, rounded up; as many as there are, without one."""
+    with suppress(OSError, ValueError):
+        quota, period = (_CONTAINER / "cpu.max").read_text().split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    return psutil.cpu_count() or 1
 
 
 def gigabytes(count: int) -> str:

@@ -20,6 +20,7 @@ from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_inpu
 from medgan.anomaly.statistics import MapStatistics
 from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
+from medgan.core.threads import shared_cores
 from medgan.data import lesions
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
@@ -162,6 +163,7 @@ def train_localiser(
         if time.monotonic() - saved > _CHECKPOINT_SECONDS:
             _save(state, checkpoint, identity)
             saved = time.monotonic()
+            shared_cores().share()
     _save(state, checkpoint, identity)
     return state.localiser
 

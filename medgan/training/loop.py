@@ -13,6 +13,7 @@ import torch
 
 from medgan.core.errors import Interrupted, TrainingDiverged
 from medgan.core.progress import TrainingProgress
+from medgan.core.threads import shared_cores
 from medgan.data.batches import Batch, BatchStream
 from medgan.tracking.tracker import Tracker
 from medgan.training.adversary import Scalars
@@ -98,6 +99,7 @@ def train(
                     late = schedule.progress(state) > 0.5
                     _evaluate(state, evaluate, criteria, tracker, folder, late)
                     done = done or bool(state.monitor.stop_reason(criteria))
+                    shared_cores().share()
                 calm = not state.monitor.alarm_pending
                 if stop or done or (calm and schedule.passed(state, schedule.checkpoint_every)):
                     _check(state)

@@ -45,3 +45,16 @@ def test_a_container_that_is_full_has_nothing_free(container, machine):
 def test_without_a_container_the_machine_counts(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(system, "_CONTAINER", tmp_path / "none")
     assert (system.free_ram(), system.total_ram()) == (32 * GIB, 64 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1)]
+)
+def test_a_container_limits_the_cores(container, text, cores):
+    (container / "cpu.max").write_text(f"{text}\n")
+    assert system.core_limit() == cores
+
+
+def test_a_container_without_a_limit_has_the_cores_of_the_machine(container):
+    (container / "cpu.max").write_text("max 100000\n")
+    assert system.core_limit() == psutil.cpu_count()

@@ -1,0 +1,93 @@
+"""Threads that compute: as many as there are cores which no other program keeps busy.
+
+A network's layers wait for the slowest of their threads. On two cores of which one is busy, two
+threads are several times as slow as one.
+"""
+
+import logging
+import math
+import os
+import time
+from contextlib import suppress
+from functools import cache
+
+import psutil
+
+from medgan.core.system import core_limit
+
+log = logging.getLogger(__name__)
+_SHORTEST = 0.5
+"""Seconds below which nothing can be said about the cores."""
+
+
+class SharedCores:
+    """Leaves cores that others use to them, as measured from one call to the next.
+
+    Nothing is done where OMP_NUM_THREADS says how many threads there shall be. Programs of low
+    priority (`nice`) do not count, since they give way, unless this one is such a program itself.
+    """
+
+    def __init__(self) -> None:
+        self._cores = _own_cores()
+        self._threads = len(self._cores)
+        self.most = min(len(self._cores), core_limit())
+        self._measured = self._measure()
+
+    def share(self) -> int:
+        """Sets the number of threads of PyTorch for what follows.
+
+        Returns:
+            Threads.
+        """
+        now = self._measure()
+        seconds, busy, own = (a - b for a, b in zip(now, self._measured, strict=True))
+        if "OMP_NUM_THREADS" in os.environ or seconds < _SHORTEST:
+            return self._threads
+        self._measured = now
+        others = max(0.0, busy - own) / seconds
+        threads = max(1, min(self.most, len(self._cores) - math.floor(others + 0.5)))
+        if threads != self._threads:
+            import torch  # only where it is needed: it takes seconds
+
+            torch.set_num_threads(threads)
+            log.info("computes on %d of %d cores: others are busy", threads, len(self._cores))
+            self._threads = threads
+        return threads
+
+    def _measure(self) -> tuple[float, float, float]:
+        """Time, and processor seconds of these cores and of this program with its children."""
+        each = psutil.cpu_times(percpu=True)
+        used = [each[core] for core in self._cores if core < len(each)]
+        busy = sum(core.user + core.system for core in used)
+        if _is_nice():
+            busy += sum(getattr(core, "nice", 0.0) for core in used)
+        return time.monotonic(), busy, _own_seconds()
+
+
+@cache
+def shared_cores() -> SharedCores:
+    """Those of this program."""
+    return SharedCores()
+
+
+def _is_nice() -> bool:
+    """Whether this program has a lower priority than most."""
+    return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
+
+
+def _own_cores() -> list[int]:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this program and its children, living and ended."""
+    myself, total = psutil.Process(), 0.0
+    for process in (myself, *myself.children(recursive=True)):
+        with suppress(psutil.Error):  # it ended just now
+            times = process.cpu_times()
+            total += times.user + times.system
+            total += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
+    return total
