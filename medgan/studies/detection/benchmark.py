@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.anomaly.scorers import available, chosen
+from medgan.anomaly.scorers import available
 from medgan.core.config import DetectionConfig, LocaliserConfig
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
@@ -57,12 +57,14 @@ REPORT, LESIONS, SHAPE_LESIONS = "detection.json", "lesions.csv", "shapes.csv"
 FEWEST = {"train": 8, "calibration": 5, "test": 2}
 SCORERS = (
     *("residual", "similarity", "features", "density", "discriminator", "localiser"),
-    *("ensemble", "latent", "reencoding"),
+    *("ensemble", "latent", "reencoding", "restoration", "darker", "brighter"),
 )
-"""Scorers of the model, each a row of its own."""
+"""Scorers of the model, each a row of its own where the model has what it needs."""
 COMBINATIONS = {
     "density + localiser": ("density", "localiser"),
     "density + localiser + residual": ("density", "localiser", "residual"),
+    "localiser + restoration": ("localiser", "restoration"),
+    "localiser + darker": ("localiser", "darker"),
 }
 """Scorers whose maps are also combined, by the name of the row."""
 SHOWN = "localiser"
@@ -99,7 +101,6 @@ def run_benchmark(
         Protocol, rows, those of `shapes`, and the tables as Markdown.
 
     Raises:
-        ConfigError: E_SCORER for an unknown scorer.
         DataError: E_SPLIT with too few healthy scans, E_SHAPES where no shape fits.
     """
     chosen_by_model = model.calibration.scoring_config.scorers if model.calibration else ()
@@ -121,12 +122,12 @@ def run_benchmark(
     }
     tables = []
     if settings.families:
-        combinations = _checked(model)
+        combinations = _rows_of(model)
         folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
         entries = _entries(model, folds, combinations, volumes)
         lesions = _lesions(volumes, settings.families, settings)
         entries |= dict(_baselines(model, volumes, lesions, (), seed))
-        result["protocol"] |= {"scorers": SCORERS, "combinations": COMBINATIONS}
+        result["protocol"]["rows"] = combinations
         result["rows"] = [row(name, entries) for name in entries]
         tables.append(table(result["rows"]))
         write_atomic(out / LESIONS, lesion_table(entries[SHOWN].results))
@@ -159,7 +160,7 @@ def _on_shapes(
     Its scorers, and the combination `members` of its calibration.
     """
     possible = available(model.scoring_networks())
-    names = tuple(name for name in (*SCORERS, "restoration") if name in possible)
+    names = tuple(name for name in SCORERS if name in possible)
     combinations: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
     if len(members) > 1:
         names = tuple(dict.fromkeys((*names, *members)))
@@ -205,13 +206,12 @@ def _entries(
     }
 
 
-def _checked(model: Model) -> dict[str, tuple[str, ...]]:
-    """Scorers of the model by row name, checked before anything is trained."""
-    combinations = {name: (name,) for name in SCORERS} | COMBINATIONS
+def _rows_of(model: Model) -> dict[str, tuple[str, ...]]:
+    """Scorers that the model has, once it has a localiser, by the name of their row."""
     networks = replace(model.scoring_networks(), localise=lambda x: x)
-    for names in combinations.values():
-        chosen(networks, names)
-    return combinations
+    possible = available(networks)
+    rows = {name: (name,) for name in SCORERS} | COMBINATIONS
+    return {name: members for name, members in rows.items() if set(members) <= set(possible)}
 
 
 def _volumes(manifest: Manifest, split: str, model: Model, out: Path, refuse: Refuse) -> Tensor:
@@ -230,7 +230,8 @@ def _folds(
     seed: int,
 ) -> Iterator[Fold]:
     """The model's scorers on each fold of families, with a localiser that never saw them."""
-    combinations = _checked(model)
+    combinations = _rows_of(model)
+    names = tuple(dict.fromkeys(name for members in combinations.values() for name in members))
     wanted = [[f for f in fold if f in settings.families] for fold in FOLDS]
     for number, fold in enumerate(wanted):
         if not fold:
@@ -238,7 +239,7 @@ def _folds(
         localiser = train_left_out_localiser(
             model, volumes["train"], fold, out / f"fold{number}", localiser_config, seed
         )
-        maps = ModelMaps(model, localiser, SCORERS)
+        maps = ModelMaps(model, localiser, names)
         families = [*fold, CONTROL] if number == 0 else fold
         with counting(f"fold {number + 1} of {len(wanted)}") as tick:
             lesions = _lesions(volumes, families, settings)
