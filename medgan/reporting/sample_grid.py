@@ -5,7 +5,65 @@ from pathlib import Path
 
 import numpy as np
 
-from medgan.reporting.slices import INK, PLANES, RESIDUAL, panels, plot_slice, save_figure
+from medgan.reporting.slices import INK, PAPER, PLANES, PREPARED, RESIDUAL, plot_slice, save_figure
+
+_CELL, _GAP, _LEFT, _TOP = 1.3, 0.04, 0.9, 0.3
+"""Width and height of a cell, and what stays free around a slice, beside and above all: inches."""
+
+
+class _Sheet:
+    """A dark figure of slices in rows and columns.
+
+    All are drawn on the same axes: dozens of these take longer than a short training.
+
+    Args:
+        rows: names of the rows.
+        columns: their number.
+        title: a line above.
+    """
+
+    def __init__(self, rows: Sequence[str], columns: int, title: str) -> None:
+        from matplotlib.figure import Figure
+
+        width, self._height = _CELL * columns + _LEFT, _CELL * len(rows) + _TOP
+        self._figure = Figure(figsize=(width, self._height), facecolor=PAPER)
+        self._axes = self._figure.add_axes((0, 0, 1, 1))
+        self._axes.set_axis_off()
+        self._axes.set_xlim(0, width)
+        self._axes.set_ylim(0, self._height)
+        self._axes.set_autoscale_on(False)
+        for row, name in enumerate(rows):
+            middle = self._height - _TOP - _CELL * (row + 0.5)
+            self._write(_LEFT - 0.1, middle, name, "right", 8)
+        self._write(width / 2, self._height - _TOP / 2, title, "center", 10)
+
+    def show(
+        self,
+        row: int,
+        column: int,
+        data: np.ndarray,
+        axis: int,
+        residual: bool = False,
+        label: np.ndarray | None = None,
+    ) -> None:
+        """Draws the middle slice across an axis, as large as its cell allows."""
+        across, up = (size for number, size in enumerate(data.shape) if number != axis)
+        size = (_CELL - _GAP) / max(across, up)
+        x = _LEFT + _CELL * (column + 0.5)
+        y = self._height - _TOP - _CELL * (row + 0.5)
+        wide, tall = size * across / 2, size * up / 2
+        plot_slice(
+            self._axes, data, axis, scale=RESIDUAL if residual else PREPARED, label=label,
+            aspect="auto", interpolation="nearest" if residual else "bilinear",
+            extent=(x - wide, x + wide, y - tall, y + tall),
+        )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Writes a PNG and its folder."""
+        save_figure(self._figure, path)
+
+    def _write(self, x: float, y: float, text: str, align: str, size: int) -> None:
+        self._axes.text(x, y, text, color=INK, fontsize=size, ha=align, va="center")
 
 
 def sample_grid(
@@ -26,26 +84,16 @@ def sample_grid(
         labels: N label maps (X, Y, Z) of the fakes, or none.
         title: a line above.
     """
-    columns = max(len(fakes), len(volumes))
-    maps: list[np.ndarray | None] = list(labels) or [None] * len(fakes)
-    residuals = np.abs(volumes - recons)
-    figure, axes = panels(3 + 3, columns, title)
-    for column in range(len(fakes)):
-        for axis in range(3):
-            plot_slice(
-                axes[axis, column],
-                fakes[column],
-                axis,
-                label=maps[column],
-                interpolation="bilinear",
-            )
-    for column in range(len(volumes)):
-        plot_slice(axes[3, column], volumes[column], 2, interpolation="bilinear")
-        plot_slice(axes[4, column], recons[column], 2, interpolation="bilinear")
-        plot_slice(axes[5, column], residuals[column], 2, scale=RESIDUAL)
     names = [f"sample\n{p}" for p in PLANES] + ["real", "recon-\nstruction", "residual"]
-    _name_rows(axes, names)
-    save_figure(figure, path)
+    sheet = _Sheet(names, max(len(fakes), len(volumes)), title)
+    for column, fake in enumerate(fakes):
+        for axis in range(3):
+            sheet.show(axis, column, fake, axis, label=labels[column] if len(labels) else None)
+    for column, (volume, recon) in enumerate(zip(volumes, recons, strict=True)):
+        sheet.show(3, column, volume, 2)
+        sheet.show(4, column, recon, 2)
+        sheet.show(5, column, np.abs(volume - recon), 2, residual=True)
+    sheet.save(path)
 
 
 def restoration_grid(
@@ -60,24 +108,13 @@ def restoration_grid(
         healthy: likewise.
         title: a line above.
     """
-    figure, axes = panels(5, len(corrupted), title)
+    sheet = _Sheet(["corrupted", "restored", "healthy", "removed", "error"], len(corrupted), title)
     for column, scans in enumerate(zip(corrupted, restored, healthy, strict=True)):
         slices = np.abs(scans[0] - scans[2]).sum(axis=(0, 1))
         chosen = int(slices.argmax()) if slices.any() else slices.size // 2
-        for row, scan in enumerate(scans):
-            flat = scan[:, :, chosen : chosen + 1]
-            plot_slice(axes[row, column], flat, 2, interpolation="bilinear")
-        changes = (scans[0] - scans[1], scans[1] - scans[2])
-        for row, change in enumerate(changes, start=3):
-            flat = np.abs(change[:, :, chosen : chosen + 1])
-            plot_slice(axes[row, column], flat, 2, scale=RESIDUAL)
-    _name_rows(axes, ["corrupted", "restored", "healthy", "removed", "error"])
-    save_figure(figure, path)
-
-
-def _name_rows(axes: np.ndarray, names: Sequence[str]) -> None:
-    for row, name in enumerate(names):
-        axes[row, 0].text(
-            -0.08, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center",
-            color=INK, fontsize=8,
-        )  # fmt: skip
+        before, after, healed = (scan[:, :, chosen : chosen + 1] for scan in scans)
+        for row, scan in enumerate((before, after, healed)):
+            sheet.show(row, column, scan, 2)
+        sheet.show(3, column, np.abs(before - after), 2, residual=True)
+        sheet.show(4, column, np.abs(after - healed), 2, residual=True)
+    sheet.save(path)

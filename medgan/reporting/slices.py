@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -120,16 +120,29 @@ def plot_slice(
     scale: ColourScale = PREPARED,
     *,
     label: np.ndarray | None = None,
-    aspect: float = 1.0,
+    aspect: float | Literal["auto"] = 1.0,
     interpolation: str = "nearest",
+    extent: tuple[float, float, float, float] | None = None,
 ) -> None:
-    """Plots one slice, the middle one by default, with label contours."""
+    """Plots one slice, the middle one by default, with label contours.
+
+    Args:
+        axes: receives it.
+        data: shape (X, Y, Z).
+        axis: across the slice.
+        position: index along the axis.
+        scale: colours of intensities.
+        label: (X, Y, Z), of which each label gets a contour.
+        aspect: height of a voxel over its width.
+        interpolation: between voxels.
+        extent: left, right, bottom and top of the slice, where the axes hold several.
+    """
     at = data.shape[axis] // 2 if position is None else position
     slices = plane(data, axis, at)
     colours = scale.colours if isinstance(scale.colours, str) else _colormap(scale.colours)
     axes.imshow(
         slices, cmap=colours, vmin=scale.low, vmax=scale.high, aspect=aspect,
-        interpolation=interpolation,
+        interpolation=interpolation, extent=extent,
     )  # fmt: skip
     if label is None:
         return
@@ -137,7 +150,10 @@ def plot_slice(
         mask = plane(label == value, axis, at).astype(float)
         if mask.any():
             colour = LABEL_COLOURS[(value - 1) % len(LABEL_COLOURS)]
-            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
+            axes.contour(
+                mask, levels=[0.5], colors=[colour], linewidths=0.9, extent=extent,
+                origin="upper" if extent else None,
+            )  # fmt: skip
 
 
 def _colormap(colours: tuple[str, ...]) -> "Colormap":
@@ -152,9 +168,7 @@ def aspect_of(axis: int, spacing: tuple[float, float, float]) -> float:
     return up / across
 
 
-def panels(
-    rows: int, columns: int, title: str = "", cell: float = 1.3
-) -> "tuple[Figure, np.ndarray]":
+def panels(rows: int, columns: int, cell: float) -> "tuple[Figure, np.ndarray]":
     """A dark figure with rows and columns of empty panels, `cell` inches wide and high."""
     from matplotlib.figure import Figure
 
@@ -162,8 +176,6 @@ def panels(
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    if title:
-        figure.suptitle(title, color=INK, fontsize=10)
     figure.subplots_adjust(0.9 / (cell * columns + 0.9), 0.01, 0.995, 0.94, 0.03, 0.04)
     return figure, axes
 
