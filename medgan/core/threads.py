@@ -24,7 +24,7 @@ class SharedCores:
     """Leaves cores that others use to them, as measured from one call to the next.
 
     Nothing is done where OMP_NUM_THREADS says how many threads there shall be. Programs of low
-    priority (`nice`) do not count, since they give way, unless this one is such a program itself.
+    priority (`nice`) count like any others: Linux lets them give way only within their own session.
     """
 
     def __init__(self) -> None:
@@ -58,9 +58,7 @@ class SharedCores:
         """Time, and processor seconds of these cores and of this program with its children."""
         each = psutil.cpu_times(percpu=True)
         used = [each[core] for core in self._cores if core < len(each)]
-        busy = sum(core.user + core.system for core in used)
-        if _is_nice():
-            busy += sum(getattr(core, "nice", 0.0) for core in used)
+        busy = sum(core.user + getattr(core, "nice", 0.0) + core.system for core in used)
         return time.monotonic(), busy, _own_seconds()
 
 
@@ -68,11 +66,6 @@ class SharedCores:
 def shared_cores() -> SharedCores:
     """Those of this program."""
     return SharedCores()
-
-
-def _is_nice() -> bool:
-    """Whether this program has a lower priority than most."""
-    return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 
 def _own_cores() -> list[int]:

@@ -12,7 +12,7 @@ from medgan.core.threads import SharedCores
 @pytest.fixture
 def machine(monkeypatch):
     """Two cores whose clock and load the test turns; the number of threads is put back."""
-    state = SimpleNamespace(now=100.0, user=[0.0, 0.0], nice=[0.0, 0.0], own=0.0, priority=0)
+    state = SimpleNamespace(now=100.0, user=[0.0, 0.0], nice=[0.0, 0.0], own=0.0)
 
     def times(percpu):
         pairs = zip(state.user, state.nice, strict=True)
@@ -24,7 +24,6 @@ def machine(monkeypatch):
     monkeypatch.setattr(threads, "_own_seconds", lambda: state.own)
     monkeypatch.setattr(threads, "core_limit", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
-    monkeypatch.setattr(os, "getpriority", lambda which, who: state.priority, raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield state
@@ -35,8 +34,8 @@ def passes(state, seconds, others=0.0, own=0.0, nice=0.0):
     """Time, with the number of cores that others, this program and nice programs keep busy."""
     state.now += seconds
     state.own += seconds * own
-    state.user[0] += seconds * (others + own * (state.priority == 0))
-    state.nice[1] += seconds * (nice + own * (state.priority > 0))
+    state.user[0] += seconds * (others + own)
+    state.nice[1] += seconds * nice
 
 
 def test_a_core_that_others_keep_busy_is_left_to_them_until_it_is_free(machine):
@@ -59,14 +58,7 @@ def test_one_thread_is_always_left(machine):
     assert cores.share() == torch.get_num_threads() == 1
 
 
-def test_programs_of_low_priority_give_way(machine):
-    cores = SharedCores()
-    passes(machine, 10, own=1.0, nice=1.0)
-    assert cores.share() == 2
-
-
-def test_among_programs_of_low_priority_each_counts(machine):
-    machine.priority = 19
+def test_programs_of_low_priority_count_like_others(machine):
     cores = SharedCores()
     passes(machine, 10, own=1.0, nice=1.0)
     assert cores.share() == 1
