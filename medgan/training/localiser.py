@@ -92,7 +92,7 @@ def train_localiser(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     started_from: str = "",
-) -> Localiser:
+) -> int:
     """Trains on healthy scans with planted lesions, and on what the generator makes of them.
 
     What step n shows is a function of the seed and n alone, so that a training that was stopped
@@ -111,7 +111,7 @@ def train_localiser(
         started_from: says which weights the localiser comes with; empty for fresh ones.
 
     Returns:
-        The localiser.
+        Scans or patches that it saw, those before an interruption included.
     """
     device = next(localiser.parameters()).device
     fast = {
@@ -165,7 +165,7 @@ def train_localiser(
             saved = time.monotonic()
             shared_cores().share()
     _save(state, checkpoint, identity)
-    return state.localiser
+    return state.volumes_seen
 
 
 def _fingerprint(

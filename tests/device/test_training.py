@@ -177,9 +177,9 @@ def test_a_localiser_learns_on_the_device_of_the_model(device, scoring_networks,
     scans = [rng.uniform(-1, 1, (1, *SIZE)).astype(np.float32) for _ in range(3)]
     config = LocaliserConfig(volumes=8)
     made = scoring_networks(device)
-    found = train_localiser(made, 8, localiser, scans, ["brighter"], config, 0, tmp_path)
-    assert all(p.device == device and torch.isfinite(p).all() for p in found.parameters())
+    train_localiser(made, 8, localiser, scans, ["brighter"], config, 0, tmp_path)
+    assert all(p.device == device and torch.isfinite(p).all() for p in localiser.parameters())
     again = Localiser(("density", "recon"), Stages((8, 8), 4, 1)).to(device)
     train_localiser(made, 8, again, scans, ["brighter"], config, 0, tmp_path)  # resumes, finished
-    for ours, resumed in zip(found.parameters(), again.parameters(), strict=True):
+    for ours, resumed in zip(localiser.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours.cpu(), resumed.cpu())

@@ -44,9 +44,12 @@ def fresh() -> Localiser:
 
 def trained(scoring_networks, folder, config=CONFIG, **more):
     scans = [scan(seed) for seed in range(12)]
-    return train_localiser(
-        scoring_networks, 8, fresh(), scans, ["brighter"], config, 0, folder, **more
+    localiser = fresh()
+    seen = train_localiser(
+        scoring_networks, 8, localiser, scans, ["brighter"], config, 0, folder, **more
     )
+    assert seen >= config.volumes or config.minutes
+    return localiser
 
 
 def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path, monkeypatch):
@@ -131,9 +134,9 @@ def test_a_localiser_of_aligned_scans_learns_without_a_generator_from_patches(
     start = localiser.out.weight.clone()
     families = ["brighter", "dark shape"]
     config = LocaliserConfig(volumes=16)
-    trained = train_localiser(bare, 8, localiser, scans, families, config, 0, tmp_path)
-    assert torch.isfinite(trained.out.weight).all()
-    assert not torch.equal(trained.out.weight, start)
+    assert train_localiser(bare, 8, localiser, scans, families, config, 0, tmp_path) == 16
+    assert torch.isfinite(localiser.out.weight).all()
+    assert not torch.equal(localiser.out.weight, start)
 
 
 def test_what_a_localiser_sees_follows_from_the_alignment(scoring_networks):

@@ -66,9 +66,10 @@ def scorers_step(run: Run) -> StepResult:
     if known is not None:
         localiser.load_state_dict(known.state_dict())
     localiser.to(model.device)
+    seen = 0
     if settings.volumes:
         with counting("localiser") as tick:
-            train_localiser(
+            seen = train_localiser(
                 model.scoring_networks(), model.sizes.latent, localiser,
                 [prepared.arrays(n)[0] for n in range(len(prepared))],
                 families, settings, seed, run.out / "checkpoints", tick,
@@ -79,7 +80,8 @@ def scorers_step(run: Run) -> StepResult:
         learned = ", ".join(families)
         if start is not None and not settings.volumes:
             learned = str(start.facts.get("localiser_families", learned))
-        model.facts["localiser_families"] = learned
+        before = 0 if start is None or known is None else start.facts.get("localiser_volumes", 0)
+        model.facts |= {"localiser_families": learned, "localiser_volumes": int(before) + seen}
         done = "learned" if settings.volumes else "taken over"
         log.info("localiser: %s, with %d families of lesions", done, len(learned.split(", ")))
     model.save(run.model_folder)

@@ -127,7 +127,9 @@ def run_benchmark(
         entries = _entries(model, folds, combinations, volumes)
         lesions = _lesions(volumes, settings.families, settings)
         entries |= dict(_baselines(model, volumes, lesions, (), seed))
-        result["protocol"]["rows"] = combinations
+        result["protocol"] |= {
+            "rows": combinations, "localiser_volumes": [fold.volumes for fold in folds],
+        }  # fmt: skip
         result["rows"] = [row(name, entries) for name in entries]
         tables.append(table(result["rows"]))
         write_atomic(out / LESIONS, lesion_table(entries[SHOWN].results))
@@ -236,7 +238,7 @@ def _folds(
     for number, fold in enumerate(wanted):
         if not fold:
             continue
-        localiser = train_left_out_localiser(
+        localiser, seen = train_left_out_localiser(
             model, volumes["train"], fold, out / f"fold{number}", localiser_config, seed
         )
         maps = ModelMaps(model, localiser, names)
@@ -246,7 +248,7 @@ def _folds(
             found = evaluate(
                 maps, volumes["calibration"], volumes["test"], lesions, combinations, seed, tick
             )
-        yield Fold(localiser, maps, found)
+        yield Fold(localiser, maps, found, seen)
 
 
 def _lesions(volumes: Volumes, families: Sequence[str], settings: DetectionConfig) -> list[Lesion]:

@@ -47,11 +47,13 @@ class Fold:
         localiser: that never saw these families; None is the model's own.
         maps: of the model with this localiser.
         results: on lesions of these families, by scorer or combination.
+        volumes: scans or patches that this localiser saw; 0 for the model's own.
     """
 
     localiser: Localiser | None
     maps: ModelMaps
     results: dict[str, Results]
+    volumes: int = 0
 
 
 def row(

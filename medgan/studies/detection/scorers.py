@@ -77,7 +77,7 @@ def train_left_out_localiser(
     folder: Path,
     config: LocaliserConfig,
     seed: int,
-) -> Localiser:
+) -> tuple[Localiser, int]:
     """Trains a localiser on all families of lesions but some.
 
     Args:
@@ -87,6 +87,9 @@ def train_left_out_localiser(
         folder: receives its checkpoint.
         config: the localiser section.
         seed: of weights and lesions.
+
+    Returns:
+        The localiser, and how many scans or patches it saw.
     """
     with seeded(seed, model.device):
         localiser = fresh_localiser(
@@ -96,11 +99,11 @@ def train_left_out_localiser(
     without = {*left_out, *(kin for name, kin in KIN.items() if name in left_out)}
     families = [family for family in FAMILIES if family not in without]
     with counting(f"localiser without {', '.join(left_out)}") as tick:
-        train_localiser(
+        seen = train_localiser(
             model.scoring_networks(), model.sizes.latent, localiser, list(train.numpy()), families,
             config, seed, folder, tick,
         )  # fmt: skip
-    return localiser.requires_grad_(False)
+    return localiser.requires_grad_(False), seen
 
 
 def baseline_scorers(

@@ -72,6 +72,7 @@ def test_every_scorer_is_evaluated_on_the_same_lesions_and_written(trained, tmp_
     assert rows["density + localiser"]["auroc_difference"]["baseline"] not in own
     assert json.loads((tmp_path / "detection.json").read_text())["rows"] == result["rows"]
     scans = result["protocol"]["scans"]["test"]
+    assert result["protocol"]["localiser_volumes"] == [16, 16]
     for row in rows.values():
         assert 0 <= row["uniform_p"] <= 1
         assert len(row["p_values"]) == scans
