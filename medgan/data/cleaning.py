@@ -96,7 +96,7 @@ def clean(source: Sequence[Volume], preprocessing: Preprocessing, case: str) -> 
     else:
         mask = _stripped(guide)
         if mask is not None:
-            log.info("%s: its skull is stripped already", case)
+            log.debug("%s: its skull is stripped already", case)
         else:
             mask = brain_mask(guide, case)
             volumes = [one.like(_masked(one.data, mask)) for one in source]

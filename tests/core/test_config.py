@@ -266,6 +266,8 @@ NO_MAPPINGS = {
     "no such date": b"a: 2024-13-45",
     "not utf-8": b"\xff\xfe\x00",
     "control character": b"a: \x07",
+    "one key twice": b"a: 1\na: 2",
+    "one key twice, further in": b"a: {b: 1, c: 3, b: 2}",
 }
 
 
@@ -305,6 +307,7 @@ def test_yaml_cannot_run_code(tag, tmp_path):
         (["data.shape=[48, 48, 48]", "model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "32"),
         (["model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "set data.shape"),
         (["train.batch=6", "train.micro_batch=4"], "does not divide"),
+        (["train.task=restoration", "train.autoencode=0.5"], "needs train.task synthesis"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(overrides, words):

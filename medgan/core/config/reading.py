@@ -111,9 +111,25 @@ def _refuse_keys(values: dict[Any, Any], where: str) -> None:
             _refuse_keys(value, where)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML would silently overwrite: a key that is there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The dictionary of a node.
+
+        Raises:
+            yaml.YAMLError: a key is there twice.
+        """
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, key in enumerate(keys):
+            if key in keys[:number] and key != "<<":
+                raise yaml.constructor.ConstructorError(problem=f"the key {key} is there twice")
+        return super().construct_mapping(node, deep)
+
+
 def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
         what = " ".join(str(error).split())
         raise ConfigError("E_YAML", where, what, "correct the YAML") from None

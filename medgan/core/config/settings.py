@@ -78,6 +78,8 @@ class Config(Section):
             raise ValueError(f"train.micro_batch {part} does not divide train.batch")
         if self.train.metric == "restoration" and self.train.task != "restoration":
             raise ValueError("train.metric restoration needs train.task restoration")
+        if self.train.autoencode and self.train.task != "synthesis":
+            raise ValueError("train.autoencode needs train.task synthesis")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "
