@@ -160,6 +160,6 @@ def baseline_scorers(
     if not learned:
         return found
     found |= {"untrained": on_device(untrained), "denoiser": on_device(denoiser)}
-    if model.networks.discriminator is not None:
+    if model.networks.synthesises and model.networks.discriminator is not None:
         found["f_anogan"] = on_device(f_anogan)
     return found

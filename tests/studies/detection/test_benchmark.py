@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.app.steps.studies import _test_shapes
@@ -16,6 +17,7 @@ from medgan.data.lesions import FAMILIES
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.shape_library import LesionShape
 from medgan.data.splits import with_drawn_splits
+from medgan.model.folder import restoring_networks
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.studies.detection import benchmark, scorers
@@ -188,6 +190,15 @@ def test_a_model_without_generator_is_measured_by_the_scorers_that_it_has(
         *("localiser", "density", "darker", "brighter"),
         *("density + localiser", "localiser + darker"),
     }  # fmt: skip
+
+
+def test_f_anogan_is_no_baseline_of_a_restorer_which_has_a_discriminator_but_no_generator():
+    grid = Preprocessing(spacing=(2, 2, 2), shape=SIZE)
+    restoring = Model(restoring_networks(grid, SIZES), grid, SIZES, {})
+    assert restoring.networks.discriminator is not None
+    found = scorers.baseline_scorers(restoring, torch.zeros(2, 1, *SIZE), 0, learned=True)
+    assert "denoiser" in found
+    assert "f_anogan" not in found
 
 
 def test_shapes_that_fit_nowhere_are_refused_by_their_code(brains, tmp_path):
