@@ -85,7 +85,7 @@ def test_every_voxel_of_the_part_keeps_its_place(head, found):
 def test_a_scan_without_a_skull_keeps_every_value(head, outlined_once, caplog):
     image, _ = head
     scan = image.like(np.where(outlined_once(image, "c"), image.data, 0))
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="medgan.data.cleaning"):
         found = clean([scan], Preprocessing(**GRID, brain="deepbet"), "sub-7")
     assert "sub-7: its skull is stripped already" in caplog.text
     assert (found.embed(found.volumes[0].data, 0.0) == scan.data).all()
