@@ -57,7 +57,7 @@ test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(READY) ## run the tests that take minutes
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
 
 check: $(READY) ## ruff, types, layers
 	$(BIN)/ruff check .

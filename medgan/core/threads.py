@@ -50,7 +50,7 @@ class SharedCores:
             import torch  # only where it is needed: it takes seconds
 
             torch.set_num_threads(threads)
-            log.info("computes on %d of %d cores: others are busy", threads, len(self._cores))
+            log.info("computes on %d of %d cores: so many are free", threads, len(self._cores))
             self._threads = threads
         return threads
 

@@ -176,7 +176,6 @@ def panels(rows: int, columns: int, cell: float) -> "tuple[Figure, np.ndarray]":
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    figure.subplots_adjust(0.9 / (cell * columns + 0.9), 0.01, 0.995, 0.94, 0.03, 0.04)
     return figure, axes
 
 

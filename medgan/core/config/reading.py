@@ -1,6 +1,7 @@
 """Settings from YAML and `section.key=value`, with errors that name what was meant."""
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,9 @@ class _Loader(yaml.SafeLoader):
         Raises:
             yaml.YAMLError: a key is there twice.
         """
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for number, key in enumerate(keys):
-            if key in keys[:number] and key != "<<":
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, times in keys.items():
+            if times > 1 and key != "<<":
                 raise yaml.constructor.ConstructorError(problem=f"the key {key} is there twice")
         return super().construct_mapping(node, deep)
 

@@ -123,7 +123,7 @@ def run_benchmark(
     tables = []
     if settings.families:
         combinations = _rows_of(model)
-        folds = list(_folds(model, volumes, out, settings, localiser_config, seed))
+        folds = list(_folds(model, combinations, volumes, out, settings, localiser_config, seed))
         entries = _entries(model, folds, combinations, volumes)
         lesions = _lesions(volumes, settings.families, settings)
         entries |= dict(_baselines(model, volumes, lesions, (), seed))
@@ -225,6 +225,7 @@ def _volumes(manifest: Manifest, split: str, model: Model, out: Path, refuse: Re
 
 def _folds(
     model: Model,
+    combinations: Mapping[str, tuple[str, ...]],
     volumes: Volumes,
     out: Path,
     settings: DetectionConfig,
@@ -232,7 +233,6 @@ def _folds(
     seed: int,
 ) -> Iterator[Fold]:
     """The model's scorers on each fold of families, with a localiser that never saw them."""
-    combinations = _rows_of(model)
     names = tuple(dict.fromkeys(name for members in combinations.values() for name in members))
     wanted = [[f for f in fold if f in settings.families] for fold in FOLDS]
     for number, fold in enumerate(wanted):

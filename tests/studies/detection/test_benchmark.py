@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medgan.anomaly.calibration import ScoringConfig
+from medgan.anomaly.scorers import SCORERS
 from medgan.app.steps.studies import _test_shapes
 from medgan.core.config import DetectionConfig, LocaliserConfig, Preprocessing, build
 from medgan.core.errors import ConfigError, DataError
@@ -58,6 +59,11 @@ def trained(tmp_path_factory):
 
 def test_every_family_is_left_out_of_one_fold():
     assert sorted(family for fold in FOLDS for family in fold) == sorted(FAMILIES)
+
+
+def test_the_rows_are_of_scorers_that_there_are():
+    members = {name for several in benchmark.COMBINATIONS.values() for name in several}
+    assert {*benchmark.SCORERS, *members} <= set(SCORERS)
 
 
 def test_every_scorer_is_evaluated_on_the_same_lesions_and_written(trained, tmp_path):
