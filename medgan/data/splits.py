@@ -186,7 +186,7 @@ def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
     """Reads `{train: [...], validation: [...], calibration: [...], test: [...]}`.
 
     Where one file serves several data sets, that stands under the name of the set's folder. The
-    list validation may be missing.
+    lists validation and calibration may be missing; without the latter no scan calibrates.
 
     Raises:
         ConfigError: E_SPLITS.
@@ -202,7 +202,7 @@ def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
         raise ConfigError(
             "E_SPLITS", path.name, "is no JSON of lists", "correct the file"
         ) from None
-    missing = [split for split in SPLITS if split not in lists and split != "validation"]
+    missing = [split for split in ("train", "test") if split not in lists]
     wrong = [
         split
         for split, subjects in lists.items()

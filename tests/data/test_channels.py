@@ -47,6 +47,35 @@ def test_two_suffixes_of_a_bids_tree_are_two_channels_of_one_case(tmp_path):
     assert plan(DataConfig(), manifest.cases).channels == ("T2w", "T1w")
 
 
+def test_ct_and_pet_of_a_bids_tree_are_channels_with_the_mask_of_a_derivative(tmp_path, caplog):
+    tree = tmp_path / "tree"
+    for number, name in enumerate(("sub-01", "sub-02")):
+        scan(tree / name / "anat" / f"{name}_T1w.nii.gz", number)
+        scan(tree / name / "ct" / f"{name}_ct.nii.gz", 10 + number)
+        scan(tree / name / "pet" / f"{name}_trc-FDG_pet.nii.gz", 20 + number)
+    folder = tree / "derivatives" / "gtv" / "sub-01"
+    mask = Volume(np.eye(8, 9, dtype=np.uint8)[..., None].repeat(10, axis=2), np.eye(4))
+    mask.save(folder / "sub-01_label-GTV_mask.nii.gz")
+    (tree / "dataset_description.json").write_text("{}")
+
+    def read(*channels):
+        return index(tree, PSEUDONYMS, channels=channels)[0].cases
+
+    for channels in (["T1w", "ct", "pet"], ["trc-FDG_pet", "ct"], ["pet"]):
+        first, second = read(*channels)
+        assert [Path(path).name.split("_")[-1] for path in first.images.values()] == [
+            f"{channel.split('_')[-1]}.nii.gz" for channel in channels
+        ]
+        assert first.labels == (1,)
+        assert second.label is None
+    (case,) = {case.image for case in index(tree, PSEUDONYMS)[0].cases if case.label}
+    assert case.endswith("_T1w.nii.gz")  # without a suffix as ever: what lies in anat
+    assert not caplog.records
+    mask.save(folder / "sub-01_label-edema_mask.nii.gz")
+    assert not any(case.label for case in read("ct"))
+    assert "several masks" in caplog.text
+
+
 def test_a_manifest_keeps_channels_and_their_hashes(tmp_path):
     manifest, _ = index(bids(tmp_path / "in"), PSEUDONYMS, channels=["T1w", "T2w"])
     manifest.save(tmp_path / "manifest.json")

@@ -132,14 +132,21 @@ def test_splits_are_read_flat_or_under_the_name_of_the_folder(tmp_path: Path) ->
         assert read_splits(path, source / "a.nii.gz") == lists
 
 
+def test_a_list_of_scans_that_calibrate_may_be_missing(tmp_path: Path) -> None:
+    lists = {"train": ["a"], "validation": [], "test": ["c"]}
+    (tmp_path / "splits.json").write_text(json.dumps(lists))
+    given = read_splits(tmp_path / "splits.json", tmp_path)
+    manifest = with_given_splits(named("a", "c"), given, PSEUDONYMS)
+    assert [case.split for case in manifest.cases] == ["train", "test"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is no JSON of lists"),
         ("[]", "is no JSON of lists"),
-        ("{}", "no list train and no list calibration and no list test"),
-        ('{"train": [], "test": []}', "no list calibration"),
-        ('{"train": [], "validation": [], "test": []}', "no list calibration"),
+        ("{}", "no list train and no list test"),
+        ('{"train": [], "calibration": []}', "no list test"),
         ('{"train": "a", "calibration": [], "test": []}', "no list train"),
         ('{"train": ["a"], "calibration": [1], "test": []}', "no list calibration"),
         ('{"other": {}}', "no list train"),

@@ -1,4 +1,4 @@
-"""BIDS: anatomical images of subjects and sessions, with derivatives and participants.tsv."""
+"""BIDS: images of subjects and sessions, with masks in derivatives and participants.tsv."""
 
 import logging
 import re
@@ -18,6 +18,8 @@ CONTRASTS = ("echo", "flip", "inv", "mt", "part")
 """Entities of BIDS that tell images of different contrast apart."""
 VARIANTS = ("acq", "ce", "rec")
 """Entities of BIDS that may or may not."""
+FOLDERS = ("anat", "ct", "pet")
+"""Where images lie that are asked for by their suffix; `ct` is a proposal for BIDS."""
 
 
 def matches(source: Path) -> bool:
@@ -27,7 +29,7 @@ def matches(source: Path) -> bool:
 
 
 def list_scans(folder: Path, selection: Selection) -> list[Listed]:
-    """Images in `anat`; the suffixes named as channels of a subject and session are one scan.
+    """Images in `anat`, or of a suffix; those named as channels of a session are one scan.
 
     Raises:
         DataError: E_SUFFIX where there are several kinds of images and none is chosen, E_DATASET.
@@ -40,11 +42,12 @@ def list_scans(folder: Path, selection: Selection) -> list[Listed]:
 
 
 def _of_kind(folder: Path, below: Sequence[Path], suffix: str, session: str) -> list[Listed]:
-    files = [p for p in below if p.parent.name == "anat" and "sub-" in p.name]
-    raw = [p for p in files if _top(p, folder).startswith("sub-")]
-    images = [p for p in raw if not LABEL_MARK.search(stem(p))]
+    files = [p for p in below if "sub-" in p.name]
+    raw = [p for p in files if _top(p, folder).startswith("sub-") and p.parent.name in FOLDERS]
+    every_image = [p for p in raw if not LABEL_MARK.search(stem(p))]
+    images = [p for p in every_image if suffix or p.parent.name == "anat"]
     labels = _labels(files)
-    every = {_entities(path) for path in images}
+    every = {_entities(path) for path in every_image}
     warn_of_unused(labels.values(), [path for name, path in labels.items() if name in every])
     if session:
         images = [p for p in images if _session_of(p) == f"ses-{session.removeprefix('ses-')}"]
@@ -76,15 +79,30 @@ def _one_kind(images: Sequence[Path]) -> None:
 
 
 def _labels(files: Sequence[Path]) -> dict[str, Path]:
-    """Segmentations by the entities in their names."""
+    """Segmentations by the entities in their names, and where there are none, masks of a label."""
     labels: dict[str, Path] = {}
     for path in files:
-        if stem(path).endswith("_dseg") and labels.setdefault(_entities(path), path) != path:
+        segmented = path.parent.name == "anat" and stem(path).endswith("_dseg")
+        if segmented and labels.setdefault(_entities(path), path) != path:
             raise DataError(
                 "E_DATASET", "derivatives", "several label maps of one name",
                 "remove all but one, or list the scans in a CSV",
             )  # fmt: skip
-    return labels
+    return _masks(files) | labels
+
+
+def _masks(files: Sequence[Path]) -> dict[str, Path]:
+    """`label-<label>_mask` by the other entities in their names, of scans with one such mask."""
+    masks: dict[str, list[Path]] = {}
+    for path in files:
+        if _label_of(path, "label") and stem(path).endswith("_mask"):
+            masks.setdefault(_entities(path), []).append(path)
+    if several := sum(len(paths) > 1 for paths in masks.values()):
+        log.warning(
+            "%d scans have several masks, of which none is used: write them as one label map "
+            "*_dseg, or list the scans in a CSV", several,
+        )  # fmt: skip
+    return {name: paths[0] for name, paths in masks.items() if len(paths) == 1}
 
 
 def _listed(
@@ -111,7 +129,8 @@ def _with_channels(parts: dict[str, list[Listed]]) -> list[Listed]:
     for channel, part in parts.items():
         entities = set(channel.split("_"))
         for one in part:
-            shared = "_".join(p for p in one.name.split("_") if p not in entities)
+            parts_of_name = _without_tracer(one.name).split("_")
+            shared = "_".join(p for p in parts_of_name if p not in entities)
             scan = scans.setdefault(shared, replace(one, name=shared, images={}))
             if channel in scan.images:  # .nii beside .nii.gz
                 twice.append(replace(one, name=shared, images={channel: one.image}))
@@ -130,8 +149,13 @@ def _top(path: Path, folder: Path) -> str:
 
 
 def _entities(path: Path) -> str:
-    """The name without its suffix."""
-    return stem(path).rpartition("_")[0]
+    """The name without its suffix, tracer and label, as a subject's image and mask share it."""
+    return _without_tracer(re.sub(r"_label-[A-Za-z0-9]+", "", stem(path).rpartition("_")[0]))
+
+
+def _without_tracer(name: str) -> str:
+    """The name without `trc-<label>`, which PET alone has."""
+    return re.sub(r"_trc-[A-Za-z0-9]+", "", name)
 
 
 def _session_of(path: Path) -> str:
