@@ -1,0 +1,1 @@
+"""How near translated images are to real ones."""

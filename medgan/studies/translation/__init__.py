@@ -1,0 +1,1 @@
+"""Translated images of held-out patients against real ones, beside floors."""
