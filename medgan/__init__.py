@@ -14,14 +14,29 @@ from medgan.core.version import __version__
 
 if TYPE_CHECKING:
     from medgan.core.volume import Volume
+    from medgan.data.lesion_drawing import LesionDrawing
+    from medgan.data.lesion_scale import read_lesion_bank
+    from medgan.data.lesion_transform import RandLesiond
     from medgan.model.model import Model
     from medgan.reporting.view import show
     from medgan.tracking.loading import load
 
-__all__ = ["Model", "Volume", "__version__", "load", "show"]
+__all__ = [
+    "LesionDrawing",
+    "Model",
+    "RandLesiond",
+    "Volume",
+    "__version__",
+    "load",
+    "read_lesion_bank",
+    "show",
+]
 _LAZY = {
+    "LesionDrawing": "medgan.data.lesion_drawing",
+    "RandLesiond": "medgan.data.lesion_transform",
     "Model": "medgan.model.model",
     "Volume": "medgan.core.volume",
+    "read_lesion_bank": "medgan.data.lesion_scale",
     "load": "medgan.tracking.loading",
     "show": "medgan.reporting.view",
 }

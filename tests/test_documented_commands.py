@@ -34,6 +34,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXCEPTIONS = {
     "make": "installs or calls one command of this list; tests/test_docs.py checks the target",
     "train ixi_brain --data heads": "takes heads, not balls; tests/data/test_cleaning.py has some",
+    "lesions none healthy_brains": "takes brains, not balls: tests/workflows/test_lesions.py",
     "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
     "train large_256": "forecasts a training that does not fit into the memory of a small machine",
 }
@@ -77,11 +78,13 @@ PATHS = {
     "ct": "export",
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
-    "patients": "scans", "new_heads": "scans",
+    "patients": "scans", "healthy": "scans", "new_heads": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
 }  # fmt: skip
 """Data sets of the pages, and the tiny ones in their place."""
+VERBS = {"lesions": "draw_lesions"}
+"""Verbs whose pipeline has another name."""
 MAY_END_WITH = {"audit": (0, 6)}
 """Statuses other than 0: an audit of a tiny model passes or not."""
 
@@ -121,7 +124,7 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
         before = word
     if verb == "export-dicom":
         return found
-    name = words[2] if verb in ("train", "bench") else verb
+    name = words[2] if verb in ("train", "bench") else VERBS.get(verb, verb)
     steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]
     for setting in (*TINY.get(verb, ()), "tracking.uri=none"):
         without_labels = "export" in found and setting.startswith("data.labels")  # DICOM has none

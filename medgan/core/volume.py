@@ -74,6 +74,14 @@ class Volume:
         image = as_closest_canonical(Nifti1Image(np.squeeze(self.data), self.affine))
         return Volume(np.asanyarray(image.dataobj), np.asarray(image.affine))
 
+    def from_canonical(self, data: np.ndarray) -> "Volume":
+        """Voxels in the order of `canonical()` on the grid of this volume; nothing resampled."""
+        from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+
+        own = io_orientation(self.affine)
+        plain = io_orientation(np.eye(4))
+        return self.like(np.ascontiguousarray(apply_orientation(data, ornt_transform(plain, own))))
+
     def save(self, path: str | Path, description: str = "") -> None:
         """Writes a NIfTI file, under a temporary name first.
 

@@ -4,34 +4,27 @@ Unlike the families of `lesions`, these have the size, the outline and, where as
 of what patients have. Volumes are on a model's grid, axes Right, Anterior, Superior, in [-1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from medgan.core.errors import DataError
-from medgan.core.volume import AIR
 from medgan.data.lesions import LesionedScan
 from medgan.data.shape_library import BRAIN, SPACING, LesionShape
+from medgan.data.tissue import Tissue, clusters, tissue_of
 
 Place = Literal["own", "random", "ventricles"]
 Array = Float[np.ndarray, "X Y Z"]
+Box = tuple[slice, slice, slice]
 _TRIES = 12
 _LEAST_INSIDE = 0.5
 """Smallest share of a shape that must lie in tissue."""
 _LEAST_VOXELS = 3
 """Smallest lesion on the grid."""
-_RARE = 0.7
-"""Voxels of fluid, relative to those of the cluster at the other end, in whole brains 0.5 to 0.6;
-in crops around a hippocampus the darkest and the brightest cluster are alike."""
-_DEEP, _BESIDE = 0.15, 0.08
-"""Least distance of ventricles from the outside, and largest of a lesion from them, as shares of
-the smallest extent of the tissue."""
 _CLUSTERS = 4
 """Clusters of intensity inside a shape."""
 _MANY, _SMALL = 1 / 3, 2.0
@@ -40,67 +33,6 @@ _DARK, _BRIGHT = (0.2, 2.0), (0.5, 1.7)
 """Contrast in units of the difference between grey and white matter. In a patient with multiple
 sclerosis, T1 lesions are darker than their surroundings by 0.2 to 0.8 (5th to 95th percentile),
 FLAIR lesions brighter by 0.8 to 1.7; old infarcts go on to the level of fluid, 2.5."""
-
-
-@dataclass(frozen=True)
-class Tissue:
-    """What planting needs to know of a healthy scan; computed once where many are planted.
-
-    Attributes:
-        low, high: corners of the box around it, in voxels.
-        inside: what is not air.
-        share: of tissue at every voxel, 0 in air and fluid.
-        voxels: (N, 3), every eighth of more than half tissue.
-        fluid: intensity of fluid.
-        unit: difference between the intensities of grey and white matter.
-    """
-
-    low: Float[np.ndarray, "3"]
-    high: Float[np.ndarray, "3"]
-    inside: Bool[np.ndarray, "X Y Z"]
-    share: Array
-    voxels: np.ndarray
-    fluid: float
-    unit: float
-
-    @cached_property
-    def beside_ventricles(self) -> np.ndarray:
-        """(N, 3) of those voxels that lie along fluid deep inside; all where there is none."""
-        half = self.share[::2, ::2, ::2]
-        width = float((self.high - self.low).min()) / 2
-        deep = np.asarray(ndimage.distance_transform_edt(self.inside[::2, ::2, ::2]))
-        inner = (half < 0.5) & (deep > _DEEP * width)
-        if not inner.any():
-            return self.voxels
-        near = np.asarray(ndimage.distance_transform_edt(~inner)) < _BESIDE * width
-        found = 2 * np.argwhere(near & (half > 0.5))
-        return found if len(found) else self.voxels
-
-
-def tissue_of(volume: Array) -> Tissue:
-    """Extent and intensities of a healthy scan.
-
-    Intensities are in three clusters. Fluid is the darkest, as in T1 and FLAIR; or the brightest,
-    as in T2, where that is much rarer than the darkest.
-
-    Raises:
-        DataError: E_LESION where there is no tissue.
-    """
-    inside = volume > AIR
-    if not inside[::2, ::2, ::2].any():
-        raise DataError("E_LESION", "the scan", "is empty", "use scans with tissue")
-    lines = (np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
-    corners = np.array([line[[0, -1]] for line in lines], np.float32)
-    every = volume[::2, ::2, ::2]
-    levels, counts = clusters(every[every > AIR], 3)
-    dark = counts[2] >= _RARE * counts[0]
-    fluid, middle, other = levels if dark else levels[::-1]
-    share = ((volume - fluid) / (middle - fluid or 1.0)).clip(0, 1) * inside
-    voxels = 2 * np.argwhere(share[::2, ::2, ::2] > 0.5)
-    return Tissue(
-        corners[:, 0], corners[:, 1], inside, share.astype(np.float32), voxels, float(fluid),
-        float(abs(other - middle)),
-    )  # fmt: skip
 
 
 def draw_contrast(rng: np.random.Generator, bright: bool | None = None) -> float:
@@ -144,16 +76,8 @@ def plant_shape(
     Reference: Naval Marimont et al. 2024, DISYRE v2, arXiv 2407.06635 (shapes, clusters).
     """
     tissue = tissue_of(volume) if tissue is None else tissue
-    scale = SPACING * (tissue.high - tissue.low + 1) / (BRAIN[1] - BRAIN[0])
-    scale = scale if place == "own" else scale * float(rng.uniform(0.8, 1.25))
-    for _ in range(_TRIES if len(tissue.voxels) else 0):
-        mask, centre = _placed(shape, place, tissue, rng)
-        box, weight = _on_grid(mask, centre, scale, volume.shape)
-        whole = float(mask.sum() * scale.prod())
-        weight = weight * tissue.share[box]
-        if weight.sum() < _LEAST_INSIDE * whole:
-            continue
-        changed, weight = _changed(volume[box], weight, contrast, tissue, rng)
+    for box, weight, centre in _positions(shape, tissue, place, rng):
+        changed, weight = changed_tissue(volume[box], weight, contrast, tissue, rng)
         truth = (weight > 0.5) & (np.abs(changed - volume[box]) > abs(contrast) * tissue.unit / 4)
         if truth.sum() < _LEAST_VOXELS:
             continue
@@ -161,10 +85,23 @@ def plant_shape(
         planted[box], where[box] = changed, truth
         x, y, z = (int(n) for n in np.rint(centre))
         return LesionedScan(planted, where, (x, y, z))
-    raise DataError(
-        "E_LESION", f"a lesion of {shape.millilitres:.1f} ml", "does not fit into the tissue",
-        "plant smaller lesions, or use scans with more tissue",
-    )  # fmt: skip
+    raise _no_room(shape)
+
+
+def placed_mask(
+    shape: LesionShape, tissue: Tissue, rng: np.random.Generator, place: Place = "own"
+) -> Bool[np.ndarray, "X Y Z"]:
+    """Where a shape would lie in a healthy scan, by the rules of `plant_shape`.
+
+    Raises:
+        DataError: E_LESION where the shape does not fit into tissue.
+    """
+    for box, weight, _ in _positions(shape, tissue, place, rng):
+        mask = np.zeros(tissue.share.shape, bool)
+        mask[box] = weight > 0.5
+        if mask.sum() >= _LEAST_VOXELS:
+            return mask
+    raise _no_room(shape)
 
 
 def plant_shapes(
@@ -203,19 +140,25 @@ def plant_shapes(
     return volume, truth
 
 
-def clusters(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rising centres of k-means of numbers, and how many belong to each; from a histogram."""
-    heights, edges = np.histogram(values, 128)
-    middles = (edges[1:] + edges[:-1]) / 2
-    total, weighted = (np.r_[0, np.cumsum(part)] for part in (heights, heights * middles))
-    centres = np.quantile(values[:: max(1, len(values) // 4096)], (np.arange(count) + 0.5) / count)
-    sizes = np.zeros(count)
-    for _ in range(25):
-        cuts = np.searchsorted(middles, (centres[1:] + centres[:-1]) / 2)
-        cuts = np.r_[0, cuts, len(middles)]
-        sizes = np.diff(total[cuts])
-        centres = np.where(sizes > 0, np.diff(weighted[cuts]) / np.maximum(sizes, 1), centres)
-    return centres, sizes
+def _positions(
+    shape: LesionShape, tissue: Tissue, place: Place, rng: np.random.Generator
+) -> Iterator[tuple[Box, Array, Float[np.ndarray, "3"]]]:
+    """Places where enough of a shape lies in tissue: the box, its weights there, the centre."""
+    scale = SPACING * (tissue.high - tissue.low + 1) / (BRAIN[1] - BRAIN[0])
+    scale = scale if place == "own" else scale * float(rng.uniform(0.8, 1.25))
+    for _ in range(_TRIES if len(tissue.voxels) else 0):
+        mask, centre = _placed(shape, place, tissue, rng)
+        box, weight = _on_grid(mask, centre, scale, tissue.share.shape)
+        weight = weight * tissue.share[box]
+        if weight.sum() >= _LEAST_INSIDE * float(mask.sum() * scale.prod()):
+            yield box, weight, centre
+
+
+def _no_room(shape: LesionShape) -> DataError:
+    return DataError(
+        "E_LESION", f"a lesion of {shape.millilitres:.1f} ml", "does not fit into the tissue",
+        "plant smaller lesions, or use scans with more tissue",
+    )  # fmt: skip
 
 
 def _placed(
@@ -236,7 +179,7 @@ def _placed(
 
 def _on_grid(
     mask: np.ndarray, centre: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]
-) -> tuple[tuple[slice, slice, slice], Array]:
+) -> tuple[Box, Array]:
     """The part of the grid that a mask touches, and its share of each voxel there.
 
     Sampling is separable: a triangle as wide as the coarser of both voxels.
@@ -255,11 +198,28 @@ def _on_grid(
     return (x, y, z), weight
 
 
-def _changed(
-    volume: Array, weight: Array, contrast: float, tissue: Tissue, rng: np.random.Generator
+def changed_tissue(
+    volume: Array,
+    weight: Array,
+    contrast: float,
+    tissue: Tissue,
+    rng: np.random.Generator,
+    patchy: bool = True,
 ) -> tuple[Array, Array]:
-    """The lesioned box, and the weights in it after a choice of clusters."""
-    texture, some = float(rng.uniform(0.3, 1)), bool(rng.integers(2))
+    """A box of a scan darker or brighter inside a lesion; texture and clusters are drawn.
+
+    Args:
+        volume: the box, in [-1, 1].
+        weight: of the lesion at each voxel.
+        contrast: of `draw_contrast`.
+        tissue: of the whole scan.
+        rng: source of the appearance.
+        patchy: whether in half of the lesions only some clusters of intensity change.
+
+    Returns:
+        The lesioned box, and the weights in it after a choice of clusters.
+    """
+    texture, some = float(rng.uniform(0.3, 1)), bool(rng.integers(2)) and patchy
     picked = rng.random(_CLUSTERS) < 0.5
     picked[rng.integers(_CLUSTERS)] = True
     if some and (weight > 0.5).sum() > 10 * _CLUSTERS:

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from medgan.core.volume import depth
 from medgan.data.lesions import plant_several
 from medgan.data.shape_library import SHIPPED, LesionShape, read_shapes
-from medgan.data.shapes import plant_shapes, tissue_of
+from medgan.data.shapes import plant_shapes
+from medgan.data.tissue import tissue_of
 
 _GAMMA = 0.15
 """Spread of the logarithm of the gamma by which every second scan is changed."""

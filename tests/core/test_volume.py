@@ -4,6 +4,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medgan.core.errors import DataError, EnvironmentFailure
 from medgan.core.volume import Volume
@@ -114,3 +116,14 @@ def test_a_folder_that_is_a_file_is_an_error_with_a_code(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailure, match="E_DISK"):
         Volume(noise(), TILTED).save(tmp_path / "file" / "a.nii")
+
+
+@given(st.permutations(range(3)), st.tuples(*[st.sampled_from((-2.0, 2.0))] * 3))
+def test_voxels_of_the_canonical_order_come_back_to_their_places(order, steps):
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(steps)[:, list(order)]
+    volume = Volume(np.arange(24.0).reshape(2, 3, 4), affine)
+    plain = volume.canonical()
+    back = volume.from_canonical(plain.data)
+    assert np.array_equal(back.data, volume.data)
+    assert np.array_equal(back.affine, affine)

@@ -4,7 +4,8 @@ from scipy import ndimage
 
 from medgan.core.errors import DataError
 from medgan.data.shape_library import SHIPPED, LesionShape, read_shapes
-from medgan.data.shapes import clusters, draw_contrast, plant_shape, plant_shapes, tissue_of
+from medgan.data.shapes import draw_contrast, placed_mask, plant_shape, plant_shapes
+from medgan.data.tissue import clusters, tissue_of
 
 SHAPES = read_shapes(SHIPPED)
 FLUID, GREY, WHITE = -0.6, 0.0, 0.5
@@ -196,3 +197,13 @@ def test_clusters_are_those_of_a_mixture():
     centres, sizes = clusters(values, 3)
     np.testing.assert_allclose(centres, [-0.5, 0, 0.6], atol=0.02)
     np.testing.assert_allclose(sizes, [500, 2000, 1000], atol=20)
+
+
+def test_a_placed_mask_lies_where_the_shape_is_planted():
+    volume, shape = brain(), ball(6)
+    tissue = tissue_of(volume)
+    mask = placed_mask(shape, tissue, np.random.default_rng(3))
+    made = plant_shape(volume, shape, -1.5, np.random.default_rng(3), tissue=tissue)
+    assert made.truth[~mask].sum() == 0
+    assert mask.sum() > 200
+    assert tissue.share[mask].min() > 0.5

@@ -160,6 +160,38 @@ def augment(
     run_verb("augment", values, conditions(set_), as_json, config, replace=replace)
 
 
+def lesions(
+    model: Annotated[str, typer.Argument(help="none: drawn as draw.families or draw.examples say")],
+    source: Annotated[str, typer.Argument(help="healthy scans, in any layout")],
+    examples: Annotated[
+        str, typer.Option(help="labelled scans of patients, to learn what lesions look like")
+    ] = "",
+    masks: Annotated[
+        str, typer.Option(help="shapes, examples, label, or a folder of masks in MNI space")
+    ] = "",
+    each: Annotated[int, typer.Option("-n", "--each", help="scans drawn from each scan")] = 1,
+    seed: Annotated[int, typer.Option(help="seed of masks, places and appearance")] = 0,
+    out: Out = "runs/lesions",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Draw lesions with exact masks into healthy scans, as a data set for MONAI and nnU-Net.
+
+    Beyond a margin around each lesion the scan stays the same to the bit.
+
+    Example: medgan lesions none healthy --examples patients --masks examples -o runs/drawn
+    """
+    draw: dict[str, Any] = {"each": each, "seed": seed, "examples": examples}
+    if masks:
+        draw["masks"] = masks
+    values = {
+        "out": out, "model_uri": "" if model == "none" else model,
+        "data": {"source": source}, "draw": draw,
+    }  # fmt: skip
+    run_verb("draw_lesions", values, set_, as_json, replace=replace)
+
+
 def export_dicom(
     scores: Annotated[str, typer.Argument(help="folder of a scoring")],
     source: Annotated[str, typer.Option(help="the DICOM that was scored")],

@@ -25,7 +25,12 @@ from medgan.app.steps.studies import (
     lesions_step,
     utility_step,
 )
-from medgan.app.steps.synthesis import augment_step, generate_step, interpolate_step
+from medgan.app.steps.synthesis import (
+    augment_step,
+    draw_lesions_step,
+    generate_step,
+    interpolate_step,
+)
 from medgan.core.config import DataConfig
 
 
@@ -93,6 +98,10 @@ STEPS = {
             *("dataset_description.json", "participants.tsv", "provenance.json", "work"),
         ),
         resumes=True, extends=True,
+    ),
+    "draw_lesions": Step(
+        draw_lesions_step, ("model_uri", *SCANS, "data.intensity", "draw"),
+        ("imagesTr", "labelsTr", "dataset.json", "provenance.json", "lesions.csv"),
     ),
     "audit": Step(
         audit_step, ("model_uri", "data", "audit", "generate.seed"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts
-from medgan.core.errors import ConfigError, DataError, require_one_channel
+from medgan.app.steps.scans import read_manifest
+from medgan.core.errors import ConfigError, DataError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.conditions import count_categories, lacking
 from medgan.data.dicom.conversion import CONVERTED
@@ -79,6 +80,27 @@ def augment_step(run: Run) -> StepResult:
     values = augment(run.model(), run.manifest(), run.out, run.config, facts(), run.refuse)
     log.info("%d synthetic scans: %s", values["kept"], run.out)
     return StepResult(values, tuple(values.pop("lines")))
+
+
+def draw_lesions_step(run: Run) -> StepResult:
+    """Writes healthy scans with lesions drawn into them, and the masks."""
+    from medgan.workflows.lesions import bank_of, draw_lesions, drawing_of
+
+    settings, data = run.config.draw, run.config.data
+    require_one_channel("drawing lesions", run.manifest().channels)
+    bank = None
+    if settings.examples:
+        source = {"source": settings.examples, "subjects": (), "session": "", "splits": "train"}
+        with about("draw.examples"):
+            patients, _ = read_manifest(data.model_copy(update=source), run.out / CONVERTED)
+        run.refuse(patients.refusals)
+        bank = bank_of(patients.cases, settings, data.intensity)
+    values = draw_lesions(
+        run.manifest(), run.out, drawing_of(settings, bank), settings, data.intensity, facts(),
+        run.refuse,
+    )  # fmt: skip
+    log.info("%d scans with lesions: %s", values["drawn"], run.out)
+    return StepResult(values, written("lesions", run.out))
 
 
 def interpolate_step(run: Run) -> StepResult:

@@ -51,6 +51,7 @@ NAMES = {
     "audit": ("train", "holdout"),
     "evaluate": ("fake", "weights"),
     "detection": ("shapes",),
+    "draw": ("examples", "masks"),
     "lesions": ("healthy",),
     "latent": ("ends",),
     "tracking": ("uri",),

@@ -13,6 +13,7 @@ from medgan.core.config.studies import (
     BaselineConfig,
     CompareConfig,
     DetectionConfig,
+    DrawConfig,
     EvaluateConfig,
     LesionsConfig,
     UtilityConfig,
@@ -62,6 +63,7 @@ class Config(Section):
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
     utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
     augment: AugmentConfig = AugmentConfig()  # pyright: ignore[reportCallIssue]
+    draw: DrawConfig = DrawConfig()  # pyright: ignore[reportCallIssue]
     audit: AuditConfig = AuditConfig()  # pyright: ignore[reportCallIssue]
     evaluate: EvaluateConfig = EvaluateConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]

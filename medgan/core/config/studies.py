@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from medgan.core.config.fields import Positive, Section
+from medgan.core.config.fields import CovariateValue, Positive, Section
 
 
 class BaselineConfig(Section):
@@ -109,6 +109,52 @@ class AugmentConfig(Section):
             description="filters that a synthetic scan must pass; empty keeps every scan",
         )
     )
+
+
+class DrawConfig(Section):
+    """Lesions that are drawn into healthy scans."""
+
+    masks: str = Field(
+        "shapes",
+        description="where masks come from: shapes (those of strokes, which ship with medgan), "
+        "examples (each with its lesion, of draw.examples), label (the label map of the scan says "
+        "where), or a folder of lesion masks in MNI space or file of shapes",
+    )
+    examples: str = Field(
+        "",
+        description="scans of patients with lesion masks as label maps, from which the appearance "
+        "is learned, such as 5 to 20; empty draws draw.families",
+    )
+    only: dict[str, CovariateValue] = Field(
+        {}, description="covariates of the examples to learn from, as {class: malignant}"
+    )
+    families: tuple[str, ...] = Field(
+        ("dark shape", "bright shape"),
+        description="procedural appearances: dark shape, bright shape, and the families of "
+        "detection.families",
+    )
+    place: Literal["own", "random"] = Field(
+        "own",
+        description="where the lesion lay in the patient, or anywhere; an example then goes to "
+        "the place whose surround is most like its own",
+    )
+    strength: tuple[Positive, Positive] = Field(
+        (0.8, 1.2), description="range of a factor on the contrast; 1 is that of the examples"
+    )
+    margin: Positive = Field(
+        3.0, description="mm around the mask over which a lesion fades; beyond, no voxel changes"
+    )
+    each: int = Field(1, gt=0, description="scans drawn from each healthy scan")
+    lesions: int = Field(1, gt=0, description="lesions drawn into each of them")
+    value: int = Field(1, gt=0, lt=256, description="of lesions in label maps")
+    seed: int = Field(0, ge=0, description="seed of masks, places and appearance")
+
+    @field_validator("strength")
+    @classmethod
+    def _strength_does_not_fall(cls, strength: tuple[float, float]) -> tuple[float, float]:
+        if strength[0] > strength[1]:
+            raise ValueError(f"must rise, not {strength[0]} to {strength[1]}")
+        return strength
 
 
 class AuditConfig(Section):

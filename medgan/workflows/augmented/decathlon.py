@@ -38,6 +38,7 @@ def write_decathlon(
     preprocessing: Preprocessing,
     copy: bool,
     licence: str,
+    mark: str = MARK,
 ) -> list[Case]:
     """Writes `dataset.json`, `splits_final.json` and what of the real scans must be written.
 
@@ -48,6 +49,7 @@ def write_decathlon(
         preprocessing: of the model.
         copy: whether to copy the real scans into the folder, or to name them where they lie.
         licence: of the real scans.
+        mark: what the synthetic scans are.
 
     Returns:
         All cases with the files that the data set names.
@@ -64,7 +66,7 @@ def write_decathlon(
     channel = "CT" if preprocessing.holds_ct else "MRI"
     dataset: dict[str, Any] = {
         "name": "Real and synthetic scans",
-        "description": f"Scans named synthetic-... are {MARK}; see provenance.json",
+        "description": f"Scans named synthetic-... are {mark}; see provenance.json",
         "licence": licence,
         "tensorImageSize": "3D",
         "modality": {"0": channel},

@@ -19,7 +19,7 @@ def save_image(case: Case, path: Path) -> Case:
     Returns:
         The case with the copy as its image.
     """
-    _save(read_case(case, labels=False).volumes[0], path)
+    save_as_stored(read_case(case, labels=False).volumes[0], path)
     sha256 = check_image(path, case.case).sha256
     return replace(case, images={IMAGE: str(path.resolve())}, hashes={IMAGE: sha256})
 
@@ -58,11 +58,18 @@ def clear_copies(folder: Path, pattern: str, cases: Sequence[Case]) -> None:
                 path.parent.parent.rmdir()
 
 
-def _save(volume: Volume, path: Path) -> None:
+def save_as_stored(volume: Volume, path: Path, description: str = "") -> None:
+    """Writes whole numbers where the file that it was read from holds such.
+
+    Args:
+        volume: as it was read, or other voxels on its grid.
+        path: ends in .nii or .nii.gz.
+        description: of the header.
+    """
     assert volume.header is not None
     whole = np.dtype(volume.header.get_data_dtype()).kind in "iu" and not (volume.data % 1).any()
     kind = _whole_kind(volume.data) if whole else np.float32
-    volume.like(volume.data.astype(kind)).save(path)
+    volume.like(volume.data.astype(kind)).save(path, description)
 
 
 def _whole_kind(data: np.ndarray) -> type:
