@@ -20,7 +20,7 @@ from medgan.data.index import index
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import SPLITS, read_splits, with_given_splits
-from medgan.model.folder import synthesis_networks
+from medgan.model.fresh_networks import synthesis_networks
 from medgan.model.model import Model
 from medgan.networks.metrics import dark_share
 

@@ -16,7 +16,7 @@ from medgan.core.progress import counting
 from medgan.core.seeding import seeded
 from medgan.data.batches import PreparedVolumes
 from medgan.data.manifest import Manifest
-from medgan.model.folder import fresh_localiser
+from medgan.model.fresh_networks import fresh_localiser
 from medgan.model.model import Model
 from medgan.training.localiser import FAMILIES, train_localiser
 

@@ -112,7 +112,7 @@ def _bench_medgan(
     device: torch.device,
 ) -> tuple[Effort, list[nn.Module]]:
     """Steps as in training, read through the real loader."""
-    task = chosen_task(preprocessing, config.model, config.train)
+    task = chosen_task(preprocessing, config)
     state = task.start(device)
     batches = iter(BatchStream(volumes, config.train.batch, 0, prepare=task.arrays))
     waiting = Waiting(batches, device)

@@ -33,7 +33,8 @@ IMAGE, LABEL = "image", "label"
 class Batch:
     """Named tensors of the scans that one step of training reads, the first axis over the scans.
 
-    Every batch has `volume`, `labels`, `labelled` and `condition`; a training task may add others.
+    Every batch has `volume` and `condition`, those of whole scans also `labels` and `labelled`; a
+    training task may add others.
 
     Attributes:
         tensors: by name.
@@ -105,6 +106,7 @@ class PreparedVolumes:
 
     Attributes:
         cases: those that it has volumes of, in order.
+        patches: whether they are whole scans of several sizes, from which patches are cut.
 
     Args:
         cases: from the manifest.
@@ -120,7 +122,7 @@ class PreparedVolumes:
         folder: Path,
         read: Callable[[Case, bool], CheckedScan] = read_case,
     ) -> None:
-        self.labels = preprocessing.labels
+        self.labels, self.patches = preprocessing.labels, preprocessing.patches
         self.cases, self._folder = cases, folder
         self.conditions = preprocessing.conditions
         self._encoded = [
@@ -228,7 +230,8 @@ class BatchStream:
         seed: of the order.
         position: volumes handed out so far.
         prepare: what a training task adds to a batch or replaces in it, from the volumes, the
-            numbers of those in the batch and a random generator; None nothing.
+            numbers of those in the batch and a random generator; None nothing. It makes the whole
+            batch where patches are cut from whole scans.
     """
 
     volumes: PreparedVolumes
@@ -245,25 +248,31 @@ class BatchStream:
                 self.position += self.size
                 ahead = reader.submit(self._read, self.position)
                 tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-                yield Batch({**tensors, "labels": as_channels(tensors["labels"])})
+                if "labels" in tensors:
+                    tensors["labels"] = as_channels(tensors["labels"])
+                yield Batch(tensors)
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
         """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
         numbers = [self.number(position + i) for i in range(self.size)]
+        arrays = {} if self.volumes.patches else self._whole(numbers)
+        if self.prepare is not None:
+            rng = np.random.default_rng([self.seed, position, 1])
+            arrays |= self.prepare(self.volumes, numbers, rng)
+        return arrays
+
+    def _whole(self, numbers: list[int]) -> dict[str, np.ndarray]:
+        """Whole scans with all that is known of them."""
         items = [self.volumes.arrays(number) for number in numbers]
         images = np.stack([image for image, _ in items])
         blank = np.zeros(images.shape[2:], np.int32)
         label_maps = np.stack([blank if label is None else label for _, label in items])
-        arrays = {
+        return {
             "volume": images,
             "labels": soft_codes(label_maps, self.volumes.labels),
             "labelled": np.array([label is not None for _, label in items]),
             "condition": np.stack([self.volumes.condition(number) for number in numbers]),
         }
-        if self.prepare is not None:
-            rng = np.random.default_rng([self.seed, position, 1])
-            arrays |= self.prepare(self.volumes, numbers, rng)
-        return arrays
 
     def number(self, position: int) -> int:
         """Number of the volume at a position: a new permutation every epoch."""

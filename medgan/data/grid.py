@@ -42,7 +42,9 @@ class Grid:
         self._orient = Orientation(axcodes="RAS", labels=None)
         mode = "nearest" if labels else "bilinear"
         self._resample = Spacing(preprocessing.spacing, mode=mode, padding_mode="border")
-        self._crop = ResizeWithPadOrCrop(preprocessing.shape, value=0.0 if labels else -1.0)
+        self._crop = None
+        if not preprocessing.patches:
+            self._crop = ResizeWithPadOrCrop(preprocessing.shape, value=0.0 if labels else -1.0)
 
     def resample(self, data: Float[np.ndarray, "C X Y Z"], affine: np.ndarray) -> "MetaTensor":
         """Voxels of a scan in RAS+ at the model's spacing, its whole field of view."""
@@ -55,8 +57,8 @@ class Grid:
         return self._resample(framed if self._labels else _anti_aliased(framed, self._spacing))  # pyright: ignore[reportReturnType]
 
     def crop(self, resampled: "MetaTensor") -> "MetaTensor":
-        """The model's field of view, about the centre."""
-        return self._crop(resampled)  # pyright: ignore[reportReturnType]
+        """The model's field of view, about the centre; all where networks see patches."""
+        return resampled if self._crop is None else self._crop(resampled)  # pyright: ignore[reportReturnType]
 
     def back(
         self, data: Float[np.ndarray, "X Y Z"], cropped: "MetaTensor", outside: float
@@ -69,7 +71,7 @@ class Grid:
         value: Any = MetaTensor(values, meta=cropped.meta)
         # MONAI takes records apart while it undoes them, so each map gets its own.
         value.applied_operations = copy.deepcopy(cropped.applied_operations)
-        for transform in (self._crop, self._resample, self._orient):
+        for transform in filter(None, (self._crop, self._resample, self._orient)):
             value = transform.inverse(value)
         return np.ascontiguousarray(np.asarray(value)[0] + outside, dtype=np.float32)
 

@@ -20,10 +20,19 @@ _BACKGROUND = 0.05
 """Share of the 99.5th percentile below which a voxel counts as background (mri)."""
 
 
+PET = IntensityScale(
+    tuple(root**2 / 4 for root in range(11)), tuple(root / 5 - 1 for root in range(11))
+)
+"""The square root of SUV from 0 to 25: most tissue has less than 1, tumours up to 20."""
+
+
 def synthetic_scale(preprocessing: Preprocessing, channel: str = IMAGE) -> IntensityScale:
-    """The scale of a synthetic channel: HU for CT, 0 to `MRI_UNITS` for MRI, which has no unit."""
-    if preprocessing.intensity_of(channel) == "ct":
+    """The scale of a synthetic channel: HU for CT, SUV for PET, 0 to `MRI_UNITS` for MRI."""
+    kind = preprocessing.intensity_of(channel)
+    if kind == "ct":
         return IntensityScale.of_windows(preprocessing.window)
+    if kind == "pet":
+        return PET
     return IntensityScale((0.0, float(MRI_UNITS)))
 
 
@@ -32,7 +41,7 @@ def intensity_scale(
 ) -> IntensityScale:
     """The scale from a channel's intensities to [-1, 1].
 
-    CT has a scale of its own, so windows in HU do. MRI has none: percentiles of the
+    CT and PET have units, so windows in HU and in SUV do. MRI has none: percentiles of the
     foreground, which is all that is brighter than 5% of the scan's 99.5th percentile above
     its minimum.
 
@@ -41,7 +50,7 @@ def intensity_scale(
         preprocessing: the model's policy.
         channel: its name.
     """
-    if preprocessing.intensity_of(channel) == "ct":
+    if preprocessing.intensity_of(channel) != "mri":
         return synthetic_scale(preprocessing, channel)
     floor = data.min()
     if floor < _COLDEST_MRI:
@@ -61,7 +70,7 @@ def registered(scan: Volume, preprocessing: Preprocessing) -> Volume:
     one that does not.
     """
     name = preprocessing.channels[0]
-    if preprocessing.intensity_of(name) != "ct":
+    if preprocessing.intensity_of(name) == "mri":
         return scan
     data = torch.from_numpy(np.asarray(scan.data, np.float32))
     return scan.like(synthetic_scale(preprocessing, name)(data).numpy())

@@ -14,6 +14,8 @@ _BRAIN_MM = (155.0, 190.0, 165.0)
 """Extent along R, A and S of what is left of most heads without their skull, with its rim."""
 _KEPT = 0.95
 """Share of the field of view that has to fit; the rim of a scan is air."""
+_PATCH = 48
+"""Longest edge of patches in voxels."""
 
 
 def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
@@ -21,7 +23,8 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
 
     The grid holds the 75th percentile of the scans' field of view, or brains where scans are
     stripped of their skulls. The spacing is isotropic,
-    as fine as the scans or as the voxel budget allows, whichever is coarser.
+    as fine as the scans or as the voxel budget allows, whichever is coarser. Where networks see
+    patches it is as fine as the scans.
 
     Args:
         config: the data section.
@@ -37,12 +40,17 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
     spacing = config.spacing
     if spacing == "auto":
         native = float(np.median([min(case.spacing) for case in cases]))
-        if config.shape == "auto":
+        if config.patches:
+            edge = round(native, 3)
+        elif config.shape == "auto":
             edge = _finest(extent, native, config.voxels)
         else:
             edge = max(native, float((extent / config.shape).max()))
         spacing = (edge, edge, edge)
     shape = _shape(extent, spacing) if config.shape == "auto" else config.shape
+    if config.patches and config.shape == "auto":
+        x, y, z = (min(_PATCH, size) for size in shape)
+        shape = x, y, z
     labels = config.labels
     if labels == "auto":
         labels = tuple(sorted({value for case in cases for value in case.labels}))
@@ -53,6 +61,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
             intensity=config.intensity,
             window=config.window, labels=labels,
             conditions=conditions, brain=config.brain, bias=config.bias, align=config.align,
+            unseen=config.unseen, patches=config.patches,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError("E_VALUE", "data", str(error), "correct the data section") from None

@@ -27,6 +27,8 @@ _FAILED = 8.0
 """An alignment has failed where one minus its agreement is this many times that of the template's
 scans: of 150 brains none was above 3; turned by 90 or 180 degrees and not found, they began at 9.
 """
+_MIXED = 1e-3
+"""Share of a voxel beyond a channel's field of view from which on it counts as not seen."""
 
 
 def quiet_monai() -> None:
@@ -53,7 +55,8 @@ class PreparedScan:
     """A scan that was read and checked once, on the model's grid.
 
     Attributes:
-        volume: in [-1, 1] on the model's grid.
+        volume: in [-1, 1] on the model's grid; NaN where a channel was not seen, for a model that
+            makes one image of another.
         scale: of each channel, from the scanner's intensities to [-1, 1].
         source: the channels in their own grid and intensities, which all share one grid.
         part: what of it was prepared, without skull or bias field; None for the whole as it is.
@@ -214,8 +217,18 @@ class Preparation:
         volume = cropped.as_tensor().float().contiguous()
         for part in (values, volume):  # padding gives a constant scan an edge
             _require_contrast(part, self.preprocessing, case)
+        if self.preprocessing.patches:
+            volume[self._unseen(data, source[0].affine)] = math.nan
         placement = Centred(grid, label_grid, cropped, source[0].affine)
         return PreparedScan(volume, scale, source, placement)
+
+    def _unseen(
+        self, data: Float[np.ndarray, "C I J K"], affine: Float[np.ndarray, "4 4"]
+    ) -> Bool[Tensor, "C X Y Z"]:
+        """Where on the model's grid a channel is mixed with what was not seen of it."""
+        fills = [self.preprocessing.unseen.get(name) for name in self.preprocessing.channels]
+        unseen = np.stack([one == fill for one, fill in zip(data, fills, strict=True)])
+        return self._grids[0].resample(unseen.astype(np.float32), affine).as_tensor() > _MIXED
 
     def _aligned(self, source: tuple[Volume, ...], case: str) -> PreparedScan:
         """Where its anatomy lies on the template, scaled by windows or landmarks."""

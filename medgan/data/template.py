@@ -223,7 +223,7 @@ def _channel(
     """One channel of aligned scans in [-1, 1], and its landmarks."""
     scales = [intensity_scale(one[np.isfinite(one)], preprocessing, name) for one in plain]
     volumes = np.stack(list(map(scaled, plain, scales)))
-    if preprocessing.intensity_of(name) == "ct":
+    if preprocessing.intensity_of(name) != "mri":
         return volumes, np.zeros(len(PERCENTILES), np.float32)
     inside = anatomy(volumes.mean(axis=0))
     found = [landmarks(one, inside) for one in volumes]

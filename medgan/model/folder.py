@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from medgan.anomaly.calibration import Calibration
-from medgan.anomaly.context import Densities, input_channels
+from medgan.anomaly.context import Densities
 from medgan.anomaly.density import FeatureDensity
 from medgan.core.config import ModelConfig, Preprocessing
+from medgan.core.conversion import Conversion
 from medgan.core.errors import ModelError
 from medgan.core.files import write_together
 from medgan.core.version import __version__
@@ -25,11 +26,14 @@ from medgan.data.conditions import width
 from medgan.data.template import packed, unpacked
 from medgan.model.calibration_files import calibration_from_files, calibration_to_files
 from medgan.model.card import card_text
-from medgan.networks.blocks import Stages
-from medgan.networks.discriminator import Discriminator
+from medgan.model.fresh_networks import (
+    fresh_localiser,
+    fresh_restorer,
+    restoring_networks,
+    synthesis_networks,
+    translating_networks,
+)
 from medgan.networks.gan import Networks
-from medgan.networks.localiser import Localiser
-from medgan.networks.restorer import Restorer
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -81,6 +85,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         values, maps = calibration_to_files(stored.calibration)
         files |= {CALIBRATION: _json(values), MAPS: _tensors(maps, half)}
     localiser, restorer = stored.networks.localiser, stored.networks.restorer
+    translator = stored.networks.translator
     config = {
         "format": FORMAT,
         "medgan": __version__,
@@ -90,6 +95,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "generator": stored.networks.synthesises,
         "restorer": None if restorer is None else list(restorer.inputs),
         "localiser": None if localiser is None else list(localiser.inputs),
+        "translator": None if translator is None else asdict(translator.conversion),
         "label_offset": stored.label_offset,
         "facts": stored.facts,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -121,7 +127,10 @@ def read_model(folder: Path) -> Stored:
         judged = bool(config["discriminator"])
         weights = load_tensors(files[WEIGHTS])
         restored = config.get("restorer", False)  # of old models: whether, not from what
-        if config.get("generator", not restored):
+        if conversion := config.get("translator"):
+            conversion = Conversion.read(conversion)
+            networks = translating_networks(preprocessing, sizes, conversion)
+        elif config.get("generator", not restored):
             labels, condition = channels(preprocessing.labels), width(preprocessing.conditions)
             networks = synthesis_networks(preprocessing, sizes, labels, condition)
         else:
@@ -143,70 +152,6 @@ def read_model(folder: Path) -> Stored:
     )  # fmt: skip
 
 
-def fresh_localiser(
-    preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
-) -> Localiser:
-    """A localiser for a model of these sizes, weights drawn from torch's global generator.
-
-    Args:
-        preprocessing: of the model.
-        sizes: of the model.
-        inputs: its inputs besides the volume.
-    """
-    in_channels = input_channels(inputs, len(preprocessing.channels))
-    return Localiser(inputs, stages(preprocessing, sizes), in_channels)
-
-
-def restorer_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:
-    """What a new restorer sees beside the scan: how unusual each voxel is.
-
-    Where scans are aligned also the signed deviation from the mean healthy scan. Without density,
-    the average precision of what changed after 120 s of training was 0.05 in place of 0.16.
-    """
-    return ("density",) if preprocessing.align == "none" else ("density", "deviation")
-
-
-def fresh_restorer(
-    preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
-) -> Restorer:
-    """A restorer for a model, as `fresh_localiser`."""
-    count = len(preprocessing.channels)
-    return Restorer(inputs, count, input_channels(inputs, count), stages(preprocessing, sizes))
-
-
-def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
-    """Restorer and discriminator of these sizes, weights drawn from torch's global generator."""
-    return Networks(
-        restorer=fresh_restorer(preprocessing, sizes, restorer_inputs(preprocessing)),
-        discriminator=Discriminator(
-            preprocessing.shape, len(preprocessing.channels), stages(preprocessing, sizes),
-            width(preprocessing.conditions),
-        ),
-    )  # fmt: skip
-
-
-def synthesis_networks(
-    preprocessing: Preprocessing, sizes: ModelConfig, labels: int, condition: int
-) -> Networks:
-    """Generator, encoder and discriminator, weights drawn from torch's global generator.
-
-    Args:
-        preprocessing: of the model.
-        sizes: of the model.
-        labels: label channels.
-        condition: length of an encoded condition.
-    """
-    return Networks.build(
-        preprocessing.shape, labels, sizes.latent, stages(preprocessing, sizes), condition,
-        len(preprocessing.channels),
-    )  # fmt: skip
-
-
-def stages(preprocessing: Preprocessing, sizes: ModelConfig) -> Stages:
-    """The sizes of all networks of a model."""
-    return Stages(**sizes.model_dump(exclude={"latent"}), windows=preprocessing.views)
-
-
 def _preprocessing(values: dict[str, Any], stored: bytes | None) -> Preprocessing:
     """The preprocessing with its template; ValueError where the two do not belong together."""
     template = None
@@ -219,12 +164,13 @@ def _preprocessing(values: dict[str, Any], stored: bytes | None) -> Preprocessin
 
 
 def _fill(networks: Networks, weights: dict[str, Tensor]) -> None:
-    """Puts stored weights into the networks."""
+    """Puts stored weights into the networks, also of models that did not say where a U-Net was."""
     for name, module in networks.modules().items():
         prefix = f"{name}."
-        module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        )
+        stored = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if name in ("localiser", "restorer"):
+            stored = {f"unet.{k.removeprefix('unet.')}": v for k, v in stored.items()}
+        module.load_state_dict(stored)
 
 
 def _packed(densities: Densities) -> dict[str, Tensor]:

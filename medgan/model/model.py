@@ -20,10 +20,10 @@ from medgan.core.volume import Volume
 from medgan.data.conditions import Value
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.prepare import Preparation, PreparedScan
-from medgan.model import anomaly, generation, inversion
+from medgan.model import anomaly, generation, inversion, translation
 from medgan.model.card import model_facts
 from medgan.model.folder import Stored, read_model, write_model
-from medgan.model.outputs import Edit, Inversion, Latent, ScanScore, Synthetic
+from medgan.model.outputs import Edit, Inversion, Latent, ScanScore, Synthetic, Translation
 from medgan.model.scans import Scan, prepare
 from medgan.networks.gan import Networks
 
@@ -33,7 +33,7 @@ STEPS = 100
 
 @dataclass
 class Model:
-    """Generator, encoder and discriminator with all they need to be used.
+    """The networks with all they need to be used.
 
     Verbs that take a scan raise DataError when `medgan check` would refuse it, and E_CHANNEL when
     it has other image channels. Several channels are a mapping from their names to files or
@@ -74,7 +74,13 @@ class Model:
 
     @cached_property
     def _preparation(self) -> Preparation:
-        return Preparation(self.preprocessing)
+        return Preparation(translation.source_preprocessing(self.preprocessing, self.source))
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """Channels of which the model makes another image; empty for a model that does not."""
+        translator = self.networks.translator
+        return () if translator is None else translator.conversion.source
 
     @property
     def needed_calibration(self) -> Calibration:
@@ -145,8 +151,7 @@ class Model:
     ) -> list[Synthetic]:  # fmt: skip
         """Synthetic scans on the way from a to b, both included.
 
-        Ends may be scans, which are inverted in `steps` steps; `count` is at least two. Fewer are
-        a ConfigError, E_VALUE.
+        Ends may be scans, inverted in `steps` steps. Fewer than two are a ConfigError, E_VALUE.
         """
         start, end = (x if isinstance(x, Latent) else self.invert(x, steps).latent for x in (a, b))
         return generation.interpolate(self, start, end, count, smallest_component)
@@ -156,10 +161,7 @@ class Model:
         return inversion.encode(self, self.prepare(scan)).numpy()
 
     def reconstruct(self, scan: Scan) -> Volume:
-        """The scan generated from its latent, in its own grid and intensities.
-
-        Of several channels this is the first; `reconstruct_channels` gives all.
-        """
+        """The first channel generated from a scan's latent, in its own grid and intensities."""
         return inversion.reconstruct(self, self.prepare(scan))[0]
 
     def reconstruct_channels(self, scan: Scan) -> dict[str, Volume]:
@@ -170,11 +172,17 @@ class Model:
     def restore(self, scan: Scan) -> list[Volume]:
         """The healthy counterpart of a scan, channel by channel, in its own grid and intensities.
 
-        Raises:
-            ModelError: E_RESTORER when the model was not trained for restoration.
-            DataError: when the scan is one that `medgan check` refuses.
+        A model that was not trained for restoration is a ModelError, E_RESTORER.
         """
         return anomaly.restore(self, self.prepare(scan))
+
+    def translate(self, scan: Scan, answers: int = 8, seed: int = 0) -> Translation:
+        """Another image of a scan's `source` channels, in its own grid and in real units.
+
+        The mean of the answers of a seed is the image, their spread says how sure it is. A model
+        that was not trained for it is a ModelError, E_TRANSLATOR.
+        """
+        return translation.translate(self, self.prepare(scan), answers, seed)
 
     def invert(
         self, scan: Scan, steps: int = STEPS, covariates: Mapping[str, Value] | None = None
@@ -198,16 +206,13 @@ class Model:
         """The same scan with other covariates, such as the same brain, older.
 
         The scan is inverted and generated twice, with its own covariates and with the changed
-        ones. The difference is added to the scan.
+        ones; the difference is added to it. Several image channels are a ConfigError, E_CHANNEL.
 
         Args:
             scan: to edit.
             changes: such as `{"age": 80}`.
             covariates: of the scan, such as `{"age": 55, "sex": "F"}`.
             steps: of the inversion.
-
-        Raises:
-            ConfigError: E_CHANNEL when the model has several image channels.
         """
         return inversion.edit(self, self.prepare(scan), changes, covariates or {}, steps)
 
@@ -260,10 +265,7 @@ class Model:
         self.calibration = anomaly.calibration_of(self, *given)
 
     def learn_densities(self, batches: Callable[[], Iterable[Tensor]]) -> None:
-        """Sets `densities` from training scans, and drops a calibration made without them.
-
-        `batches` gives batches of prepared volumes, (B, C, X, Y, Z), from the first on.
-        """
+        """Sets `densities` from batches of training scans; drops a calibration without them."""
         self.densities = anomaly.densities_of(self, batches)
         self.calibration = None
 
@@ -282,10 +284,8 @@ class Model:
     def share(self, folder: str | Path) -> None:
         """Writes the model for others: in half precision and without the discriminator.
 
-        The discriminator leaks most about its training scans. All verbs work without it.
-
-        Raises:
-            ConfigError: E_SCORER when it is calibrated with the discriminator's features.
+        The discriminator leaks most about its training scans. All verbs work without it. A
+        calibration with its features is a ConfigError, E_SCORER.
         """
         networks = self.networks.without_discriminator()
         densities = {name: self.densities[name] for name in SHARED if name in self.densities}

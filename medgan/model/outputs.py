@@ -89,6 +89,25 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Translation:
+    """An image made of another, in the grid of the scan that was given.
+
+    Attributes:
+        images: every target channel by its name: the mean of the answers, in HU for CT, SUV for
+            PET, 0 to 1000 for MRI, which has no unit. Where the source was not seen it is the
+            lowest of these.
+        spread: standard deviation of the answers, in the same unit: how unsure the model is.
+        answer: the first answer, which has the texture of a scan; the mean is smoother.
+        answers: how many there are; 1 for a model without noise, whose spread is 0.
+    """
+
+    images: dict[str, Volume]
+    spread: dict[str, Volume]
+    answer: dict[str, Volume]
+    answers: int
+
+
+@dataclass(frozen=True)
 class ScanScore:
     """The anomaly score of one scan.
 

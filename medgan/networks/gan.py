@@ -1,4 +1,4 @@
-"""The three networks of a model, built from its configuration."""
+"""The networks of a model, built from its configuration."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from medgan.networks.encoder import Encoder
 from medgan.networks.generator import Generator
 from medgan.networks.localiser import Localiser
 from medgan.networks.restorer import Restorer
+from medgan.networks.translator import Translator
 
 
 class Networks:
@@ -27,6 +28,7 @@ class Networks:
         discriminator: of images.
         localiser: volume to a logit for every voxel.
         restorer: corrupted volume to a healthy one.
+        translator: one image to another.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Networks:
         discriminator: Discriminator | None = None,
         localiser: Localiser | None = None,
         restorer: Restorer | None = None,
+        translator: Translator | None = None,
     ) -> None:
         self._generator, self._encoder = generator, encoder
+        self.translator = translator
         self.discriminator, self.localiser, self.restorer = discriminator, localiser, restorer
 
     @classmethod
@@ -109,9 +113,25 @@ class Networks:
             )  # fmt: skip
         return self.restorer
 
+    @property
+    def needed_translator(self) -> Translator:
+        """The translator, where it is needed.
+
+        Raises:
+            ModelError: E_TRANSLATOR when there is none.
+        """
+        if self.translator is None:
+            raise ModelError(
+                "E_TRANSLATOR", "the model", "does not make one image of another",
+                "train one with train.task=translation",
+            )  # fmt: skip
+        return self.translator
+
     def without_discriminator(self) -> "Networks":
         """The other networks."""
-        return Networks(self._generator, self._encoder, None, self.localiser, self.restorer)
+        return Networks(
+            self._generator, self._encoder, None, self.localiser, self.restorer, self.translator
+        )
 
     @property
     def critic(self) -> Discriminator:
@@ -135,6 +155,7 @@ class Networks:
             "discriminator": self.discriminator,
             "localiser": self.localiser,
             "restorer": self.restorer,
+            "translator": self.translator,
         }
         return {name: module for name, module in named.items() if module is not None}
 

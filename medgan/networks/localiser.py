@@ -1,20 +1,11 @@
-"""The localiser: a decoder on a discriminator's trunk, with a logit for every voxel."""
-
-from itertools import pairwise
+"""The localiser: a U-Net with a logit for every voxel."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medgan.networks.blocks import (
-    ResidualBlock,
-    Stages,
-    Trunk,
-    Upsample,
-    convolution,
-    leaky_relu,
-)
-from medgan.networks.subbands import SubBands
+from medgan.networks.blocks import Stages
+from medgan.networks.unet import UNet
 
 _RARE = -4.0
 """First logit of every voxel: one in fifty does not belong. From 0, the first steps were spent on
@@ -24,17 +15,12 @@ finding nothing anywhere, and a hundred steps found half as much (Dice 0.06 in p
 class Localiser(nn.Module):
     """Says of every voxel of a volume whether it belongs there.
 
-    Beside the volume it sees what `inputs` names, such as how unusual each place is. The
-    decoder adds what each stage of the trunk saw at its size; logits are drawn as Haar sub-bands,
-    as the generator draws volumes.
+    Beside the volume it sees what `inputs` names, such as how unusual each place is.
 
     Args:
         inputs: names of what comes beside the volume.
         stages: its sizes.
         in_channels: image channels and those of the further inputs; by default one of each.
-
-    Reference: Schönfeld et al. 2020, arXiv 2002.12655, section 3.1 (a discriminator that is a
-        U-Net), carried to 3D.
     """
 
     def __init__(
@@ -47,25 +33,13 @@ class Localiser(nn.Module):
         self.inputs = inputs
         if in_channels is None:
             in_channels = 1 + len(inputs)
-        self.trunk = Trunk(in_channels, stages)
-        widths, blocks = stages.widths, stages.blocks
-        coarse_first, depth = widths[::-1], 2 * blocks * len(widths)
-        self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(blocks)))
-            for w in coarse_first[1:]
-        )
-        self.out = convolution(widths[0], 8, gain=0.1)
+        self.unet = UNet(in_channels, 1, stages, enlarge=False)
         with torch.no_grad():
-            self.out.bias[0] = _RARE  # pyright: ignore[reportOptionalSubscript]
-        self.subbands = SubBands()
+            self.unet.out.bias[0] = _RARE  # pyright: ignore[reportOptionalSubscript]
 
     def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X2 Y2 Z2"]:
         """Volumes (B, C, X, Y, Z) to logits; higher is stranger."""
-        *finer, x = self.trunk(volume)
-        for up, stage, seen in zip(self.ups, self.stages, reversed(finer), strict=True):
-            x = stage(up(x) + seen)
-        logits = self.subbands.join(self.out(leaky_relu(x)))
+        logits = self.unet(volume)
         if logits.shape[2:] == volume.shape[2:]:
             return logits
         return torch.nn.functional.interpolate(logits, size=volume.shape[2:], mode="trilinear")

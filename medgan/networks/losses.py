@@ -185,3 +185,19 @@ def localisation_loss(
     overlap = (2 * (found * truth).sum() + 1) / ((found + truth).sum() + 1)
     entropy = binary_cross_entropy_with_logits(logits, truth)
     return voxels * entropy + 1 - overlap
+
+
+def weighted_error(
+    target: Float[Tensor, "B T X Y Z"],
+    drawn: Float[Tensor, "B T X Y Z"],
+    weight: Float[Tensor, "B 1 X Y Z"],
+) -> Scalar:
+    """Mean absolute difference over the voxels that count, in units of [-1, 1].
+
+    Args:
+        target: what is wanted.
+        drawn: what was made.
+        weight: 1 where the target is known, else 0.
+    """
+    weights = weight.expand_as(target)
+    return ((target - drawn).abs() * weights).sum() / weights.sum().clamp(min=1)

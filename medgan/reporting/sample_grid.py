@@ -118,3 +118,29 @@ def restoration_grid(
         sheet.show(3, column, np.abs(before - after), 2, residual=True)
         sheet.show(4, column, np.abs(after - healed), 2, residual=True)
     sheet.save(path)
+
+
+def translation_grid(
+    path: Path,
+    source: np.ndarray,
+    answer: np.ndarray,
+    mean: np.ndarray,
+    target: np.ndarray,
+    title: str = "",
+) -> None:
+    """Writes a PNG: sources, one answer, the mean of answers, targets and the error of the mean.
+
+    Args:
+        path: the PNG.
+        source: shape (N, X, Y, Z) in [-1, 1]; the middle slice is shown.
+        answer: likewise.
+        mean: likewise.
+        target: likewise.
+        title: a line above.
+    """
+    sheet = _Sheet(["given", "answer", "mean of\nanswers", "wanted", "error"], len(source), title)
+    for column, scans in enumerate(zip(source, answer, mean, target, strict=True)):
+        for row, scan in enumerate(scans):
+            sheet.show(row, column, scan, 2)
+        sheet.show(4, column, np.abs(scans[2] - scans[3]), 2, residual=True)
+    sheet.save(path)

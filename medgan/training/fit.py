@@ -86,7 +86,7 @@ def train_model(
         preprocessing = start_plan(config, cases, start, config.train.task)
     _log_plan(preprocessing)
     device = choose_device(config.train.device)
-    task = chosen_task(preprocessing, config.model, config.train)
+    task = chosen_task(preprocessing, config)
     state = task.start(device)
     begun_with = "" if start is None else start.digest
     facts = facts | ({"started_from": begun_with} if begun_with else {})
@@ -163,6 +163,8 @@ def _require_same_training(
     """Refuses to resume what had other scans, another grid, other networks or another start."""
     hashes = sorted((case.sha256, case.label_sha256 or "") for case in cases)
     parts = [hashes, preprocessing.model_dump(), config.model.model_dump(), config.train.task]
+    if preprocessing.patches:
+        parts.append(config.translate.model_dump(include={"source", "target", "noise"}))
     text = json.dumps([*parts, begun_with] if begun_with else parts)
     identity = hashlib.sha256(text.encode()).hexdigest()
     path = checkpoints / "trained_on.txt"

@@ -113,7 +113,7 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
         EnvironmentFailure: E_DEVICE.
     """
     device = choose_device(config.train.device)
-    state = chosen_task(preprocessing, config.model, config.train).start(device)
+    state = chosen_task(preprocessing, config).start(device)
     networks = state.all_networks()
     parameters = {
         name: sum(p.numel() for p in module.parameters()) for name, module in networks.items()
@@ -127,7 +127,7 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
         return found
     del state
     pace = _pace(config, preprocessing, device)
-    task = chosen_task(preprocessing, config.model, config.train)
+    task = chosen_task(preprocessing, config)
     seconds = 1000 / config.train.batch * pace.step(task)
     return replace(found, seconds_per_1000=seconds, estimated=pace.estimated)
 
@@ -186,7 +186,7 @@ def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) ->
 
 def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
     """Times one step of each kind on random volumes."""
-    task = chosen_task(preprocessing, config.model, config.train)
+    task = chosen_task(preprocessing, config)
     state, batch = task.start(device), task.example(config.train.batch, device)
 
     def timed(step: Callable[[TrainingState, Batch], object], seen: int) -> float:

@@ -120,7 +120,7 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
         config: of the training; the steps that take most are assumed.
         preprocessing: its grid and labels.
     """
-    task = chosen_task(preprocessing, config.model, config.train)
+    task = chosen_task(preprocessing, config)
     # Wherever the training runs, its tensors are counted on the CPU: their sizes are the same.
     cpu, fake, live = torch.device("cpu"), FakeTensorMode(), LiveBytes()
     random = torch.random.get_rng_state()

@@ -24,6 +24,7 @@ METRICS: dict[str, Callable[[float], float]] = {
     "kernel_distance": float,
     "reconstruction": float,
     "restoration": float,
+    "translation": float,
     "diversity": lambda share: abs(share - 1),
     "precision": lambda share: 1 - share,
     "coverage": lambda share: 1 - share,

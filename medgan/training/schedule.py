@@ -63,7 +63,7 @@ class Schedule:
         progress = self.progress(state)
         seen = (progress - since) * self.volumes if since else state.volumes_seen
         rise = min(1.0, (seen + self.batch) / max(self.warmup, 1))
-        fall = min(1.0, 1.25 * (1 - progress) / (1 - since))
+        fall = min(1.0, 1.25 * (1 - progress) / max(1 - since, 1e-9))
         return self.learning_rate * 0.5**state.monitor.rollbacks * rise * max(0.05, fall)
 
     def decay(self, state: TrainingState) -> float:

@@ -2,11 +2,19 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, get_args
 
 from torch import nn
 
-from medgan.core.config import Config, DataConfig, ModelConfig, Preprocessing
+from medgan.core.config import (
+    Config,
+    DataConfig,
+    ImageTask,
+    ModelConfig,
+    Preprocessing,
+    TranslateConfig,
+)
 from medgan.core.errors import ModelError
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
@@ -42,6 +50,7 @@ def start_plan(
     grid = start.preprocessing
     found = plan(adopted(config.data, grid), cases)
     require_fit(found, config.model, task, start)
+    _require_same_conversion(config.translate, start)
     return found.model_copy(update={"template": grid.template})
 
 
@@ -66,11 +75,34 @@ def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, sta
         )  # fmt: skip
 
 
+def _require_same_conversion(wanted: TranslateConfig, start: Model) -> None:
+    """Refuses a model that makes another image, or of other images.
+
+    Raises:
+        ModelError: E_START.
+    """
+    translator = start.networks.translator
+    if translator is None:
+        return
+    there = asdict(translator.conversion)
+    del there["task"]
+    if {name: getattr(wanted, name) for name in there} != there:
+        remedy = " ".join(f"translate.{name}={_text(value)}" for name, value in there.items())
+        raise ModelError(
+            "E_START", "the model to start from", "makes something else of other channels",
+            f"set {remedy}, or start from another model",
+        )  # fmt: skip
+
+
 def _task_of(model: Model, wanted: str) -> str:
     """The wanted task where a model has the network for it, else one that it can do."""
+    translator = model.networks.translator
     able = {
-        "synthesis": model.networks.synthesises, "restoration": model.networks.restorer is not None
-    }  # fmt: skip
+        "synthesis": model.networks.synthesises,
+        "restoration": model.networks.restorer is not None,
+        **{task: False for task in get_args(ImageTask)},
+        **({} if translator is None else {translator.conversion.task: True}),
+    }
     if able.get(wanted, True):
         return wanted
     return next((task for task, has in able.items() if has), "none")
@@ -79,7 +111,7 @@ def _task_of(model: Model, wanted: str) -> str:
 def _settings(grid: Preprocessing, sizes: ModelConfig, task: str) -> dict[str, Any]:
     """What has to be alike, by the names of the settings."""
     names = ("spacing", "shape", "channels", "intensity", "window", "labels")
-    spaces = ("brain", "bias", "align")
+    spaces = ("brain", "bias", "align", "patches", "unseen")
     found = {f"data.{name}": getattr(grid, name) for name in (*names, *spaces)}
     found["data.conditions"] = {
         one.name: one.kind if one.kind == "continuous" else (one.kind, *one.values)

@@ -4,13 +4,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
-from medgan.core.table_files import table_text
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import Value, check, covariates_of, understood
@@ -21,10 +18,9 @@ from medgan.model.model import Model
 from medgan.model.outputs import Edit, Inversion, Latent, Synthetic
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import DIFFERENCE, ColourScale, grey_scale
-from medgan.workflows.generate import MARK, save_synthetic
+from medgan.workflows.generate import save_synthetic
+from medgan.workflows.over_cases import Row, Tick, over_cases
 
-Row = dict[str, Any]
-Tick = Callable[[int, int], None]
 RECON_TEXT = "SYNTHETIC (medgan), reconstruction of a scan"
 EDIT_TEXT = "SYNTHETIC (medgan), edited scan"
 DIFFERENCE_TEXT = "SYNTHETIC (medgan), edited scan less the scan"
@@ -73,7 +69,7 @@ def write_inversions(
         return row, row | more
 
     given = {"steps": steps, "model": model.facts, "made_with": facts}
-    return _over_cases(cases, folder, "latents", given, work, progress)
+    return over_cases(cases, folder, "latents", given, work, progress)
 
 
 def write_edits(
@@ -132,7 +128,7 @@ def write_edits(
         "remarks": check(model.preprocessing.conditions, changes),
         "model": model.facts, "made_with": facts,
     }  # fmt: skip
-    return _over_cases(cases, folder, "edits", given, work, progress)
+    return over_cases(cases, folder, "edits", given, work, progress)
 
 
 def write_interpolation(
@@ -171,35 +167,6 @@ def write_interpolation(
     }
     write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
     return folder
-
-
-def _over_cases(
-    cases: Sequence[Case],
-    folder: Path,
-    name: str,
-    given: Row,
-    work: Callable[[Case], tuple[Row, Row]],
-    progress: Tick,
-) -> tuple[list[Row], list[Refusal]]:
-    """Works through the cases; results are written even if the run is stopped."""
-    rows: list[Row] = []
-    records: list[Row] = []
-    refusals: list[Refusal] = []
-    try:
-        for number, case in enumerate(cases, start=1):
-            try:
-                with of_scan(case.case):
-                    row, record = work(case)
-                rows.append(row)
-                records.append(record)
-            except DataError as error:
-                refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
-            progress(number, len(cases))
-    finally:
-        summary = {"synthetic": True, "description": MARK, **given, "scans": records}
-        write_atomic(folder / f"{name}.csv", table_text(rows))
-        write_atomic(folder / f"{name}.json", json.dumps(summary, indent=1))
-    return rows, refusals
 
 
 def _known(model: Model, case: Case) -> dict[str, Value]:

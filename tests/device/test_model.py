@@ -13,7 +13,7 @@ from medgan.core.config import Preprocessing
 from medgan.core.template import PERCENTILES, Template
 from medgan.core.volume import Volume
 from medgan.data.prepare import Preparation
-from medgan.model.folder import fresh_localiser, fresh_restorer
+from medgan.model.fresh_networks import fresh_localiser, fresh_restorer
 from medgan.model.model import Model
 from medgan.networks.latent import fit
 from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_model

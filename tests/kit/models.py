@@ -7,7 +7,7 @@ from medgan.core.config import Condition, ModelConfig, Preprocessing, build
 from medgan.data.batches import Batch
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
-from medgan.model.folder import synthesis_networks
+from medgan.model.fresh_networks import synthesis_networks
 from medgan.model.model import Model
 from medgan.training.loop import step
 from medgan.training.state import TrainingState

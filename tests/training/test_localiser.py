@@ -131,12 +131,12 @@ def test_a_localiser_of_aligned_scans_learns_without_a_generator_from_patches(
     )  # fmt: skip
     torch.manual_seed(1)
     localiser = Localiser(("density", "deviation"), Stages((8, 8), 4, 1))
-    start = localiser.out.weight.clone()
+    start = localiser.unet.out.weight.clone()
     families = ["brighter", "dark shape"]
     config = LocaliserConfig(volumes=16)
     assert train_localiser(bare, 8, localiser, scans, families, config, 0, tmp_path) == 16
-    assert torch.isfinite(localiser.out.weight).all()
-    assert not torch.equal(localiser.out.weight, start)
+    assert torch.isfinite(localiser.unet.out.weight).all()
+    assert not torch.equal(localiser.unet.out.weight, start)
 
 
 def test_what_a_localiser_sees_follows_from_the_alignment(scoring_networks):

@@ -14,7 +14,7 @@ from medgan.core.errors import ConfigError, ModelError
 from medgan.core.template import Template
 from medgan.core.volume import Volume
 from medgan.data.batches import Batch, PreparedVolumes
-from medgan.model.folder import fresh_restorer, restorer_inputs
+from medgan.model.fresh_networks import fresh_restorer, restorer_inputs
 from medgan.networks.restorer import Parts
 from medgan.training import loop
 from medgan.training.restored import contrast_removed
@@ -66,7 +66,7 @@ def task(channels=1, **train):
     names = tuple(f"channel{number}" for number in range(channels))
     settings = CONFIG.train.model_copy(update={"task": "restoration", **train})
     grid = GRID.model_copy(update={"channels": names, "labels": ()})
-    return chosen_task(grid, CONFIG.model, settings)
+    return chosen_task(grid, CONFIG.model_copy(update={"train": settings}))
 
 
 def weights(module):
@@ -143,7 +143,8 @@ def test_training_scans_come_with_the_template_that_is_bent_to_them():
     template = Template(scans.mean(axis=0), scans.std(axis=0), np.zeros((1, 11), "f4"), 0.9)
     grid = GRID.model_copy(update={"labels": (), "align": "deformable", "template": template})
     settings = CONFIG.train.model_copy(update={"task": "restoration"})
-    informed = chosen_task(grid, CONFIG.model, settings).informed(volumes, CPU)
+    chosen = chosen_task(grid, CONFIG.model_copy(update={"train": settings}))
+    informed = chosen.informed(volumes, CPU)
     arrays = informed.arrays(volumes, [0, 2], np.random.default_rng(0))
     assert arrays["usual"].shape == (2, 2, *grid.shape)
     error = np.abs(arrays["usual"][:, 0] - arrays["volume"][:, 0]).mean()

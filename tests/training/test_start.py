@@ -60,7 +60,7 @@ def from_first(site):
 def test_a_training_starts_from_all_weights_of_a_model_and_from_its_averages():
     start = make_model(GRID, seed=3)
     config = build({**TINY, "train": {**TINY["train"], "seed": 1}})
-    state = chosen_task(GRID, config.model, config.train).start(torch.device("cpu"))
+    state = chosen_task(GRID, config).start(torch.device("cpu"))
     fresh = {n: m.state_dict() for n, m in state.networks.modules().items()}
     assert not states_equal(fresh["generator"], start.networks.generator.state_dict())
     start_from(state, start)
@@ -74,7 +74,7 @@ def test_a_model_without_discriminator_leaves_the_fresh_one():
     start = make_model(GRID, seed=3)
     start = replace(start, networks=start.networks.without_discriminator())
     config = build(TINY)
-    state = chosen_task(GRID, config.model, config.train).start(torch.device("cpu"))
+    state = chosen_task(GRID, config).start(torch.device("cpu"))
     fresh = {k: v.clone() for k, v in state.networks.critic.state_dict().items()}
     start_from(state, start)
     assert states_equal(fresh, state.networks.critic.state_dict())

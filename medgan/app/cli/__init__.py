@@ -11,8 +11,8 @@ VERBS = {
     "Scans": (data.check, data.phantoms),
     "Models": (models.train, models.calibrate, models.share, models.register),
     "What a model does": (
-        *(scans.generate, scans.score, scans.invert, scans.interpolate, scans.edit),
-        *(scans.augment, scans.lesions, scans.export_dicom),
+        *(scans.generate, scans.score, scans.translate, scans.invert, scans.interpolate),
+        *(scans.edit, scans.augment, scans.lesions, scans.export_dicom),
     ),
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),

@@ -66,6 +66,29 @@ def score(
     run_verb("score", values, set_, as_json, replace=replace)
 
 
+def translate(
+    model: Model,
+    source: Source,
+    answers: Annotated[int, typer.Option(help="answers whose mean is the image")] = 8,
+    seed: Annotated[int, typer.Option(help="seed of the answers")] = 0,
+    out: Out = "runs/translate",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Make another image of scans, such as CT of MR: images, spread of the answers, pictures.
+
+    Example: medgan translate runs/mr2ct/model scans -o runs/translate
+    """
+    values = {
+        "out": out,
+        "model_uri": model,
+        "data": {"source": source},
+        "translate": {"answers": answers, "seed": seed},
+    }
+    run_verb("translate", values, set_, as_json, replace=replace)
+
+
 def invert(
     model: Model,
     source: Source,

@@ -14,7 +14,14 @@ from medgan.app.steps.models import (
     share_step,
     train_step,
 )
-from medgan.app.steps.reading import edit_step, invert_step, mood_step, report_step, score_step
+from medgan.app.steps.reading import (
+    edit_step,
+    invert_step,
+    mood_step,
+    report_step,
+    score_step,
+    translate_step,
+)
 from medgan.app.steps.scans import index_step, phantoms_step
 from medgan.app.steps.studies import (
     audit_step,
@@ -66,8 +73,8 @@ STEPS = {
     "phantoms": Step(phantoms_step, ("phantoms", "train.seed"), ("phantoms",)),
     "index": Step(index_step, SCANS),
     "train": Step(
-        train_step, ("data", "model", "train"), ("checkpoints", "samples", "mlflow_run.txt"),
-        resumes=True,
+        train_step, ("data", "model", "train", "translate"),
+        ("checkpoints", "samples", "mlflow_run.txt"), resumes=True,
     ),
     "bare": Step(bare_step, ("data", "model", "train.start_from")),
     "scorers": Step(scorers_step, ("localiser", "train.seed", "train.start_from")),
@@ -134,6 +141,10 @@ STEPS = {
     "invert": Step(
         invert_step, ("model_uri", *SCANS, "latent.steps"),
         ("recons", "pictures", "latents.csv", "latents.json"),
+    ),
+    "translate": Step(
+        translate_step, ("model_uri", *SCANS, "translate.answers", "translate.seed"),
+        ("images", "spread", "answers", "pictures", "translations.csv", "translations.json"),
     ),
     "interpolate": Step(
         interpolate_step, ("model_uri", "latent.ends", "latent.steps", "generate"),

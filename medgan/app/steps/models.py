@@ -2,10 +2,11 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, check_tracking, facts, open_mlflow
+from medgan.core.config import ImageTask
 from medgan.core.errors import ConfigError
 from medgan.core.progress import counting
 
@@ -50,7 +51,7 @@ def scorers_step(run: Run) -> StepResult:
     """
     from medgan.core.seeding import seeded
     from medgan.data.batches import PreparedVolumes
-    from medgan.model.folder import fresh_localiser
+    from medgan.model.fresh_networks import fresh_localiser
     from medgan.training.localiser import FAMILIES, localiser_inputs, train_localiser
 
     settings, model = run.config.localiser, run.model()
@@ -194,6 +195,8 @@ def register_step(run: Run) -> StepResult | None:
 def _what_next(model: str, task: str, store: str = "") -> tuple[str, ...]:
     """Commands that use a model of a task, one that is registered with the store it is in."""
     more = f" --set tracking.uri={store}" if store else ""
+    if task in get_args(ImageTask):
+        return (f"medgan translate {model} YOUR_SCANS -o runs/translate{more}",)
     commands = [f"medgan score {model} YOUR_SCANS -o runs/score{more}"]
     if task == "synthesis":
         commands.insert(0, f"medgan generate {model} -n 100 -o runs/synthetic{more}")

@@ -73,6 +73,21 @@ def invert_step(run: Run) -> StepResult:
     return StepResult({"scans": len(rows), "folder": str(run.out)}, written("invert", run.out))
 
 
+def translate_step(run: Run) -> StepResult:
+    """Makes another image of each scan: images, spread of the answers, pictures."""
+    from medgan.workflows.translate import write_translations
+
+    with counting("translating") as tick:
+        rows, refusals = write_translations(
+            run.model(), run.manifest().split("test"), run.out, run.config.translate, facts(),
+            tick, run.scans.read,
+        )  # fmt: skip
+    run.refuse(refusals)
+    log.info("translated %d scans: %s", len(rows), run.out / "images")
+    values = {"scans": len(rows), "folder": str(run.out)}
+    return StepResult(values, written("translate", run.out))
+
+
 def edit_step(run: Run) -> StepResult:
     """Edits the test split along covariates: before, after, difference, pictures."""
     from medgan.workflows.editing import write_edits

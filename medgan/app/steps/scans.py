@@ -84,11 +84,14 @@ def index_step(run: Run) -> StepResult:
 
 
 def _with_channels(run: Run) -> DataConfig:
-    """The data section; unless it names channels, with those of a model that has several."""
+    """The data section; unless it names channels, with those that the model is given."""
     settings = run.config.data
     if settings.channels or not run.config.model_uri:
         return settings
-    channels = run.model().preprocessing.channels
+    model = run.model()
+    if model.source:
+        return settings.model_copy(update={"channels": model.source})
+    channels = model.preprocessing.channels
     return settings.model_copy(update={"channels": channels}) if len(channels) > 1 else settings
 
 

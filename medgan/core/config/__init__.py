@@ -17,6 +17,7 @@ from medgan.core.config.studies import (
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
+from medgan.core.config.translation import ImageTask, TranslateConfig
 from medgan.core.config.windows import WINDOWS
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "DrawConfig",
     "EvaluateConfig",
     "GenerateConfig",
+    "ImageTask",
     "LatentConfig",
     "LesionsConfig",
     "LocaliserConfig",
@@ -41,6 +43,7 @@ __all__ = [
     "Section",
     "Share",
     "TrainConfig",
+    "TranslateConfig",
     "UtilityConfig",
     "build",
     "merge",

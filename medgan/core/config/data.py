@@ -1,6 +1,6 @@
 """Settings of the scans, and what a model keeps of them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     ConfigDict,
@@ -8,6 +8,7 @@ from pydantic import (
     SkipValidation,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -16,7 +17,7 @@ from medgan.core.config.windows import WINDOWS, Windows
 from medgan.core.errors import ModelError
 from medgan.core.template import Template
 
-Intensity = Literal["mri", "ct"]
+Intensity = Literal["mri", "ct", "pet"]
 Brain = Literal["none", "deepbet"]
 Bias = Literal["none", "n4"]
 Align = Literal["none", "rigid", "affine", "deformable"]
@@ -81,12 +82,23 @@ class DataConfig(Section):
     intensity: Intensity | dict[str, Intensity] = Field(
         "mri",
         description="mri: the percentiles 0.5 and 99.5 of the foreground become -1 and 1; "
-        "ct: a window in HU; or one for each channel, as {CT: ct, PET: mri}",
+        "ct: a window in HU; pet: the square root of SUV from 0 to 25; or one for each channel, as "
+        "{CT: ct, PET: pet}",
     )
     window: Windows = Field(
         (WINDOWS["soft tissue"],),
         description="HU that become -1 and 1 (ct): brain, lung, soft tissue, bone, or [low, high]; "
         "or several, as [lung, soft tissue], which networks see as channels",
+    )
+    unseen: dict[str, float] = Field(
+        {},
+        description="value that a channel has outside of its field of view, as {T1w: 0}, with "
+        "data.patches: nothing is learned there",
+    )
+    patches: bool = Field(
+        False,
+        description="networks see patches of data.shape, cut from whole scans of any size: for the "
+        "tasks that make one image of another",
     )
     labels: tuple[int, ...] | Literal["auto"] = Field(
         "auto", description="label values to learn, without background; auto takes all present"
@@ -112,6 +124,14 @@ class DataConfig(Section):
             raise ValueError("a window is for CT; set data.intensity to ct, too")
         if "mri" not in used and (self.brain, self.bias) != ("none", "none"):
             raise ValueError("data.brain and data.bias are for MRI")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_are_cut_from_whole_scans(self) -> "DataConfig":
+        if self.unseen and not self.patches:
+            raise ValueError("data.unseen needs data.patches")
+        if self.patches and self.align != "none":
+            raise ValueError("data.patches needs data.align none")
         return self
 
 
@@ -157,6 +177,14 @@ class Preprocessing(Section):
     bias: Bias = "none"
     align: Align = "none"
     template: SkipValidation[Template | None] = None
+    unseen: dict[str, float] = Field(default_factory=dict)
+    patches: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unused(self, as_before: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Settings of patches are left out where there are none, as older models have them."""
+        values = as_before(self)
+        return {k: v for k, v in values.items() if v or k not in ("unseen", "patches")}
 
     @field_serializer("template")
     def _as_digest(self, template: Template | None) -> str | None:

@@ -1,6 +1,6 @@
 """All settings of a pipeline."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from medgan.core.config.studies import (
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
+from medgan.core.config.translation import ImageTask, TranslateConfig
 
 
 class PhantomConfig(Section):
@@ -68,6 +69,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     lesions: LesionsConfig = LesionsConfig()  # pyright: ignore[reportCallIssue]
+    translate: TranslateConfig = TranslateConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
@@ -80,6 +82,16 @@ class Config(Section):
             raise ValueError(f"train.micro_batch {part} does not divide train.batch")
         if self.train.metric == "restoration" and self.train.task != "restoration":
             raise ValueError("train.metric restoration needs train.task restoration")
+        if self.train.task in get_args(ImageTask):
+            if not self.data.patches:
+                raise ValueError(f"train.task {self.train.task} needs data.patches true")
+            if self.train.augment == "adaptive":
+                raise ValueError("train.augment adaptive needs train.task synthesis or restoration")
+        elif self.data.patches or self.train.metric == "translation":
+            raise ValueError(
+                f"data.patches and train.metric translation are not for train.task "
+                f"{self.train.task}"
+            )
         if self.train.autoencode and self.train.task != "synthesis":
             raise ValueError("train.autoencode needs train.task synthesis")
         if self.data.shape == "auto" and divisor > 16:

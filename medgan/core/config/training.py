@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from medgan.core.config.fields import Count, Positive, Section, Share
+from medgan.core.config.translation import ImageTask
 
 
 class ModelConfig(Section):
@@ -42,10 +43,10 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Length, objective and book-keeping of a training."""
 
-    task: Literal["synthesis", "restoration"] = Field(
+    task: Literal["synthesis", "restoration"] | ImageTask = Field(
         "synthesis",
         description="what is trained: synthesis generates scans, restoration makes a healthy scan "
-        "of a corrupted one",
+        "of a corrupted one, translation makes channels of other channels",
     )
     start_from: str = Field(
         "",
@@ -113,7 +114,13 @@ class TrainConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
     metric: Literal[
-        "kernel_distance", "reconstruction", "diversity", "precision", "coverage", "restoration"
+        "kernel_distance",
+        "reconstruction",
+        "diversity",
+        "precision",
+        "coverage",
+        "restoration",
+        "translation",
     ] = Field(
         "kernel_distance",
         description="metric of the averaged networks by which the shipped weights are chosen "

@@ -13,7 +13,7 @@ from medgan.anomaly.simple import SIMPLE
 from medgan.core.config import LocaliserConfig
 from medgan.core.progress import counting
 from medgan.core.seeding import seeded
-from medgan.model.folder import fresh_localiser, synthesis_networks
+from medgan.model.fresh_networks import fresh_localiser, synthesis_networks
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser

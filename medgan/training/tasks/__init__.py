@@ -1,18 +1,21 @@
 """What a model can be trained for, by name: the choices of `train.task`."""
 
-from collections.abc import Callable
+from typing import get_args
 
-from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
+from medgan.core.config import Config, ImageTask, Preprocessing
+from medgan.training.tasks.image_to_image import ImageToImage
 from medgan.training.tasks.restoration import Restoration
 from medgan.training.tasks.synthesis import Synthesis
 from medgan.training.tasks.task import Task
 
-TASKS: dict[str, Callable[[Preprocessing, ModelConfig, TrainConfig], Task]] = {
-    "synthesis": Synthesis.of,
-    "restoration": Restoration.of,
-}
 
+def chosen_task(preprocessing: Preprocessing, config: Config) -> Task:
+    """The task of a configuration.
 
-def chosen_task(preprocessing: Preprocessing, model: ModelConfig, train: TrainConfig) -> Task:
-    """The task of a configuration."""
-    return TASKS[train.task](preprocessing, model, train)
+    Raises:
+        ConfigError: E_CHANNEL when scans do not have the channels that it asks for.
+    """
+    if config.train.task in get_args(ImageTask):
+        return ImageToImage.of(preprocessing, config)
+    tasks = {"synthesis": Synthesis, "restoration": Restoration}
+    return tasks[config.train.task].of(preprocessing, config.model, config.train)

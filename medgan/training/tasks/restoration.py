@@ -24,7 +24,7 @@ from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.conditions import width
 from medgan.data.lesions import FAMILIES
-from medgan.model.folder import restorer_inputs, restoring_networks
+from medgan.model.fresh_networks import restorer_inputs, restoring_networks
 from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import localisation_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share

@@ -14,7 +14,7 @@ from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
-from medgan.model.folder import stages, synthesis_networks
+from medgan.model.fresh_networks import stages, synthesis_networks
 from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
 from medgan.networks.channels import image_channels, split_channels
 from medgan.networks.discriminator import Discriminator

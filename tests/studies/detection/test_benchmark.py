@@ -18,7 +18,7 @@ from medgan.data.lesions import FAMILIES
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.shape_library import LesionShape
 from medgan.data.splits import with_drawn_splits
-from medgan.model.folder import restoring_networks
+from medgan.model.fresh_networks import restoring_networks
 from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.studies.detection import benchmark, scorers

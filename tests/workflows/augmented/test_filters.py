@@ -13,7 +13,7 @@ from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.prepared import RealScans, read_scans
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.model.folder import synthesis_networks
+from medgan.model.fresh_networks import synthesis_networks
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 from medgan.workflows.augmented.filter_limits import calibrate_filters

@@ -1,0 +1,40 @@
+"""Settings of image to image: what is made of what."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from medgan.core.config.fields import Label, Section, Share
+
+ImageTask = Literal["translation"]
+"""Tasks that make one image of another."""
+
+
+class TranslateConfig(Section):
+    """Image to image: what is made of what, and how many answers are asked for."""
+
+    source: tuple[Label, ...] = Field(
+        (), description="channels that are given, as [T1w]; for train.task translation"
+    )
+    target: tuple[Label, ...] = Field(
+        (), description="channels that are made of them, as [CT]; for train.task translation"
+    )
+    noise: bool = Field(
+        True,
+        description="let the network see noise, so that it gives several answers, whose mean is "
+        "the result and whose spread says how sure it is",
+    )
+    adversarial: Share = Field(
+        0.5,
+        description="share of the training, at its end, in which a discriminator takes part; 0 "
+        "trains the same network without one",
+    )
+    answers: int = Field(8, gt=0, description="answers whose mean is the result of translate")
+    seed: int = Field(0, ge=0, description="seed of the noise of translate")
+
+    @model_validator(mode="after")
+    def _nothing_is_made_of_itself(self) -> "TranslateConfig":
+        both = set(self.source) & set(self.target)
+        if both or bool(self.source) != bool(self.target):
+            raise ValueError("needs channels in source and other channels in target")
+        return self

@@ -1,0 +1,29 @@
+"""Pairings by the name of their task: what is given and what is wanted."""
+
+from collections.abc import Callable
+
+from medgan.core.config import Preprocessing
+from medgan.core.conversion import Conversion
+from medgan.core.errors import ConfigError
+from medgan.data.pairs.pair import Pairing
+from medgan.data.pairs.translation import Translation
+
+PAIRINGS: dict[str, Callable[[Preprocessing, Conversion], Pairing]] = {
+    "translation": Translation.of,
+}
+
+
+def pairing_of(preprocessing: Preprocessing, conversion: Conversion) -> Pairing:
+    """The pairing of a model.
+
+    Raises:
+        ConfigError: E_CHANNEL when scans do not have the channels.
+    """
+    wanted = {*conversion.source, *conversion.target}
+    if missing := sorted(wanted - set(preprocessing.channels)):
+        raise ConfigError(
+            "E_CHANNEL", ", ".join(missing),
+            f"no channel of the scans, which have {', '.join(preprocessing.channels)}",
+            "name the channels of data.channels in translate.source and translate.target",
+        )  # fmt: skip
+    return PAIRINGS[conversion.task](preprocessing, conversion)

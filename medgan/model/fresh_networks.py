@@ -1,0 +1,89 @@
+"""Fresh networks for a model: of a configuration, or to be filled from a folder."""
+
+from medgan.anomaly.context import input_channels
+from medgan.core.config import ModelConfig, Preprocessing
+from medgan.core.conversion import Conversion
+from medgan.data.conditions import width
+from medgan.data.pairs import pairing_of
+from medgan.networks.blocks import Stages
+from medgan.networks.discriminator import Discriminator
+from medgan.networks.gan import Networks
+from medgan.networks.localiser import Localiser
+from medgan.networks.restorer import Restorer
+from medgan.networks.translator import Translator
+
+
+def fresh_localiser(
+    preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
+) -> Localiser:
+    """A localiser for a model of these sizes, weights drawn from torch's global generator.
+
+    Args:
+        preprocessing: of the model.
+        sizes: of the model.
+        inputs: its inputs besides the volume.
+    """
+    in_channels = input_channels(inputs, len(preprocessing.channels))
+    return Localiser(inputs, stages(preprocessing, sizes), in_channels)
+
+
+def restorer_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:
+    """What a new restorer sees beside the scan: how unusual each voxel is.
+
+    Where scans are aligned also the signed deviation from the mean healthy scan. Without density,
+    the average precision of what changed after 120 s of training was 0.05 in place of 0.16.
+    """
+    return ("density",) if preprocessing.align == "none" else ("density", "deviation")
+
+
+def fresh_restorer(
+    preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
+) -> Restorer:
+    """A restorer for a model, as `fresh_localiser`."""
+    count = len(preprocessing.channels)
+    return Restorer(inputs, count, input_channels(inputs, count), stages(preprocessing, sizes))
+
+
+def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Networks:
+    """Restorer and discriminator of these sizes, weights drawn from torch's global generator."""
+    return Networks(
+        restorer=fresh_restorer(preprocessing, sizes, restorer_inputs(preprocessing)),
+        discriminator=Discriminator(
+            preprocessing.shape, len(preprocessing.channels), stages(preprocessing, sizes),
+            width(preprocessing.conditions),
+        ),
+    )  # fmt: skip
+
+
+def translating_networks(
+    preprocessing: Preprocessing, sizes: ModelConfig, conversion: Conversion
+) -> Networks:
+    """Translator and a discriminator of sources beside targets, weights drawn likewise."""
+    pairing, used = pairing_of(preprocessing, conversion), stages(preprocessing, sizes)
+    given, wanted = pairing.source_channels, pairing.target_channels
+    return Networks(
+        translator=Translator(conversion, given, wanted, used, pairing.residual),
+        discriminator=Discriminator(preprocessing.shape, given + wanted, used),
+    )
+
+
+def synthesis_networks(
+    preprocessing: Preprocessing, sizes: ModelConfig, labels: int, condition: int
+) -> Networks:
+    """Generator, encoder and discriminator, weights drawn from torch's global generator.
+
+    Args:
+        preprocessing: of the model.
+        sizes: of the model.
+        labels: label channels.
+        condition: length of an encoded condition.
+    """
+    return Networks.build(
+        preprocessing.shape, labels, sizes.latent, stages(preprocessing, sizes), condition,
+        len(preprocessing.channels),
+    )  # fmt: skip
+
+
+def stages(preprocessing: Preprocessing, sizes: ModelConfig) -> Stages:
+    """The sizes of all networks of a model."""
+    return Stages(**sizes.model_dump(exclude={"latent"}), windows=preprocessing.views)

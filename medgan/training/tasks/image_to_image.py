@@ -1,0 +1,217 @@
+"""Image to image: a translator makes one image of another, against one discriminator."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan.anomaly.context import Densities
+from medgan.core.config import Config, ModelConfig, Preprocessing
+from medgan.core.conversion import Conversion
+from medgan.data.batches import Batch, PreparedVolumes
+from medgan.data.pairs import pairing_of
+from medgan.data.pairs.pair import Pair, Pairing
+from medgan.data.patches import random_patch
+from medgan.model.fresh_networks import translating_networks
+from medgan.networks.gan import checkpoint_activations, frozen
+from medgan.networks.losses import weighted_error
+from medgan.networks.metrics import clipped_share
+from medgan.training.adversary import Adversary, Judgement, Scalars, add
+from medgan.training.schedule import Schedule
+from medgan.training.state import TrainingState
+from medgan.training.steps import descend, move
+from medgan.training.tasks.task import Evaluator, adversarial
+from medgan.training.translated import evaluate_translation, make_reference
+
+ERROR_WEIGHT = 100.0
+"""Weight of the error beside the adversarial loss (Isola et al. 2017, arXiv 1611.07004, section
+3.3)."""
+SPREAD_WEIGHT = 0.289
+"""Weight of the mean difference of two answers beside the error of their mean. With it, the
+answers that lose least have the spread of a normal posterior: sqrt(2 / 6 pi) sqrt(pi / 4) (Bendel
+et al. 2023, arXiv 2210.13389, section 3, for two answers)."""
+BETAS = (0.9, 0.99)
+"""Adam's, of the translator: most of its loss does not change as it learns."""
+
+
+@dataclass(frozen=True)
+class ImageToImage:
+    """A translator against one discriminator, which sees sources beside targets.
+
+    Attributes:
+        preprocessing: grid and channels.
+        model: sizes of the networks.
+        conversion: what is made of what.
+        pairing: makes the pairs to learn from.
+        schedule: length, learning rate and weight average.
+        adversary: objective, penalty and augmentation.
+        micro_batch: patches whose activations are in memory at a time; 0 is the whole batch.
+        checkpoint_activations: whether the translator's step computes activations twice.
+        bf16: whether networks run under autocast.
+        seed: of weights, patches and noise.
+        adversarial_from: share of the training after which the discriminator takes part.
+    """
+
+    preprocessing: Preprocessing
+    model: ModelConfig
+    conversion: Conversion
+    pairing: Pairing
+    schedule: Schedule
+    adversary: Adversary
+    micro_batch: int
+    checkpoint_activations: bool
+    bf16: bool
+    seed: int
+    adversarial_from: float
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing, config: Config) -> "ImageToImage":
+        """The task of a configuration.
+
+        Raises:
+            ConfigError: E_CHANNEL when scans do not have the channels.
+        """
+        train, chosen = config.train, config.translate
+        conversion = Conversion(
+            task=train.task, source=chosen.source, target=chosen.target, noise=chosen.noise
+        )
+        return cls(
+            preprocessing, config.model, conversion, pairing_of(preprocessing, conversion),
+            Schedule.of(train), Adversary.of(train), train.micro_batch,
+            train.checkpoint_activations, train.precision == "bf16", train.seed,
+            1 - chosen.adversarial,
+        )  # fmt: skip
+
+    @property
+    def periods(self) -> tuple[int, int]:
+        """Of the penalty; steps of the translator are all alike."""
+        return self.adversary.penalty.every, 1
+
+    @property
+    def densities(self) -> Densities:
+        """None."""
+        return {}
+
+    def informed(self, volumes: PreparedVolumes, device: torch.device) -> "ImageToImage":
+        """The same: training scans come in batches only."""
+        return self
+
+    def start(self, device: torch.device) -> TrainingState:
+        """Networks with fresh weights, which are a function of the seed, and their optimizers."""
+        torch.manual_seed(self.seed)
+        networks = translating_networks(self.preprocessing, self.model, self.conversion)
+        trained = [networks.needed_translator]
+        return TrainingState.fresh(networks, trained, None, self.seed, device, self.bf16, BETAS)
+
+    def example(self, count: int, device: torch.device) -> Batch:
+        """A batch with random images."""
+        shape, pairing = self.preprocessing.shape, self.pairing
+        return Batch(
+            {
+                "volume": torch.rand(count, pairing.target_channels, *shape, device=device) * 2 - 1,
+                "source": torch.rand(count, pairing.source_channels, *shape, device=device) * 2 - 1,
+                "weight": torch.ones(count, 1, *shape, device=device),
+                "condition": torch.zeros(count, 0, device=device),
+            }
+        )
+
+    def arrays(
+        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Pairs from patches of whole scans: the target as `volume`, `source` and `weight`."""
+        pairs = [self._pair(volumes, number, rng) for number in numbers]
+        return {
+            "volume": np.stack([pair.target for pair in pairs]),
+            "source": np.stack([pair.source for pair in pairs]),
+            "weight": np.stack([pair.weight for pair in pairs]),
+            "condition": np.zeros((len(pairs), 0), np.float32),
+        }
+
+    def _pair(self, volumes: PreparedVolumes, number: int, rng: np.random.Generator) -> Pair:
+        patch = random_patch(*volumes.arrays(number), self.preprocessing.shape, rng)
+        return self.pairing(*patch, rng)
+
+    def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
+        """Shows sources with real and with drawn targets to the discriminator, moves it once."""
+        penalise = self.schedule.step_is_due(state, self.adversary.penalty.every)
+        scalars: Scalars = {}
+        checkpoint_activations(state.discriminators(), False)
+        state.discriminator_optimizer.zero_grad(set_to_none=True)
+        for part in batch.split(self.micro_batch):
+            with torch.no_grad(), state.autocast():
+                drawn = state.networks.needed_translator(part["source"], self._noise(state, part))
+            judged = self._judgement(state, part, drawn, len(batch))
+            descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
+        move(state.discriminator_optimizer, self.schedule.rate(state, self.adversarial_from))
+        return scalars
+
+    def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
+        """Moves the translator, by the target and, late, against the discriminator as it is."""
+        translator, discriminators = state.networks.needed_translator, state.discriminators()
+        checkpoint_activations([translator, *discriminators], self.checkpoint_activations)
+        scalars: Scalars = {}
+        state.generator_optimizer.zero_grad(set_to_none=True)
+        with frozen(*discriminators):
+            for part in batch.split(self.micro_batch):
+                descend(self._loss(state, part, len(batch), scalars))
+        move(state.generator_optimizer, self.schedule.rate(state))
+        return scalars
+
+    def evaluator(
+        self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes
+    ) -> Evaluator:
+        """Errors of the averaged translator on pairs from validation scans."""
+        rng = np.random.default_rng([self.seed, 1])
+        known, seen = (
+            [self._pair(volumes, n, rng) for n in range(len(volumes)) for _ in range(repeats)]
+            for volumes, repeats in ((validation, 4), (training, 1))
+        )
+        reference = make_reference(known, seen)
+        return partial(
+            evaluate_translation, reference=reference, batch=self.micro_batch or self.schedule.batch
+        )
+
+    def _noise(self, state: TrainingState, part: Batch) -> Tensor | None:
+        """One number a voxel, for a network that sees noise."""
+        if not self.conversion.noise:
+            return None
+        shape = (len(part), 1, *part.volume.shape[2:])
+        return torch.randn(shape, generator=state.random).to(state.device)
+
+    def _loss(self, state: TrainingState, part: Batch, count: int, scalars: Scalars) -> Tensor:
+        """What the translator minimises on a part of a batch of `count` pairs."""
+        share, translator = len(part) / count, state.networks.needed_translator
+        answers = 2 if self.conversion.noise else 1
+        with state.autocast():
+            drawn = [translator(part["source"], self._noise(state, part)) for _ in range(answers)]
+        mean = torch.stack(drawn).mean(dim=0)
+        error = share * weighted_error(part.volume, mean, part["weight"])
+        add(scalars, "generator/error", error)
+        add(scalars, "generator/clipped", share * clipped_share(drawn[0].detach(), part.volume))
+        loss = error
+        if answers > 1:
+            spread = share * weighted_error(drawn[0], drawn[1], part["weight"])
+            add(scalars, "generator/spread", spread)
+            loss = error - SPREAD_WEIGHT * spread
+        loss = ERROR_WEIGHT * loss
+        if adversarial(self, state):
+            with state.autocast():
+                judged = self._judgement(state, part, drawn[0], count)
+                loss = loss + self.adversary.generator_loss(judged, scalars)
+        return loss
+
+    def _judgement(self, state: TrainingState, part: Batch, drawn: Tensor, count: int) -> Judgement:
+        """Sources beside real and beside drawn targets; where nothing was seen, these are equal."""
+        source, weight, images = part["source"], part["weight"], self.pairing.target_channels
+        shown = weight * drawn.float() + (1 - weight) * part.volume
+
+        def changed(target: Tensor) -> Tensor:
+            pair = torch.cat([target, source], dim=1)
+            return self.adversary.augmentation.applied(pair, images, state)
+
+        return Judgement(
+            "critic", state.networks.critic, changed(part.volume), changed(shown), part.condition,
+            len(part) / count,
+        )  # fmt: skip

@@ -1,0 +1,97 @@
+"""Translations of scans on disk, with a picture of each."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medgan.core.config import TranslateConfig
+from medgan.core.volume import Volume
+from medgan.data.checks import CheckedScan
+from medgan.data.manifest import Case, Refusal
+from medgan.data.reading import read_case
+from medgan.model.model import Model
+from medgan.model.outputs import Translation
+from medgan.reporting.side_by_side import Column, side_by_side
+from medgan.reporting.slices import ColourScale, grey_scale
+from medgan.workflows.over_cases import Row, Tick, over_cases
+
+
+def write_translations(
+    model: Model,
+    cases: Sequence[Case],
+    folder: Path,
+    settings: TranslateConfig,
+    facts: dict[str, str],
+    progress: Tick = lambda done, total: None,
+    read: Callable[[Case, bool], CheckedScan] = read_case,
+) -> tuple[list[Row], list[Refusal]]:
+    """Writes `images/`, `spread/`, `answers/`, `pictures/`, `translations.csv` and `.json`.
+
+    A scan that cannot be used is refused, and the others are translated.
+
+    Args:
+        model: that makes one image of another.
+        cases: from a manifest, with the channels that the model is given.
+        folder: receives everything, under pseudonyms.
+        settings: how many answers, and their seed.
+        facts: versions, for the provenance.
+        progress: receives the number of scans done and of all.
+        read: gives the checked files of a case, without its label map; from the disk by default.
+
+    Returns:
+        The rows of the table and the refusals.
+
+    Raises:
+        ModelError: E_TRANSLATOR when the model was not trained for it.
+    """
+    conversion = model.networks.needed_translator.conversion
+
+    def work(case: Case) -> tuple[Row, Row]:
+        scan = model.prepare(read(case, False), case.case)
+        found = model.translate(scan, settings.answers, settings.seed)
+        row: Row = {"case": case.case, "subject": case.subject}
+        for name, image in found.images.items():
+            text = f"SYNTHETIC (medgan) {name} of {'+'.join(model.source)}, {model.digest[:12]}"
+            file = f"{case.case}_{name}.nii.gz"
+            image.save(folder / "images" / file, text)
+            found.spread[name].save(folder / "spread" / file, f"spread of {text}")
+            found.answer[name].save(folder / "answers" / file, f"one answer, {text}")
+            row[name] = f"images/{file}"
+            row[f"{name}_spread"] = round(_mean_inside(found, name), 5)
+        _write_picture(folder / "pictures" / f"{case.case}.png", scan.source, model.source, found)
+        return row, row
+
+    given = {
+        "task": conversion.task, "source": list(conversion.source),
+        "target": list(conversion.target), "answers": settings.answers, "seed": settings.seed,
+        "model_sha256": model.digest, "model": model.facts, "made_with": facts,
+    }  # fmt: skip
+    return over_cases(cases, folder, "translations", given, work, progress)
+
+
+def _mean_inside(found: Translation, name: str) -> float:
+    """Mean spread where the image is not the lowest it can be, as air is."""
+    image = found.images[name].data
+    inside = image > image.min()
+    return float(found.spread[name].data[inside].mean()) if inside.any() else 0.0
+
+
+def _write_picture(
+    path: Path, sources: Sequence[Volume], names: Sequence[str], found: Translation
+) -> None:
+    given = [volume.canonical() for volume in sources]
+    columns = [
+        Column(f"{name}\ngiven", volume.data, grey_scale(volume.data))
+        for name, volume in zip(names, given, strict=True)
+    ]
+    for name, image in found.images.items():
+        drawn, spread = image.canonical().data, found.spread[name].canonical().data
+        answer, grey = found.answer[name].canonical().data, grey_scale(drawn)
+        most = float(np.percentile(spread, 99.5)) or 1.0
+        columns += [
+            Column(f"{name}\none answer", answer, grey),
+            Column(f"{name}\nmean of {found.answers}", drawn, grey),
+            Column(f"spread\nup to {most:.3g}", spread, ColourScale(0.0, most, "inferno")),
+        ]
+    side_by_side(path, columns, given[0].spacing, "SYNTHETIC images made of one scan")

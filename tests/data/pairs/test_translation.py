@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from medgan.core.config import Preprocessing
+from medgan.core.conversion import Conversion
+from medgan.core.errors import ConfigError
+from medgan.data.pairs import pairing_of
+
+GRID = Preprocessing(
+    spacing=(2, 2, 2), shape=(16, 16, 16), channels=("T1w", "ct", "pet"), patches=True,
+    intensity={"T1w": "mri", "ct": "ct", "pet": "pet"}, unseen={"T1w": 0.0},
+)  # fmt: skip
+MR_TO_CT = Conversion("translation", ("T1w",), ("ct",), True)
+
+
+def volume(seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (3, 8, 8, 8)).astype(np.float32)
+
+
+def test_nothing_is_learned_where_a_channel_was_not_seen():
+    shown = volume()
+    shown[0, :, :, :3] = np.nan
+    pair = pairing_of(GRID, MR_TO_CT)(shown, None, np.random.default_rng(0))
+    assert not pair.weight[:, :, :, :3].any()
+    assert pair.weight[:, :, :, 3:].all()
+    assert np.isfinite(pair.source).all()
+    assert np.isfinite(pair.target).all()
+
+
+def test_a_source_says_what_was_seen_of_it():
+    shown = volume()
+    shown[0, :2] = np.nan
+    source = pairing_of(GRID, MR_TO_CT).source(shown[:1])
+    assert source.shape == (2, 8, 8, 8)
+    assert (source[:, :2] == -1).all()
+    assert (source[1, 2:] == 1).all()
+
+
+def test_source_and_target_are_mirrored_together_and_ct_is_never_rescaled():
+    ct_to_pet = Conversion("translation", ("ct",), ("pet",), False)
+    pairing, shown, mirrored = pairing_of(GRID, ct_to_pet), volume(), 0
+    for seed in range(20):
+        pair = pairing(shown, None, np.random.default_rng(seed))
+        other = np.array_equal(pair.source[0], shown[1, ::-1])
+        mirrored += other
+        assert np.array_equal(pair.source[0], shown[1, ::-1] if other else shown[1])
+        assert np.array_equal(pair.target[0], shown[2, ::-1] if other else shown[2])
+    assert 4 <= mirrored <= 16
+
+
+def test_mri_is_given_with_another_contrast_and_the_scan_stays_as_it_was():
+    shown = volume()
+    before = shown.copy()
+    pairing = pairing_of(GRID, MR_TO_CT)
+    first, second = (pairing(shown, None, np.random.default_rng(seed)) for seed in (0, 0))
+    assert np.array_equal(first.source, second.source)
+    assert not np.array_equal(first.source[0], shown[0])
+    assert np.array_equal(shown, before)
+
+
+def test_channels_that_scans_do_not_have_are_refused_by_name():
+    with pytest.raises(ConfigError, match=r"E_CHANNEL T2w: no channel of the scans.*T1w, ct, pet"):
+        pairing_of(GRID, Conversion("translation", ("T2w",), ("ct",), True))
