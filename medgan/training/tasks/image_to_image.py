@@ -32,6 +32,9 @@ SPREAD_WEIGHT = 0.289
 """Weight of the mean difference of two answers beside the error of their mean. With it, the
 answers that lose least have the spread of a normal posterior: sqrt(2 / 6 pi) sqrt(pi / 4) (Bendel
 et al. 2023, arXiv 2210.13389, section 3, for two answers)."""
+NOISE_FROM = 0.5
+"""Share of the training after which the network sees noise, unless the discriminator takes part
+before. Until then one answer is drawn, in half of the time."""
 BETAS = (0.9, 0.99)
 """Adam's, of the translator: most of its loss does not change as it learns."""
 
@@ -173,9 +176,14 @@ class ImageToImage:
             evaluate_translation, reference=reference, batch=self.micro_batch or self.schedule.batch
         )
 
+    def _sees_noise(self, state: TrainingState) -> bool:
+        """Whether several answers are drawn at this point of the training."""
+        late = self.schedule.progress(state) >= min(NOISE_FROM, self.adversarial_from)
+        return self.conversion.noise and late
+
     def _noise(self, state: TrainingState, part: Batch) -> Tensor | None:
-        """One number a voxel, for a network that sees noise."""
-        if not self.conversion.noise:
+        """One number a voxel, for a network that sees noise by now."""
+        if not self._sees_noise(state):
             return None
         shape = (len(part), 1, *part.volume.shape[2:])
         return torch.randn(shape, generator=state.random).to(state.device)
@@ -183,7 +191,7 @@ class ImageToImage:
     def _loss(self, state: TrainingState, part: Batch, count: int, scalars: Scalars) -> Tensor:
         """What the translator minimises on a part of a batch of `count` pairs."""
         share, translator = len(part) / count, state.networks.needed_translator
-        answers = 2 if self.conversion.noise else 1
+        answers = 2 if self._sees_noise(state) else 1
         with state.autocast():
             drawn = [translator(part["source"], self._noise(state, part)) for _ in range(answers)]
         mean = torch.stack(drawn).mean(dim=0)
