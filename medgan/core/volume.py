@@ -19,6 +19,10 @@ AIR = -0.9
 """Below this, a prepared volume is air or next to nothing."""
 
 
+SYNTHETIC = "SYNTHETIC (medgan)"
+"""How the description of a file begins that holds no patient's scan, or one that was changed."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """Voxels on a grid.
@@ -39,6 +43,13 @@ class Volume:
         """Voxels along the three array axes."""
         x, y, z = self.data.shape[:3]
         return x, y, z
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the file it was read from says that it is synthetic."""
+        if self.header is None:
+            return False
+        return SYNTHETIC.encode() in bytes(self.header["descrip"].tobytes())
 
     @property
     def spacing(self) -> tuple[float, float, float]:

@@ -199,6 +199,7 @@ def examine(listed: Listed, case: str, subject: str, keep: Keep = lambda case, s
         image.shape, image.spacing, tuple(volumes), dict(listed.covariates),
         label_mm3=tuple(volumes.values()), orientation=_orientation(image),
         voxels={name: voxel_hash(file.volume.data) for name, file in scan.images.items()},
+        synthetic=any(volume.is_synthetic for volume in scan.volumes),
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Case:
         split: train, validation, calibration or test.
         orientation: where the three array axes point, such as RAS or LPS.
         voxels: hash of each channel's voxel values, the same for every way of storing them.
+        synthetic: whether any of its files says that it was generated, edited or translated.
     """
 
     case: str
@@ -52,6 +53,7 @@ class Case:
     label_mm3: tuple[float, ...] = ()
     orientation: str = "RAS"
     voxels: dict[str, str] = field(default_factory=dict)
+    synthetic: bool = False
 
     @property
     def image(self) -> str:
@@ -146,6 +148,19 @@ class Manifest:
         unhealthy = self.unhealthy_subjects
         cases = (replace(c, split="test") if c.subject in unhealthy else c for c in self.cases)
         return replace(self, cases=tuple(cases))
+
+    def without_synthetic(self) -> "Manifest":
+        """Without synthetic scans that would be learned from or calibrated on: these are refused."""
+        wrong = [c for c in self.cases if c.synthetic and c.split != "test"]
+        refusals = (
+            Refusal(
+                c.case, "E_SYNTHETIC", f"is synthetic and would be in {c.split}",
+                "leave it out, or set data.synthetic=true",
+            )
+            for c in wrong
+        )  # fmt: skip
+        cases = tuple(case for case in self.cases if case not in wrong)
+        return replace(self, cases=cases, refusals=(*self.refusals, *refusals))
 
     @property
     def unhealthy_subjects(self) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medgan.core.files import write_atomic
-from medgan.core.volume import Volume
+from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.labels import SMALLEST_COMPONENT
@@ -21,10 +21,10 @@ from medgan.reporting.slices import DIFFERENCE, ColourScale, grey_scale
 from medgan.workflows.generate import save_synthetic
 from medgan.workflows.over_cases import Row, Tick, over_cases
 
-RECON_TEXT = "SYNTHETIC (medgan), reconstruction of a scan"
-EDIT_TEXT = "SYNTHETIC (medgan), edited scan"
-DIFFERENCE_TEXT = "SYNTHETIC (medgan), edited scan less the scan"
-GENERATED_TEXT = "SYNTHETIC (medgan), scan generated with other covariates"
+RECON_TEXT = f"{SYNTHETIC}, reconstruction of a scan"
+EDIT_TEXT = f"{SYNTHETIC}, edited scan"
+DIFFERENCE_TEXT = f"{SYNTHETIC}, edited scan less the scan"
+GENERATED_TEXT = f"{SYNTHETIC}, scan generated with other covariates"
 _SHOWN = 10
 """Most frames in one image."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from medgan.core.config import Preprocessing
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
-from medgan.core.volume import Volume
+from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.conditions import Value, check
 from medgan.data.dicom.synthetic import write_synthetic_series
 from medgan.data.labels import SMALLEST_COMPONENT
@@ -20,7 +20,7 @@ from medgan.model.outputs import Synthetic
 
 Entry = dict[str, str | list[str]]
 """Files of a scan in `dataset.json`."""
-MARK = "SYNTHETIC (medgan), not a patient"
+MARK = f"{SYNTHETIC}, not a patient"
 
 
 def write_synthetic(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from medgan.core.config import TranslateConfig
-from medgan.core.volume import Volume
+from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
@@ -52,7 +52,7 @@ def write_translations(
         found = model.translate(scan, settings.answers, settings.seed)
         row: Row = {"case": case.case, "subject": case.subject}
         for name, image in found.images.items():
-            text = f"SYNTHETIC (medgan) {name} of {'+'.join(model.source)}, {model.digest[:12]}"
+            text = f"{SYNTHETIC} {name} of {'+'.join(model.source)}, {model.digest[:12]}"
             file = f"{case.case}_{name}.nii.gz"
             image.save(folder / "images" / file, text)
             found.spread[name].save(folder / "spread" / file, f"spread of {text}")

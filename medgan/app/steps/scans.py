@@ -25,6 +25,8 @@ from medgan.data.splits import (
 )
 
 log = logging.getLogger(__name__)
+_LEARNING = {"train", "bare", "scorers", "calibrate"}
+"""Steps that learn from scans or calibrate on them."""
 PHANTOM_SHAPE, PHANTOM_SPACING = (48, 56, 48), 4.0
 """Voxels along R, A and S, and their size in mm."""
 
@@ -55,6 +57,8 @@ def phantoms_step(run: Run) -> StepResult:
 def index_step(run: Run) -> StepResult:
     """Checks every scan, reads or makes the splits, writes the manifest and the refusals."""
     manifest, key = read_manifest(_with_channels(run), run.out / CONVERTED, run.scans.keep)
+    if _LEARNING & set(run.steps) and not run.config.data.synthetic:
+        manifest = manifest.without_synthetic()
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)

@@ -95,6 +95,11 @@ class DataConfig(Section):
         description="value that a channel has outside of its field of view, as {T1w: 0}, with "
         "data.patches: nothing is learned there",
     )
+    synthetic: bool = Field(
+        False,
+        description="whether scans that medgan generated, edited or translated may be learned from "
+        "and calibrated on; they are refused otherwise",
+    )
     patches: bool = Field(
         False,
         description="networks see patches of data.shape, cut from whole scans of any size: for the "
