@@ -150,7 +150,7 @@ class Manifest:
         return replace(self, cases=tuple(cases))
 
     def without_synthetic(self) -> "Manifest":
-        """Without synthetic scans that would be learned from or calibrated on: these are refused."""
+        """Refuses synthetic scans that would be learned from or calibrated on."""
         wrong = [c for c in self.cases if c.synthetic and c.split != "test"]
         refusals = (
             Refusal(
