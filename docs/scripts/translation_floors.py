@@ -1,7 +1,8 @@
 """Prints the floors of translation on a data set, without any model.
 
-PYTHONPATH=. python docs/scripts/translation_floors.py MANIFEST SOURCE TARGET [--unseen T1w=0]
+PYTHONPATH=. python docs/scripts/translation_floors.py MANIFEST SOURCE TARGET
 MANIFEST is that of `medgan check`, with train and test patients; SOURCE is such as ct or ct+T1w.
+Channels are T1w (0 where it was not seen), ct and pet.
 """
 
 import argparse
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medgan.core.config import Preprocessing
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Manifest
 from medgan.data.reading import read_case
@@ -17,6 +19,8 @@ from medgan.evaluation.translation.summary import mean_of
 from medgan.studies.translation.floors import fit_floors
 from medgan.studies.translation.scans import Channels, PairedScan, paired_scan
 
+KINDS = {"T1w": "mri", "ct": "ct", "pet": "pet"}
+
 
 def main() -> None:
     """Fits on the training patients, prints a row a floor over the test patients."""
@@ -24,14 +28,14 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("source")
     parser.add_argument("target")
-    parser.add_argument("--ct", default="ct")
-    parser.add_argument("--unseen", default="T1w=0")
     given = parser.parse_args()
-    channel, value = given.unseen.split("=")
-    channels = Channels(
-        tuple(given.source.split("+")), (given.target,), frozenset({given.ct}),
-        {channel: float(value)},
+    source = tuple(given.source.split("+"))
+    names = (*source, given.target)
+    preprocessing = Preprocessing(
+        spacing=(4, 4, 4), shape=(32, 32, 32), channels=names,
+        intensity={name: KINDS[name] for name in names}, unseen={"T1w": 0}, patches=True,
     )  # fmt: skip
+    channels = Channels(source, (given.target,), preprocessing)
     manifest = Manifest.load(given.manifest)
     train, test = (read(manifest, split, channels) for split in ("train", "test"))
     seen = np.concatenate([scan.target[given.target][scan.region(given.target)] for scan in train])
@@ -53,7 +57,10 @@ def main() -> None:
 
 def read(manifest: Manifest, split: str, channels: Channels) -> list[PairedScan]:
     """The scans of a split."""
-    return [paired_scan(read_case(case), channels, case.case) for case in manifest.split(split)]
+    return [
+        paired_scan(read_case(case), channels, case.case, case.subject)
+        for case in manifest.split(split)
+    ]
 
 
 if __name__ == "__main__":

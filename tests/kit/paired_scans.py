@@ -2,12 +2,17 @@
 
 import numpy as np
 
+from medgan.core.config import Preprocessing
 from medgan.core.nifti import NiftiFile
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 
 SHAPE = (20, 22, 18)
 AFFINE = np.diag([-4.0, -4.0, 4.0, 1.0])  # LPS, as most scans are stored
+MR_AND_CT = Preprocessing(
+    spacing=(4, 4, 4), shape=(16, 16, 16), channels=("T1w", "ct"),
+    intensity={"T1w": "mri", "ct": "ct"}, window=((-1000, 1000),), unseen={"T1w": 0}, patches=True,
+)  # fmt: skip
 
 
 def paired(seed: int, label: bool = True) -> CheckedScan:

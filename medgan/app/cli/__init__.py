@@ -20,7 +20,7 @@ VERBS = {
     "Service": (service.run, service.report, service.doctor),
 }
 """All verbs but those of `bench`, by their group in the help."""
-BENCH = (studies.detection, studies.lesions, service.speed)
+BENCH = (studies.detection, studies.lesions, studies.translation, service.speed)
 
 
 def _version(asked: bool) -> bool:

@@ -158,3 +158,20 @@ def lesions(
         "lesions": {"healthy": healthy},
     }
     run_verb("lesions", values, set_, as_json, config, replace=replace)
+
+
+def translation(
+    model: Model,
+    data: Annotated[str, typer.Option(help="registered scans, split as for its training")],
+    out: Out = "runs/translation",
+    config: Preset = "",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how near translated images are to real ones, beside floors and a judge.
+
+    Example: medgan bench translation runs/mr2ct/model --data scans -o runs/translation
+    """
+    values = {"out": out, "model_uri": model, "data": {"source": data}}
+    run_verb("translation", values, set_, as_json, config, replace=replace)

@@ -30,6 +30,7 @@ from medgan.app.steps.studies import (
     detection_step,
     evaluate_step,
     lesions_step,
+    translation_step,
     utility_step,
 )
 from medgan.app.steps.synthesis import (
@@ -131,6 +132,10 @@ STEPS = {
     "lesions": Step(
         lesions_step, ("model_uri", *SCANS, "lesions"),
         ("patients.json", "patients.csv", "patients.png"),
+    ),
+    "translation": Step(
+        translation_step, ("model_uri", *SCANS, "translation"),
+        ("translation.json", "translation.csv", "translation_*.png"),
     ),
     "score": Step(
         score_step,

@@ -211,6 +211,25 @@ def lesions_step(run: Run) -> StepResult:
     return _tabled(values)
 
 
+def translation_step(run: Run) -> StepResult:
+    """Evaluates translations of test patients beside floors."""
+    from medgan.studies.translation.benchmark import REPORT, run_translation
+    from medgan.studies.translation.report import OWN
+
+    others = run.config.translation.others
+    models = {OWN: run.model(), **{name: run.model(uri) for name, uri in others.items()}}
+    data = run.config.data
+    if not data.channels:
+        data = data.model_copy(update={"channels": models[OWN].preprocessing.channels})
+    manifest, key = read_manifest(data, run.out / CONVERTED, run.scans.keep)
+    run.refuse(manifest.refusals)
+    write_private_key(run.out / PRIVATE_KEY, key)
+    manifest.save(run.out / MANIFEST)
+    values = run_translation(models, manifest, run.out, run.refuse, run.scans.read)
+    log.info("translation: %s", run.out / REPORT)
+    return _tabled(values)
+
+
 def _tabled(values: dict[str, Any], page: Path | None = None) -> StepResult:
     """What a study found, with its table to print."""
     return StepResult(values, tuple(values["table"].splitlines()), page)

@@ -14,6 +14,7 @@ from medgan.core.config.studies import (
     DrawConfig,
     EvaluateConfig,
     LesionsConfig,
+    TranslationConfig,
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
@@ -44,6 +45,7 @@ __all__ = [
     "Share",
     "TrainConfig",
     "TranslateConfig",
+    "TranslationConfig",
     "UtilityConfig",
     "build",
     "merge",

@@ -16,6 +16,7 @@ from medgan.core.config.studies import (
     DrawConfig,
     EvaluateConfig,
     LesionsConfig,
+    TranslationConfig,
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
@@ -69,6 +70,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()  # pyright: ignore[reportCallIssue]
     detection: DetectionConfig = DetectionConfig()  # pyright: ignore[reportCallIssue]
     lesions: LesionsConfig = LesionsConfig()  # pyright: ignore[reportCallIssue]
+    translation: TranslationConfig = TranslationConfig()  # pyright: ignore[reportCallIssue]
     translate: TranslateConfig = TranslateConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]

@@ -219,6 +219,16 @@ class DetectionConfig(Section):
     )
 
 
+class TranslationConfig(Section):
+    """The benchmark of a model that makes one image of another."""
+
+    others: dict[str, str] = Field(
+        {},
+        description="models to compare with, by the names of their rows, as {without "
+        "discriminator: runs/unet/model}",
+    )
+
+
 class LesionsConfig(Section):
     """The benchmark on scans with masks of real lesions."""
 

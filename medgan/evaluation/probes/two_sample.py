@@ -14,12 +14,15 @@ class Classifier(nn.Module):
     """Volume to one logit: four convolutions, the first at full resolution, then averages.
 
     It shares no part with the discriminator of any generator.
+
+    Args:
+        channels: of the volumes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for number, (a, b) in enumerate(zip((1, *WIDTHS[:-1]), WIDTHS, strict=True)):
+        for number, (a, b) in enumerate(zip((channels, *WIDTHS[:-1]), WIDTHS, strict=True)):
             layers += [
                 nn.Conv3d(a, b, 3, stride=2 if number else 1, padding=1),
                 nn.BatchNorm3d(b),
@@ -29,7 +32,7 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(0.3)
         self.logit = nn.Linear(WIDTHS[-1], 1)
 
-    def forward(self, volume: Float[Tensor, "B 1 X Y Z"]) -> Float[Tensor, " B"]:
+    def forward(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, " B"]:
         """Logits of class 1."""
         features = self.trunk(volume).mean(dim=(2, 3, 4))
         return self.logit(self.dropout(features)).squeeze(1)

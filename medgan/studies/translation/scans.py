@@ -1,13 +1,16 @@
 """Scans with source and target channels, in their own grid and units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
+from medgan.data.intensities import intensity_scale, synthetic_scale
 from medgan.evaluation.translation.body import body_mask
 from medgan.evaluation.translation.metrics import SSIM_WINDOW
 
@@ -18,19 +21,47 @@ class Channels:
 
     Attributes:
         source, target: names of channels.
-        ct: those of them that are CT, in HU.
-        unseen: by channel the value of voxels outside of its field of view.
+        preprocessing: kinds of intensities, and values of voxels that were not seen.
     """
 
     source: tuple[str, ...]
     target: tuple[str, ...]
-    ct: frozenset[str]
-    unseen: Mapping[str, float]
+    preprocessing: Preprocessing
 
     @property
     def names(self) -> tuple[str, ...]:
         """All of them."""
         return (*self.source, *self.target)
+
+    def unit(self, channel: str) -> str:
+        """HU, SUV, or that of MRI, which has none."""
+        return {"ct": "HU", "pet": "SUV"}.get(self._kind(channel), "0 to 1000")
+
+    def is_ct(self, channel: str) -> bool:
+        """Whether a channel is in HU."""
+        return self._kind(channel) == "ct"
+
+    def in_unit(self, volume: Volume, channel: str) -> np.ndarray:
+        """An image in its unit, axes Right, Anterior and Superior, NaN where nothing was seen.
+
+        MRI is put on its scale by its own percentiles, as it is before a network learns from it.
+        """
+        data = np.array(volume.canonical().data, np.float32)
+        unseen = data == self.preprocessing.unseen.get(channel)
+        if self._kind(channel) == "mri":
+            scale = intensity_scale(data, self.preprocessing, channel)
+            values = scale(torch.from_numpy(data)).numpy()
+            data = synthetic_scale(self.preprocessing, channel).back(values)
+        return np.where(unseen, np.float32(np.nan), data)
+
+    def scaled(self, image: np.ndarray, channel: str) -> np.ndarray:
+        """An image in its unit as networks see it, in [-1, 1]; -1 where nothing was seen."""
+        scale = synthetic_scale(self.preprocessing, channel)
+        values = scale(torch.from_numpy(np.nan_to_num(image, nan=scale.intensities[0]))).numpy()
+        return np.where(np.isfinite(image), values, np.float32(-1))
+
+    def _kind(self, channel: str) -> str:
+        return self.preprocessing.intensity_of(channel)
 
 
 @dataclass(frozen=True)
@@ -38,7 +69,7 @@ class PairedScan:
     """A registered scan, its axes Right, Anterior and Superior.
 
     Attributes:
-        case: pseudonym.
+        case, subject: pseudonyms.
         source, target: images by channel, (X, Y, Z) float32, NaN where nothing was seen.
         spacing: mm.
         body: by CT where any channel is CT, else by the first source channel.
@@ -47,6 +78,7 @@ class PairedScan:
     """
 
     case: str
+    subject: str
     source: dict[str, np.ndarray]
     target: dict[str, np.ndarray]
     spacing: tuple[float, float, float]
@@ -60,30 +92,31 @@ class PairedScan:
         return self.body & np.logical_and.reduce(seen)
 
 
-def paired_scan(scan: CheckedScan, channels: Channels, case: str) -> PairedScan:
+def paired_scan(scan: CheckedScan, channels: Channels, case: str, subject: str) -> PairedScan:
     """A checked scan as source and target.
 
     Args:
         scan: with all channels.
         channels: source and target.
         case: its pseudonym.
+        subject: that of its subject.
 
     Raises:
         DataError: E_SIZE for a scan of fewer than 7 voxels an axis, E_CONTRAST where no voxel of
             its body was seen in all channels.
     """
-    images = {name: scan.images[name].volume for name in channels.names}
-    seen = {name: _seen(images[name], channels.unseen.get(name)) for name in channels.names}
-    first = next(iter(seen.values()))
-    if min(first.shape) < SSIM_WINDOW:
+    volumes = {name: scan.images[name].volume for name in channels.names}
+    images = {name: channels.in_unit(volume, name) for name, volume in volumes.items()}
+    if min(images[channels.source[0]].shape) < SSIM_WINDOW:
         raise DataError("E_SIZE", case, "fewer than 7 voxels along an axis", "leave the scan out")
     label = scan.label.volume.canonical().data > 0 if scan.label else None
     source, target = (
-        {name: seen[name] for name in names} for names in (channels.source, channels.target)
+        {name: images[name] for name in names} for names in (channels.source, channels.target)
     )
     found = PairedScan(
-        case, source, target, images[channels.source[0]].canonical().spacing,
-        _body(seen, channels.names, channels.ct), _body(seen, channels.source, channels.ct), label,
+        case, subject, source, target, volumes[channels.source[0]].canonical().spacing,
+        _body(source | target, channels, channels.names), _body(source, channels, channels.source),
+        label,
     )  # fmt: skip
     if not all(found.region(name).any() for name in channels.target):
         raise DataError(
@@ -93,13 +126,6 @@ def paired_scan(scan: CheckedScan, channels: Channels, case: str) -> PairedScan:
     return found
 
 
-def _seen(volume: Volume, unseen: float | None) -> np.ndarray:
-    data = np.array(volume.canonical().data, np.float32)
-    if unseen is not None:
-        data[data == unseen] = np.nan
-    return data
-
-
-def _body(images: Mapping[str, np.ndarray], names: Sequence[str], ct: frozenset[str]) -> np.ndarray:
-    chosen = next((name for name in names if name in ct), names[0])
-    return body_mask(images[chosen], chosen in ct)
+def _body(images: dict[str, np.ndarray], channels: Channels, names: Sequence[str]) -> np.ndarray:
+    chosen = next((name for name in names if channels.is_ct(name)), names[0])
+    return body_mask(images[chosen], channels.is_ct(chosen))

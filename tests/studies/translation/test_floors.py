@@ -10,13 +10,13 @@ from medgan.evaluation.translation.metrics import mean_absolute_error
 from medgan.studies.translation.features import depth_mm, local, position
 from medgan.studies.translation.floors import Constant, Regression, fit_floors
 from medgan.studies.translation.scans import Channels, PairedScan, paired_scan
-from tests.kit.paired_scans import paired
+from tests.kit.paired_scans import MR_AND_CT, paired
 
-MR_TO_CT = Channels(("T1w",), ("ct",), frozenset({"ct"}), {"T1w": 0.0})
+MR_TO_CT = Channels(("T1w",), ("ct",), MR_AND_CT)
 
 
 def scan(seed: int, channels: Channels = MR_TO_CT) -> PairedScan:
-    return paired_scan(paired(seed), channels, f"c-{seed}")
+    return paired_scan(paired(seed), channels, f"c-{seed}", f"s-{seed}")
 
 
 def error(prediction: np.ndarray, one: PairedScan, channel: str) -> float:
@@ -24,7 +24,7 @@ def error(prediction: np.ndarray, one: PairedScan, channel: str) -> float:
 
 
 def test_what_counts_is_body_that_was_seen_in_every_channel() -> None:
-    for channels in (MR_TO_CT, replace(MR_TO_CT, source=("ct",), target=("T1w",))):
+    for channels in (MR_TO_CT, Channels(("ct",), ("T1w",), MR_AND_CT)):
         one = scan(0, channels)
         region = one.region(channels.target[0])
         assert not region[..., 13:].any()
@@ -42,7 +42,7 @@ def test_the_source_knows_its_body_without_the_target() -> None:
 
 def test_axes_are_turned_to_right_anterior_superior() -> None:
     stored = paired(0)
-    one = paired_scan(stored, MR_TO_CT, "c-0")
+    one = paired_scan(stored, MR_TO_CT, "c-0", "s-0")
     assert (one.target["ct"][::-1, ::-1] == stored.images["ct"].volume.data).all()
 
 
@@ -51,7 +51,7 @@ def test_a_scan_in_which_no_channel_sees_what_the_other_sees_is_refused() -> Non
     stored.images["T1w"].volume.data[..., :13] = 0
     stored.images["T1w"].volume.data[0, 0, 0] = 1
     with pytest.raises(DataError, match="E_CONTRAST c-0"):
-        paired_scan(stored, MR_TO_CT, "c-0")
+        paired_scan(stored, MR_TO_CT, "c-0", "s-0")
 
 
 def test_the_constant_is_the_median_in_and_outside_of_the_body() -> None:
