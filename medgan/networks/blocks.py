@@ -260,6 +260,13 @@ class Trunk(nn.Module):
             for w in stages.widths
         )
 
+    @property
+    def first(self) -> SubBandConvolution:
+        """The layer that reads the volume."""
+        layer = next(iter([*self.stem_downs, *self.downs]))
+        assert isinstance(layer, SubBandConvolution)
+        return layer
+
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> list[Tensor]:
         """Features of every stage, finest first; each is half the size of the one before."""
         x = self.views(x)

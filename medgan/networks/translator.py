@@ -33,6 +33,9 @@ class Translator(nn.Module):
         self.conversion, self.residual = conversion, residual
         self.source_channels, self.target_channels = source_channels, target_channels
         self.unet = UNet(source_channels + conversion.noise, target_channels, stages)
+        with torch.no_grad():  # what was learned without noise stays when noise takes part
+            first = self.unet.trunk.first.layer
+            first.weight[:, 8 * source_channels :] = 0
 
     def forward(
         self,
