@@ -7,7 +7,7 @@ are thickness + gap apart. The other axes stay as they are.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -18,7 +18,7 @@ from scipy.special import ndtr
 
 from medgan.core.volume import Volume
 
-Interpolation = Literal["linear", "cubic", "sinc"]
+Interpolation = Literal["nearest", "linear", "cubic", "sinc"]
 _SIGMA = 1 / math.sqrt(8 * math.log(2))
 """Standard deviation of a Gaussian in its full width at half maximum."""
 _LOBES = 5
@@ -26,8 +26,10 @@ _LOBES = 5
 _WEAKEST = 0.05
 """Singular values of the operator below this share of the largest are not inverted: noise along
 them would be blown up more than twentyfold. Slices that touch or have gaps have none."""
-_SAME = 1e-5
-"""Relative difference of two spacings that are the same but for rounding in a header."""
+_ROUNDING = 1e-5
+"""Relative error of a spacing in a header."""
+_ALIKE = 1.2
+"""Ratio of two spacings up to which voxels stay as they are: resampling would only blur them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +53,24 @@ class Slices:
     @classmethod
     def within(cls, size: int, distance: float, thickness: float) -> "Slices":
         """As many as lie in a fine grid as a whole, about its centre."""
-        count = max(1, math.floor(size / distance + _SAME))
+        count = max(1, math.floor(size / distance + _ROUNDING))
         return cls(size, _first(size, count, distance), distance, count, thickness)
 
     @classmethod
     def covering(cls, count: int, distance: float, thickness: float) -> "Slices":
         """Those of a scan, about the centre of the smallest fine grid that covers them all."""
-        size = math.ceil(count * distance - _SAME * count)
+        size = math.ceil(count * distance - _ROUNDING * count)
         return cls(size, _first(size, count, distance), distance, count, thickness)
+
+    def moved(self, share: float) -> "Slices":
+        """Moved by a share, -0.5 to 0.5, of the room that the grid leaves them."""
+        room = max(0.0, self.size - self.count * self.distance)
+        return replace(self, first=self.first + share * room)
+
+    @property
+    def last(self) -> float:
+        """Position of the last sample's centre."""
+        return self.first + self.distance * (self.count - 1)
 
     @cached_property
     def weights(self) -> Float[np.ndarray, "N M"]:
@@ -74,12 +86,19 @@ class Slices:
         """Pseudo-inverse of the weights by their singular values, without the weakest."""
         return np.linalg.pinv(self.weights, rcond=_WEAKEST)
 
+    @cached_property
+    def offsets(self) -> Float[np.ndarray, " M"]:
+        """How far each fine voxel lies beyond the centre of the sample that is nearest."""
+        beyond = np.arange(self.size) - self.first
+        nearest = np.rint(beyond / self.distance).clip(0, self.count - 1)
+        return beyond - nearest * self.distance
+
     def interpolation(self, method: Interpolation) -> Float[np.ndarray, "M N"]:
         """Of each sample in each fine voxel; beyond the outermost samples, as at them."""
         at = ((np.arange(self.size) - self.first) / self.distance).clip(0, self.count - 1)
         if method == "sinc":
             return _windowed_sinc(at, self.count)
-        order = {"linear": 1, "cubic": 3}[method]
+        order = {"nearest": 0, "linear": 1, "cubic": 3}[method]
         columns = [
             ndimage.map_coordinates(one, [at], order=order, mode="nearest")
             for one in np.eye(self.count)
@@ -98,13 +117,17 @@ class Acquisition:
     axes: tuple[Slices | None, Slices | None, Slices | None]
 
     @classmethod
+    def along(cls, axis: int, slices: Slices) -> "Acquisition":
+        """Coarse along one axis."""
+        x, y, z = (slices if number == axis else None for number in range(3))
+        return cls((x, y, z))
+
+    @classmethod
     def simulated(
         cls, shape: Sequence[int], axis: int, distance: float, thickness: float
     ) -> "Acquisition":
         """Of a fine grid, coarse along one axis; distance and thickness in its voxels."""
-        slices = Slices.within(shape[axis], distance, thickness)
-        x, y, z = (slices if number == axis else None for number in range(3))
-        return cls((x, y, z))
+        return cls.along(axis, Slices.within(shape[axis], distance, thickness))
 
     def degrade(self, fine: Float[np.ndarray, "*C X Y Z"]) -> Float[np.ndarray, "*C I J K"]:
         """What the scanner makes of fine anatomy."""
@@ -121,9 +144,28 @@ class Acquisition:
 
         Args:
             coarse: the scan.
-            method: linear; cubic, a spline of order 3; or sinc, with a Lanczos window.
+            method: nearest; linear; cubic, a spline of order 3; or sinc, with a Lanczos window.
         """
         return _along(coarse, [slices and slices.interpolation(method) for slices in self.axes])
+
+    def deconvolved(self, coarse: Float[np.ndarray, "*C I J K"]) -> Float[np.ndarray, "*C X Y Z"]:
+        """Cubic interpolation, projected: what a scan gives without knowing anatomy."""
+        return self.project(self.interpolate(coarse), coarse)
+
+    def offsets(self, shape: Sequence[int]) -> Float[np.ndarray, "3 X Y Z"]:
+        """Along each axis how far each voxel lies beyond the nearest sample; 0 along a fine axis.
+
+        They say where the scan was sampled, and how densely.
+
+        Args:
+            shape: of the fine grid.
+        """
+        along = np.zeros((3, *shape), np.float32)
+        for axis, slices in enumerate(self.axes):
+            if slices is not None:
+                one = [-1 if number == axis else 1 for number in range(3)]
+                along[axis] = slices.offsets.reshape(one)
+        return along
 
     def project(
         self, fine: Float[np.ndarray, "*C X Y Z"], coarse: Float[np.ndarray, "*C I J K"]
@@ -142,7 +184,7 @@ class CoarseScan:
     """A scan of a file as the acquisition of a fine grid.
 
     Attributes:
-        data: in RAS+; axes finer than the fine grid are brought to its spacing.
+        data: in RAS+; axes much finer than the fine grid are brought to its spacing.
         acquisition: from the fine grid to the data.
         affine: voxel indices of the fine grid to mm; the scan keeps its place and its obliqueness.
     """
@@ -157,7 +199,8 @@ def coarse_scan(
 ) -> CoarseScan:
     """Finds the acquisition of a scan by its spacing.
 
-    The fine grid has the scan's centre and covers its field of view.
+    The fine grid has the scan's centre and covers its field of view. Axes whose voxels are about
+    as large as wanted keep them.
 
     Args:
         scan: in its own grid.
@@ -171,11 +214,11 @@ def coarse_scan(
     thickest = int(np.argmax(canonical.spacing))
     for axis, (mm, fine) in enumerate(zip(canonical.spacing, spacing, strict=True)):
         distance, slices = mm / fine, None
-        if distance > 1 + _SAME:
+        if distance > _ALIKE:
             width = thickness / fine if thickness and axis == thickest else distance
             slices = Slices.covering(data.shape[axis], distance, width)
             to_scan[axis, axis], to_scan[axis, 3] = 1 / distance, -slices.first / distance
-        elif distance < 1 - _SAME:
+        elif distance < 1 / _ALIKE:
             at = _positions(data.shape[axis], distance)
             to_scan[axis, axis], to_scan[axis, 3] = 1 / distance, at[0]
             weights = _coarsening(data.shape[axis], at, distance)
@@ -217,7 +260,7 @@ def _windowed_sinc(at: Float[np.ndarray, " M"], count: int) -> Float[np.ndarray,
 
 def _positions(count: int, distance: float) -> Float[np.ndarray, " K"]:
     """Of the voxels of a coarser grid about the same centre, in those of the finer one."""
-    fewer = max(1, math.floor(count * distance + _SAME * count))
+    fewer = max(1, math.floor(count * distance + _ROUNDING * count))
     return (count - 1) / 2 + (np.arange(fewer) - (fewer - 1) / 2) / distance
 
 

@@ -20,7 +20,10 @@ VERBS = {
     "Service": (service.run, service.report, service.doctor),
 }
 """All verbs but those of `bench`, by their group in the help."""
-BENCH = (studies.detection, studies.lesions, studies.translation, service.speed)
+BENCH = (
+    *(studies.detection, studies.lesions, studies.translation, studies.super_resolution),
+    service.speed,
+)
 
 
 def _version(asked: bool) -> bool:
@@ -58,7 +61,8 @@ def _assemble() -> typer.Typer:
         for verb in verbs:
             app.command(rich_help_panel=group)(verb)
     bench = typer.Typer(
-        no_args_is_help=True, help="Measure speed and memory, or how well lesions are found."
+        no_args_is_help=True,
+        help="Measure speed and memory, how well lesions are found, or scans restored.",
     )
     for verb in BENCH:
         bench.command()(verb)

@@ -175,3 +175,20 @@ def translation(
     """
     values = {"out": out, "model_uri": model, "data": {"source": data}}
     run_verb("translation", values, set_, as_json, config, replace=replace)
+
+
+def super_resolution(
+    model: Model,
+    data: Annotated[str, typer.Option(help="fine scans it was trained on, and was not")],
+    out: Out = "runs/super-resolution",
+    config: Preset = "",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Make thick slices of held-out scans and measure how much of the fine scans a model restores.
+
+    Example: medgan bench super-resolution runs/fine/model --data scans -o runs/super-resolution
+    """
+    values = {"out": out, "model_uri": model, "data": {"source": data}}
+    run_verb("super_resolution", values, set_, as_json, config, replace=replace)

@@ -31,6 +31,7 @@ from medgan.app.steps.studies import (
     evaluate_step,
     lesions_step,
     translation_step,
+    super_resolution_step,
     utility_step,
 )
 from medgan.app.steps.synthesis import (
@@ -136,6 +137,10 @@ STEPS = {
     "translation": Step(
         translation_step, ("model_uri", *SCANS, "translation"),
         ("translation.json", "translation.csv", "translation_*.png"),
+    ),
+    "super_resolution": Step(
+        super_resolution_step, ("model_uri", *SCANS, "resolution"),
+        ("super_resolution.json", "super_resolution.png"),
     ),
     "score": Step(
         score_step,

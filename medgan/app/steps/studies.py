@@ -230,6 +230,18 @@ def translation_step(run: Run) -> StepResult:
     return _tabled(values)
 
 
+def super_resolution_step(run: Run) -> StepResult:
+    """Measures the model on thick slices of test scans, beside interpolation."""
+    from medgan.studies.super_resolution.benchmark import PICTURE, REPORT, run_super_resolution
+
+    settings, manifest = run.config.resolution, run.manifest()
+    require_one_channel("the benchmark of super-resolution", manifest.channels)
+    plain = run.model(settings.plain) if settings.plain else None
+    values = run_super_resolution(run.model(), plain, manifest, run.out, settings, run.refuse)
+    log.info("super-resolution: %s, %s", run.out / REPORT, run.out / PICTURE)
+    return _tabled(values)
+
+
 def _tabled(values: dict[str, Any], page: Path | None = None) -> StepResult:
     """What a study found, with its table to print."""
     return StepResult(values, tuple(values["table"].splitlines()), page)

@@ -15,6 +15,7 @@ from medgan.core.config.studies import (
     EvaluateConfig,
     LesionsConfig,
     TranslationConfig,
+    ResolutionConfig,
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
@@ -40,6 +41,7 @@ __all__ = [
     "LocaliserConfig",
     "ModelConfig",
     "Preprocessing",
+    "ResolutionConfig",
     "ScoreConfig",
     "Section",
     "Share",

@@ -17,6 +17,7 @@ from medgan.core.config.studies import (
     EvaluateConfig,
     LesionsConfig,
     TranslationConfig,
+    ResolutionConfig,
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
@@ -72,6 +73,7 @@ class Config(Section):
     lesions: LesionsConfig = LesionsConfig()  # pyright: ignore[reportCallIssue]
     translation: TranslationConfig = TranslationConfig()  # pyright: ignore[reportCallIssue]
     translate: TranslateConfig = TranslateConfig()  # pyright: ignore[reportCallIssue]
+    resolution: ResolutionConfig = ResolutionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]

@@ -246,3 +246,22 @@ class LesionsConfig(Section):
         description="scorers of the model that get a row of their own; empty is localiser, "
         "restoration, density and residual, as far as the model has them",
     )
+
+
+class ResolutionConfig(Section):
+    """The benchmark of super-resolution on thick slices of fine scans."""
+
+    plain: str = Field(
+        "",
+        description="another super-resolution model, such as one trained with "
+        "translate.adversarial=0; empty is none",
+    )
+    factors: tuple[Annotated[float, Field(gt=1.2)], ...] = Field(
+        (2.0, 4.0, 6.0), min_length=1, description="distances of slices, in voxels of the model"
+    )
+    gap: float = Field(
+        0.0, ge=0, lt=1, description="share of the distance that lies between slices"
+    )
+    noise: float = Field(
+        0.0, ge=0, le=0.5, description="standard deviation of the noise of slices, in [-1, 1]"
+    )

@@ -1,0 +1,77 @@
+"""Super-resolution of a scan: thick slices to the model's spacing, true to the slices."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from medgan.core.errors import DataError
+from medgan.core.volume import Volume
+from medgan.data.acquisition import Acquisition, coarse_scan
+from medgan.data.pairs.super_resolution import FACTORS, SuperResolution
+from medgan.data.prepare import PreparedScan
+from medgan.model.outputs import Translation
+from medgan.model.translation import answer
+
+if TYPE_CHECKING:
+    from medgan.model.model import Model
+
+
+def restored(
+    model: "Model",
+    coarse: Float[np.ndarray, "C I J K"],
+    acquisition: Acquisition,
+    answers: int = 1,
+    seed: int = 0,
+) -> Float[np.ndarray, "N C X Y Z"]:
+    """Answers of the network for slices in [-1, 1], not yet projected on what they allow."""
+    start = acquisition.deconvolved(coarse).clip(-1, 1)
+    source = SuperResolution(len(coarse)).source(start, acquisition)
+    return np.stack([answer(model, source, seed, number) for number in range(answers)])
+
+
+def super_resolve(model: "Model", scan: PreparedScan, answers: int, seed: int) -> Translation:
+    """As `Model.translate`: on a fine grid of its own, and in the scan's intensities.
+
+    Raises:
+        DataError: E_COARSE when no axis of the scan is coarser than the model's, or one is far
+            coarser than those it learned from.
+    """
+    used = scan.source if scan.part is None else scan.part.volumes
+    slices = [coarse_scan(volume, model.preprocessing.spacing) for volume in used]
+    acquisition, affine = slices[0].acquisition, slices[0].affine
+    _require_fit(acquisition)
+    scaled = [
+        scale(torch.from_numpy(one.data)).numpy()
+        for scale, one in zip(scan.scale, slices, strict=True)
+    ]
+    count = answers if model.networks.needed_translator.conversion.noise else 1
+    drawn = restored(model, np.stack(scaled), acquisition, count, seed)
+    images, spread, first = {}, {}, {}
+    for number, name in enumerate(model.preprocessing.channels):
+        # projected in the scan's own intensities, which the model's scale would clip
+        units = [
+            acquisition.project(scan.scale[number].back(one), slices[number].data)
+            for one in drawn[:, number]
+        ]
+        images[name] = Volume(np.mean(units, axis=0), affine)
+        spread[name] = Volume(np.std(units, axis=0), affine)
+        first[name] = Volume(units[0], affine)
+    return Translation(images, spread, first, count)
+
+
+def _require_fit(acquisition: Acquisition) -> None:
+    factors = [1.0 if slices is None else slices.distance for slices in acquisition.axes]
+    if max(factors) == 1:
+        raise DataError(
+            "E_COARSE", "the scan", "has no axis that is coarser than the model's spacing",
+            "give a scan with thicker slices, or use a model with smaller voxels",
+        )  # fmt: skip
+    if max(factors) > 1.5 * FACTORS[1]:
+        raise DataError(
+            "E_COARSE", "the scan",
+            f"its slices are {max(factors):.1f} times as far apart as the model's voxels, which "
+            f"learned factors up to {FACTORS[1]:g}",
+            "use a model with larger voxels",
+        )  # fmt: skip

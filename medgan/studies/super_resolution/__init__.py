@@ -1,0 +1,1 @@
+"""Super-resolution of held-out scans against the fine scans, beside interpolation."""
