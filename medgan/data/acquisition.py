@@ -209,7 +209,7 @@ def coarse_scan(
             unless given. A NIfTI header does not tell it.
     """
     canonical = scan.canonical()
-    data, axes = np.asarray(canonical.data, dtype=np.float32), []
+    data, axes = np.ascontiguousarray(canonical.data, dtype=np.float32), []
     to_scan = np.eye(4)  # indices of the fine grid to those of the scan
     thickest = int(np.argmax(canonical.spacing))
     for axis, (mm, fine) in enumerate(zip(canonical.spacing, spacing, strict=True)):

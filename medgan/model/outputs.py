@@ -92,6 +92,8 @@ class Edit:
 class Translation:
     """An image made of another, in the grid of the scan that was given.
 
+    Of thick slices it is a finer grid at the same place, and their own intensities.
+
     Attributes:
         images: every target channel by its name: the mean of the answers, in HU for CT, SUV for
             PET, 0 to 1000 for MRI, which has no unit. Where the source was not seen it is the

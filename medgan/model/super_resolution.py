@@ -11,11 +11,14 @@ from medgan.core.volume import Volume
 from medgan.data.acquisition import Acquisition, coarse_scan
 from medgan.data.pairs.super_resolution import FACTORS, SuperResolution
 from medgan.data.prepare import PreparedScan
+from medgan.model.answer import answer
 from medgan.model.outputs import Translation
-from medgan.model.translation import answer
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
+
+TASK = "super_resolution"
+"""Of the models that do it."""
 
 
 def restored(

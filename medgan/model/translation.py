@@ -1,26 +1,21 @@
-"""One image of another: a translator that slides over a whole scan."""
+"""One image of another, in the grid of the scan that is given."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from medgan.core.config import Preprocessing
 from medgan.core.volume import Volume
 from medgan.data.intensities import synthetic_scale
 from medgan.data.pairs import pairing_of
 from medgan.data.prepare import PreparedScan
+from medgan.model.answer import answer
 from medgan.model.outputs import Translation
+from medgan.model.super_resolution import TASK, super_resolve
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
-
-_OVERLAP = 0.5
-"""Of windows that slide over a scan, along each axis."""
-_AT_ONCE = 4
-"""Windows in memory at a time."""
 
 
 def source_preprocessing(preprocessing: Preprocessing, source: tuple[str, ...]) -> Preprocessing:
@@ -37,9 +32,11 @@ def translate(model: "Model", scan: PreparedScan, answers: int, seed: int) -> Tr
     """As `Model.translate`."""
     translator = model.networks.needed_translator
     conversion = translator.conversion
+    if conversion.task == TASK:
+        return super_resolve(model, scan, answers, seed)
     source = pairing_of(model.preprocessing, conversion).source(scan.volume.numpy())
     count = answers if conversion.noise else 1
-    drawn = np.stack([_answer(model, source, seed, number) for number in range(count)])
+    drawn = np.stack([answer(model, source, seed, number) for number in range(count)])
     seen = np.asarray(np.isfinite(scan.volume.numpy()).all(axis=0))
     images, spread, first = {}, {}, {}
     for channel, name in enumerate(conversion.target):
@@ -59,31 +56,3 @@ def _native(
 ) -> Volume:
     """Values in the scan's own grid; `outside` where its channels were not all seen."""
     return scan.back(np.where(seen, values, outside), outside)
-
-
-@torch.no_grad()
-def _answer(
-    model: "Model", source: Float[np.ndarray, "S X Y Z"], seed: int, number: int
-) -> Float[np.ndarray, "T X Y Z"]:
-    """One answer for a whole scan, of windows that overlap and see parts of the same noise."""
-    from monai.inferers.utils import sliding_window_inference
-
-    translator = model.networks.needed_translator
-    shown = torch.from_numpy(source)[None]
-    with_noise = translator.conversion.noise
-    if with_noise:
-        random = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        noise = torch.randn(1, 1, *shown.shape[2:], generator=random)
-        shown = torch.cat([shown, noise], dim=1)
-
-    images = translator.source_channels
-
-    def network(windows: Tensor) -> Tensor:
-        return translator(windows[:, :images], windows[:, images:] if with_noise else None)
-
-    drawn = sliding_window_inference(
-        shown, model.preprocessing.shape, _AT_ONCE, network, _OVERLAP, mode="gaussian",
-        padding_mode="constant", cval=-1.0, sw_device=model.device, device="cpu",
-    )  # fmt: skip
-    assert isinstance(drawn, Tensor)
-    return drawn[0].float().numpy()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from medgan.core.config import TranslateConfig
 from medgan.core.volume import SYNTHETIC, Volume
@@ -70,6 +71,18 @@ def write_translations(
     return over_cases(cases, folder, "translations", given, work, progress)
 
 
+def _on_grid(volume: Volume, grid: Volume) -> Volume:
+    """The nearest voxels on another grid; the volume itself where it lies on that."""
+    if volume.shape == grid.shape:
+        return volume
+    to_volume = np.linalg.inv(volume.affine) @ grid.affine
+    matrix, offset = to_volume[:3, :3], to_volume[:3, 3].tolist()
+    data = ndimage.affine_transform(
+        volume.data, matrix, offset, grid.shape, order=0, mode="nearest"
+    )
+    return Volume(data, grid.affine)
+
+
 def _mean_inside(found: Translation, name: str) -> float:
     """Mean spread where the image is not the lowest it can be, as air is."""
     image = found.images[name].data
@@ -80,7 +93,8 @@ def _mean_inside(found: Translation, name: str) -> float:
 def _write_picture(
     path: Path, sources: Sequence[Volume], names: Sequence[str], found: Translation
 ) -> None:
-    given = [volume.canonical() for volume in sources]
+    grid = next(iter(found.images.values())).canonical()
+    given = [_on_grid(volume.canonical(), grid) for volume in sources]
     columns = [
         Column(f"{name}\ngiven", volume.data, grey_scale(volume.data))
         for name, volume in zip(names, given, strict=True)

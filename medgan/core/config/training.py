@@ -46,7 +46,8 @@ class TrainConfig(Section):
     task: Literal["synthesis", "restoration"] | ImageTask = Field(
         "synthesis",
         description="what is trained: synthesis generates scans, restoration makes a healthy scan "
-        "of a corrupted one, translation makes channels of other channels",
+        "of a corrupted one, translation makes channels of other channels, super_resolution a fine "
+        "scan of thick slices",
     )
     start_from: str = Field(
         "",

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from medgan.core.config.fields import Label, Section, Share
 
-ImageTask = Literal["translation"]
+ImageTask = Literal["translation", "super_resolution"]
 """Tasks that make one image of another."""
 
 

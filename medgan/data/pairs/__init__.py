@@ -6,10 +6,12 @@ from medgan.core.config import Preprocessing
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError
 from medgan.data.pairs.pair import Pairing
+from medgan.data.pairs.super_resolution import SuperResolution
 from medgan.data.pairs.translation import Translation
 
 PAIRINGS: dict[str, Callable[[Preprocessing, Conversion], Pairing]] = {
     "translation": Translation.of,
+    "super_resolution": SuperResolution.of,
 }
 
 

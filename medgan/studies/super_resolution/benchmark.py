@@ -20,7 +20,7 @@ from medgan.data.prepared import enough_preparable
 from medgan.data.reading import Refuse, log_refusals
 from medgan.evaluation.interval import by_subject, paired_difference
 from medgan.model.model import Model
-from medgan.model.super_resolution import restored
+from medgan.model.super_resolution import TASK, restored
 from medgan.reporting.resolution_examples import ResolutionExample, plot_resolution
 from medgan.studies.super_resolution.protocol import Example, Image, Method, Metrics
 from medgan.studies.super_resolution.segmenter import Segmenter
@@ -28,7 +28,6 @@ from medgan.studies.super_resolution.segmenter import Segmenter
 log = logging.getLogger(__name__)
 REPORT, PICTURE = "super_resolution.json", "super_resolution.png"
 OURS, PLAIN, DECONVOLVED = "model", "model compared with", "cubic, projected"
-TASK = "super_resolution"
 FEWEST = 5
 Row = dict[str, Any]
 

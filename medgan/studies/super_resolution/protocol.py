@@ -108,7 +108,7 @@ class Example:
         ).astype(np.float32)
         along = np.arange(slices.size)
         between = (along >= slices.first) & (along <= slices.last)
-        body = np.asarray(ndimage.binary_dilation(truth > AIR, iterations=_EDGE))
+        body = np.asarray(ndimage.binary_dilation(truth > AIR, iterations=_EDGE), bool)
         return cls(
             truth, lesioned, lesions, axis, acquisition, acquisition.degrade(truth) + added,
             acquisition.degrade(lesioned) + added,

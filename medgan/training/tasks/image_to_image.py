@@ -77,8 +77,9 @@ class ImageToImage:
             ConfigError: E_CHANNEL when scans do not have the channels.
         """
         train, chosen = config.train, config.translate
+        same = preprocessing.channels if train.task == "super_resolution" else ()
         conversion = Conversion(
-            task=train.task, source=chosen.source, target=chosen.target, noise=chosen.noise
+            train.task, chosen.source or same, chosen.target or same, chosen.noise
         )
         return cls(
             preprocessing, config.model, conversion, pairing_of(preprocessing, conversion),

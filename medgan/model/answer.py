@@ -1,0 +1,44 @@
+"""An answer of a translator that slides over a whole scan."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from medgan.model.model import Model
+
+_OVERLAP = 0.5
+"""Of windows that slide over a scan, along each axis."""
+_AT_ONCE = 4
+"""Windows in memory at a time."""
+
+
+@torch.no_grad()
+def answer(
+    model: "Model", source: Float[np.ndarray, "S X Y Z"], seed: int, number: int
+) -> Float[np.ndarray, "T X Y Z"]:
+    """One answer for a whole scan, of windows that overlap and see parts of the same noise."""
+    from monai.inferers.utils import sliding_window_inference
+
+    translator = model.networks.needed_translator
+    shown = torch.from_numpy(source)[None]
+    with_noise = translator.conversion.noise
+    if with_noise:
+        random = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        noise = torch.randn(1, 1, *shown.shape[2:], generator=random)
+        shown = torch.cat([shown, noise], dim=1)
+
+    images = translator.source_channels
+
+    def network(windows: Tensor) -> Tensor:
+        return translator(windows[:, :images], windows[:, images:] if with_noise else None)
+
+    drawn = sliding_window_inference(
+        shown, model.preprocessing.shape, _AT_ONCE, network, _OVERLAP, mode="gaussian",
+        padding_mode="constant", cval=-1.0, sw_device=model.device, device="cpu",
+    )  # fmt: skip
+    assert isinstance(drawn, Tensor)
+    return drawn[0].float().numpy()
