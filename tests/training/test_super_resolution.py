@@ -135,7 +135,8 @@ def test_the_verb_writes_fine_scans_and_pictures(made, tmp_path):
 def test_the_benchmark_compares_with_interpolation_and_another_model(made, tmp_path):
     done = inside(
         *("bench", "super-resolution", made.model, "--data", made.source, "-o", tmp_path / "b"),
-        *("--plain", made.model, "--set", "resolution.factors=[2, 3]"),
+        *("--set", f"resolution.others={{same: {made.model}}}"),
+        *("--set", "resolution.factors=[2, 3]"),
         *("--set", "data.splits=" + str(splits(made, tmp_path)), "--json"),
     )
     assert done.returncode == 0, done.stderr
@@ -145,11 +146,10 @@ def test_the_benchmark_compares_with_interpolation_and_another_model(made, tmp_p
     assert (tmp_path / "b/super_resolution.png").stat().st_size > 10_000
     for factor in (2.0, 3.0):
         ours, same, cubic, exact = (
-            rows[factor, name]["metrics"]
-            for name in ("model", "model compared with", "cubic", "cubic, projected")
+            rows[factor, name]["metrics"] for name in ("model", "same", "cubic", "cubic, projected")
         )
         assert ours == same
-        difference = rows[factor, "model compared with"]["ours_minus"]["psnr"]
+        difference = rows[factor, "same"]["ours_minus"]["psnr"]
         assert (difference["value"], difference["p_value"]) == (0, 1)
         for one in (ours, exact):
             assert one["consistency"]["value"] < 1e-4 < cubic["consistency"]["value"]
@@ -175,8 +175,8 @@ def test_the_benchmark_refuses_models_of_other_tasks(made, tmp_path):
 
     settings, model = ResolutionConfig(), medgan.load(made.model)
     with pytest.raises(ModelError, match="E_TRANSLATOR"):
-        run_super_resolution(make_model(), None, None, tmp_path, settings)
+        run_super_resolution({"model": make_model()}, None, tmp_path, settings)
     other = medgan.load(made.model)
     other.preprocessing = other.preprocessing.model_copy(update={"spacing": (1, 1, 1)})
     with pytest.raises(ConfigError, match="E_GRID"):
-        run_super_resolution(model, other, None, tmp_path, settings)
+        run_super_resolution({"model": model, "other": other}, None, tmp_path, settings)

@@ -30,8 +30,8 @@ from medgan.app.steps.studies import (
     detection_step,
     evaluate_step,
     lesions_step,
-    translation_step,
     super_resolution_step,
+    translation_step,
     utility_step,
 )
 from medgan.app.steps.synthesis import (

@@ -232,12 +232,17 @@ def translation_step(run: Run) -> StepResult:
 
 def super_resolution_step(run: Run) -> StepResult:
     """Measures the model on thick slices of test scans, beside interpolation."""
-    from medgan.studies.super_resolution.benchmark import PICTURE, REPORT, run_super_resolution
+    from medgan.studies.super_resolution.benchmark import (
+        OURS,
+        PICTURE,
+        REPORT,
+        run_super_resolution,
+    )
 
     settings, manifest = run.config.resolution, run.manifest()
     require_one_channel("the benchmark of super-resolution", manifest.channels)
-    plain = run.model(settings.plain) if settings.plain else None
-    values = run_super_resolution(run.model(), plain, manifest, run.out, settings, run.refuse)
+    models = {OURS: run.model(), **{n: run.model(uri) for n, uri in settings.others.items()}}
+    values = run_super_resolution(models, manifest, run.out, settings, run.refuse)
     log.info("super-resolution: %s, %s", run.out / REPORT, run.out / PICTURE)
     return _tabled(values)
 

@@ -16,8 +16,8 @@ from medgan.core.config.studies import (
     DrawConfig,
     EvaluateConfig,
     LesionsConfig,
-    TranslationConfig,
     ResolutionConfig,
+    TranslationConfig,
     UtilityConfig,
 )
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig

@@ -251,10 +251,10 @@ class LesionsConfig(Section):
 class ResolutionConfig(Section):
     """The benchmark of super-resolution on thick slices of fine scans."""
 
-    plain: str = Field(
-        "",
-        description="another super-resolution model, such as one trained with "
-        "translate.adversarial=0; empty is none",
+    others: dict[str, str] = Field(
+        {},
+        description="models to compare with, by the names of their rows, as {without "
+        "discriminator: runs/unet/model}",
     )
     factors: tuple[Annotated[float, Field(gt=1.2)], ...] = Field(
         (2.0, 4.0, 6.0), min_length=1, description="distances of slices, in voxels of the model"

@@ -27,24 +27,23 @@ from medgan.studies.super_resolution.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 REPORT, PICTURE = "super_resolution.json", "super_resolution.png"
-OURS, PLAIN, DECONVOLVED = "model", "model compared with", "cubic, projected"
+OURS, DECONVOLVED = "model", "cubic, projected"
 FEWEST = 5
 Row = dict[str, Any]
 
 
 def run_super_resolution(
-    model: Model,
-    plain: Model | None,
+    models: Mapping[str, Model],
     manifest: Manifest,
     out: Path,
     settings: ResolutionConfig,
     refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
-    """Measures a model on thick slices of test scans; writes super_resolution.json and a picture.
+    """Measures models on thick slices of test scans; writes super_resolution.json and a picture.
 
     Args:
-        model: trained for super-resolution of one channel.
-        plain: another such model, or None.
+        models: trained for super-resolution of one channel, by the names of their rows; that of
+            `OURS` is compared with all methods.
         manifest: with splits; a segmenter learns from the training scans where they have labels.
         out: receives cache, super_resolution.json and super_resolution.png.
         settings: the resolution section.
@@ -55,17 +54,16 @@ def run_super_resolution(
 
     Raises:
         ModelError: E_TRANSLATOR for a model of another task.
-        ConfigError: E_GRID when the two models differ in grid or intensities.
+        ConfigError: E_GRID when models differ in grid or intensities.
         DataError: E_SPLIT with too few test scans.
     """
-    grid = _common_grid(model, plain)
+    grid = _common_grid(models)
     cases = enough_preparable(manifest, "test", FEWEST, grid, out, refuse)
     volumes = PreparedVolumes(cases, grid, out / "cache")
     labelled = Segmenter.trained(manifest.split("train"), grid, out)
     methods = {**_INTERPOLATIONS, DECONVOLVED: _deconvolved}
-    if plain is not None:
-        methods[PLAIN] = _network(plain)
-    methods[OURS] = _network(model)
+    methods |= {name: _network(model) for name, model in models.items() if name != OURS}
+    methods[OURS] = _network(models[OURS])
     found: dict[tuple[float, str], list[Metrics]] = {}
     shown: list[tuple[float, ResolutionExample]] = []
     fine: list[float] = []
@@ -100,7 +98,7 @@ def run_super_resolution(
             "picture_factor": _shown_factor(settings.factors),
             "spacing": list(grid.spacing),
             "data_digest": manifest.digest,
-            "model_digest": model.digest,
+            "models": {name: model.digest for name, model in models.items()},
         },
         "rows": rows,
         "table": table(rows),
@@ -109,22 +107,22 @@ def run_super_resolution(
     return result
 
 
-def _common_grid(model: Model, plain: Model | None) -> Preprocessing:
-    for one in (model, plain):
-        if one is None:
-            continue
-        translator = one.networks.needed_translator
-        if translator.conversion.task != TASK:
+def _common_grid(models: Mapping[str, Model]) -> Preprocessing:
+    """The preprocessing of all models but for the shape of their patches."""
+    grid = models[OURS].preprocessing
+    for name, model in models.items():
+        task = model.networks.needed_translator.conversion.task
+        if task != TASK:
             raise ModelError(
-                "E_TRANSLATOR", "the model", f"was trained for {translator.conversion.task}",
+                "E_TRANSLATOR", name, f"was trained for {task}",
                 "give a model of train.task super_resolution",
             )  # fmt: skip
-    if plain is not None and _images(plain.preprocessing) != _images(model.preprocessing):
-        raise ConfigError(
-            "E_GRID", "resolution.plain", "has another grid or other intensities",
-            "train it with the same data section",
-        )  # fmt: skip
-    return model.preprocessing
+        if _images(model.preprocessing) != _images(grid):
+            raise ConfigError(
+                "E_GRID", name, "has another grid or other intensities",
+                "train it with the same data section",
+            )  # fmt: skip
+    return grid
 
 
 def _images(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -166,7 +164,7 @@ def _picture(
 ) -> tuple[float, ResolutionExample]:
     """The example for the picture, and what it is ordered by."""
     nearest = example.acquisition.interpolate(example.slices, "nearest")
-    names = [name for name in ("cubic", PLAIN, OURS) if name in made]
+    names = [name for name in made if name not in ("windowed sinc", DECONVOLVED)]
     images = {"slices": nearest, **{name: made[name][1] for name in names}, "fine": example.truth}
     own = made[OURS][0].psnr
     title = "  ".join(f"{name}: {made[name][0].psnr:.1f} dB" for name in names)
