@@ -23,6 +23,7 @@ from medgan.core.config import Config
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
 from medgan.studies.detection.protocol import all_lesions
+from medgan.studies.translation.judge import judge
 from tests.kit.command_line import inside
 from tests.kit.dicom import MATRIX, make_series, save
 from tests.kit.volumes import AFFINE, ball
@@ -70,6 +71,7 @@ CONSTANTS = {
     **{f"fidelity.{name}": 4 for name in ("DRAWS", "PAIRS")},
     **{f"audit.{name}": n for name, n in (("PLANTED", 4), ("PERMUTATIONS", 100))},
     "detection.scorers.BASELINE_VOLUMES": 8,
+    "translation.benchmark.judge": partial(judge, steps=2), "translation.floors.VOXELS": 500,
     "detection.benchmark.all_lesions": partial(all_lesions, radii=(3.0,)),
 }  # fmt: skip
 """The same for constants of `medgan.studies`, and the smallest radius of lesions."""
@@ -81,6 +83,7 @@ PATHS = {
     "patients": "scans", "healthy": "scans", "new_heads": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
+    "petmr": "petmr.csv", "new_mr": "scans",
 }  # fmt: skip
 """Data sets of the pages, and the tiny ones in their place."""
 VERBS = {"lesions": "draw_lesions"}
@@ -154,6 +157,7 @@ def write_scans(folder: Path) -> None:
     rng = np.random.default_rng(0)
     rows: list[tuple[str, ...]] = [("image", "label", "subject", "age", "sex", "diagnosis")]
     channels: list[tuple[str, ...]] = [("subject", "CT", "PET")]
+    registered: list[tuple[str, ...]] = [("subject", "T1w", "ct", "pet", "label")]
     for number in range(60):
         data, name = ball(rng).astype(np.float32), f"person-{number:02d}"
         image, label = folder / f"scans/{name}.nii.gz", folder / f"scans/{name}_label.nii.gz"
@@ -173,7 +177,12 @@ def write_scans(folder: Path) -> None:
                 anat = new_folder(folder / tree / subject / "ses-baseline" / "anat")
                 shutil.copy(scan, anat / f"{subject}_ses-baseline_{suffix}.nii.gz")
             shutil.copy(image, new_folder(folder / "toy"))
-    for table, lines in (("subjects.csv", rows), ("petct.csv", channels)):
+        ct = folder / f"ct/{name}.nii.gz"
+        Volume(5 * data - 500, AFFINE).save(ct)
+        files = (str(path.relative_to(folder)) for path in (image, ct, pet, label))
+        registered.append((name, *files))
+    tables = (("subjects.csv", rows), ("petct.csv", channels), ("petmr.csv", registered))
+    for table, lines in tables:
         with (folder / table).open("w", newline="") as file:
             csv.writer(file).writerows(lines)
     masks = np.indices((5, 5, 5)).sum(axis=0) < 20
@@ -234,6 +243,9 @@ def workplace(tmp_path_factory):
         run(*tiny((*chest, "--set", "data.window=lung", "-o", "x"), "runs/chest"))
         run(*tiny(("medgan", "score", "runs/chest/model", "export", "-o", "x"), "runs/score"))
         run(*tiny(("medgan", "share", "runs/mine/model", "-o", "x"), "runs/share"))
+        for name in ("mr2ct", "unet"):
+            given = ("--data", "petmr.csv", "--set", "data.splits=splits.json", "-o", "x")
+            run(*tiny(("medgan", "train", "translate_mr_ct", *given), f"runs/{name}"))
         augment = ("medgan", "augment", "runs/mine/model", "runs/mine/manifest.json", "-o", "x")
         run(*tiny(augment, "runs/mixed"))
         for name in ("alpha_wgan", "dcgan", "vae"):
