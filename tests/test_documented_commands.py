@@ -56,7 +56,7 @@ TINY = {
     "baseline": (*GRID, *NETWORKS),
     "compare": GRID,
     "utility": (*GRID, *NETWORKS, "utility.sizes=[20]", "utility.share=0.25", "utility.seeds=1",
-                "utility.steps=4"),
+                "utility.steps=4", "utility.ratios=[1]"),
     "audit": (*GRID, "audit.count=40"),
     "evaluate": (*GRID, "evaluate.count=24"),
     "augment": ("data.labels=[1]", "augment.filters=[]"),
@@ -80,7 +80,7 @@ PATHS = {
     "ct": "export",
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
-    "patients": "scans", "healthy": "scans", "new_heads": "scans",
+    "patients": "scans", "healthy": "scans", "lidc_nodules": "scans", "new_heads": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
     "petmr": "petmr.csv", "new_mr": "scans",
@@ -246,6 +246,8 @@ def workplace(tmp_path_factory):
         for name in ("mr2ct", "unet"):
             given = ("--data", "petmr.csv", "--set", "data.splits=splits.json", "-o", "x")
             run(*tiny(("medgan", "train", "translate_mr_ct", *given), f"runs/{name}"))
+        nodules = ("--data", "lidc_nodules", "--set", "data.splits=splits.json", "-o", "x")
+        run(*tiny(("medgan", "train", "lidc_lesions", *nodules), "runs/nodules"))
         augment = ("medgan", "augment", "runs/mine/model", "runs/mine/manifest.json", "-o", "x")
         run(*tiny(augment, "runs/mixed"))
         for name in ("alpha_wgan", "dcgan", "vae"):

@@ -25,6 +25,8 @@ _FEWEST = 10
 """Voxels of the smallest lesion that is learned from."""
 _DEPTHS = np.linspace(0, 1, 6)
 """Depths inside a lesion, as shares of its deepest, at which its profile is known."""
+_COARSE = 2.0
+"""Voxels above which a pattern inside a lesion is its shape, not its texture."""
 SMALLEST, _LARGEST = 0.8, 1.25
 """Factors of size between which a lesion is pasted."""
 _NEAREST = 3
@@ -86,13 +88,16 @@ class LesionExample:
 
     @cached_property
     def texture(self) -> tuple[float, float]:
-        """Spread and smoothness of the values inside, the profile taken off.
+        """Spread and smoothness of the fine texture inside, profile and coarse parts taken off.
 
         Smoothness is the standard deviation in mm of the Gaussian that would correlate white noise
         from voxel to voxel as these values are.
         """
         inside, _ = depths(self.mask, self.spacing)
         left = (self.values - np.interp(inside, _DEPTHS, self.profile[0])) * self.mask
+        share = ndimage.gaussian_filter(self.mask.astype(np.float32), _COARSE)
+        level = ndimage.gaussian_filter(left, _COARSE) / np.maximum(share, 1e-6)
+        left = (left - level) * self.mask
         variance = float((left[self.mask] ** 2).mean())
         pairs = self.mask[:-1] & self.mask[1:]
         if variance == 0 or not pairs.any():

@@ -77,7 +77,16 @@ class DrawnLesion:
         if scale is not None:
             # What did not change keeps what lies beyond the scale.
             wanted = np.where(wanted == volume[self.box], old, scale.back(wanted))
-        drawn = native.copy()
+        return self.blended(native, wanted)
+
+    def blended(self, native: Array, wanted: Float[np.ndarray, "x y z"]) -> Array:
+        """Other voxels in the box, equal to the bit wherever alpha is 0.
+
+        Args:
+            native: the whole scan.
+            wanted: (x, y, z) of the box.
+        """
+        drawn, old = native.copy(), native[self.box]
         drawn[self.box] = np.where(self.alpha > 0, old + self.alpha * (wanted - old), old)
         return drawn
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from medgan.data.lesion_scale import lesion_scale, read_labelled
 from medgan.data.manifest import IMAGE, Case, Manifest
 from medgan.data.reading import Refuse, log_refusals, read_case, usable
 from medgan.data.shape_library import SHIPPED, LesionShape, read_shapes
+from medgan.model.model import Model
+from medgan.model.refinement import refined, require_refiner
 from medgan.workflows.augmented.decathlon import paths_of, write_decathlon
 from medgan.workflows.augmented.real import save_as_stored
 
@@ -47,7 +49,7 @@ def bank_of(
         raise DataError(
             "E_NO_SCANS", "draw.examples", "no scan is as draw.only says", "check the covariates"
         )
-    kind = _kind(intensity)
+    kind = kind_of(intensity)
     scans = read_labelled(chosen, kind)
     return LesionBank.learn(scans, relative=kind != "ct", margin=settings.margin)
 
@@ -72,12 +74,27 @@ def drawing_of(settings: DrawConfig, bank: LesionBank | None) -> LesionDrawing:
     )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn.
+
+    Attributes:
+        drawing: of `drawing_of`.
+        settings: the section draw.
+        intensity: of the scans.
+        model: of `train.task` lesions, which refines what is drawn; None leaves it as it is.
+    """
+
+    drawing: LesionDrawing
+    settings: DrawConfig
+    intensity: Intensity
+    model: Model | None = None
+
+
 def draw_lesions(
     manifest: Manifest,
     out: Path,
-    drawing: LesionDrawing,
-    settings: DrawConfig,
-    intensity: Intensity | dict[str, Intensity],
+    plan: Plan,
     facts: dict[str, str],
     refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
@@ -90,9 +107,7 @@ def draw_lesions(
         manifest: of healthy scans; their label maps are kept below the lesions, unless
             `draw.masks` is label: then they are the masks.
         out: receives imagesTr, labelsTr, dataset.json, lesions.csv and provenance.json.
-        drawing: of `drawing_of`.
-        settings: the section draw.
-        intensity: of the scans.
+        plan: what is drawn.
         facts: versions, for the provenance.
         refuse: receives scans that no lesion fits into; they are left out.
 
@@ -101,13 +116,14 @@ def draw_lesions(
 
     Raises:
         DataError: E_LESION where no lesion fits into any scan.
+        ModelError: E_TRANSLATOR when the model does not refine lesions.
     """
-    kind = _kind(intensity)
+    settings = plan.settings
+    if plan.model is not None:
+        require_refiner(plan.model)
     rows: list[Row] = []
     cases: list[Case] = []
-    results, refusals = usable(
-        manifest.cases, lambda case: _drawn_into(case, out, drawing, settings, kind)
-    )
+    results, refusals = usable(manifest.cases, lambda case: _drawn_into(case, out, plan))
     with counting("drawing lesions") as tick:
         for found in results:
             for case, row in found:
@@ -121,7 +137,7 @@ def draw_lesions(
         )
     values = sorted({value for case in cases for value in case.labels})
     grid = Preprocessing(
-        spacing=(1.0, 1.0, 1.0), shape=(16, 16, 16), intensity=kind, labels=tuple(values)
+        spacing=(1.0, 1.0, 1.0), shape=(16, 16, 16), intensity=plan.intensity, labels=tuple(values)
     )
     write_decathlon(out, [], cases, grid, False, manifest.licence, MARK)
     write_atomic(out / "lesions.csv", table_text(rows))
@@ -129,7 +145,8 @@ def draw_lesions(
         "synthetic": True,
         "what": MARK,
         "draw": settings.model_dump(mode="json", exclude={"examples"} | _path(settings)),
-        "examples": len(drawing.bank.examples) if drawing.bank else 0,
+        "examples": len(plan.drawing.bank.examples) if plan.drawing.bank else 0,
+        "model_sha256": plan.model.digest if plan.model else "",
         "data_digest": manifest.digest,
         "generated_with": facts,
         "cases": rows,
@@ -138,29 +155,20 @@ def draw_lesions(
     return {"drawn": len(cases), "folder": str(out)}
 
 
-def _drawn_into(
-    case: Case, out: Path, drawing: LesionDrawing, settings: DrawConfig, intensity: Intensity
-) -> list[tuple[Case, Row]]:
+def _drawn_into(case: Case, out: Path, plan: Plan) -> list[tuple[Case, Row]]:
     """All that is drawn from one scan, written and checked."""
-    scan = read_case(case)
+    scan, each = read_case(case), range(plan.settings.each)
     image, label = scan.volumes[0], scan.label.volume if scan.label else None
-    drawn = [  # all, before any is written: a scan that is left out leaves no file
-        _draw(case, image, label, number, drawing, settings, intensity)
-        for number in range(settings.each)
-    ]
-    return [_written(case, n, out, settings, *one) for n, one in enumerate(drawn)]
+    # All, before any is written: a scan that is left out leaves no file.
+    drawn = [_draw(case, image, label, number, plan) for number in each]
+    return [_written(case, n, out, plan.settings, *one) for n, one in enumerate(drawn)]
 
 
 def _draw(
-    case: Case,
-    image: Volume,
-    label: Volume | None,
-    number: int,
-    drawing: LesionDrawing,
-    settings: DrawConfig,
-    intensity: Intensity,
+    case: Case, image: Volume, label: Volume | None, number: int, plan: Plan
 ) -> tuple[Volume, Volume, list[str]]:
     """The scan with its lesions, its new label map, and what was drawn."""
+    settings, drawing = plan.settings, plan.drawing
     rng = np.random.default_rng([settings.seed, number, int(case.sha256[:8], 16)])
     plain = image.canonical()
     native = np.ascontiguousarray(plain.data, np.float32)
@@ -170,12 +178,18 @@ def _draw(
     elif settings.masks == "label":
         raise DataError("E_LABEL", case.case, "no label map", "give masks, or change draw.masks")
     given = labels > 0 if settings.masks == "label" else None
-    scale = lesion_scale(native, intensity)
+    scale = lesion_scale(native, plan.intensity)
     kinds = []
     for _ in range(settings.lesions):
         volume = scale(torch.from_numpy(native)).numpy()
         lesion = drawing(volume, plain.spacing, rng, given, labels == settings.value)
-        native = lesion.onto(volume, native, scale)
+        if plan.model is not None:  # which learned to refine drawings in a mask
+            lesion = drawing(volume, plain.spacing, rng, lesion.mask)
+            coarse = plain.like(lesion.onto(volume, native, scale))
+            better = refined(plan.model, coarse, lesion.mask, case.case, int(rng.integers(2**31)))
+            native = lesion.blended(native, better[lesion.box])
+        else:
+            native = lesion.onto(volume, native, scale)
         labels[lesion.mask] = settings.value
         kinds.append(lesion.kind)
     return image.from_canonical(_as_stored(native, image)), image.from_canonical(labels), kinds
@@ -223,6 +237,6 @@ def _path(settings: DrawConfig) -> set[str]:
     return set() if settings.masks in ("shapes", "examples", "label") else {"masks"}
 
 
-def _kind(intensity: Intensity | dict[str, Intensity]) -> Intensity:
+def kind_of(intensity: Intensity | dict[str, Intensity]) -> Intensity:
     """Of scans of one channel."""
     return next(iter(intensity.values())) if isinstance(intensity, dict) else intensity

@@ -184,7 +184,7 @@ def augment(
 
 
 def lesions(
-    model: Annotated[str, typer.Argument(help="none: drawn as draw.families or draw.examples say")],
+    model: Annotated[str, typer.Argument(help="model of the task lesions, which refines, or none")],
     source: Annotated[str, typer.Argument(help="healthy scans, in any layout")],
     examples: Annotated[
         str, typer.Option(help="labelled scans of patients, to learn what lesions look like")

@@ -84,21 +84,21 @@ def augment_step(run: Run) -> StepResult:
 
 def draw_lesions_step(run: Run) -> StepResult:
     """Writes healthy scans with lesions drawn into them, and the masks."""
-    from medgan.workflows.lesions import bank_of, draw_lesions, drawing_of
+    from medgan.workflows.lesions import Plan, bank_of, draw_lesions, drawing_of, kind_of
 
     settings, data = run.config.draw, run.config.data
     require_one_channel("drawing lesions", run.manifest().channels)
+    model = run.model() if run.config.model_uri else None
+    kind = kind_of(data.intensity if model is None else model.preprocessing.intensity)
     bank = None
     if settings.examples:
         source = {"source": settings.examples, "subjects": (), "session": "", "splits": "train"}
         with about("draw.examples"):
             patients, _ = read_manifest(data.model_copy(update=source), run.out / CONVERTED)
         run.refuse(patients.refusals)
-        bank = bank_of(patients.cases, settings, data.intensity)
-    values = draw_lesions(
-        run.manifest(), run.out, drawing_of(settings, bank), settings, data.intensity, facts(),
-        run.refuse,
-    )  # fmt: skip
+        bank = bank_of(patients.cases, settings, kind)
+    plan = Plan(drawing_of(settings, bank), settings, kind, model)
+    values = draw_lesions(run.manifest(), run.out, plan, facts(), run.refuse)
     log.info("%d scans with lesions: %s", values["drawn"], run.out)
     return StepResult(values, written("lesions", run.out))
 

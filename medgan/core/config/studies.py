@@ -25,8 +25,10 @@ class CompareConfig(Section):
 class UtilityConfig(Section):
     """Whether synthetic scans help a network that learns from few real ones."""
 
-    task: Literal["segmentation", "classification"] = Field(
-        "segmentation", description="what the network learns"
+    task: Literal["segmentation", "classification", "lesions"] = Field(
+        "segmentation",
+        description="what the network learns; lesions is a segmentation whose synthetic scans are "
+        "other scans with lesions drawn into them",
     )
     sizes: tuple[Annotated[int, Field(ge=5)], ...] = Field(
         (20,), min_length=1, description="numbers of real training scans, 5 or more"
@@ -35,11 +37,15 @@ class UtilityConfig(Section):
         3, gt=0, description="random subsets of real scans, each with a generator of its own"
     )
     arms: tuple[
-        Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"], ...
+        Literal[
+            *("real", "classical", "oversampling", "synthetic", "mixed", "all", "first"),
+            *("strong", "paste", "refined", "filtered"),
+        ],
+        ...,
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
         description="ways of training; the others are compared with classical, in a "
-        "classification with oversampling",
+        "classification with oversampling, of lesions with strong",
     )
     ratios: tuple[Positive, ...] = Field(
         (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"
@@ -51,7 +57,7 @@ class UtilityConfig(Section):
     unlabelled: bool = Field(
         False,
         description="whether generators also learn from the images, without the label maps, of "
-        "the other training scans",
+        "the other training scans; lesions are drawn into these",
     )
     relabel: bool = Field(
         False,

@@ -47,7 +47,7 @@ class TrainConfig(Section):
         "synthesis",
         description="what is trained: synthesis generates scans, restoration makes a healthy scan "
         "of a corrupted one, translation makes channels of other channels, super_resolution a fine "
-        "scan of thick slices, mask_to_image a scan of its label map",
+        "scan of thick slices; lesions refines lesions that are drawn into scans",
     )
     start_from: str = Field(
         "",

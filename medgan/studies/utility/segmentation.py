@@ -92,12 +92,16 @@ class Segmentation:
 
     def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
         """As `Task.train`."""
-        stages = parts[::-1] if arm.first else [join(parts)]
+        if arm.drawn:  # half of a batch is real
+            real, drawn = parts
+            parts = [*[real] * max(1, len(drawn.images) // len(real.images)), drawn]
+        stages = [parts[-1], parts[0]] if arm.first else [join(parts)]
         steps, network = self._settings.steps // len(stages), None
         for stage in stages:
             network = train_segmenter(
-                *stage, self._count, steps, seed, augment=augmentation(arm), network=network
-            )
+                *stage, self._count, steps, seed, augment=augmentation(arm), network=network,
+                bf16=self._settings.task != "lesions",
+            )  # fmt: skip
         assert network is not None, "there is a set to train on"
         return network
 

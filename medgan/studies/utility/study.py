@@ -33,8 +33,11 @@ FEWEST_TESTED = 4
 TASKS: dict[str, type[Segmentation] | type[Classification]] = {
     "segmentation": Segmentation,
     "classification": Classification,
+    "lesions": Segmentation,
 }
-BASELINES = {"segmentation": "classical", "classification": "oversampling"}
+BASELINES = {
+    "segmentation": "classical", "classification": "oversampling", "lesions": "strong"
+}  # fmt: skip
 """Arms without synthetic scans that the others are compared with."""
 Row = dict[str, Any]
 
@@ -81,7 +84,8 @@ def utility(
             "E_VALUE", "utility.arms", f"{baseline} is missing: there is nothing to be better than",
             f"name {baseline} too",
         )  # fmt: skip
-    preprocessing = aligned_plan(config.data, manifest.split("train"), out / "cache")
+    whole = config.data.model_copy(update={"patches": False})  # the networks see whole scans
+    preprocessing = aligned_plan(whole, manifest.split("train"), out / "cache")
     manifest = with_preparable(manifest, ("train", *settings.tested), preprocessing, out, refuse)
     task: Task = TASKS[settings.task](manifest.split("train"), preprocessing, settings)
     tested = _tested(manifest, settings.tested)

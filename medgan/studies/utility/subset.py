@@ -14,9 +14,10 @@ from medgan.core.config import Config, Preprocessing, UtilityConfig
 from medgan.data.conditions import Value
 from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Case, Manifest
-from medgan.data.prepared import stored
+from medgan.data.prepared import read_scans, stored
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
+from medgan.studies.utility.lesions import KEPT, DrawnLesions, best, refining
 from medgan.studies.utility.task import Arm, Examples, Task
 from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
@@ -42,6 +43,16 @@ def arms_of(settings: UtilityConfig) -> list[Arm]:
             Arm(f"first {ratio:g}", ratio=ratio, classical=True, first=True) for ratio in ratios
         ],
     }
+    if settings.task == "lesions":
+        of = {"classical": of["classical"], "strong": [Arm("strong", classical=True, strong=True)]}
+        ways = {"paste": "paste", "refined": "refined", "filtered": "filtered", "first": "refined"}
+        for name, drawn in ways.items():
+            of[name] = [
+                Arm(f"{name} {ratio:g}", ratio=ratio, classical=True, strong=True, drawn=drawn,
+                    first=name == "first")
+                for ratio in ratios
+            ]  # fmt: skip
+        return [arm for name in settings.arms if name in of for arm in of[name]]
     left_out = {"oversampling"}
     if balanced:
         left_out = {"synthetic", "first"}
@@ -88,7 +99,10 @@ class Subset:
                 ),
             }
         )
+        if config.utility.task == "lesions":
+            self.config = refining(self.config)
         self._generated: dict[int, Examples] = {}
+        self._lesions: dict[tuple[str, int], Examples] = {}
 
     def key(self, arm: Arm) -> str:
         """Hash of everything that the results of an arm depend on."""
@@ -106,7 +120,9 @@ class Subset:
         """Trains the network of an arm."""
         requests = self._requests(arm)
         parts = [self._real] if arm.real else []
-        if requests:
+        if arm.drawn:
+            parts.append(self._drawn(arm.drawn, len(requests)))
+        elif requests:
             parts.append(self._synthetic(requests))
         return self.task.train(parts, arm, self.seed)
 
@@ -147,10 +163,34 @@ class Subset:
             self._generated[count] = made
         return self._generated[count]
 
+    def _drawn(self, how: str, count: int) -> Examples:
+        """Other scans with lesions of the subset drawn into them; kept likewise."""
+        if (how, count) not in self._lesions:
+            images, masks = self._real
+            if self.config.utility.unlabelled:
+                others = read_scans(self._others, self.preprocessing, self.out)
+                images = others.images.to(self.device)
+                masks = self.task.predict(self._teacher, images)
+            model = None if how == "paste" else self.model
+            made = DrawnLesions(self._real, images, masks, self.preprocessing, model)
+            if how == "filtered":
+                drawn = made.draw(round(count / KEPT), self.seed)
+                kept = best(drawn, images, self._teacher, KEPT, self.seed)
+            else:
+                kept = made.draw(count, self.seed)
+            self._lesions[how, count] = kept.to(self.device)
+        return self._lesions[how, count]
+
+    @property
+    def _others(self) -> list[Case]:
+        own = {case.subject for case in self.cases}
+        return [case for case in self.manifest.split("train") if case.subject not in own]
+
     @cached_property
     def _teacher(self) -> nn.Module:
-        """The network of the arm `classical`, which segments synthetic scans."""
-        return self.train(Arm("classical", classical=True))
+        """The network of the arm `classical` or `strong`, which segments other scans."""
+        strong = self.config.utility.task == "lesions"
+        return self.train(Arm("strong" if strong else "classical", classical=True, strong=strong))
 
     @cached_property
     def model(self) -> Model:
@@ -165,11 +205,10 @@ class Subset:
         """The scans of the subset, which also serve as validation scans: there are no others."""
         validation = [replace(case, split="validation") for case in self.cases]
         further: Iterator[Case] = iter(())
-        if self.config.utility.unlabelled:
-            own = {case.subject for case in self.cases}
-            others = (c for c in self.manifest.split("train") if c.subject not in own)
+        if self.config.utility.unlabelled and self.config.utility.task != "lesions":
             further = (
-                replace(c, label=None, label_sha256=None, labels=(), label_mm3=()) for c in others
+                replace(c, label=None, label_sha256=None, labels=(), label_mm3=())
+                for c in self._others
             )
         return replace(self.manifest, cases=(*self.cases, *further, *validation))
 

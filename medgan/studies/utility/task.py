@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medgan.core.errors import DataError
 from medgan.data.conditions import Value
 from medgan.data.manifest import Case
-from medgan.evaluation.probes.augmentation import Augmentation, classical, unchanged
+from medgan.evaluation.probes.augmentation import Augmentation, classical, strong, unchanged
 
 
 class Examples(NamedTuple):
@@ -43,6 +43,9 @@ class Arm:
         first: whether the first half of the steps uses synthetic scans alone, the second half real
             scans alone.
         classical: whether scans are augmented classically.
+        strong: whether they are augmented strongly.
+        drawn: how lesions are drawn into other scans: paste, refined or filtered; empty where
+            synthetic scans are a generator's.
         balanced: whether both groups, and real and synthetic scans of each, are sampled equally
             often.
     """
@@ -52,6 +55,8 @@ class Arm:
     ratio: float = 0.0
     first: bool = False
     classical: bool = False
+    strong: bool = False
+    drawn: str = ""
     balanced: bool = False
 
 
@@ -112,6 +117,8 @@ def join(parts: Sequence[Examples]) -> Examples:
 
 def augmentation(arm: Arm) -> Augmentation:
     """The augmentation of an arm."""
+    if arm.strong:
+        return strong
     return classical if arm.classical else unchanged
 
 
