@@ -1,11 +1,16 @@
-"""An answer of a translator that slides over a whole scan."""
+"""Answers of a translator that slides over a whole scan, and what they are together."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from medgan.core.volume import Volume
+from medgan.data.intensities import synthetic_scale
+from medgan.model.outputs import Translation
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
@@ -42,3 +47,32 @@ def answer(
     )  # fmt: skip
     assert isinstance(drawn, Tensor)
     return drawn[0].float().numpy()
+
+
+def answers_in_units(
+    model: "Model",
+    source: Float[np.ndarray, "S X Y Z"],
+    answers: int,
+    seed: int,
+    back: Callable[[np.ndarray, float], Volume],
+) -> Translation:
+    """Several answers for a whole scan, in HU, SUV or the unit of synthetic MRI.
+
+    Args:
+        model: that makes one image of another.
+        source: of its pairing.
+        answers: how many; a model that sees no noise has one.
+        seed: of the answers.
+        back: a map of the model's grid, and its value outside of it, to a volume.
+    """
+    conversion = model.networks.needed_translator.conversion
+    count = answers if conversion.noise else 1
+    drawn = np.stack([answer(model, source, seed, number) for number in range(count)])
+    images, spread, first = {}, {}, {}
+    for channel, name in enumerate(conversion.target):
+        scale, values = synthetic_scale(model.preprocessing, name), drawn[:, channel]
+        lowest, units = scale.intensities[0], scale.back(values)
+        images[name] = back(scale.back(values.mean(axis=0)), lowest)
+        spread[name] = back(units.std(axis=0), 0.0)
+        first[name] = back(units[0], lowest)
+    return Translation(images, spread, first, count)

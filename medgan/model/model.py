@@ -20,7 +20,7 @@ from medgan.core.volume import Volume
 from medgan.data.conditions import Value
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.prepare import Preparation, PreparedScan
-from medgan.model import anomaly, generation, inversion, translation
+from medgan.model import anomaly, generation, inversion, mask_to_image, translation
 from medgan.model.card import model_facts
 from medgan.model.folder import Stored, read_model, write_model
 from medgan.model.outputs import Edit, Inversion, Latent, ScanScore, Synthetic, Translation
@@ -84,11 +84,7 @@ class Model:
 
     @property
     def needed_calibration(self) -> Calibration:
-        """The calibration, where it is needed.
-
-        Raises:
-            ModelError: E_UNCALIBRATED when there is none.
-        """
+        """The calibration; without one a ModelError, E_UNCALIBRATED."""
         if self.calibration is None:
             raise ModelError(
                 "E_UNCALIBRATED", "the model", "has no calibration",
@@ -179,10 +175,17 @@ class Model:
     def translate(self, scan: Scan, answers: int = 8, seed: int = 0) -> Translation:
         """Another image of a scan's `source` channels, in its own grid and in real units.
 
-        The mean of the answers of a seed is the image, their spread says how sure it is. A model
-        that was not trained for it is a ModelError, E_TRANSLATOR.
+        The mean of answers is the image, their spread says how sure it is. A model that was not
+        trained for it is a ModelError, E_TRANSLATOR.
         """
         return translation.translate(self, self.prepare(scan), answers, seed)
+
+    def image_of(
+        self, label_map: Volume, rough_mm: float = 0.0, answers: int = 8, seed: int = 0,
+        case: str = "the label map",
+    ) -> Translation:  # fmt: skip
+        """A scan of a label map, as `translate`; its outline may be off by `rough_mm`."""
+        return mask_to_image.image_of(self, label_map, rough_mm, answers, seed, case)
 
     def invert(
         self, scan: Scan, steps: int = STEPS, covariates: Mapping[str, Value] | None = None
@@ -194,7 +197,7 @@ class Model:
         Args:
             scan: to reproduce.
             steps: 0 keeps the encoder's latent.
-            covariates: of the scan, by the names of the model's conditions.
+            covariates: by the names of the model's conditions.
         """
         generation.warn_of_unusual(self, covariates or {})
         return inversion.invert(self, self.prepare(scan), steps, covariates or {})
@@ -220,21 +223,17 @@ class Model:
         self, scan: Scan, label_map: Volume | None = None, smallest_mm3: float = 0.0,
         covariates: Mapping[str, Value] | None = None,
     ) -> ScanScore:  # fmt: skip
-        """Anomaly score, p-value and map of a scan among healthy ones.
-
-        A scan that is not comparable with the calibration scans has no p-value.
+        """Anomaly score, map and, of a comparable scan, p-value of a scan among healthy ones.
 
         Args:
             scan: to score.
             label_map: of its anatomy, on the same grid; regions are named by it.
             smallest_mm3: smaller regions are left out.
-            covariates: of the scan, such as `{"age": 80}`; used where the calibration adjusts
-                scores for them.
+            covariates: of the scan, such as `{"age": 80}`, for which scores may be adjusted.
 
         Raises:
             ModelError: E_UNCALIBRATED.
-            DataError: E_LABEL_GRID.
-            ConfigError: E_CONDITION for a continuous value that is no number.
+            DataError, ConfigError: E_LABEL_GRID; E_CONDITION for a value that is no number.
         """
         known = covariates or {}
         return anomaly.score(self, self.prepare(scan), label_map, smallest_mm3, known)
@@ -252,13 +251,11 @@ class Model:
                 calibration, or the best of the model.
             progress: called with the numbers of scans done and of all.
             count: of all scans, for `progress`, where `scans` come one by one.
-            covariates: of each scan, in the same order, for `config.covariates`; read after the
-                last scan.
+            covariates: of each scan, for `config.covariates`; read after the last scan.
             choose: picks the scorers of a model without calibration, where `config` has none.
 
         Raises:
-            ConfigError: E_SCORER; E_CONDITION for a covariate that no scan has.
-            DataError: E_CALIBRATION with too few scans.
+            ConfigError, DataError: E_SCORER; E_CONDITION; E_CALIBRATION with too few scans.
         """
         config = config or ScoringConfig(())
         given = (scans, config, progress, count, covariates, choose)

@@ -11,6 +11,7 @@ from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
+from medgan.model.mask_to_image import TASK
 from medgan.model.model import Model
 from medgan.model.outputs import Translation
 from medgan.reporting.side_by_side import Column, side_by_side
@@ -47,25 +48,37 @@ def write_translations(
         ModelError: E_TRANSLATOR when the model was not trained for it.
     """
     conversion = model.networks.needed_translator.conversion
+    of_labels = conversion.task == TASK and settings.given == "labels"
+    names = ("label map",) if of_labels else model.source
 
     def work(case: Case) -> tuple[Row, Row]:
-        scan = model.prepare(read(case, False), case.case)
-        found = model.translate(scan, settings.answers, settings.seed)
+        given = read(case, False)
+        if of_labels:
+            found = model.image_of(
+                given.volumes[0], settings.rough_mm, settings.answers, settings.seed, case.case
+            )
+            shown = given.volumes
+        else:
+            scan = model.prepare(given, case.case)
+            found = model.translate(scan, settings.answers, settings.seed)
+            shown = scan.source
         row: Row = {"case": case.case, "subject": case.subject}
         for name, image in found.images.items():
-            text = f"{SYNTHETIC} {name} of {'+'.join(model.source)}, {model.digest[:12]}"
+            text = f"{SYNTHETIC} {name} of {'+'.join(names)}, {model.digest[:12]}"
             file = f"{case.case}_{name}.nii.gz"
             image.save(folder / "images" / file, text)
             found.spread[name].save(folder / "spread" / file, f"spread of {text}")
             found.answer[name].save(folder / "answers" / file, f"one answer, {text}")
             row[name] = f"images/{file}"
             row[f"{name}_spread"] = round(_mean_inside(found, name), 5)
-        _write_picture(folder / "pictures" / f"{case.case}.png", scan.source, model.source, found)
+        _write_picture(folder / "pictures" / f"{case.case}.png", shown, names, found)
         return row, row
 
     given = {
         "task": conversion.task, "source": list(conversion.source),
         "target": list(conversion.target), "answers": settings.answers, "seed": settings.seed,
+        "given": settings.given if conversion.task == TASK else "scan",
+        "rough_mm": settings.rough_mm if of_labels else 0.0,
         "model_sha256": model.digest, "model": model.facts, "made_with": facts,
     }  # fmt: skip
     return over_cases(cases, folder, "translations", given, work, progress)

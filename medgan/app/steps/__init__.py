@@ -156,7 +156,7 @@ STEPS = {
         ("recons", "pictures", "latents.csv", "latents.json"),
     ),
     "translate": Step(
-        translate_step, ("model_uri", *SCANS, "translate.answers", "translate.seed"),
+        translate_step, ("model_uri", *SCANS, "translate"),
         ("images", "spread", "answers", "pictures", "translations.csv", "translations.json"),
     ),
     "interpolate": Step(

@@ -89,6 +89,8 @@ class Config(Section):
         if self.train.task in get_args(ImageTask):
             if not self.data.patches:
                 raise ValueError(f"train.task {self.train.task} needs data.patches true")
+            if self.train.task == "translation" and not self.translate.source:
+                raise ValueError("train.task translation needs translate.source and .target")
             if self.train.augment == "adaptive":
                 raise ValueError("train.augment adaptive needs train.task synthesis or restoration")
         elif self.data.patches or self.train.metric == "translation":

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from medgan.core.config.fields import Label, Section, Share
 
-ImageTask = Literal["translation", "super_resolution", "lesions"]
+ImageTask = Literal["translation", "super_resolution", "mask_to_image", "lesions"]
 """Tasks that make one image of another."""
 
 
@@ -31,6 +31,17 @@ class TranslateConfig(Section):
     )
     answers: int = Field(8, gt=0, description="answers whose mean is the result of translate")
     seed: int = Field(0, ge=0, description="seed of the noise of translate")
+    given: Literal["labels", "scan"] = Field(
+        "labels",
+        description="what translate is given for a model of train.task mask_to_image: label maps, "
+        "or blurred scans",
+    )
+    rough_mm: float = Field(
+        0.0,
+        ge=0,
+        description="how far outlines of label maps may be off, as a standard deviation in mm, for "
+        "a model of train.task mask_to_image; 0 is exact",
+    )
 
     @model_validator(mode="after")
     def _nothing_is_made_of_itself(self) -> "TranslateConfig":

@@ -6,11 +6,13 @@ from medgan.core.config import Preprocessing
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError
 from medgan.data.pairs.lesions import Lesions
+from medgan.data.pairs.mask_to_image import MaskToImage
 from medgan.data.pairs.pair import Pairing
 from medgan.data.pairs.super_resolution import SuperResolution
 from medgan.data.pairs.translation import Translation
 
 PAIRINGS: dict[str, Callable[[Preprocessing, Conversion], Pairing]] = {
+    "mask_to_image": MaskToImage.of,
     "translation": Translation.of,
     "super_resolution": SuperResolution.of,
     "lesions": Lesions.of,

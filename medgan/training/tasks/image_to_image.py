@@ -77,7 +77,7 @@ class ImageToImage:
             ConfigError: E_CHANNEL when scans do not have the channels.
         """
         train, chosen = config.train, config.translate
-        same = preprocessing.channels if train.task == "super_resolution" else ()
+        same = preprocessing.channels  # of tasks that change an image, and do not make another
         conversion = Conversion(
             train.task, chosen.source or same, chosen.target or same, chosen.noise
         )
