@@ -83,7 +83,7 @@ PATHS = {
     "patients": "scans", "healthy": "scans", "lidc_nodules": "scans", "new_heads": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
-    "petmr": "petmr.csv", "new_mr": "scans",
+    "petmr": "petmr.csv", "new_mr": "scans", "site_b": "members", "new_of_b": "scans",
 }  # fmt: skip
 """Data sets of the pages, and the tiny ones in their place."""
 VERBS = {"lesions": "draw_lesions"}
@@ -163,7 +163,8 @@ def write_scans(folder: Path) -> None:
         image, label = folder / f"scans/{name}.nii.gz", folder / f"scans/{name}_label.nii.gz"
         Volume(data, AFFINE).save(image)
         Volume((data > 60).astype(np.uint8), AFFINE).save(label)
-        shutil.copy(image, new_folder(folder / ("members" if number < 30 else "others")))
+        for place in ("members",) if number < 30 else ("others", "site_a"):
+            shutil.copy(image, new_folder(folder / place))
         pet = folder / f"pet/{name}.nii.gz"
         Volume(300 - 2 * data, AFFINE).save(pet)
         channels.append((name, *(str(path.relative_to(folder)) for path in (image, pet))))
@@ -248,6 +249,8 @@ def workplace(tmp_path_factory):
             run(*tiny(("medgan", "train", "translate_mr_ct", *given), f"runs/{name}"))
         nodules = ("--data", "lidc_nodules", "--set", "data.splits=splits.json", "-o", "x")
         run(*tiny(("medgan", "train", "lidc_lesions", *nodules), "runs/nodules"))
+        sites = ("--data", "members", "--set", "translate.target_data=site_a", "-o", "x")
+        run(*tiny(("medgan", "train", "harmonise", *sites), "runs/harmonise"))
         augment = ("medgan", "augment", "runs/mine/model", "runs/mine/manifest.json", "-o", "x")
         run(*tiny(augment, "runs/mixed"))
         for name in ("alpha_wgan", "dcgan", "vae"):

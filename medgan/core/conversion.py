@@ -18,6 +18,11 @@ class Conversion:
     target: tuple[str, ...]
     noise: bool
 
+    @property
+    def paired(self) -> bool:
+        """Whether there are pairs to learn from; else a discriminator sees targets alone."""
+        return self.task != "harmonisation"
+
     @classmethod
     def read(cls, values: dict[str, object]) -> "Conversion":
         """What `dataclasses.asdict` gave, back from JSON.

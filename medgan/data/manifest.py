@@ -36,6 +36,7 @@ class Case:
         orientation: where the three array axes point, such as RAS or LPS.
         voxels: hash of each channel's voxel values, the same for every way of storing them.
         synthetic: whether any of its files says that it was generated, edited or translated.
+        wanted: whether it is of the site whose style is wanted, in a harmonisation.
     """
 
     case: str
@@ -54,6 +55,7 @@ class Case:
     orientation: str = "RAS"
     voxels: dict[str, str] = field(default_factory=dict)
     synthetic: bool = False
+    wanted: bool = False
 
     @property
     def image(self) -> str:
@@ -114,7 +116,10 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Hash of the file hashes, splits and health of all cases; no names go in."""
-        rows = sorted((c.sha256, c.label_sha256 or "", c.split, c.healthy) for c in self.cases)
+        rows = sorted(
+            (c.sha256, c.label_sha256 or "", c.split, c.healthy, *["wanted"] * c.wanted)
+            for c in self.cases
+        )
         return _digest(rows)
 
     @property

@@ -182,6 +182,34 @@ def joined(train: Manifest, holdout: Manifest) -> Manifest:
     return Manifest((*train.cases, *holdout.cases), refusals, train.licence)
 
 
+def with_wanted(manifest: Manifest, wanted: Manifest) -> Manifest:
+    """Scans to be changed and, marked, scans of the site whose style is wanted.
+
+    Raises:
+        ConfigError: E_LEAK when a subject, a file or the same voxels are in both; E_CHANNEL when
+            their channels differ.
+    """
+    if both := len(in_both(manifest.cases, wanted.cases)):
+        raise ConfigError(
+            "E_LEAK", "translate.target_data",
+            f"{both} of its scans are of subjects, files or voxels of data.source",
+            "leave them out of one; give different subjects different names",
+        )  # fmt: skip
+    if manifest.channels != wanted.channels:
+        raise ConfigError(
+            "E_CHANNEL", "translate.target_data",
+            f"has {', '.join(wanted.channels)}, data.source has {', '.join(manifest.channels)}",
+            "set data.channels, or give both sites in one layout",
+        )  # fmt: skip
+    marked = (replace(case, wanted=True) for case in wanted.cases)
+    return replace(
+        manifest,
+        cases=(*manifest.cases, *marked),
+        refusals=(*manifest.refusals, *wanted.refusals),
+        series=(*manifest.series, *wanted.series),
+    )
+
+
 def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
     """Reads `{train: [...], validation: [...], calibration: [...], test: [...]}`.
 

@@ -58,12 +58,13 @@ def restoring_networks(preprocessing: Preprocessing, sizes: ModelConfig) -> Netw
 def translating_networks(
     preprocessing: Preprocessing, sizes: ModelConfig, conversion: Conversion
 ) -> Networks:
-    """Translator and a discriminator of sources beside targets, weights drawn likewise."""
+    """Translator and a discriminator, of sources beside targets or of targets alone."""
     pairing, used = pairing_of(preprocessing, conversion), stages(preprocessing, sizes)
     given, wanted = pairing.source_channels, pairing.target_channels
+    judged = given + wanted if conversion.paired else wanted
     return Networks(
         translator=Translator(conversion, given, wanted, used, pairing.residual),
-        discriminator=Discriminator(preprocessing.shape, given + wanted, used),
+        discriminator=Discriminator(preprocessing.shape, judged, used),
     )
 
 

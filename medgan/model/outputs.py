@@ -92,7 +92,8 @@ class Edit:
 class Translation:
     """An image made of another, in the grid of the scan that was given.
 
-    Of thick slices it is a finer grid at the same place, and their own intensities.
+    Of thick slices it is a finer grid at the same place, and their own intensities. A harmonised
+    scan has its own intensities, too: MRI of another site has no unit that it could be brought to.
 
     Attributes:
         images: every target channel by its name: the mean of the answers, in HU for CT, SUV for

@@ -11,6 +11,7 @@ from medgan.data.pairs import pairing_of
 from medgan.data.prepare import PreparedScan
 from medgan.model import refinement
 from medgan.model.answer import answers_in_units
+from medgan.model.harmonisation import harmonise
 from medgan.model.outputs import Translation
 from medgan.model.super_resolution import TASK, super_resolve
 
@@ -38,6 +39,8 @@ def translate(model: "Model", scan: PreparedScan, answers: int, seed: int) -> Tr
             "E_TRANSLATOR", "the model", "refines lesions and translates nothing",
             "use it with medgan lesions",
         )  # fmt: skip
+    if not conversion.paired:
+        return harmonise(model, scan)
     source = pairing_of(model.preprocessing, conversion).source(scan.volume.numpy())
     seen = np.isfinite(scan.volume.numpy()).all(axis=0)
 

@@ -144,3 +144,23 @@ def translation_grid(
             sheet.show(row, column, scan, 2)
         sheet.show(4, column, np.abs(scans[2] - scans[3]), 2, residual=True)
     sheet.save(path)
+
+
+def harmonisation_grid(
+    path: Path, given: np.ndarray, changed: np.ndarray, wanted: np.ndarray, title: str = ""
+) -> None:
+    """Writes a PNG: scans as they are, changed, their difference, and scans of the wanted site.
+
+    Args:
+        path: the PNG.
+        given: shape (N, X, Y, Z) in [-1, 1]; the middle slice is shown.
+        changed: likewise.
+        wanted: likewise, of other subjects.
+        title: a line above.
+    """
+    sheet = _Sheet(["given", "changed", "change", "others of\nwanted site"], len(given), title)
+    for column, (before, after, other) in enumerate(zip(given, changed, wanted, strict=True)):
+        for row, scan in ((0, before), (1, after), (3, other)):
+            sheet.show(row, column, scan, 2)
+        sheet.show(2, column, np.abs(after - before), 2, residual=True)
+    sheet.save(path)

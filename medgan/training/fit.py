@@ -161,7 +161,7 @@ def _require_same_training(
     begun_with: str,
 ) -> None:
     """Refuses to resume what had other scans, another grid, other networks or another start."""
-    hashes = sorted((case.sha256, case.label_sha256 or "") for case in cases)
+    hashes = sorted((c.sha256, c.label_sha256 or "", *["wanted"] * c.wanted) for c in cases)
     parts = [hashes, preprocessing.model_dump(), config.model.model_dump(), config.train.task]
     if preprocessing.patches:
         parts.append(config.translate.model_dump(include={"source", "target", "noise"}))

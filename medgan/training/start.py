@@ -82,7 +82,7 @@ def _require_same_conversion(wanted: TranslateConfig, start: Model) -> None:
         ModelError: E_START.
     """
     translator = start.networks.translator
-    if translator is None:
+    if translator is None or not translator.conversion.paired:
         return
     there = asdict(translator.conversion)
     del there["task"]

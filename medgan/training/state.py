@@ -39,6 +39,7 @@ class TrainingState:
         seconds: time trained so far, over all interruptions.
         monitor: how the training went so far.
         augment: probability of each augmentation, where it is adapted.
+        heads: what a task trains beside the networks and is not part of the model; None for most.
     """
 
     networks: Networks
@@ -54,6 +55,7 @@ class TrainingState:
     seconds: float = 0.0
     monitor: Monitor = field(default_factory=Monitor)
     augment: float = 0.0
+    heads: nn.Module | None = None
 
     @classmethod
     def fresh(
@@ -65,6 +67,7 @@ class TrainingState:
         device: torch.device,
         bf16: bool,
         betas: tuple[float, float] = ADVERSARIAL_BETAS,
+        heads: nn.Module | None = None,
     ) -> "TrainingState":
         """A training at its very start.
 
@@ -76,17 +79,20 @@ class TrainingState:
             device: where the training runs.
             bf16: whether networks run under autocast.
             betas: Adam's, of the trained networks.
+            heads: with fresh weights, among the trained; or None.
         """
         networks.to(device)
         discriminators: list[nn.Module] = [networks.critic]
         if pair_discriminator is not None:
             layout = torch.channels_last_3d
             discriminators.append(pair_discriminator.to(device, memory_format=layout))  # pyright: ignore
+        if heads is not None:
+            heads.to(device)
         average = copy.deepcopy(networks)
         average.requires_grad(False)
         return cls(
             networks, pair_discriminator, average, _adam(discriminators, ADVERSARIAL_BETAS),
-            _adam(trained, betas), torch.Generator().manual_seed(seed), device, bf16,
+            _adam(trained, betas), torch.Generator().manual_seed(seed), device, bf16, heads=heads,
         )  # fmt: skip
 
     def discriminators(self) -> list[nn.Module]:
@@ -99,6 +105,8 @@ class TrainingState:
         modules = dict(self.networks.modules())
         if self.pair_discriminator is not None:
             modules["pair discriminator"] = self.pair_discriminator
+        if self.heads is not None:
+            modules["projection heads"] = self.heads
         return modules
 
     def autocast(self) -> torch.autocast:
@@ -156,6 +164,8 @@ class TrainingState:
             modules |= {f"{prefix}.{k}": module for k, module in networks.modules().items()}
         if self.pair_discriminator is not None:
             modules["pair_discriminator"] = self.pair_discriminator
+        if self.heads is not None:
+            modules["heads"] = self.heads
         return modules
 
     def _optimizers(self) -> dict[str, torch.optim.Adam]:

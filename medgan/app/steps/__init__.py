@@ -76,7 +76,7 @@ SCANS = tuple(f"data.{name}" for name in DataConfig.model_fields if name not in 
 
 STEPS = {
     "phantoms": Step(phantoms_step, ("phantoms", "train.seed"), ("phantoms",)),
-    "index": Step(index_step, SCANS),
+    "index": Step(index_step, (*SCANS, "train.task", "translate.target_data")),
     "train": Step(
         train_step, ("data", "model", "train", "translate"),
         ("checkpoints", "samples", "mlflow_run.txt"), resumes=True,

@@ -9,7 +9,7 @@ from typing import Any
 from medgan.app.result import StepResult, written
 from medgan.app.run import MANIFEST, Run
 from medgan.core.config import DataConfig
-from medgan.core.errors import ConfigError, DataError
+from medgan.core.errors import ConfigError, DataError, about
 from medgan.core.progress import counting
 from medgan.core.tables import text_table
 from medgan.data.dicom.conversion import CONVERTED
@@ -22,6 +22,7 @@ from medgan.data.splits import (
     with_drawn_splits,
     with_given_splits,
     with_health,
+    with_wanted,
 )
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def phantoms_step(run: Run) -> StepResult:
 def index_step(run: Run) -> StepResult:
     """Checks every scan, reads or makes the splits, writes the manifest and the refusals."""
     manifest, key = read_manifest(_with_channels(run), run.out / CONVERTED, run.scans.keep)
+    if run.config.train.task == "harmonisation" and "train" in run.steps:
+        manifest, key = _with_wanted(run, manifest, key)
     if _LEARNING & set(run.steps) and not run.config.data.synthetic:
         manifest = manifest.without_synthetic()
     write_private_key(run.out / PRIVATE_KEY, key)
@@ -85,6 +88,22 @@ def index_step(run: Run) -> StepResult:
              len(manifest.refusals))  # fmt: skip
     lines = (*series_lines(series), *written("index", run.out / MANIFEST))
     return StepResult(values, lines)
+
+
+def _with_wanted(
+    run: Run, manifest: Manifest, key: list[tuple[str, str, str]]
+) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    """Manifest and key with the scans of the site whose style is wanted."""
+    source = run.config.translate.target_data
+    if not source:
+        raise ConfigError(
+            "E_NO_DATA", "translate.target_data", "no scans named",
+            "name scans of other subjects in the style that is wanted",
+        )  # fmt: skip
+    settings = _with_channels(run).model_copy(update={"source": source})
+    with about("translate.target_data"):
+        wanted, more = read_manifest(settings, run.out / CONVERTED, run.scans.keep)
+    return with_wanted(manifest, wanted), [*key, *more]
 
 
 def _with_channels(run: Run) -> DataConfig:

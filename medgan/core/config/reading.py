@@ -54,6 +54,7 @@ NAMES = {
     "draw": ("examples", "masks"),
     "lesions": ("healthy",),
     "latent": ("ends",),
+    "translate": ("target_data",),
     "tracking": ("uri",),
 }
 """Settings that hold paths, and so perhaps names of patients."""

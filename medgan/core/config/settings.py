@@ -98,6 +98,14 @@ class Config(Section):
                 f"data.patches and train.metric translation are not for train.task "
                 f"{self.train.task}"
             )
+        if self.train.task == "harmonisation":
+            if self.translate.source or self.train.metric == "translation":
+                raise ValueError(
+                    "translate.source, translate.target and train.metric translation are not for "
+                    "train.task harmonisation"
+                )
+        elif self.translate.target_data:
+            raise ValueError("translate.target_data needs train.task harmonisation")
         if self.train.autoencode and self.train.task != "synthesis":
             raise ValueError("train.autoencode needs train.task synthesis")
         if self.data.shape == "auto" and divisor > 16:

@@ -47,8 +47,8 @@ class TrainConfig(Section):
         "synthesis",
         description="what is trained: synthesis generates scans, restoration makes a healthy scan "
         "of a corrupted one, translation makes channels of other channels, super_resolution a fine "
-        "scan of thick slices, mask_to_image a scan of its label map; lesions refines lesions that "
-        "are drawn into scans",
+        "scan of thick slices, mask_to_image a scan of its label map, harmonisation scans in the "
+        "style of another site; lesions refines lesions that are drawn into scans",
     )
     start_from: str = Field(
         "",

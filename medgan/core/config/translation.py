@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from medgan.core.config.fields import Label, Section, Share
 
-ImageTask = Literal["translation", "super_resolution", "mask_to_image", "lesions"]
+ImageTask = Literal["translation", "super_resolution", "mask_to_image", "lesions", "harmonisation"]
 """Tasks that make one image of another."""
 
 
@@ -18,6 +18,11 @@ class TranslateConfig(Section):
     )
     target: tuple[Label, ...] = Field(
         (), description="channels that are made of them, as [CT]; for train.task translation"
+    )
+    target_data: str = Field(
+        "",
+        description="scans of other subjects in the style that is wanted, as data.source names "
+        "those to be changed; for train.task harmonisation",
     )
     noise: bool = Field(
         True,

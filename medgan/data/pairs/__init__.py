@@ -5,6 +5,7 @@ from collections.abc import Callable
 from medgan.core.config import Preprocessing
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError
+from medgan.data.pairs.harmonisation import Harmonisation
 from medgan.data.pairs.lesions import Lesions
 from medgan.data.pairs.mask_to_image import MaskToImage
 from medgan.data.pairs.pair import Pairing
@@ -16,6 +17,7 @@ PAIRINGS: dict[str, Callable[[Preprocessing, Conversion], Pairing]] = {
     "translation": Translation.of,
     "super_resolution": SuperResolution.of,
     "lesions": Lesions.of,
+    "harmonisation": Harmonisation.of,
 }
 
 
