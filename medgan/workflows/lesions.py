@@ -15,7 +15,7 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.core.table_files import table_text
-from medgan.core.volume import Volume
+from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.index import examine
 from medgan.data.layouts.listed import Listed
 from medgan.data.lesion_bank import LesionBank
@@ -29,7 +29,7 @@ from medgan.model.refinement import refined, require_refiner
 from medgan.workflows.augmented.decathlon import paths_of, write_decathlon
 from medgan.workflows.augmented.real import save_as_stored
 
-MARK = "SYNTHETIC lesion (medgan) drawn into a scan"
+MARK = f"{SYNTHETIC}, lesion drawn into a scan"
 Row = dict[str, Any]
 
 

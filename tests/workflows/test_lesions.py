@@ -90,7 +90,8 @@ def test_every_scan_says_that_it_is_synthetic_and_the_provenance_how(scans, tmp_
     assert len(files) == 6
     for path in (*files, *tmp_path.glob("labelsTr/*.nii.gz")):
         assert path.name.startswith("synthetic-lesion-s5-c-")
-        assert b"SYNTHETIC lesion" in bytes(nibabel.load(path).header["descrip"])
+        assert b"SYNTHETIC (medgan), lesion" in bytes(nibabel.load(path).header["descrip"])
+        assert Volume.load(path).is_synthetic
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["synthetic"] is True
     assert provenance["draw"]["seed"] == 5
@@ -117,6 +118,7 @@ def test_the_data_set_is_read_by_monai_nnunet_and_medgan(scans, tmp_path):
     assert done.results["index"].values["cases"] == 3
     cases = Manifest.load(out / "manifest.json").cases
     assert {case.covariates["synthetic"] for case in cases} == {"yes"}
+    assert all(case.synthetic for case in cases)  # refused as scans to learn from or calibrate on
 
 
 def test_a_seed_draws_the_same_and_a_scan_does_not_depend_on_the_others(scans, tmp_path):

@@ -110,8 +110,9 @@ class Subset:
         for name in ("sizes", "seeds", "arms", "ratios"):  # others leave this arm unchanged
             del values["utility"][name]
         del values["data"]["source"], values["data"]["splits"]
-        if not arm.ratio:
+        if not arm.ratio or arm.drawn == "paste":
             del values["model"], values["train"]
+        if not arm.ratio:
             del values["utility"]["unlabelled"], values["utility"]["relabel"]
         text = json.dumps([values, asdict(arm), self.seed, len(self.cases), self.manifest.digest])
         return hashlib.sha256(text.encode()).hexdigest()
