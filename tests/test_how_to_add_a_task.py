@@ -25,7 +25,7 @@ LINES = re.findall(r"^\| `([^`]+)`(?:, in `(\w+)`)? \| `([^`]+)` \|$", PAGE, re.
 TINY = (
     *("data.spacing=[2, 2, 2]", "data.shape=[16, 16, 16]", "train.volumes=8", "train.batch=2"),
     *("train.sample_every=4", "model.latent=8", "model.widths=[16, 16]", "model.stem_channels=16"),
-    "tracking.uri=none",
+    *("tracking.uri=none", "data.fractions=[0.5, 0.25, 0.15, 0.1]"),
 )
 
 

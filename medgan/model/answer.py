@@ -23,15 +23,23 @@ _AT_ONCE = 4
 
 @torch.no_grad()
 def answer(
-    model: "Model", source: Float[np.ndarray, "S X Y Z"], seed: int, number: int
+    model: "Model", source: Float[np.ndarray, "S X Y Z"], seed: int = 0, number: int | None = None
 ) -> Float[np.ndarray, "T X Y Z"]:
-    """One answer for a whole scan, of windows that overlap and see parts of the same noise."""
+    """One answer for a whole scan, of windows that overlap and see parts of the same noise.
+
+    Args:
+        model: that makes one image of another.
+        source: of its pairing.
+        seed: of the noise.
+        number: of the answer, and so of its noise; None is the answer without any.
+    """
     from monai.inferers.utils import sliding_window_inference
 
     translator = model.networks.needed_translator
     shown = torch.from_numpy(source)[None]
-    with_noise = translator.conversion.noise
-    if with_noise:
+    with_noise = False
+    if translator.conversion.noise and number is not None:
+        with_noise = True
         random = torch.Generator().manual_seed(seed * 1_000_003 + number)
         noise = torch.randn(1, 1, *shown.shape[2:], generator=random)
         shown = torch.cat([shown, noise], dim=1)
@@ -49,6 +57,15 @@ def answer(
     return drawn[0].float().numpy()
 
 
+def several(
+    model: "Model", source: Float[np.ndarray, "S X Y Z"], answers: int, seed: int
+) -> Float[np.ndarray, "N T X Y Z"]:
+    """Answers with noise; one without it of a model that sees none."""
+    if not model.networks.needed_translator.conversion.noise:
+        return answer(model, source)[None]
+    return np.stack([answer(model, source, seed, number) for number in range(answers)])
+
+
 def answers_in_units(
     model: "Model",
     source: Float[np.ndarray, "S X Y Z"],
@@ -61,18 +78,17 @@ def answers_in_units(
     Args:
         model: that makes one image of another.
         source: of its pairing.
-        answers: how many; a model that sees no noise has one.
+        answers: with noise; a model that sees none has one.
         seed: of the answers.
         back: a map of the model's grid, and its value outside of it, to a volume.
     """
     conversion = model.networks.needed_translator.conversion
-    count = answers if conversion.noise else 1
-    drawn = np.stack([answer(model, source, seed, number) for number in range(count)])
+    usual, drawn = answer(model, source), several(model, source, answers, seed)
     images, spread, first = {}, {}, {}
     for channel, name in enumerate(conversion.target):
-        scale, values = synthetic_scale(model.preprocessing, name), drawn[:, channel]
-        lowest, units = scale.intensities[0], scale.back(values)
-        images[name] = back(scale.back(values.mean(axis=0)), lowest)
+        scale = synthetic_scale(model.preprocessing, name)
+        lowest, units = scale.intensities[0], scale.back(drawn[:, channel])
+        images[name] = back(scale.back(usual[channel]), lowest)
         spread[name] = back(units.std(axis=0), 0.0)
         first[name] = back(units[0], lowest)
-    return Translation(images, spread, first, count)
+    return Translation(images, spread, first, len(drawn))

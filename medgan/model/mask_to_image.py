@@ -28,7 +28,7 @@ def image_of(
         model: of `TASK`.
         label_map: on any grid.
         rough_mm: how far its outline may be off.
-        answers: whose mean and spread are returned.
+        answers: whose spread is returned.
         seed: of the answers.
         case: the pseudonym under which an error names it.
     """

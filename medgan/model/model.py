@@ -175,8 +175,8 @@ class Model:
     def translate(self, scan: Scan, answers: int = 8, seed: int = 0) -> Translation:
         """Another image of a scan's `source` channels, in its own grid and in real units.
 
-        The mean of answers is the image, their spread says how sure it is. A model that was not
-        trained for it is a ModelError, E_TRANSLATOR.
+        The image is the answer without noise; the spread of others says how sure it is. A model
+        that was not trained for it is a ModelError, E_TRANSLATOR.
         """
         return translation.translate(self, self.prepare(scan), answers, seed)
 

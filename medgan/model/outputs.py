@@ -96,11 +96,11 @@ class Translation:
     scan has its own intensities, too: MRI of another site has no unit that it could be brought to.
 
     Attributes:
-        images: every target channel by its name: the mean of the answers, in HU for CT, SUV for
+        images: every target channel by its name: the answer without noise, in HU for CT, SUV for
             PET, 0 to 1000 for MRI, which has no unit. Where the source was not seen it is the
             lowest of these.
         spread: standard deviation of the answers, in the same unit: how unsure the model is.
-        answer: the first answer, which has the texture of a scan; the mean is smoother.
+        answer: the first answer, which has the texture of a scan; the image is smoother.
         answers: how many there are; 1 for a model without noise, whose spread is 0.
     """
 

@@ -25,13 +25,17 @@ def restored(
     model: "Model",
     coarse: Float[np.ndarray, "C I J K"],
     acquisition: Acquisition,
-    answers: int = 1,
+    answers: int = 0,
     seed: int = 0,
 ) -> Float[np.ndarray, "N C X Y Z"]:
-    """Answers of the network for slices in [-1, 1], not yet projected on what they allow."""
+    """What the network makes of slices in [-1, 1], not yet projected on what these allow.
+
+    The first has no noise; answers with noise follow, where the network sees any.
+    """
     start = acquisition.deconvolved(coarse).clip(-1, 1)
     source = SuperResolution(len(coarse)).source(start, acquisition)
-    return np.stack([answer(model, source, seed, number) for number in range(answers)])
+    numbers = range(answers if model.networks.needed_translator.conversion.noise else 0)
+    return np.stack([answer(model, source, seed, number) for number in (None, *numbers)])
 
 
 def super_resolve(model: "Model", scan: PreparedScan, answers: int, seed: int) -> Translation:
@@ -49,8 +53,7 @@ def super_resolve(model: "Model", scan: PreparedScan, answers: int, seed: int) -
         scale(torch.from_numpy(one.data)).numpy()
         for scale, one in zip(scan.scale, slices, strict=True)
     ]
-    count = answers if model.networks.needed_translator.conversion.noise else 1
-    drawn = restored(model, np.stack(scaled), acquisition, count, seed)
+    drawn = restored(model, np.stack(scaled), acquisition, answers, seed)
     images, spread, first = {}, {}, {}
     for number, name in enumerate(model.preprocessing.channels):
         # projected in the scan's own intensities, which the model's scale would clip
@@ -58,10 +61,11 @@ def super_resolve(model: "Model", scan: PreparedScan, answers: int, seed: int) -
             acquisition.project(scan.scale[number].back(one), slices[number].data)
             for one in drawn[:, number]
         ]
-        images[name] = Volume(np.mean(units, axis=0), affine)
-        spread[name] = Volume(np.std(units, axis=0), affine)
-        first[name] = Volume(units[0], affine)
-    return Translation(images, spread, first, count)
+        usual, *others = units
+        images[name] = Volume(usual, affine)
+        spread[name] = Volume(np.std(others or [usual], axis=0), affine)
+        first[name] = Volume(others[0] if others else usual, affine)
+    return Translation(images, spread, first, max(1, len(drawn) - 1))
 
 
 def _require_fit(acquisition: Acquisition) -> None:

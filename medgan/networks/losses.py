@@ -201,3 +201,26 @@ def weighted_error(
     """
     weights = weight.expand_as(target)
     return ((target - drawn).abs() * weights).sum() / weights.sum().clamp(min=1)
+
+
+def ranked_probability_score(
+    target: Float[Tensor, "B T X Y Z"],
+    a: Float[Tensor, "B T X Y Z"],
+    b: Float[Tensor, "B T X Y Z"],
+    weight: Float[Tensor, "B 1 X Y Z"],
+) -> Scalar:
+    """Continuous ranked probability score of two answers, over the voxels that count.
+
+    It is least in the mean where answers are drawn as targets are, and the absolute error where
+    both are alike.
+
+    Args:
+        target: what is wanted.
+        a: an answer.
+        b: another, drawn independently.
+        weight: 1 where the target is known, else 0.
+
+    Reference: Gneiting and Raftery 2007, Strictly proper scoring rules, JASA 102(477), eq. 21.
+    """
+    error = (weighted_error(target, a, weight) + weighted_error(target, b, weight)) / 2
+    return error - weighted_error(a, b, weight) / 2

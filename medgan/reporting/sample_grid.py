@@ -123,26 +123,28 @@ def restoration_grid(
 def translation_grid(
     path: Path,
     source: np.ndarray,
+    usual: np.ndarray,
     answer: np.ndarray,
-    mean: np.ndarray,
     target: np.ndarray,
     title: str = "",
 ) -> None:
-    """Writes a PNG: sources, one answer, the mean of answers, targets and the error of the mean.
+    """Writes a PNG: sources, answers without and with noise, targets, errors without noise.
 
     Args:
         path: the PNG.
         source: shape (N, X, Y, Z) in [-1, 1]; the middle slice is shown.
+        usual: likewise.
         answer: likewise.
-        mean: likewise.
         target: likewise.
         title: a line above.
     """
-    sheet = _Sheet(["given", "answer", "mean of\nanswers", "wanted", "error"], len(source), title)
-    for column, scans in enumerate(zip(source, answer, mean, target, strict=True)):
+    sheet = _Sheet(
+        ["given", "without\nnoise", "with\nnoise", "wanted", "error"], len(source), title
+    )
+    for column, scans in enumerate(zip(source, usual, answer, target, strict=True)):
         for row, scan in enumerate(scans):
             sheet.show(row, column, scan, 2)
-        sheet.show(4, column, np.abs(scans[2] - scans[3]), 2, residual=True)
+        sheet.show(4, column, np.abs(scans[1] - scans[3]), 2, residual=True)
     sheet.save(path)
 
 

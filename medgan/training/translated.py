@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medgan.data.pairs.pair import Pair
-from medgan.networks.losses import weighted_error
+from medgan.networks.losses import ranked_probability_score, weighted_error
 from medgan.networks.metrics import band_features, clipped_share, diversity, kernel_distance
 from medgan.reporting.sample_grid import translation_grid
 from medgan.training.samples import GRID, distance_metrics, warn_of_low_diversity
@@ -61,8 +61,9 @@ def evaluate_translation(
         batch: pairs at a time.
 
     Returns:
-        `samples/translation`, the error of the mean of two answers in [-1, 1] where the target is
-        known, and others; answers are compared with targets there alone.
+        `samples/translation`, the ranked probability score of two answers in [-1, 1] where the
+        target is known; `samples/error`, the absolute error without noise; and others. Answers
+        are compared with targets there alone.
     """
     translator = state.average.needed_translator
 
@@ -72,15 +73,17 @@ def evaluate_translation(
             drawn = [translator(s.to(state.device), n.to(state.device)).cpu() for s, n in parts]
         return torch.where(reference.weight > 0, torch.cat(drawn), reference.target)
 
+    usual, target = answers(torch.zeros_like(reference.noise[0])), reference.target
     first, second = map(answers, reference.noise)
-    mean = (first + second) / 2
+    score = ranked_probability_score(target, first, second, reference.weight)
     metrics = {
-        "samples/translation": float(weighted_error(reference.target, mean, reference.weight)),
+        "samples/translation": float(score),
+        "samples/error": float(weighted_error(target, usual, reference.weight)),
         "samples/spread": float(weighted_error(first, second, reference.weight)),
-        "samples/clipped": float(clipped_share(first, reference.target)),
+        "samples/clipped": float(clipped_share(first, target)),
     }
-    metrics |= distance_metrics(first, reference.target, reference.floor, reference.diversity)
+    metrics |= distance_metrics(first, target, reference.floor, reference.diversity)
     warn_of_low_diversity(metrics["samples/diversity"], state.volumes_seen)
-    shown = (v[:GRID, 0].numpy() for v in (reference.source, first, mean, reference.target))
+    shown = (v[:GRID, 0].numpy() for v in (reference.source, usual, first, target))
     translation_grid(path, *shown, title=f"{state.volumes_seen:,} volumes seen")
     return metrics

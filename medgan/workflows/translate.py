@@ -116,9 +116,10 @@ def _write_picture(
         drawn, spread = image.canonical().data, found.spread[name].canonical().data
         answer, grey = found.answer[name].canonical().data, grey_scale(drawn)
         most = float(np.percentile(spread, 99.5)) or 1.0
+        heat = ColourScale(0.0, most, "inferno")
         columns += [
-            Column(f"{name}\none answer", answer, grey),
-            Column(f"{name}\nmean of {found.answers}", drawn, grey),
-            Column(f"spread\nup to {most:.3g}", spread, ColourScale(0.0, most, "inferno")),
+            Column(f"{name}\nmade", drawn, grey),
+            Column(f"{name}\nwith noise", answer, grey),
+            Column(f"spread of {found.answers}\nup to {most:.3g}", spread, heat),
         ]
     side_by_side(path, columns, given[0].spacing, "SYNTHETIC images made of one scan")

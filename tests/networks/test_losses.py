@@ -10,9 +10,11 @@ from medgan.networks.losses import (
     gradient_penalty,
     latent_loss,
     one_centred_penalty,
+    ranked_probability_score,
     reconstruction_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
+    weighted_error,
 )
 
 SHAPE = (1, 4, 6, 5)
@@ -194,3 +196,27 @@ def test_points_between_lie_on_the_line_from_real_to_fake(generator):
     assert torch.equal(middle[0], real[0])
     assert torch.allclose(middle[1], fake[1])
     assert torch.allclose(middle[2], 0.75 * real[2] + 0.25 * fake[2], atol=1e-6)
+
+
+def test_ranked_probability_score_is_least_for_answers_drawn_as_targets_are():
+    random = torch.Generator().manual_seed(0)
+    target = torch.randn(1, 1, 40, 40, 40, generator=random)
+    weight = torch.ones_like(target)
+
+    def score(spread):
+        a, b = (spread * torch.randn(target.shape, generator=random) for _ in range(2))
+        return float(ranked_probability_score(target, a, b, weight))
+
+    scores = {spread: score(spread) for spread in (0.0, 0.5, 1.0, 1.5, 2.0)}
+    assert min(scores, key=scores.__getitem__) == 1.0
+    assert scores[1.0] == pytest.approx(1 / math.pi**0.5, rel=0.02)  # 0.56, of a normal
+    assert scores[0.0] == pytest.approx((2 / math.pi) ** 0.5, rel=0.02)
+
+
+def test_the_weighted_error_counts_known_voxels_alone():
+    target, weight = torch.zeros(2, 1, 4, 4, 4), torch.zeros(2, 1, 4, 4, 4)
+    drawn = torch.ones_like(target)
+    assert weighted_error(target, drawn, weight) == 0
+    weight[0, 0, 0] = 1
+    drawn[0, 0, 0] = 3
+    assert weighted_error(target, drawn, weight) == 3

@@ -69,7 +69,7 @@ def score(
 def translate(
     model: Model,
     source: Source,
-    answers: Annotated[int, typer.Option(help="answers whose mean is the image")] = 8,
+    answers: Annotated[int, typer.Option(help="answers with noise, for the spread")] = 8,
     seed: Annotated[int, typer.Option(help="seed of the answers")] = 0,
     out: Out = "runs/translate",
     replace: Replace = False,

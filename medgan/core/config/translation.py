@@ -26,15 +26,15 @@ class TranslateConfig(Section):
     )
     noise: bool = Field(
         True,
-        description="let the network see noise, so that it gives several answers, whose mean is "
-        "the result and whose spread says how sure it is",
+        description="let the network see noise, too: it gives several answers, each with the "
+        "texture of a scan, whose spread says how sure the result is",
     )
     adversarial: Share = Field(
         0.5,
         description="share of the training, at its end, in which a discriminator takes part; 0 "
         "trains the same network without one",
     )
-    answers: int = Field(8, gt=0, description="answers whose mean is the result of translate")
+    answers: int = Field(8, gt=0, description="answers of translate with noise, for the spread")
     seed: int = Field(0, ge=0, description="seed of the noise of translate")
     given: Literal["labels", "scan"] = Field(
         "labels",

@@ -13,7 +13,7 @@ from medgan.evaluation.translation.summary import row
 
 OWN = "model"
 ONE = ", one answer"
-"""After the name of a model: the first of its answers, and not their mean."""
+"""After the name of a model: an answer with noise."""
 
 
 class ChannelResult(NamedTuple):

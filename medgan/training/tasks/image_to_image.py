@@ -16,7 +16,7 @@ from medgan.data.pairs.pair import Pair, Pairing
 from medgan.data.patches import random_patch
 from medgan.model.fresh_networks import translating_networks
 from medgan.networks.gan import checkpoint_activations, frozen
-from medgan.networks.losses import weighted_error
+from medgan.networks.losses import ranked_probability_score, weighted_error
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.schedule import Schedule
@@ -28,13 +28,9 @@ from medgan.training.translated import evaluate_translation, make_reference
 ERROR_WEIGHT = 100.0
 """Weight of the error beside the adversarial loss (Isola et al. 2017, arXiv 1611.07004, section
 3.3)."""
-SPREAD_WEIGHT = 0.289
-"""Weight of the mean difference of two answers beside the error of their mean. With it, the
-answers that lose least have the spread of a normal posterior: sqrt(2 / 6 pi) sqrt(pi / 4) (Bendel
-et al. 2023, arXiv 2210.13389, section 3, for two answers)."""
 NOISE_FROM = 0.5
-"""Share of the training after which the network sees noise, unless the discriminator takes part
-before. Until then one answer is drawn, in half of the time."""
+"""Share of the training after which answers are drawn with noise, unless the discriminator takes
+part before. Until then there is the answer without noise alone, in a third of the time."""
 BETAS = (0.9, 0.99)
 """Adam's, of the translator: most of its loss does not change as it learns."""
 
@@ -192,22 +188,21 @@ class ImageToImage:
     def _loss(self, state: TrainingState, part: Batch, count: int, scalars: Scalars) -> Tensor:
         """What the translator minimises on a part of a batch of `count` pairs."""
         share, translator = len(part) / count, state.networks.needed_translator
-        answers = 2 if self._sees_noise(state) else 1
         with state.autocast():
-            drawn = [translator(part["source"], self._noise(state, part)) for _ in range(answers)]
-        mean = torch.stack(drawn).mean(dim=0)
-        error = share * weighted_error(part.volume, mean, part["weight"])
+            usual = translator(part["source"])
+        error = share * weighted_error(part.volume, usual, part["weight"])
         add(scalars, "generator/error", error)
-        add(scalars, "generator/clipped", share * clipped_share(drawn[0].detach(), part.volume))
-        loss = error
-        if answers > 1:
-            spread = share * weighted_error(drawn[0], drawn[1], part["weight"])
-            add(scalars, "generator/spread", spread)
-            loss = error - SPREAD_WEIGHT * spread
-        loss = ERROR_WEIGHT * loss
+        add(scalars, "generator/clipped", share * clipped_share(usual.detach(), part.volume))
+        loss, judged_answer = ERROR_WEIGHT * error, usual
+        if self._sees_noise(state):
+            with state.autocast():
+                a, b = (translator(part["source"], self._noise(state, part)) for _ in range(2))
+            score = share * ranked_probability_score(part.volume, a, b, part["weight"])
+            add(scalars, "generator/score", score)
+            loss, judged_answer = loss + ERROR_WEIGHT * score, a
         if adversarial(self, state):
             with state.autocast():
-                judged = self._judgement(state, part, drawn[0], count)
+                judged = self._judgement(state, part, judged_answer, count)
                 loss = loss + self.adversary.generator_loss(judged, scalars)
         return loss
 
