@@ -28,6 +28,8 @@ REPORT, TABLE, PICTURES = "translation.json", "translation.csv", "translation_*.
 LIMITS = (0.001, 0.999)
 """Quantiles of the target in the bodies of training patients between which PSNR and SSIM are."""
 ANSWERS = 8
+PLAIN = ("constant", "mean image")
+"""Methods that are not judged: nobody would take their images for real."""
 
 
 def run_translation(
@@ -183,10 +185,10 @@ def _result(
     methods = list(patients[0].drawn[channel])
     metrics = {name: [_metrics(one, channel, name, limits) for one in tested] for name in methods}
     with counting("judging") as tick:
-        judged = {}
-        for number, name in enumerate(methods, start=1):
+        judged, shown = {}, [name for name in methods if name not in PLAIN]
+        for number, name in enumerate(shown, start=1):
             judged[name] = judge([_judged(one, channels, channel, name) for one in patients], seed)
-            tick(number, len(methods))
+            tick(number, len(shown))
     spread = [_spread(one, channel) for one in tested if channel in one.spread]
     cases = [one.scan.case for one in tested]
     return ChannelResult(channels.unit(channel), limits, cases, metrics, judged, spread)

@@ -13,7 +13,7 @@ from medgan.evaluation.probes.two_sample import Classifier, auroc
 
 EDGE, PATCHES = 16, 48
 """Voxels along an axis of what the judge sees, and patches of a patient."""
-FOLDS, STEPS, BATCH = 3, 400, 16
+FOLDS, STEPS, BATCH = 3, 200, 16
 
 
 class Judged(NamedTuple):
