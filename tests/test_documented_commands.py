@@ -80,7 +80,7 @@ PATHS = {
     "ct": "export",
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
-    "patients": "scans", "healthy": "scans", "lidc_nodules": "scans", "new_heads": "scans",
+    "patients": "scans", "healthy": "others", "lidc_nodules": "scans", "new_heads": "scans",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
     "petmr": "petmr.csv", "new_mr": "scans", "site_b": "members", "new_of_b": "scans",

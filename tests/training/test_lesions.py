@@ -54,7 +54,9 @@ def trained(tmp_path_factory):
     pipeline = folder / "tiny.yaml"
     pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": SETTINGS}))
     settings = [f"out={folder / 'out'}", f"data.source={folder / 'patients'}"]
-    run_pipeline(str(pipeline), settings)
+    done = run_pipeline(str(pipeline), settings)
+    (command,) = done.results["train"].commands
+    assert command.startswith("medgan lesions ")
     return folder
 
 

@@ -195,6 +195,8 @@ def register_step(run: Run) -> StepResult | None:
 def _what_next(model: str, task: str, store: str = "") -> tuple[str, ...]:
     """Commands that use a model of a task, one that is registered with the store it is in."""
     more = f" --set tracking.uri={store}" if store else ""
+    if task == "lesions":
+        return (f"medgan lesions {model} HEALTHY --examples PATIENTS -o runs/drawn{more}",)
     if task in get_args(ImageTask):
         return (f"medgan translate {model} YOUR_SCANS -o runs/translate{more}",)
     commands = [f"medgan score {model} YOUR_SCANS -o runs/score{more}"]
