@@ -36,6 +36,9 @@ EXCEPTIONS = {
     "make": "installs or calls one command of this list; tests/test_docs.py checks the target",
     "train ixi_brain --data heads": "takes heads, not balls; tests/data/test_cleaning.py has some",
     "lesions none healthy_brains": "takes brains, not balls: tests/workflows/test_lesions.py",
+    "translate runs/fine/model thick_scans": "takes thick slices, which "
+    "tests/training/test_super_resolution.py has",
+    "bench super-resolution": "takes a model of tests/training/test_super_resolution.py",
     "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
     "train large_256": "forecasts a training that does not fit into the memory of a small machine",
 }

@@ -132,6 +132,18 @@ def test_the_verb_writes_fine_scans_and_pictures(made, tmp_path):
     assert json.loads((tmp_path / "t/translations.json").read_text())["task"] == "super_resolution"
 
 
+def test_scans_of_a_bids_tree_are_found_by_whatever_suffix_they_have(made, tmp_path):
+    folder = tmp_path / "bids" / "sub-01" / "anat"
+    (tmp_path / "bids").mkdir()
+    (tmp_path / "bids" / "dataset_description.json").write_text(
+        '{"Name": "x", "BIDSVersion": "1.9"}'
+    )
+    thick().save(folder / "sub-01_T1w.nii.gz")
+    done = inside("translate", made.model, tmp_path / "bids", "-o", tmp_path / "t", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "t/images").iterdir())) == 1
+
+
 def test_the_benchmark_compares_with_interpolation_and_another_model(made, tmp_path):
     done = inside(
         *("bench", "super-resolution", made.model, "--data", made.source, "-o", tmp_path / "b"),

@@ -15,7 +15,7 @@ from medgan.core.tables import text_table
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import Keep, index
 from medgan.data.layouts.manifest import matches as is_manifest
-from medgan.data.manifest import SPLITS, Manifest
+from medgan.data.manifest import IMAGE, SPLITS, Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.splits import (
     read_splits,
@@ -112,10 +112,11 @@ def _with_channels(run: Run) -> DataConfig:
     if settings.channels or not run.config.model_uri:
         return settings
     model = run.model()
-    if model.source:
-        return settings.model_copy(update={"channels": model.source})
     channels = model.preprocessing.channels
-    return settings.model_copy(update={"channels": channels}) if len(channels) > 1 else settings
+    wanted = model.source or (channels if len(channels) > 1 else ())
+    if wanted in ((), (IMAGE,)):  # one image, by whatever name
+        return settings
+    return settings.model_copy(update={"channels": wanted})
 
 
 def read_manifest(

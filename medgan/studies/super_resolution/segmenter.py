@@ -14,7 +14,7 @@ from medgan.data.manifest import Case
 from medgan.data.patches import patch_about
 from medgan.evaluation.probes.segmentation import dice_of_scans, segment, train_segmenter
 
-STEPS = 600
+STEPS = 400
 FEWEST = 8
 """Labelled training scans below which there is no segmenter."""
 
@@ -24,8 +24,8 @@ class Segmenter:
     """A U-Net that learned the labels of fine training scans.
 
     Attributes:
-        network: of scans about their centre, in a shape that holds all.
-        shape: that shape.
+        network: of scans about their centre.
+        shape: that it sees of them, about as large as most scans.
         labels: values of the label maps.
     """
 
@@ -44,8 +44,8 @@ class Segmenter:
         volumes = PreparedVolumes(cases, preprocessing, out / "cache")
         volumes.warm()
         pairs = [volumes.arrays(number) for number in range(len(volumes))]
-        extent = np.max([image.shape[1:] for image, _ in pairs], axis=0)
-        x, y, z = (int(-(-n // 16) * 16) for n in extent)
+        extent = np.median([image.shape[1:] for image, _ in pairs], axis=0)
+        x, y, z = (max(16, int(n) // 16 * 16) for n in extent)
         empty = cls(nn.Identity(), (x, y, z), preprocessing.labels)
         shown = [empty._centred(image[0], label) for image, label in pairs]
         images, classes = (torch.stack(part) for part in zip(*shown, strict=True))
