@@ -1,6 +1,7 @@
 """A translation from end to end: trained, stored, used on scans of any size."""
 
 import json
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -57,23 +58,30 @@ def pairs(tmp_path_factory):
     return write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
+def train(folder, pairs, name="out", *more):
+    """Trains on these pairs into a folder."""
+    pipeline = folder / "tiny.yaml"
+    pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": SETTINGS}))
+    run_pipeline(str(pipeline), [f"out={folder / name}", f"data.source={pairs}", *more])
+    return folder / name
+
+
 @pytest.fixture
 def training(tmp_path, pairs):
     """A call that trains on these pairs into a folder."""
-    pipeline = tmp_path / "tiny.yaml"
-    pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": SETTINGS}))
+    return partial(train, tmp_path, pairs)
 
-    def run(name="out", *more):
-        run_pipeline(str(pipeline), [f"out={tmp_path / name}", f"data.source={pairs}", *more])
-        return tmp_path / name
 
-    return run
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, pairs):
+    """The folder of a training that has hardly begun to learn."""
+    return train(tmp_path_factory.mktemp("trained"), pairs, "out", "translate.adversarial=0.5")
 
 
 def test_a_translation_learns_what_it_is_shown(training, pairs):
     out = training(
-        "out", "train.volumes=480", "train.batch=4", "translate.adversarial=0",
-        "train.sample_every=240", "train.learning_rate=0.002",
+        "out", "train.volumes=320", "train.batch=4", "translate.adversarial=0",
+        "train.sample_every=320", "train.learning_rate=0.003",
     )  # fmt: skip
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     errors = [row["samples/translation"] for row in rows if "samples/translation" in row]
@@ -90,12 +98,11 @@ def test_a_translation_learns_what_it_is_shown(training, pairs):
     assert not found.spread["ct"].data[:, :, :3].any()
 
 
-def test_the_discriminator_takes_part_late_and_answers_differ(training, pairs):
-    out = training("out", "translate.adversarial=0.5")
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+def test_the_discriminator_takes_part_late_and_answers_differ(trained, pairs):
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     judged = [row["volumes_seen"] for row in rows if "critic/loss" in row]
     assert judged == [10, 12, 14, 16]
-    model = medgan.load(out / "model")
+    model = medgan.load(trained / "model")
     scan = pairs.parent / "scans/1_mr.nii.gz"
     first, again, other = (model.translate(scan, 3, seed) for seed in (0, 0, 1))
     assert np.array_equal(first.answer["ct"].data, again.answer["ct"].data)
@@ -104,8 +111,8 @@ def test_the_discriminator_takes_part_late_and_answers_differ(training, pairs):
     assert first.spread["ct"].data.max() > 0
 
 
-def test_a_scan_of_any_size_and_orientation_is_translated_in_its_own_grid(training):
-    model = medgan.load(training() / "model")
+def test_a_scan_of_any_size_and_orientation_is_translated_in_its_own_grid(trained):
+    model = medgan.load(trained / "model")
     rng = np.random.default_rng(1)
     affine = np.array([[0, -3, 0, 7], [2, 0, 0, -5], [0, 0, 1.5, 3], [0, 0, 0, 1.0]])
     scan = Volume(rng.uniform(1, 99, (11, 7, 61)).astype(np.float32), affine)
@@ -115,10 +122,9 @@ def test_a_scan_of_any_size_and_orientation_is_translated_in_its_own_grid(traini
     assert np.isfinite(found.data).all()
 
 
-def test_a_training_that_was_stopped_goes_on_with_the_same_numbers(training, monkeypatch):
-    whole = training("whole")
+def test_a_training_that_was_stopped_goes_on_with_the_same_numbers(training, trained, monkeypatch):
     stop_at(8, monkeypatch, lambda: training("parts"))
-    assert same_weights(whole, training("parts"))
+    assert same_weights(trained, training("parts"))
 
 
 def test_without_noise_there_is_one_answer_and_no_spread(training, pairs):
@@ -129,9 +135,9 @@ def test_without_noise_there_is_one_answer_and_no_spread(training, pairs):
 
 
 def test_the_verb_writes_marked_images_under_pseudonyms_and_refuses_bad_scans(
-    training, pairs, tmp_path
+    trained, pairs, tmp_path
 ):
-    out, new = training() / "model", tmp_path / "new"
+    out, new = trained / "model", tmp_path / "new"
     new.mkdir()
     for number in range(2):
         (new / f"Jane_Doe_{number}.nii.gz").write_bytes(
