@@ -1,6 +1,7 @@
 """The judge of translated images on images whose difference is known."""
 
 import numpy as np
+import pytest
 import torch
 
 from medgan.studies.translation.judge import EDGE, Judged, _patches, judge
@@ -18,6 +19,7 @@ def patient(seed: int, shift: float) -> Judged:
     return Judged(source, real, drawn, region)
 
 
+@pytest.mark.slow
 def test_equal_images_cannot_be_told_apart_and_shifted_ones_can() -> None:
     alike = judge([patient(seed, 0.0) for seed in range(6)], steps=60)
     shifted = judge([patient(seed, 0.2) for seed in range(6)], steps=60)
