@@ -8,13 +8,13 @@ Writes the tables of docs/explanation/harmonisation.md.
 
 Site A is the data as stored, on the grid of zoo/ixi-brain; site B the same as another scanner might
 show it. Of the training subjects every second one is of B. ARM is A, B (as it is), histogram, or
-any name with the folder of a harmoniser as --model.
+any name with the folder of a harmoniser as --model. Its truth is how the test scans were stored.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from medgan.data.grid import Grid
 from medgan.data.lesions import plant
 from medgan.data.shapes import plant_shapes
 from medgan.evaluation.interval import by_subject, paired_difference, proportion
-from medgan.evaluation.probes.two_sample import separability
+from medgan.evaluation.probes.two_sample import auroc
 from medgan.model.model import Model
 from medgan.networks.metrics import band_features
 from medgan.training.corruption import shipped_shapes
@@ -37,7 +37,13 @@ from medgan.training.corruption import shipped_shapes
 ZOO = "zoo/ixi-brain"
 RATES = (0.05, 0.10)
 FAMILIES = ("brighter", "darker", "foreign", "missing")
+EVERY = 2
+"""Every second scan is measured, to save an hour."""
+LESION = 0.1
+"""Changes of the stored scan above this are a lesion, in [-1, 1]."""
 Change = Callable[[Volume], Volume]
+Pair = tuple[Volume, Volume | None]
+"""A scan without and with a lesion."""
 
 
 def another_scanner(data: np.ndarray, subject: str) -> np.ndarray:
@@ -121,15 +127,17 @@ class Found:
     """What was measured of one arm.
 
     Attributes:
-        site: probability of site B of A's and of B's test scans, by the regression.
-        network: AUROC of the small network.
+        site: probability of site B of A's and of B's test scans.
+        error: mean absolute difference of each test scan from itself as stored, in [-1, 1].
+        kept: share of the contrast of each lesion that is left.
         comparable: whether each healthy test scan is comparable with the calibration.
         healthy, lesion: scores of the test scans without and with a lesion.
         healthy_p, lesion_p: their p-values.
     """
 
     site: tuple[list[float], list[float]]
-    network: float
+    error: list[float]
+    kept: list[float]
     comparable: list[bool]
     healthy: list[float]
     lesion: list[float]
@@ -137,32 +145,23 @@ class Found:
     lesion_p: list[float]
 
 
-def scans_of(out: Path, folder: str, seen: Change) -> Iterator[tuple[Volume, Volume | None]]:
-    """Scans of a folder as an arm shows them; test scans also with a lesion."""
+def scans_of(out: Path, folder: str, seen: Change | None) -> Iterator[Pair]:
+    """Scans as stored (None) or of site B and changed; those to test also with a lesion."""
     paths = sorted((out / folder).glob("*.nii.gz"))
-    for number, path in enumerate(paths):
+    for number, path in list(enumerate(paths))[::EVERY]:
         scan, donor = Volume.load(path), Volume.load(paths[(number + 1) % len(paths)])
-        subject = path.name.split(".")[0]
-
-        def shown(data: np.ndarray, scan: Volume = scan, subject: str = subject) -> Volume:
-            return seen(scan.like(another_scanner(data, subject)))
-
-        def stored(data: np.ndarray, scan: Volume = scan) -> Volume:
-            return scan.like(data)
-
-        made = stored if seen is _as_stored else shown
-        ill = lesioned(scan.data, donor.data, number) if folder == "test" else None
-        yield made(scan.data), None if ill is None else made(ill)
-
-
-def _as_stored(scan: Volume) -> Volume:
-    """Site A."""
-    return scan
+        made = [scan.data]
+        if folder == "test":
+            made.append(lesioned(scan.data, donor.data, number // EVERY))
+        if seen is not None:
+            made = [another_scanner(data, path.name.split(".")[0]) for data in made]
+        volumes = [scan.like(data) if seen is None else seen(scan.like(data)) for data in made]
+        yield volumes[0], volumes[1] if len(volumes) > 1 else None
 
 
 def measure(out: Path, arm: str, harmoniser: str, recalibrate: bool) -> Found:
-    """Scores of the test scans, and how well their site is told."""
-    change = _as_stored if arm == "A" else change_of(arm, out, harmoniser)
+    """Scores of the test scans, how well their site is told, and their errors."""
+    change = None if arm == "A" else change_of(arm, out, harmoniser)
     model = Model.load(ZOO)
     assert model.calibration is not None
     if recalibrate:
@@ -172,22 +171,39 @@ def measure(out: Path, arm: str, harmoniser: str, recalibrate: bool) -> Found:
     assert known is not None
     healthy = [model.score(scan) for scan, _ in pairs]
     lesion = [model.score(scan).score for _, scan in pairs if scan is not None]
-    site, network = ([], []), float("nan")
-    if not recalibrate:
-        site, network = told(out, model, change, arm == "A", [scan for scan, _ in pairs])
+    error, kept = from_truth(model, pairs, list(scans_of(out, "test", None)))
     return Found(
-        site, network, [one.p_value is not None for one in healthy],
-        [one.score for one in healthy], lesion, [known.p_value(one.score) for one in healthy],
-        [known.p_value(score) for score in lesion],
+        told(out, model, change, [scan for scan, _ in pairs]), error, kept,
+        [one.p_value is not None for one in healthy], [one.score for one in healthy], lesion,
+        [known.p_value(one.score) for one in healthy], [known.p_value(score) for score in lesion],
     )  # fmt: skip
 
 
-def told(
-    out: Path, model: Model, change: Change, floor: bool, test: list[Volume]
-) -> tuple[tuple[list[float], list[float]], float]:
-    """Two classifiers, trained on the training scans, of the site of the test scans.
+def from_truth(
+    model: Model, seen: Sequence[Pair], stored: Sequence[Pair]
+) -> tuple[list[float], list[float]]:
+    """Errors of scans against those stored, and the share of each lesion's contrast."""
 
-    A regression on texture and histograms of the brain, and a network on its central 32 voxels.
+    def prepared(scan: Volume | None) -> np.ndarray:
+        assert scan is not None
+        return model.prepare(scan).volume[0].numpy()
+
+    errors, kept = [], []
+    for pair, wanted in zip(seen, stored, strict=True):
+        (found, found_ill), (real, real_ill) = map(prepared, pair), map(prepared, wanted)
+        inside, contrast = real > -1, real_ill - real
+        errors.append(float(np.abs(found - real)[inside].mean()))
+        lesion = inside & (np.abs(contrast) > LESION)
+        left = (contrast * (found_ill - found))[lesion].sum() / np.square(contrast[lesion]).sum()
+        kept.append(float(left))
+    return errors, kept
+
+
+def told(
+    out: Path, model: Model, change: Change | None, test: list[Volume]
+) -> tuple[list[float], list[float]]:
+    """Probability of site B by a regression on texture and histograms, trained on training scans.
+
     As a floor, halves of site A are told apart.
     """
     from sklearn.linear_model import LogisticRegression
@@ -198,10 +214,10 @@ def told(
         return torch.stack([model.prepare(scan).volume for scan in scans])
 
     def read(folder: str) -> list[Volume]:
-        return [Volume.load(path) for path in sorted((out / folder).glob("*.nii.gz"))]
+        return [Volume.load(path) for path in sorted((out / folder).glob("*.nii.gz"))[::EVERY]]
 
     first, first_test = prepared(read("siteA")), prepared(read("test"))
-    if floor:
+    if change is None:
         sets = [first[::2], first[1::2], first_test[::2], first_test[1::2]]
     else:
         second = prepared([change(scan) for scan in read("siteB")])
@@ -210,9 +226,7 @@ def told(
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     regression.fit(np.concatenate([a, b]), [0] * len(a) + [1] * len(b))
     found = [regression.predict_proba(part)[:, 1].tolist() for part in (a_test, b_test)]
-    centres = [part[:, :, 8:40, 16:48, 8:40].contiguous() for part in sets]
-    network = separability(*centres, seed=0, steps=150, batch=8, bf16=False)
-    return (found[0], found[1]), network
+    return found[0], found[1]
 
 
 def site_features(volumes: Tensor) -> np.ndarray:
@@ -224,48 +238,54 @@ def site_features(volumes: Tensor) -> np.ndarray:
 def table(out: Path) -> None:
     """Prints all arms that were measured, and differences from site B as it is."""
     arms = {p.stem: Found(**json.loads(p.read_text())) for p in sorted(out.glob("*.json"))}
-    head = ["arm", "site: regression", "network", "not comparable"]
+    head = ["arm", "site told", "error", "lesion kept", "not comparable"]
     head += [f"{kind} at {rate:.2f}" for kind in ("false alarms", "power") for rate in RATES]
     rows = []
     for name, found in arms.items():
-        cells = [_auroc(*map(np.array, found.site)) if found.site[0] else np.nan, found.network]
-        texts = [f"{cell:.2f}" if np.isfinite(cell) else "" for cell in cells]
+        texts = [f"{auroc(*map(torch.tensor, found.site[::-1])):.2f}"]
+        for values in (found.error, found.kept):
+            share, low, high = by_subject(np.array(values))
+            texts.append(f"{share:.3f} ({low:.3f} to {high:.3f})")
         texts.append(f"{found.comparable.count(False)} of {len(found.comparable)}")
         for values in (found.healthy_p, found.lesion_p):
             for rate in RATES:
                 count = sum(p <= rate + 1e-12 for p in values)
                 share, low, high = proportion(count, len(values))
                 texts.append(f"{share:.2f} ({low:.2f} to {high:.2f})")
-        rows.append([name, *texts, f"{_auroc(*_scores(found).T):.2f}"])
+        rows.append([name, *texts, f"{_lesions(_scores(found)):.2f}"])
     print(markdown_table([*head, "AUROC of lesions"], rows))
-    print(markdown_table(["arm minus B", "false alarms at 0.10", "AUROC of lesions"], [
-        [name, _alarms(arms["B"], found), _difference(arms["B"], found)]
-        for name, found in arms.items() if name != "B"
-    ]))  # fmt: skip
+    rows = [
+        [f"{name} - {base}", *_differences(arms[base], found)]
+        for base in ("B", "histogram")
+        for name, found in arms.items()
+        if name != base and base in arms
+    ]
+    head = ["difference", "error", "false alarms at 0.10", "AUROC of lesions"]
+    print(markdown_table(head, rows))
 
 
 def _scores(found: Found) -> np.ndarray:
     return np.stack([found.healthy, found.lesion], axis=1)
 
 
-def _auroc(negative: np.ndarray, positive: np.ndarray) -> float:
-    difference = positive[:, None] - negative[None]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+def _lesions(scores: np.ndarray) -> float:
+    healthy, lesion = torch.from_numpy(scores).T
+    return auroc(lesion, healthy)
 
 
-def _alarms(first: Found, second: Found) -> str:
-    """Difference of false alarms at 0.10, paired by subject."""
-    before, after = (np.array(found.healthy_p) <= RATES[1] + 1e-12 for found in (first, second))
-    value, low, high = by_subject(after.astype(float) - before)
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
-
-
-def _difference(first: Found, second: Found) -> str:
-    """Difference of the AUROC of lesions, paired by subject."""
+def _differences(first: Found, second: Found) -> list[str]:
+    """Second minus first, paired by subject: error, false alarms at 0.10, AUROC of lesions."""
+    pairs = [
+        [np.array(found.error), np.array(found.healthy_p) <= RATES[1] + 1e-12]
+        for found in (first, second)
+    ]
+    intervals = [by_subject(after * 1.0 - before) for before, after in zip(*pairs, strict=True)]
     before, after = (_scores(found)[None] for found in (first, second))
-    found = paired_difference(before, after, lambda rows: _auroc(rows[:, 0], rows[:, 1]))
-    value, low, high = found.interval
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+    lesions = paired_difference(before, after, _lesions)
+    return [
+        f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+        for value, low, high in (*intervals, lesions.interval)
+    ]
 
 
 def main() -> None:

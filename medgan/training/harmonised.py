@@ -14,14 +14,14 @@ from medgan.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Reference:
-    """Patches that a translator is evaluated on, the same from first to last.
+    """Parts of scans that a translator is evaluated on, the same from first to last.
 
     Attributes:
         given: of validation scans that are changed, (N, C, X, Y, Z).
         wanted: as many of validation scans of the wanted site.
         floor: kernel distance of the wanted site's validation and training scans.
-        before: of the given patches, as they are, from the wanted ones.
-        diversity: of the wanted patches.
+        before: of the given parts, as they are, from the wanted ones.
+        diversity: of the wanted parts.
     """
 
     given: Tensor
@@ -32,7 +32,7 @@ class Reference:
 
 
 def make_reference(given: Tensor, wanted: Tensor, seen: Tensor) -> Reference:
-    """Patches of both sites; `seen` are those of training scans of the wanted one."""
+    """Parts of both sites; `seen` are those of training scans of the wanted one."""
     features, known = band_features(wanted), band_features(seen[: len(wanted)])
     return Reference(
         given, wanted, float(kernel_distance(features, known)),
@@ -49,17 +49,18 @@ def evaluate_harmonisation(
     Args:
         state: of the training.
         path: of the picture.
-        reference: patches.
-        batch: patches at a time.
+        reference: parts of scans.
+        batch: parts at a time.
 
     Returns:
-        `samples/kernel_distance` of changed patches from the wanted site, that before the change,
+        `samples/kernel_distance` of changed parts from the wanted site, that before the change,
         `samples/change`, the mean absolute change in [-1, 1], and others.
     """
     translator = state.average.needed_translator
     with state.autocast():
         parts = [translator(part.to(state.device)) for part in reference.given.split(batch)]
     changed = torch.cat([part.float().cpu() for part in parts])
+    changed = torch.where(reference.given > -1, changed, -1.0)  # air stays, as in what is written
     metrics = distance_metrics(changed, reference.wanted, reference.floor, reference.diversity)
     metrics |= {
         "samples/kernel_distance_before": reference.before,

@@ -77,7 +77,7 @@ def trained(training):
 
 def test_scans_come_closer_to_the_wanted_site(training):
     out = training(
-        "closer", "train.volumes=80", "train.batch=4", "train.sample_every=40", "train.gamma=2",
+        "closer", "train.volumes=160", "train.batch=4", "train.sample_every=40", "train.gamma=2",
         "train.learning_rate=0.001", "train.ema_half_life=10",
     )  # fmt: skip
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -15,7 +15,7 @@ from medgan.core.errors import DataError
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.pairs import pairing_of
 from medgan.data.pairs.pair import Pairing
-from medgan.data.patches import random_patch
+from medgan.data.patches import patch_about, random_patch
 from medgan.model.fresh_networks import translating_networks
 from medgan.networks.contrast import ProjectionHeads, contrastive_loss, draw_places
 from medgan.networks.gan import checkpoint_activations, frozen
@@ -33,6 +33,9 @@ PLACES, SIZE = 256, 64
 CONTRAST_WEIGHT = 1.0
 """Of the contrast beside the adversarial loss, the mean of that of scans that are changed and of
 scans that have the style already (Park et al. 2020, arXiv 2007.15651, eq. 4)."""
+EVALUATED, MOST_EVALUATED = 3, 16
+"""Edge of what is evaluated, in edges of a patch, and most scans of a site. Single patches of 16
+voxels at random places differ so much that no site could be told from another."""
 
 
 @dataclass(frozen=True)
@@ -186,21 +189,28 @@ class Harmonisation:
         self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes
     ) -> Evaluator:
         """Distance of changed validation scans from those of the wanted site."""
-        rng = np.random.default_rng([self.seed, 1])
-
-        def patches(volumes: PreparedVolumes, repeats: int) -> tuple[Tensor, Tensor]:
-            given, wanted = (np.repeat(some, repeats) for some in self._numbers(volumes))
-            count = min(len(given), len(wanted))
-            sites = (self._patches(volumes, some[:count], rng) for some in (given, wanted))
-            first, second = map(torch.from_numpy, sites)
-            return first, second
-
-        given, wanted = patches(validation, 4)
-        _, seen = patches(training, 1)
+        given, wanted = self._centres(validation)
+        _, seen = self._centres(training)
         return partial(
             evaluate_harmonisation, reference=make_reference(given, wanted, seen),
             batch=self.micro_batch or self.schedule.batch,
         )  # fmt: skip
+
+    def _centres(self, volumes: PreparedVolumes) -> tuple[Tensor, Tensor]:
+        """The middle of some scans of each site, as many of both."""
+        x, y, z = (EVALUATED * size for size in self.preprocessing.shape)
+        sites = self._numbers(volumes)
+        count = min(MOST_EVALUATED, *map(len, sites))
+        cut = [
+            [self._centre(volumes.arrays(number)[0], (x, y, z)) for number in numbers[:count]]
+            for numbers in sites
+        ]
+        given, wanted = (torch.from_numpy(np.stack(part)) for part in cut)
+        return given, wanted
+
+    def _centre(self, volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        middle = np.array(volume.shape[1:]) // 2
+        return self.pairing.source(patch_about(volume, None, middle, shape)[0])
 
     def _loss(self, state: TrainingState, part: Batch, count: int, scalars: Scalars) -> Tensor:
         """What the translator minimises on a part of a batch of `count` pairs of patches."""
