@@ -28,6 +28,8 @@ PET = IntensityScale(
 
 def synthetic_scale(preprocessing: Preprocessing, channel: str = IMAGE) -> IntensityScale:
     """The scale of a synthetic channel: HU for CT, SUV for PET, 0 to `MRI_UNITS` for MRI."""
+    if channel in preprocessing.ranges:
+        return IntensityScale(preprocessing.ranges[channel])
     kind = preprocessing.intensity_of(channel)
     if kind == "ct":
         return IntensityScale.of_windows(preprocessing.window)
@@ -50,7 +52,7 @@ def intensity_scale(
         preprocessing: the model's policy.
         channel: its name.
     """
-    if preprocessing.intensity_of(channel) != "mri":
+    if preprocessing.intensity_of(channel) != "mri" or channel in preprocessing.ranges:
         return synthetic_scale(preprocessing, channel)
     floor = data.min()
     if floor < _COLDEST_MRI:

@@ -61,7 +61,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
             intensity=config.intensity,
             window=config.window, labels=labels,
             conditions=conditions, brain=config.brain, bias=config.bias, align=config.align,
-            unseen=config.unseen, patches=config.patches,
+            unseen=config.unseen, ranges=config.ranges, patches=config.patches,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError("E_VALUE", "data", str(error), "correct the data section") from None

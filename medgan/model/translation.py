@@ -25,7 +25,8 @@ def source_preprocessing(preprocessing: Preprocessing, source: tuple[str, ...]) 
         return preprocessing
     kinds = {name: preprocessing.intensity_of(name) for name in source}
     unseen = {name: fill for name, fill in preprocessing.unseen.items() if name in source}
-    changed = {"channels": source, "intensity": kinds, "unseen": unseen}
+    ranges = {name: ends for name, ends in preprocessing.ranges.items() if name in source}
+    changed = {"channels": source, "intensity": kinds, "unseen": unseen, "ranges": ranges}
     return preprocessing.model_copy(update=changed)
 
 

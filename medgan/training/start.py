@@ -111,7 +111,7 @@ def _task_of(model: Model, wanted: str) -> str:
 def _settings(grid: Preprocessing, sizes: ModelConfig, task: str) -> dict[str, Any]:
     """What has to be alike, by the names of the settings."""
     names = ("spacing", "shape", "channels", "intensity", "window", "labels")
-    spaces = ("brain", "bias", "align", "patches", "unseen")
+    spaces = ("brain", "bias", "align", "patches", "unseen", "ranges")
     found = {f"data.{name}": getattr(grid, name) for name in (*names, *spaces)}
     found["data.conditions"] = {
         one.name: one.kind if one.kind == "continuous" else (one.kind, *one.values)

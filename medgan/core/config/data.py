@@ -1,8 +1,9 @@
 """Settings of the scans, and what a model keeps of them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     SkipValidation,
@@ -12,12 +13,21 @@ from pydantic import (
     model_validator,
 )
 
-from medgan.core.config.fields import CovariateValue, Label, Percentiles, Positive, Section, Size
+from medgan.core.config.fields import (
+    CovariateValue,
+    Label,
+    Percentiles,
+    Positive,
+    Section,
+    Size,
+    rising,
+)
 from medgan.core.config.windows import WINDOWS, Windows
 from medgan.core.errors import ModelError
 from medgan.core.template import Template
 
 Intensity = Literal["mri", "ct", "pet"]
+Range = Annotated[tuple[float, float], AfterValidator(rising)]
 Brain = Literal["none", "deepbet"]
 Bias = Literal["none", "n4"]
 Align = Literal["none", "rigid", "affine", "deformable"]
@@ -95,6 +105,11 @@ class DataConfig(Section):
         description="value that a channel has outside of its field of view, as {T1w: 0}, with "
         "data.patches: nothing is learned there",
     )
+    ranges: dict[str, Range] = Field(
+        {},
+        description="of channels whose intensities mean the same in all scans, what becomes -1 and "
+        "1, as {T1w: [0, 1500]} where fat is 1000; with data.patches",
+    )
     synthetic: bool = Field(
         False,
         description="whether scans that medgan generated, edited or translated may be learned from "
@@ -135,6 +150,8 @@ class DataConfig(Section):
     def _patches_are_cut_from_whole_scans(self) -> "DataConfig":
         if self.unseen and not self.patches:
             raise ValueError("data.unseen needs data.patches")
+        if self.ranges and not self.patches:
+            raise ValueError("data.ranges needs data.patches")
         if self.patches and self.align != "none":
             raise ValueError("data.patches needs data.align none")
         return self
@@ -183,13 +200,14 @@ class Preprocessing(Section):
     align: Align = "none"
     template: SkipValidation[Template | None] = None
     unseen: dict[str, float] = Field(default_factory=dict)
+    ranges: dict[str, Range] = Field(default_factory=dict)
     patches: bool = False
 
     @model_serializer(mode="wrap")
     def _without_what_is_unused(self, as_before: Any) -> dict[str, Any]:  # noqa: ANN401
         """Settings of patches are left out where there are none, as older models have them."""
         values = as_before(self)
-        return {k: v for k, v in values.items() if v or k not in ("unseen", "patches")}
+        return {k: v for k, v in values.items() if v or k not in ("unseen", "ranges", "patches")}
 
     @field_serializer("template")
     def _as_digest(self, template: Template | None) -> str | None:

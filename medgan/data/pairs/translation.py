@@ -41,7 +41,11 @@ class Translation:
             tuple(map(channels.index, source)),
             tuple(map(channels.index, conversion.target)),
             tuple(n for n, name in enumerate(source) if name in preprocessing.unseen),
-            tuple(n for n, name in enumerate(source) if preprocessing.intensity_of(name) == "mri"),
+            tuple(
+                number
+                for number, name in enumerate(source)
+                if preprocessing.intensity_of(name) == "mri" and name not in preprocessing.ranges
+            ),
         )
 
     @property

@@ -4,6 +4,7 @@ import pytest
 from medgan.core.config import Preprocessing
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError
+from medgan.data.intensities import intensity_scale
 from medgan.data.pairs import pairing_of
 
 GRID = Preprocessing(
@@ -61,3 +62,10 @@ def test_mri_is_given_with_another_contrast_and_the_scan_stays_as_it_was():
 def test_channels_that_scans_do_not_have_are_refused_by_name():
     with pytest.raises(ConfigError, match=r"E_CHANNEL T2w: no channel of the scans.*T1w, ct, pet"):
         pairing_of(GRID, Conversion("translation", ("T2w",), ("ct",), True))
+
+
+def test_mri_with_units_is_scaled_by_them_and_given_as_it_is():
+    grid = GRID.model_copy(update={"ranges": {"T1w": (0.0, 1500.0)}})
+    assert intensity_scale(np.array([5.0, 9.0]), grid, "T1w").intensities == (0.0, 1500.0)
+    shown, pairing = volume(), pairing_of(grid, MR_TO_CT)
+    assert np.isin(pairing(shown, None, np.random.default_rng(0)).source[0], shown[0]).all()
