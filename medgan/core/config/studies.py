@@ -37,10 +37,8 @@ class UtilityConfig(Section):
         3, gt=0, description="random subsets of real scans, each with a generator of its own"
     )
     arms: tuple[
-        Literal[
-            *("real", "classical", "oversampling", "synthetic", "mixed", "all", "first"),
-            *("strong", "paste", "refined", "filtered"),
-        ],
+        Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"]
+        | Literal["strong", "paste", "refined", "filtered"],
         ...,
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
