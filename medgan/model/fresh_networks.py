@@ -1,5 +1,7 @@
 """Fresh networks for a model: of a configuration, or to be filled from a folder."""
 
+from dataclasses import replace
+
 from medgan.anomaly.context import input_channels
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.conversion import Conversion
@@ -59,7 +61,9 @@ def translating_networks(
     preprocessing: Preprocessing, sizes: ModelConfig, conversion: Conversion
 ) -> Networks:
     """Translator and a discriminator, of sources beside targets or of targets alone."""
-    pairing, used = pairing_of(preprocessing, conversion), stages(preprocessing, sizes)
+    pairing = pairing_of(preprocessing, conversion)
+    # Views of several windows are for the channels of a scan; a source has others.
+    used = replace(stages(preprocessing, sizes), windows=())
     given, wanted = pairing.source_channels, pairing.target_channels
     judged = given + wanted if conversion.paired else wanted
     return Networks(

@@ -12,8 +12,10 @@ import yaml
 import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import Preprocessing, build
+from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError, ModelError
 from medgan.core.volume import Volume
+from medgan.model.fresh_networks import translating_networks
 from medgan.training.memory import predict_memory
 from tests.kit.command_line import inside
 from tests.kit.interruption import same_weights, stop_at
@@ -192,3 +194,15 @@ def test_memory_is_predicted_without_a_discriminator_too(pairs):
     found = predict_memory(config, grid)
     assert found.peak > found.resident > 0
     assert torch.is_grad_enabled()
+
+
+def test_several_windows_of_ct_give_soft_tissue_more_of_the_scale():
+    grid = Preprocessing(
+        spacing=(2, 2, 2), shape=(16, 16, 16), channels=("T1w", "ct"), patches=True,
+        intensity={"T1w": "mri", "ct": "ct"}, window=((-1024.0, 1600.0), (-200.0, 300.0)),
+    )  # fmt: skip
+    conversion = Conversion("translation", ("T1w",), ("ct",), True)
+    networks = translating_networks(grid, build(SETTINGS).model, conversion)
+    drawn = networks.needed_translator(torch.zeros(1, 1, 16, 16, 16))
+    assert drawn.shape == (1, 1, 16, 16, 16)
+    assert networks.critic(torch.zeros(1, 2, 16, 16, 16)).shape == (1,)
