@@ -127,6 +127,7 @@ def test_a_generator_without_copies_passes_and_is_not_called_anonymous(honest):
     assert "no proof of anonymity" in result["verdicts"]["scans"]["words"]
 
 
+@pytest.mark.slow
 def test_metrics_are_a_function_of_the_seed_and_samples_alone_do_not_pass_for_a_model(
     cohort, honest, tmp_path
 ):

@@ -67,6 +67,7 @@ def test_a_baseline_leaves_samples_on_the_grid_and_its_record(made):
     assert {"seconds", "ms_per_step", "parameters", "data_digest"} <= set(record)
 
 
+@pytest.mark.slow
 def test_scans_that_cannot_be_prepared_are_left_out_of_a_baseline_and_a_comparison(
     made, same_site, one_seed, tmp_path
 ):

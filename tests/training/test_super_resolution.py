@@ -144,6 +144,7 @@ def test_scans_of_a_bids_tree_are_found_by_whatever_suffix_they_have(made, tmp_p
     assert len(list((tmp_path / "t/images").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_benchmark_compares_with_interpolation_and_another_model(made, tmp_path):
     done = inside(
         *("bench", "super-resolution", made.model, "--data", made.source, "-o", tmp_path / "b"),

@@ -60,7 +60,7 @@ def judge(patients: Sequence[Judged], seed: int = 0, steps: int = STEPS) -> list
 def _trained(real: Tensor, fake: Tensor, seed: int, steps: int) -> nn.Module:
     """Half of each batch is real, and the other half translated at the same places."""
     order = torch.Generator().manual_seed(seed)
-    target = torch.cat([torch.ones(BATCH // 2), torch.zeros(BATCH // 2)])
+    target = (torch.arange(BATCH, device="cpu") < BATCH // 2).float()
 
     def draw() -> tuple[Tensor, Tensor]:
         at = torch.randint(len(real), (BATCH // 2,), generator=order)

@@ -122,7 +122,7 @@ def best(drawn: Examples, real: Tensor, segmenter: nn.Module, share: float, seed
     images = drawn.images.to(real.device)
     found = segment(segmenter, images)
     dice = dice_of_scans(found, drawn.targets.to(real.device), 1)[:, 0].nan_to_num(0)
-    groups = torch.cat([torch.zeros(len(images)), torch.ones(len(real))]).long().to(real.device)
+    groups = torch.arange(len(images) + len(real), device=real.device).ge(len(images)).long()
     judge = train_classifier(
         torch.cat([images, real]), groups, _JUDGE_STEPS, seed, bf16=False,
         weights=1 / torch.bincount(groups.cpu())[groups.cpu()],

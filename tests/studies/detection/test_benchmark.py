@@ -94,6 +94,7 @@ def test_every_scorer_is_evaluated_on_the_same_lesions_and_written(trained, tmp_
         assert name in result["table"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_results(trained, tmp_path, monkeypatch):
     few = SETTINGS.model_copy(update={"families": ("fill",)})
     monkeypatch.setattr(benchmark, "SCORERS", ("residual", "localiser"))
@@ -150,6 +151,7 @@ def ball_of(radius: int, x: float) -> LesionShape:
     return LesionShape(np.linalg.norm(grid, axis=0) <= radius, (x, 0.5, 0.5))
 
 
+@pytest.mark.slow
 def test_shapes_are_planted_dark_and_bright_and_nothing_is_trained(brains, tmp_path):
     model, manifest = brains
     only = DetectionConfig(families=(), lesions_per_family=2)

@@ -55,6 +55,7 @@ def _short_judge(monkeypatch) -> None:
     monkeypatch.setattr(benchmark, "judge", partial(benchmark.judge, steps=20))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_judge")
 def test_an_untrained_model_is_far_behind_a_regression_that_knows_the_rule(tmp_path, manifest):
     values = run_translation(

@@ -58,6 +58,7 @@ def test_the_best_candidates_agree_with_the_segmenter_and_look_real():
     assert good >= 12  # of 16; chance is 8
 
 
+@pytest.mark.slow
 def test_a_study_has_every_arm_and_is_compared_with_strong_augmentation(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(24):
