@@ -92,6 +92,7 @@ def honest(cohort, tmp_path_factory):
     return out, audit(cohort, "honest", out, "--json")
 
 
+@pytest.mark.slow
 def test_scans_that_cannot_be_prepared_are_left_out_of_an_audit(cohort, tmp_path, caplog):
     for name, seed in (("members", 1), ("others", 2)):
         shutil.copytree(cohort / name, tmp_path / name)

@@ -120,6 +120,7 @@ def one_seed(monkeypatch):
     monkeypatch.setattr("medgan.studies.comparison.SEEDS", 1)
 
 
+@pytest.mark.slow
 def test_a_generator_trained_on_other_splits_is_marked(made, same_site, one_seed):
     done = compare(made, ["vae"], "data.seed=5")
     assert "| vae * |" in done.results["compare"].values["table"]

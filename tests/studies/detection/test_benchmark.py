@@ -107,6 +107,7 @@ def test_the_same_seed_gives_the_same_results(trained, tmp_path, monkeypatch):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_scans_that_cannot_be_prepared_are_left_out(trained, tmp_path, monkeypatch):
     few = SETTINGS.model_copy(update={"families": ("fill",)})
     monkeypatch.setattr(benchmark, "SCORERS", ("residual", "localiser"))
