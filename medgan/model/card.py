@@ -10,6 +10,11 @@ SUMMARY = (
     "A volumetric GAN of healthy anatomy. It makes synthetic scans and scores how unusual a scan "
     "is among healthy ones."
 )
+TRANSLATES = (
+    "A network that makes one image of another, trained on patches of whole scans. What it makes "
+    "is synthetic: it shows what such an image usually looks like, not what this patient has."
+)
+"""The summary of a model that has a translator."""
 USE = "Research use only. Not a medical device; not for diagnosis or treatment."
 LIMITS = (
     "Scores hold for scans like the calibration scans: same scanner, protocol, population.",
@@ -98,7 +103,8 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
     found = card_facts(config, count, scorers, adjusted)
     facts = [f"- {name}: {value}" for name, value in found.items()]
     limits = [f"- {limit}" for limit in LIMITS]
-    parts = ["# Model card", SUMMARY, f"**{USE}**", "\n".join(facts), "## Limits"]
+    summary = TRANSLATES if config.get("translator") else SUMMARY
+    parts = ["# Model card", summary, f"**{USE}**", "\n".join(facts), "## Limits"]
     return "\n\n".join([*parts, "\n".join(limits)]) + "\n"
 
 

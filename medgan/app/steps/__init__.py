@@ -73,12 +73,18 @@ _GRID = (
 )
 SCANS = tuple(f"data.{name}" for name in DataConfig.model_fields if name not in _GRID)
 """What decides which scans there are and what each is for; the rest of `data` is about the grid."""
+CONVERSION = tuple(
+    f"translate.{name}" for name in ("source", "target", "target_data", "noise", "adversarial")
+)
+"""What a translator is trained for."""
+ANSWERS = tuple(f"translate.{name}" for name in ("answers", "seed", "given", "rough_mm"))
+"""What it is asked for once it is trained."""
 
 STEPS = {
     "phantoms": Step(phantoms_step, ("phantoms", "train.seed"), ("phantoms",)),
     "index": Step(index_step, (*SCANS, "train.task", "translate.target_data")),
     "train": Step(
-        train_step, ("data", "model", "train", "translate"),
+        train_step, ("data", "model", "train", *CONVERSION),
         ("checkpoints", "samples", "mlflow_run.txt"), resumes=True,
     ),
     "bare": Step(bare_step, ("data", "model", "train.start_from")),
@@ -156,7 +162,7 @@ STEPS = {
         ("recons", "pictures", "latents.csv", "latents.json"),
     ),
     "translate": Step(
-        translate_step, ("model_uri", *SCANS, "translate"),
+        translate_step, ("model_uri", *SCANS, *ANSWERS),
         ("images", "spread", "answers", "pictures", "translations.csv", "translations.json"),
     ),
     "interpolate": Step(

@@ -18,13 +18,12 @@ from medgan.data.pairs.pair import Pairing
 from medgan.data.patches import patch_about, random_patch
 from medgan.model.fresh_networks import translating_networks
 from medgan.networks.contrast import ProjectionHeads, contrastive_loss, draw_places
-from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.harmonised import evaluate_harmonisation, make_reference
 from medgan.training.schedule import Schedule
 from medgan.training.state import ADVERSARIAL_BETAS, TrainingState
-from medgan.training.steps import descend, move
+from medgan.training.tasks.single import discriminator_move, network_move
 from medgan.training.tasks.task import Evaluator
 
 TEMPERATURE = 0.07
@@ -161,29 +160,23 @@ class Harmonisation:
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows scans of the wanted site and changed scans to the discriminator, moves it once."""
-        penalise = self.schedule.step_is_due(state, self.adversary.penalty.every)
-        scalars: Scalars = {}
-        checkpoint_activations(state.discriminators(), False)
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in batch.split(self.micro_batch):
+        translator = state.networks.needed_translator
+
+        def judged(part: Batch) -> Judgement:
             with torch.no_grad(), state.autocast():
-                changed = state.networks.needed_translator(part["source"])
-            judged = self._judgement(state, part, changed, len(batch))
-            descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
-        move(state.discriminator_optimizer, self.schedule.rate(state))
-        return scalars
+                changed = translator(part["source"])
+            return self._judgement(state, part, changed, len(batch))
+
+        parts = list(batch.split(self.micro_batch))
+        return discriminator_move(state, parts, judged, self.adversary, self.schedule)
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves translator and projections against the discriminator as it is."""
-        translator, discriminators = state.networks.needed_translator, state.discriminators()
-        checkpoint_activations([translator, *discriminators], self.checkpoint_activations)
-        scalars: Scalars = {}
-        state.generator_optimizer.zero_grad(set_to_none=True)
-        with frozen(*discriminators):
-            for part in batch.split(self.micro_batch):
-                descend(self._loss(state, part, len(batch), scalars))
-        move(state.generator_optimizer, self.schedule.rate(state))
-        return scalars
+        return network_move(
+            state, list(batch.split(self.micro_batch)), state.networks.needed_translator,
+            lambda part, scalars: self._loss(state, part, len(batch), scalars), self.schedule,
+            self.checkpoint_activations,
+        )  # fmt: skip
 
     def evaluator(
         self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes

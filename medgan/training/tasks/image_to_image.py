@@ -15,13 +15,12 @@ from medgan.data.pairs import pairing_of
 from medgan.data.pairs.pair import Pair, Pairing
 from medgan.data.patches import random_patch
 from medgan.model.fresh_networks import translating_networks
-from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import ranked_probability_score, weighted_error
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
-from medgan.training.steps import descend, move
+from medgan.training.tasks.single import discriminator_move, network_move
 from medgan.training.tasks.task import Evaluator, adversarial
 from medgan.training.translated import evaluate_translation, make_reference
 
@@ -135,29 +134,23 @@ class ImageToImage:
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows sources with real and with drawn targets to the discriminator, moves it once."""
-        penalise = self.schedule.step_is_due(state, self.adversary.penalty.every)
-        scalars: Scalars = {}
-        checkpoint_activations(state.discriminators(), False)
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in batch.split(self.micro_batch):
+        translator = state.networks.needed_translator
+
+        def judged(part: Batch) -> Judgement:
             with torch.no_grad(), state.autocast():
-                drawn = state.networks.needed_translator(part["source"], self._noise(state, part))
-            judged = self._judgement(state, part, drawn, len(batch))
-            descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
-        move(state.discriminator_optimizer, self.schedule.rate(state, self.adversarial_from))
-        return scalars
+                drawn = translator(part["source"], self._noise(state, part))
+            return self._judgement(state, part, drawn, len(batch))
+
+        parts, since = list(batch.split(self.micro_batch)), self.adversarial_from
+        return discriminator_move(state, parts, judged, self.adversary, self.schedule, since)
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves the translator, by the target and, late, against the discriminator as it is."""
-        translator, discriminators = state.networks.needed_translator, state.discriminators()
-        checkpoint_activations([translator, *discriminators], self.checkpoint_activations)
-        scalars: Scalars = {}
-        state.generator_optimizer.zero_grad(set_to_none=True)
-        with frozen(*discriminators):
-            for part in batch.split(self.micro_batch):
-                descend(self._loss(state, part, len(batch), scalars))
-        move(state.generator_optimizer, self.schedule.rate(state))
-        return scalars
+        return network_move(
+            state, list(batch.split(self.micro_batch)), state.networks.needed_translator,
+            lambda part, scalars: self._loss(state, part, len(batch), scalars), self.schedule,
+            self.checkpoint_activations,
+        )  # fmt: skip
 
     def evaluator(
         self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes

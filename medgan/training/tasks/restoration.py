@@ -25,7 +25,6 @@ from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.conditions import width
 from medgan.data.lesions import FAMILIES
 from medgan.model.fresh_networks import restorer_inputs, restoring_networks
-from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import localisation_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
@@ -35,7 +34,7 @@ from medgan.training.restored import evaluate_restoration, make_reference
 from medgan.training.samples import Adaptation
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
-from medgan.training.steps import descend, move
+from medgan.training.tasks.single import discriminator_move, network_move
 from medgan.training.tasks.task import Evaluator, adversarial
 
 RECONSTRUCTION_WEIGHT = 100.0
@@ -192,31 +191,23 @@ class Restoration:
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows healthy and restored volumes to the discriminator and moves it once."""
-        penalise = self.schedule.step_is_due(state, self.adversary.penalty.every)
-        scalars: Scalars = {}
-        checkpoint_activations(state.discriminators(), False)
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in batch.split(self.micro_batch):
+        restorer = state.networks.needed_restorer
+
+        def judged(part: Batch) -> Judgement:
             with torch.no_grad(), state.autocast():
-                restored = state.networks.needed_restorer(
-                    self._seen(part["corrupted"], part["usual"])
-                )
-            judged = self._judgement(state, part, restored, len(batch))
-            descend(self.adversary.discriminator_loss(state, judged, penalise, scalars))
-        move(state.discriminator_optimizer, self.schedule.rate(state))
-        return scalars
+                restored = restorer(self._seen(part["corrupted"], part["usual"]))
+            return self._judgement(state, part, restored, len(batch))
+
+        parts = list(batch.split(self.micro_batch))
+        return discriminator_move(state, parts, judged, self.adversary, self.schedule)
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves the restorer, by the healthy scan and, late, against the discriminator as it is."""
-        restorer, discriminators = state.networks.needed_restorer, state.discriminators()
-        checkpoint_activations([restorer, *discriminators], self.checkpoint_activations)
-        scalars: Scalars = {}
-        state.generator_optimizer.zero_grad(set_to_none=True)
-        with frozen(*discriminators):
-            for part in batch.split(self.micro_batch):
-                descend(self._restorer_loss(state, part, len(batch), scalars))
-        move(state.generator_optimizer, self.schedule.rate(state))
-        return scalars
+        return network_move(
+            state, list(batch.split(self.micro_batch)), state.networks.needed_restorer,
+            lambda part, scalars: self._restorer_loss(state, part, len(batch), scalars),
+            self.schedule, self.checkpoint_activations,
+        )  # fmt: skip
 
     def evaluator(
         self, state: TrainingState, validation: PreparedVolumes, training: PreparedVolumes
