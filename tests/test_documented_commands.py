@@ -84,6 +84,7 @@ PATHS = {
     "/path/to/bids": "bids", "ixi": "subjects.csv", "ixi_brain_2mm": "subjects.csv",
     "msd_hippocampus": "scans", "new_scans": "scans", "healthy_scans": "scans",
     "patients": "scans", "healthy": "others", "lidc_nodules": "scans", "new_heads": "scans",
+    "/path/to/brains/or/heads": "others", "head.nii.gz": "scans/person-00.nii.gz",
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
     "petmr": "petmr.csv", "new_mr": "scans", "site_b": "members", "new_of_b": "scans",
@@ -240,7 +241,8 @@ def workplace(tmp_path_factory):
         run(*tiny((*train, "-o", "x"), "runs/mine"))
         for name in ("runs/ixi", "runs/hippocampus", "runs/demo"):
             shutil.copytree("runs/mine", name)
-        shutil.copytree("runs/mine/model", "zoo/ixi-brain")
+        for name in ("zoo/ixi-brain", "zoo/brain-anomalies"):
+            shutil.copytree("runs/mine/model", name)
         run(*tiny(("medgan", "train", "train", "--data", "scans", "-o", "x"), "runs/plain"))
         shutil.copytree("runs/plain/model", "zoo/hippocampus")
         chest = ("medgan", "train", "train", "--data", "export", "--set", "data.intensity=ct")
