@@ -37,7 +37,7 @@ def classical(
 
     Reference: Isensee et al. 2021, nnU-Net, supplementary note 2 (the set of transforms).
     """
-    return _augmented(_chain(), image, classes, random)
+    return _augmented(_chain(strong=False), image, classes, random)
 
 
 def strong(
@@ -54,7 +54,7 @@ def strong(
         classes: likewise.
         random: likewise.
     """
-    return _augmented(_strong_chain(), image, classes, random)
+    return _augmented(_chain(strong=True), image, classes, random)
 
 
 def _augmented(
@@ -76,39 +76,7 @@ def _augmented(
 
 
 @cache
-def _chain() -> "Compose":
-    from monai.transforms.compose import Compose
-    from monai.transforms.intensity.dictionary import (
-        RandAdjustContrastd,
-        RandGaussianNoised,
-        RandGaussianSmoothd,
-        RandScaleIntensityd,
-        RandShiftIntensityd,
-    )
-    from monai.transforms.spatial.dictionary import RandAffined, RandSimulateLowResolutiond
-    from monai.transforms.utility.dictionary import ToTensord
-
-    both, width = ("image", "classes"), (0.5, 1.0)
-    return Compose(
-        [
-            RandAffined(
-                both, prob=0.9, rotate_range=(0.26,) * 3, translate_range=(3.0,) * 3,
-                scale_range=(0.15,) * 3, mode=("bilinear", "nearest"),
-                padding_mode=("border", "zeros"),
-            ),
-            RandGaussianNoised("image", prob=0.3, std=0.1),
-            RandGaussianSmoothd("image", width, width, width, prob=0.2),
-            RandScaleIntensityd("image", factors=0.25, prob=0.3),
-            RandShiftIntensityd("image", offsets=0.1, prob=0.3),
-            RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
-            RandSimulateLowResolutiond("image", prob=0.2, zoom_range=(0.5, 1.0)),
-            ToTensord(both, track_meta=False),
-        ]
-    )  # fmt: skip
-
-
-@cache
-def _strong_chain() -> "Compose":
+def _chain(strong: bool) -> "Compose":
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.dictionary import (
         RandAdjustContrastd,
@@ -124,21 +92,24 @@ def _strong_chain() -> "Compose":
     )
     from monai.transforms.utility.dictionary import ToTensord
 
-    both, width = ("image", "classes"), (0.5, 1.2)
+    def of(usual: Any, larger: Any) -> Any:  # noqa: ANN401 - of any argument of a transform
+        return larger if strong else usual
+
+    both, width = ("image", "classes"), (0.5, of(1.0, 1.2))
     return Compose(
         [
-            *(RandFlipd(both, 0.5, axis) for axis in range(3)),
+            *(RandFlipd(both, 0.5, axis) for axis in range(of(0, 3))),
             RandAffined(
-                both, prob=0.9, rotate_range=(0.5, 0.5, 1.57), translate_range=(4.0,) * 3,
-                scale_range=(0.3,) * 3, mode=("bilinear", "nearest"),
-                padding_mode=("border", "zeros"),
+                both, prob=0.9, rotate_range=of((0.26,) * 3, (0.5, 0.5, 1.57)),
+                translate_range=(of(3.0, 4.0),) * 3, scale_range=(of(0.15, 0.3),) * 3,
+                mode=("bilinear", "nearest"), padding_mode=("border", "zeros"),
             ),
-            RandGaussianNoised("image", prob=0.3, std=0.15),
-            RandGaussianSmoothd("image", width, width, width, prob=0.3),
-            RandScaleIntensityd("image", factors=0.4, prob=0.5),
-            RandShiftIntensityd("image", offsets=0.2, prob=0.5),
-            RandAdjustContrastd("image", prob=0.5, gamma=(0.5, 2.0)),
-            RandSimulateLowResolutiond("image", prob=0.3, zoom_range=(0.5, 1.0)),
+            RandGaussianNoised("image", prob=0.3, std=of(0.1, 0.15)),
+            RandGaussianSmoothd("image", width, width, width, prob=of(0.2, 0.3)),
+            RandScaleIntensityd("image", factors=of(0.25, 0.4), prob=of(0.3, 0.5)),
+            RandShiftIntensityd("image", offsets=of(0.1, 0.2), prob=of(0.3, 0.5)),
+            RandAdjustContrastd("image", prob=of(0.3, 0.5), gamma=of((0.7, 1.5), (0.5, 2.0))),
+            RandSimulateLowResolutiond("image", prob=of(0.2, 0.3), zoom_range=(0.5, 1.0)),
             ToTensord(both, track_meta=False),
         ]
     )  # fmt: skip
