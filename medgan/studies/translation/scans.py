@@ -34,7 +34,9 @@ class Channels:
         return (*self.source, *self.target)
 
     def unit(self, channel: str) -> str:
-        """HU, SUV, or that of MRI, which has none."""
+        """HU, SUV, that of `data.ranges`, or that of MRI, which has none."""
+        if channel in self.preprocessing.ranges:
+            return "as stored"
         return {"ct": "HU", "pet": "SUV"}.get(self._kind(channel), "0 to 1000")
 
     def is_ct(self, channel: str) -> bool:
