@@ -13,7 +13,7 @@ from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
 from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.conditions import Value, check
-from medgan.data.dicom.synthetic import write_synthetic_series
+from medgan.data.dicom.synthetic import modality_of, write_synthetic_series
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
@@ -69,7 +69,7 @@ def write_synthetic(
             if dicom:
                 images = image_files(scan, Path(f"synthetic-s{seed}-{scan.number:05d}.nii.gz"))
                 for channel, path in images.items():
-                    modality = "CT" if preprocessing.intensity_of(channel) == "ct" else "MR"
+                    modality = modality_of(preprocessing.intensity_of(channel))
                     to = folder / "dicom" / path.name.removesuffix(".nii.gz")
                     write_synthetic_series(scan.images[channel], to, modality, MARK)
             rows.append(_row(scan, entries[-1]))

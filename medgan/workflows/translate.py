@@ -9,6 +9,7 @@ from scipy import ndimage
 from medgan.core.config import TranslateConfig
 from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.checks import CheckedScan
+from medgan.data.dicom.synthetic import modality_of, write_synthetic_series
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.mask_to_image import TASK
@@ -30,7 +31,8 @@ def write_translations(
 ) -> tuple[list[Row], list[Refusal]]:
     """Writes `images/`, `spread/`, `answers/`, `pictures/`, `translations.csv` and `.json`.
 
-    A scan that cannot be used is refused, and the others are translated.
+    With `settings.dicom` also `dicom/`, a series for each image. A scan that cannot be used is
+    refused, and the others are translated.
 
     Args:
         model: that makes one image of another.
@@ -69,6 +71,10 @@ def write_translations(
             image.save(folder / "images" / file, text)
             found.spread[name].save(folder / "spread" / file, f"spread of {text}")
             found.answer[name].save(folder / "answers" / file, f"one answer, {text}")
+            if settings.dicom:
+                modality = modality_of(model.preprocessing.intensity_of(name))
+                series = folder / "dicom" / f"{case.case}_{name}"
+                write_synthetic_series(image.canonical(), series, modality, text)
             row[name] = f"images/{file}"
             row[f"{name}_spread"] = round(_mean_inside(found, name), 5)
         _write_picture(folder / "pictures" / f"{case.case}.png", shown, names, found)

@@ -5,6 +5,7 @@ from functools import partial
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 import yaml
@@ -146,7 +147,8 @@ def test_the_verb_writes_marked_images_under_pseudonyms_and_refuses_bad_scans(
             (pairs.parent / f"scans/{number}_mr.nii.gz").read_bytes()
         )
     (new / "broken.nii.gz").write_bytes(b"nothing")
-    done = inside("translate", out, new, "-o", tmp_path / "t", "--answers", "2", "--json")
+    settings = ("--answers", "2", "--set", "translate.dicom=true")
+    done = inside("translate", out, new, "-o", tmp_path / "t", *settings, "--json")
     assert done.returncode == 3, done.stderr
     values = json.loads(done.stdout)
     assert values["translate"]["scans"] == 2
@@ -155,6 +157,12 @@ def test_the_verb_writes_marked_images_under_pseudonyms_and_refuses_bad_scans(
     assert "Jane" not in str(images)
     header = nibabel.load(images[0]).header
     assert b"SYNTHETIC (medgan) ct of T1w" in bytes(header["descrip"].tobytes())
+    series = sorted((tmp_path / "t/dicom").iterdir())
+    assert [folder.name for folder in series] == [file.name[:-7] for file in images]
+    one = pydicom.dcmread(series[0] / "slice-0001.dcm")
+    assert one.Modality == "CT"
+    assert not one.PatientName
+    assert one.SeriesDescription.startswith("SYNTHETIC (medgan) ct of T1w")
     record = json.loads((tmp_path / "t/translations.json").read_text())
     assert record["model_sha256"] == medgan.load(out).digest
     assert record["task"] == "translation"

@@ -77,7 +77,7 @@ CONVERSION = tuple(
     f"translate.{name}" for name in ("source", "target", "target_data", "noise", "adversarial")
 )
 """What a translator is trained for."""
-ANSWERS = tuple(f"translate.{name}" for name in ("answers", "seed", "given", "rough_mm"))
+ANSWERS = tuple(f"translate.{name}" for name in ("answers", "seed", "dicom", "given", "rough_mm"))
 """What it is asked for once it is trained."""
 
 STEPS = {
@@ -163,7 +163,10 @@ STEPS = {
     ),
     "translate": Step(
         translate_step, ("model_uri", *SCANS, *ANSWERS),
-        ("images", "spread", "answers", "pictures", "translations.csv", "translations.json"),
+        (
+            "images", "spread", "answers", "dicom", "pictures", "translations.csv",
+            "translations.json",
+        ),
     ),
     "interpolate": Step(
         interpolate_step, ("model_uri", "latent.ends", "latent.steps", "generate"),

@@ -36,6 +36,11 @@ class TranslateConfig(Section):
     )
     answers: int = Field(8, gt=0, description="answers of translate with noise, for the spread")
     seed: int = Field(0, ge=0, description="seed of the noise of translate")
+    dicom: bool = Field(
+        False,
+        description="let translate write each image as a DICOM series, too: of no patient, under "
+        "new UIDs, marked as synthetic",
+    )
     given: Literal["labels", "scan"] = Field(
         "labels",
         description="what translate is given for a model of train.task mask_to_image: label maps, "

@@ -1,5 +1,6 @@
 """Synthetic volumes as DICOM, marked as synthetic in every file."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,32 @@ from medgan.data.dicom.geometry import TO_RAS
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_SUV_STEP = 1e-3
+"""Of the whole numbers that stand for SUV."""
+
+
+def modality_of(intensity: str) -> str:
+    """The DICOM modality of a channel whose intensities are of this kind."""
+    return {"ct": "CT", "pet": "PT"}.get(intensity, "MR")
+
 
 def write_synthetic_series(volume: Volume, folder: Path, modality: str, mark: str) -> None:
     """Writes a file for each slice, in a new study and series.
 
     The elements for name, ID, birth date and sex are empty. ImageType begins
-    with DERIVED, SECONDARY, the descriptions are `mark`, SyntheticData is YES.
+    with DERIVED, SECONDARY (PET has PRIMARY), the descriptions are `mark`, SyntheticData is YES.
 
     Args:
-        volume: HU for CT; values are rounded to whole numbers. Axes nearly along RAS+.
+        volume: HU for CT; values are rounded to whole numbers, SUV of PET to thousandths. Axes
+            nearly along RAS+.
         folder: receives `slice-0001.dcm` and so on, lowest first.
-        modality: MR or CT.
-        mark: at most 64 characters.
+        modality: MR, CT or PT.
+        mark: what it is; DICOM keeps the first 64 characters.
 
     Raises:
         EnvironmentFailure: E_DISK.
 
-    Reference: DICOM PS3.3 A.3 (CT), A.4 (MR), C.12.1 (SyntheticData).
+    Reference: DICOM PS3.3 A.3 (CT), A.4 (MR), A.21 and C.8.9 (PET), C.12.1 (SyntheticData).
     """
     from io import BytesIO
 
@@ -37,13 +47,15 @@ def write_synthetic_series(volume: Volume, folder: Path, modality: str, mark: st
 
     from medgan.core.files import write_atomic
 
-    pixels, axes = _stored(volume)
+    pixels, axes = _stored(volume, _SUV_STEP if modality == "PT" else 1.0)
     uids = {
         name: generate_uid()
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
     }
     for number, values in enumerate(pixels, start=1):
-        one = _slice(values, axes, number, modality, mark)
+        one = _slice(values, axes, number, modality, mark[:64])
+        if modality == "PT":
+            _add_pet(one, number, len(pixels))
         for name, uid in uids.items():
             setattr(one, name, uid)
         file = BytesIO()
@@ -51,14 +63,17 @@ def write_synthetic_series(volume: Volume, folder: Path, modality: str, mark: st
         write_atomic(folder / f"slice-{number:04d}.dcm", file.getvalue())
 
 
-def _stored(volume: Volume) -> tuple[Int16[np.ndarray, "Z Y X"], Float[np.ndarray, "3 4"]]:
+def _stored(
+    volume: Volume, step: float
+) -> tuple[Int16[np.ndarray, "Z Y X"], Float[np.ndarray, "3 4"]]:
     """Slices in the usual orientation, from right and anterior on, and their axes in LPS."""
     flipped = volume.affine @ np.array(
         [[-1, 0, 0, volume.data.shape[0] - 1], [0, -1, 0, volume.data.shape[1] - 1],
          [0, 0, 1, 0], [0, 0, 0, 1]]
     )  # fmt: skip
     limits = np.iinfo(np.int16)
-    values = np.rint(volume.data[::-1, ::-1].transpose(2, 1, 0)).clip(limits.min, limits.max)
+    values = np.rint(volume.data[::-1, ::-1].transpose(2, 1, 0) / step)
+    values = values.clip(limits.min, limits.max)
     return np.ascontiguousarray(values, np.int16), TO_RAS @ flipped[:3]
 
 
@@ -68,7 +83,13 @@ def _slice(
 ) -> "Dataset":  # fmt: skip
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.sequence import Sequence
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+    from pydicom.uid import (
+        CTImageStorage,
+        ExplicitVRLittleEndian,
+        MRImageStorage,
+        PositronEmissionTomographyImageStorage,
+        generate_uid,
+    )
     from pydicom.valuerep import DS
 
     def decimals(numbers: np.ndarray) -> list[Any]:
@@ -78,7 +99,8 @@ def _slice(
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
+    classes = {"CT": CTImageStorage, "PT": PositronEmissionTomographyImageStorage}
+    ds.SOPClassUID = classes.get(modality, MRImageStorage)
     ds.SOPInstanceUID = generate_uid()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
@@ -110,7 +132,7 @@ def _slice(
     if modality == "CT":
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "HU"
         ds.KVP = None
-    else:
+    elif modality == "MR":
         ds.ScanningSequence, ds.SequenceVariant = "RM", "NONE"
         ds.SpacingBetweenSlices = ds.SliceThickness
         for name in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime",
@@ -121,3 +143,22 @@ def _slice(
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.PixelData = values.astype("<i2").tobytes()
     return ds
+
+
+def _add_pet(ds: "Dataset", number: int, slices: int) -> None:
+    """The elements of PET: SUV, of which nothing was measured; the series is dated as written."""
+    from pydicom.valuerep import DS
+
+    now = datetime.now()
+    ds.SeriesDate, ds.SeriesTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    ds.ImageType = ["DERIVED", "PRIMARY", "", "SYNTHETIC"]
+    del ds.PatientPosition
+    ds.SeriesType, ds.Units, ds.CountsSource = ["STATIC", "IMAGE"], "GML", "EMISSION"
+    ds.SUVType, ds.DecayCorrection = "BW", "NONE"
+    ds.RescaleIntercept, ds.RescaleSlope = 0, DS(_SUV_STEP, auto_format=True)
+    ds.NumberOfSlices, ds.ImageIndex = slices, number
+    ds.FrameReferenceTime, ds.ActualFrameDuration = 0, 0
+    for name in ("AcquisitionDate", "AcquisitionTime", "CorrectedImage", "CollimatorType",
+                 "RadiopharmaceuticalInformationSequence", "PatientOrientationCodeSequence",
+                 "PatientGantryRelationshipCodeSequence"):  # fmt: skip
+        setattr(ds, name, None)

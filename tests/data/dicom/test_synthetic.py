@@ -12,17 +12,22 @@ from tests.kit.dicom import indexed
 MARK = "SYNTHETIC, not a patient"
 
 
-@pytest.fixture(params=["MR", "CT"])
+RANGES = {"MR": (0, 1500), "CT": (-1024, 1500), "PT": (0, 25)}
+STEPS = {"MR": 1, "CT": 1, "PT": 1e-3}
+
+
+@pytest.fixture(params=["MR", "CT", "PT"])
 def written(request, tmp_path):
-    low = 0 if request.param == "MR" else -1024
-    data = np.random.default_rng(0).uniform(low, 1500, (12, 16, 10)).astype(np.float32)
+    ends = RANGES[request.param]
+    data = np.random.default_rng(0).uniform(*ends, (12, 16, 10)).astype(np.float32)
     affine = np.array([[2.5, 0, 0, -11], [0, 3, 0.0, 7], [0, 0, 3.5, -40], [0, 0, 0, 1]])
     write_synthetic_series(Volume(data, affine), tmp_path / "s", request.param, MARK)
     return tmp_path / "s", data, affine, request.param
 
 
 def test_simpleitk_reads_the_voxels_where_they_were(written):
-    folder, data, affine, _ = written
+    folder, data, affine, modality = written
+    step = STEPS[modality]
     names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
     image = SimpleITK.ReadImage(names)
     assert image.GetSize() == data.shape
@@ -31,7 +36,8 @@ def test_simpleitk_reads_the_voxels_where_they_were(written):
         place = image.TransformPhysicalPointToContinuousIndex(world.tolist())
         whole = [round(value) for value in place]
         np.testing.assert_allclose(place, whole, atol=1e-4)
-        assert image.GetPixel(whole) == round(float(data[tuple(index)]))
+        expected = round(float(data[tuple(index)]) / step) * step
+        assert image.GetPixel(whole) == pytest.approx(expected)
 
 
 def test_every_file_is_of_nobody_and_says_that_it_is_synthetic(written):
@@ -41,7 +47,7 @@ def test_every_file_is_of_nobody_and_says_that_it_is_synthetic(written):
     assert len({ds.SOPInstanceUID for ds in slices}) == len(slices)
     for ds in slices:
         assert not [e for e in ds if e.tag.group == 0x0010 and e.value not in ("", None)]
-        assert ds.ImageType[:2] == ["DERIVED", "SECONDARY"]
+        assert ds.ImageType[:2] == ["DERIVED", "PRIMARY" if modality == "PT" else "SECONDARY"]
         assert ds.SyntheticData == "YES"
         assert ds.SeriesDescription == ds.StudyDescription == MARK
         assert ds.Modality == modality
@@ -54,4 +60,4 @@ def test_studies_are_new_each_time_and_medgan_sets_them_aside(written, tmp_path)
     assert first.StudyInstanceUID != again.StudyInstanceUID
     assert first.SeriesInstanceUID != again.SeriesInstanceUID
     (row,) = indexed(folder, tmp_path).series
-    assert row.code == "E_DERIVED"
+    assert row.code == ("E_OBJECT" if modality == "PT" else "E_DERIVED")
