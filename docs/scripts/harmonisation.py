@@ -3,115 +3,47 @@
 Writes the tables of docs/explanation/harmonisation.md.
 
     PYTHONPATH=. python docs/scripts/harmonisation.py sites DATA SPLITS OUT
-    PYTHONPATH=. python docs/scripts/harmonisation.py measure OUT ARM [--model M] [--recalibrate]
+    PYTHONPATH=. python docs/scripts/harmonisation.py measure OUT ARM AGES [--model M]
     PYTHONPATH=. python docs/scripts/harmonisation.py table OUT
 
 Site A is the data as stored, on the grid of zoo/ixi-brain; site B the same as another scanner might
 show it. Of the training subjects every second one is of B. ARM is A, B (as it is), histogram, or
-any name with the folder of a harmoniser as --model. Its truth is how the test scans were stored.
+any name with the folder of a harmoniser as --model; --recalibrate calibrates on scans of B. AGES is
+the table of participants. The truth of a test scan is how it was stored.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
+from second_scanner import (
+    EVERY,
+    ZOO,
+    Change,
+    another_scanner,
+    histogram_matching,
+    lesioned,
+    write_sites,
+)
 from torch import Tensor
+from uses_of_scans import age_errors, site_features, tissue_dice
 
 from medgan.core.tables import markdown_table
 from medgan.core.volume import Volume
-from medgan.data.grid import Grid
-from medgan.data.lesions import plant
-from medgan.data.shapes import plant_shapes
 from medgan.evaluation.interval import by_subject, paired_difference, proportion
 from medgan.evaluation.probes.two_sample import auroc
 from medgan.model.model import Model
-from medgan.networks.metrics import band_features
-from medgan.training.corruption import shipped_shapes
 
-ZOO = "zoo/ixi-brain"
 RATES = (0.05, 0.10)
-FAMILIES = ("brighter", "darker", "foreign", "missing")
-EVERY = 2
-"""Every second scan is measured, to save an hour."""
 LESION = 0.1
 """Changes of the stored scan above this are a lesion, in [-1, 1]."""
-Change = Callable[[Volume], Volume]
 Pair = tuple[Volume, Volume | None]
 """A scan without and with a lesion."""
-
-
-def another_scanner(data: np.ndarray, subject: str) -> np.ndarray:
-    """Gamma 1.6, a bias field of factor 4.5 between corners, blur of 0.6 voxels, noise of 5%.
-
-    Each varies a little from subject to subject; the noise is Rician, air stays 0.
-    """
-    rng, inside = np.random.default_rng([7, int(subject[-3:])]), data > 0
-    places = np.meshgrid(*(np.linspace(-1, 1, n) for n in data.shape), indexing="ij")
-    made = data / np.percentile(data[inside], 99.5)
-    made = made ** (1.6 * np.exp(0.05 * rng.standard_normal()))
-    slopes = np.array([0.35, 0.25, 0.15]) + 0.05 * rng.standard_normal(3)
-    made = made * np.exp(sum(slope * place for slope, place in zip(slopes, places, strict=True)))
-    made = gaussian_filter(made, 0.6 * np.exp(0.1 * rng.standard_normal()))
-    noise = 0.05 * np.exp(0.15 * rng.standard_normal())
-    real, imaginary = noise * rng.standard_normal((2, *made.shape))
-    made = np.hypot(made + real, imaginary)
-    return np.where(inside, np.maximum(600 * made, 1), 0).astype(np.float32)
-
-
-def write_sites(data: Path, splits: Path, out: Path) -> None:
-    """Training scans of both sites, and calibration and test scans as stored."""
-    grid = Grid(Model.load(ZOO).preprocessing)
-    for split, subjects in json.loads(splits.read_text())[data.name].items():
-        for number, subject in enumerate(sorted(subjects)):
-            scan = Volume.load(next(data.glob(f"{subject}/anat/*T1w.nii.gz")))
-            placed = grid.crop(grid.resample(scan.data[None].astype(np.float32), scan.affine))
-            stored = placed.as_tensor()[0].numpy()
-            stored = np.where(stored < 2, 0, stored).astype(np.float32)
-            folder = split
-            if split == "train":
-                folder = ("siteA", "siteB")[number % 2]
-                stored = another_scanner(stored, subject) if number % 2 else stored
-            Volume(stored, np.asarray(placed.affine)).save(out / folder / f"{subject}.nii.gz")
-
-
-def lesioned(data: np.ndarray, donor: np.ndarray, number: int) -> np.ndarray:
-    """With the dark shape of a stroke or, every second scan, a lesion of one of four families."""
-    inside, rng = data > 0, np.random.default_rng([number, number % 2])
-    low, high = np.percentile(data[inside], [0.5, 99.5])
-
-    def scaled(scan: np.ndarray) -> np.ndarray:
-        values = (2 * (scan - low) / (high - low) - 1).clip(-1, 1)
-        return np.where(scan > 0, values, -1).astype(np.float32)
-
-    before = scaled(data)
-    if number % 2 == 0:
-        made, _ = plant_shapes(before, shipped_shapes(), rng, most=1, bright=False)
-    else:
-        family, radius = FAMILIES[number // 2 % 4], (3.0, 4.0, 5.0)[number % 3]
-        made = plant(before, scaled(donor), family, radius, 1.0, rng).volume
-    changed = np.where(made != before, (made + 1) / 2 * (high - low) + low, data)
-    return np.where(inside, np.maximum(changed, 1), 0).astype(np.float32)
-
-
-def histogram_matching(out: Path) -> Change:
-    """The grey values of a brain to those of all training brains of site A."""
-    from skimage.exposure import match_histograms
-
-    scans = [Volume.load(path).data for path in sorted((out / "siteA").glob("*.nii.gz"))]
-    pooled = np.concatenate([scan[scan > 0] for scan in scans])
-
-    def change(scan: Volume) -> Volume:
-        matched, inside = np.zeros_like(scan.data), scan.data > 0
-        matched[inside] = match_histograms(scan.data[inside], pooled)
-        return scan.like(matched)
-
-    return change
 
 
 def change_of(arm: str, out: Path, model: str) -> Change:
@@ -131,6 +63,8 @@ class Found:
         error: mean absolute difference of each test scan from itself as stored, in [-1, 1].
         kept: share of the contrast of each lesion that is left.
         comparable: whether each healthy test scan is comparable with the calibration.
+        age: absolute error in years of each test scan whose age is known.
+        tissues: Dice of each test scan, mean of fluid, grey and white matter.
         healthy, lesion: scores of the test scans without and with a lesion.
         healthy_p, lesion_p: their p-values.
     """
@@ -139,6 +73,8 @@ class Found:
     error: list[float]
     kept: list[float]
     comparable: list[bool]
+    age: list[float]
+    tissues: list[float]
     healthy: list[float]
     lesion: list[float]
     healthy_p: list[float]
@@ -159,7 +95,7 @@ def scans_of(out: Path, folder: str, seen: Change | None) -> Iterator[Pair]:
         yield volumes[0], volumes[1] if len(volumes) > 1 else None
 
 
-def measure(out: Path, arm: str, harmoniser: str, recalibrate: bool) -> Found:
+def measure(out: Path, arm: str, ages: Path, harmoniser: str, recalibrate: bool) -> Found:
     """Scores of the test scans, how well their site is told, and their errors."""
     change = None if arm == "A" else change_of(arm, out, harmoniser)
     model = Model.load(ZOO)
@@ -172,9 +108,11 @@ def measure(out: Path, arm: str, harmoniser: str, recalibrate: bool) -> Found:
     healthy = [model.score(scan) for scan, _ in pairs]
     lesion = [model.score(scan).score for _, scan in pairs if scan is not None]
     error, kept = from_truth(model, pairs, list(scans_of(out, "test", None)))
+    volumes = torch.stack([model.prepare(scan).volume for scan, _ in pairs])
     return Found(
         told(out, model, change, [scan for scan, _ in pairs]), error, kept,
-        [one.p_value is not None for one in healthy], [one.score for one in healthy], lesion,
+        [one.p_value is not None for one in healthy], age_errors(out, model, ages, volumes),
+        tissue_dice(out, model, volumes), [one.score for one in healthy], lesion,
         [known.p_value(one.score) for one in healthy], [known.p_value(score) for score in lesion],
     )  # fmt: skip
 
@@ -229,21 +167,23 @@ def told(
     return found[0], found[1]
 
 
-def site_features(volumes: Tensor) -> np.ndarray:
-    """Regional brightness and texture, and the histogram of the brain."""
-    histograms = [torch.histc(v[v > -1], 24, -1, 1) / (v > -1).sum() for v in volumes]
-    return torch.cat([band_features(volumes), torch.stack(histograms)], dim=1).numpy()
-
-
 def table(out: Path) -> None:
     """Prints all arms that were measured, and differences from site B as it is."""
     arms = {p.stem: Found(**json.loads(p.read_text())) for p in sorted(out.glob("*.json"))}
-    head = ["arm", "site told", "error", "lesion kept", "not comparable"]
+    head = [
+        "arm",
+        "site told",
+        "error",
+        "lesion kept",
+        "error of age",
+        "Dice of tissues",
+        "not comparable",
+    ]
     head += [f"{kind} at {rate:.2f}" for kind in ("false alarms", "power") for rate in RATES]
     rows = []
     for name, found in arms.items():
         texts = [f"{auroc(*map(torch.tensor, found.site[::-1])):.2f}"]
-        for values in (found.error, found.kept):
+        for values in (found.error, found.kept, found.age, found.tissues):
             share, low, high = by_subject(np.array(values))
             texts.append(f"{share:.3f} ({low:.3f} to {high:.3f})")
         texts.append(f"{found.comparable.count(False)} of {len(found.comparable)}")
@@ -302,8 +242,8 @@ def main() -> None:
         data, splits, out = map(Path, given.given)
         write_sites(data, splits, out)
     elif given.part == "measure":
-        out, arm = Path(given.given[0]), given.given[1]
-        found = measure(out, arm, given.model, given.recalibrate)
+        (out, ages), arm = map(Path, given.given[::2]), given.given[1]
+        found = measure(out, arm, ages, given.model, given.recalibrate)
         name = f"{arm}, recalibrated" if given.recalibrate else arm
         (out / f"{name}.json").write_text(json.dumps(asdict(found)))
     else:
