@@ -172,13 +172,15 @@ class Model:
         """
         return anomaly.restore(self, self.prepare(scan))
 
-    def translate(self, scan: Scan, answers: int = 8, seed: int = 0) -> Translation:
+    def translate(
+        self, scan: Scan, answers: int = 8, seed: int = 0, thickness_mm: float = 0.0
+    ) -> Translation:
         """Another image of a scan's `source` channels, in its own grid and in real units.
 
-        The image is the answer without noise; the spread of others says how sure it is. A model
-        that was not trained for it is a ModelError, E_TRANSLATOR.
+        The image is the answer without noise; the spread of others says how sure it is. Slices of
+        super-resolution touch unless `thickness_mm` is given. E_TRANSLATOR: not trained for it.
         """
-        return translation.translate(self, self.prepare(scan), answers, seed)
+        return translation.translate(self, self.prepare(scan), answers, seed, thickness_mm)
 
     def image_of(
         self, label_map: Volume, rough_mm: float = 0.0, answers: int = 8, seed: int = 0,

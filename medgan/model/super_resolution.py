@@ -17,6 +17,8 @@ from medgan.model.outputs import Translation
 if TYPE_CHECKING:
     from medgan.model.model import Model
 
+_MOST_OVERLAP = 2.0
+"""Thickness of slices over their distance: scanners overlap slices by half at most."""
 TASK = "super_resolution"
 """Of the models that do it."""
 
@@ -38,17 +40,27 @@ def restored(
     return np.stack([answer(model, source, seed, number) for number in (None, *numbers)])
 
 
-def super_resolve(model: "Model", scan: PreparedScan, answers: int, seed: int) -> Translation:
+def super_resolve(
+    model: "Model", scan: PreparedScan, answers: int, seed: int, thickness_mm: float
+) -> Translation:
     """As `Model.translate`: on a fine grid of its own, and in the scan's intensities.
 
+    Args:
+        model: of super-resolution.
+        scan: with thick slices.
+        answers: with noise, where the network sees any.
+        seed: of the noise.
+        thickness_mm: of the slices; 0 if they touch.
+
     Raises:
-        DataError: E_COARSE when no axis of the scan is coarser than the model's, or one is far
-            coarser than those it learned from.
+        DataError: E_COARSE when no axis of the scan is coarser than the model's, one is far
+            coarser than those it learned from, or slices are much thicker than far apart.
     """
     used = scan.source if scan.part is None else scan.part.volumes
-    slices = [coarse_scan(volume, model.preprocessing.spacing) for volume in used]
+    fine = model.preprocessing.spacing
+    slices = [coarse_scan(volume, fine, thickness_mm or None) for volume in used]
     acquisition, affine = slices[0].acquisition, slices[0].affine
-    _require_fit(acquisition)
+    _require_fit(acquisition, thickness_mm)
     scaled = [
         scale(torch.from_numpy(one.data)).numpy()
         for scale, one in zip(scan.scale, slices, strict=True)
@@ -68,7 +80,13 @@ def super_resolve(model: "Model", scan: PreparedScan, answers: int, seed: int) -
     return Translation(images, spread, first, max(1, len(drawn) - 1))
 
 
-def _require_fit(acquisition: Acquisition) -> None:
+def _require_fit(acquisition: Acquisition, thickness_mm: float) -> None:
+    wide = max((one.thickness / one.distance for one in acquisition.axes if one), default=1.0)
+    if wide > _MOST_OVERLAP:
+        raise DataError(
+            "E_COARSE", "the scan", f"{thickness_mm:g} mm is {wide:.1f} times as thick as its "
+            "slices are apart", "give translate.thickness_mm in mm, without the gap",
+        )  # fmt: skip
     factors = [1.0 if slices is None else slices.distance for slices in acquisition.axes]
     if max(factors) == 1:
         raise DataError(

@@ -30,11 +30,13 @@ def source_preprocessing(preprocessing: Preprocessing, source: tuple[str, ...]) 
     return preprocessing.model_copy(update=changed)
 
 
-def translate(model: "Model", scan: PreparedScan, answers: int, seed: int) -> Translation:
+def translate(
+    model: "Model", scan: PreparedScan, answers: int, seed: int, thickness_mm: float
+) -> Translation:
     """As `Model.translate`."""
     conversion = model.networks.needed_translator.conversion
     if conversion.task == TASK:
-        return super_resolve(model, scan, answers, seed)
+        return super_resolve(model, scan, answers, seed, thickness_mm)
     if conversion.task == refinement.TASK:
         raise ModelError(
             "E_TRANSLATOR", "the model", "refines lesions and translates nothing",

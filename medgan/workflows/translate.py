@@ -62,7 +62,7 @@ def write_translations(
             shown = given.volumes
         else:
             scan = model.prepare(given, case.case)
-            found = model.translate(scan, settings.answers, settings.seed)
+            found = model.translate(scan, settings.answers, settings.seed, settings.thickness_mm)
             shown = scan.source
         row: Row = {"case": case.case, "subject": case.subject}
         for name, image in found.images.items():
@@ -85,6 +85,7 @@ def write_translations(
         "target": list(conversion.target), "answers": settings.answers, "seed": settings.seed,
         "given": settings.given if conversion.task == TASK else "scan",
         "rough_mm": settings.rough_mm if of_labels else 0.0,
+        "thickness_mm": settings.thickness_mm,
         "model_sha256": model.digest, "model": model.facts, "made_with": facts,
     }  # fmt: skip
     return over_cases(cases, folder, "translations", given, work, progress)

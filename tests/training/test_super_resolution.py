@@ -49,10 +49,10 @@ def made(tmp_path_factory):
     home.undo()
 
 
-def thick(order: str = "RAS") -> Volume:
-    """A ball of 100 on 10, in slices of 6 mm, 2 mm within them, in any order of axes."""
+def thick(order: str = "RAS", thickness: float = 6.0) -> Volume:
+    """A ball of 100 on 10, in slices 6 mm apart, 2 mm within them, in any order of axes."""
     fine = ball(np.random.default_rng(0), (24, 24, 24)).astype(np.float32)
-    acquisition = Acquisition.simulated(fine.shape, 2, 3.0, 3.0)
+    acquisition = Acquisition.simulated(fine.shape, 2, 3.0, thickness / 2)
     affine = np.diag([2.0, 2.0, 6.0, 1.0])
     affine[:3, 3] = (-20, 7, 30)
     image = nibabel.Nifti1Image(acquisition.degrade(fine), affine)
@@ -77,6 +77,16 @@ def test_thick_slices_become_a_finer_scan_at_the_same_place_that_gives_them_back
     again = slices.acquisition.degrade(image.data)
     assert np.abs(again - slices.data).max() < 1e-4 * scan.data.max()
     assert found.answers == 1
+
+
+def test_slices_with_gaps_are_given_back_by_their_own_thickness(made):
+    scan, model = thick(thickness=3.0), medgan.load(made.model)
+    image = model.translate(scan, thickness_mm=3.0).images["image"]
+    slices = coarse_scan(scan, (2.0, 2.0, 2.0), 3.0)
+    apart = np.abs(slices.acquisition.degrade(image.data) - slices.data).max()
+    assert apart < 1e-4 * scan.data.max()
+    with pytest.raises(DataError, match="times as thick as its"):
+        model.translate(scan, thickness_mm=15.0)
 
 
 def test_it_is_the_network_that_restores_and_the_projection_that_keeps_it_true(made):

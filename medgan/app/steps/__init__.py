@@ -77,7 +77,10 @@ CONVERSION = tuple(
     f"translate.{name}" for name in ("source", "target", "target_data", "noise", "adversarial")
 )
 """What a translator is trained for."""
-ANSWERS = tuple(f"translate.{name}" for name in ("answers", "seed", "dicom", "given", "rough_mm"))
+ANSWERS = tuple(
+    f"translate.{name}"
+    for name in ("answers", "seed", "thickness_mm", "dicom", "given", "rough_mm")
+)
 """What it is asked for once it is trained."""
 
 STEPS = {

@@ -36,6 +36,12 @@ class TranslateConfig(Section):
     )
     answers: int = Field(8, gt=0, description="answers of translate with noise, for the spread")
     seed: int = Field(0, ge=0, description="seed of the noise of translate")
+    thickness_mm: float = Field(
+        0.0,
+        ge=0,
+        description="thickness of the slices that translate restores with a model of train.task "
+        "super_resolution, without the gap between them; 0 takes them to touch",
+    )
     dicom: bool = Field(
         False,
         description="let translate write each image as a DICOM series, too: of no patient, under "
