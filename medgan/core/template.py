@@ -60,6 +60,12 @@ class Template:
         return np.stack([floored(one, self.inside) for one in self.spread])
 
     @cached_property
+    def symmetry(self) -> float:
+        """Correlation of the mean with its image mirrored from left to right."""
+        mean = self.mean[0]
+        return float(np.corrcoef(mean.ravel(), mean[::-1].ravel())[0, 1])
+
+    @cached_property
     def digest(self) -> str:
         """Of all that a prepared scan depends on."""
         parts = (self.mean, self.spread, self.landmarks, np.array(self.agreement))

@@ -51,7 +51,7 @@ def scoring_networks(model: "Model") -> ScoringNetworks:
         generate if networks.synthesises else None,
         None if networks.discriminator is None else networks.discriminator.features,
         model.densities,
-        localiser,
+        localiser.located if localiser is not None else None,
         localiser.inputs if localiser is not None else (),
         restorer,
         restorer.inputs if restorer is not None else (),

@@ -95,6 +95,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         "generator": stored.networks.synthesises,
         "restorer": None if restorer is None else list(restorer.inputs),
         "localiser": None if localiser is None else list(localiser.inputs),
+        "mirrored": localiser is not None and localiser.mirrored,
         "translator": None if translator is None else asdict(translator.conversion),
         "label_offset": stored.label_offset,
         "facts": stored.facts,
@@ -141,6 +142,7 @@ def read_model(folder: Path) -> Stored:
             networks.discriminator = None
         if inputs is not None:
             networks.localiser = fresh_localiser(preprocessing, sizes, inputs)
+            networks.localiser.mirrored = bool(config.get("mirrored", False))
         _fill(networks, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])

@@ -14,6 +14,10 @@ from medgan.networks.localiser import Localiser
 from medgan.networks.restorer import Restorer
 from medgan.networks.translator import Translator
 
+SYMMETRIC = 0.95
+"""Correlation of a template with its mirror image from which left and right count as alike: whole
+brains have 0.997."""
+
 
 def fresh_localiser(
     preprocessing: Preprocessing, sizes: ModelConfig, inputs: tuple[str, ...]
@@ -26,7 +30,9 @@ def fresh_localiser(
         inputs: its inputs besides the volume.
     """
     in_channels = input_channels(inputs, len(preprocessing.channels))
-    return Localiser(inputs, stages(preprocessing, sizes), in_channels)
+    template = preprocessing.template
+    mirrored = template is not None and template.symmetry >= SYMMETRIC
+    return Localiser(inputs, stages(preprocessing, sizes), in_channels, mirrored)
 
 
 def restorer_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:

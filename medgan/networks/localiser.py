@@ -21,6 +21,8 @@ class Localiser(nn.Module):
         inputs: names of what comes beside the volume.
         stages: its sizes.
         in_channels: image channels and those of the further inputs; by default one of each.
+        mirrored: whether left and right of the anatomy are alike, so that `located` takes the mean
+            over the volume and its mirror image.
     """
 
     def __init__(
@@ -28,9 +30,10 @@ class Localiser(nn.Module):
         inputs: tuple[str, ...],
         stages: Stages,
         in_channels: int | None = None,
+        mirrored: bool = False,
     ) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs, self.mirrored = inputs, mirrored
         if in_channels is None:
             in_channels = 1 + len(inputs)
         self.unet = UNet(in_channels, 1, stages, enlarge=False)
@@ -43,3 +46,9 @@ class Localiser(nn.Module):
         if logits.shape[2:] == volume.shape[2:]:
             return logits
         return torch.nn.functional.interpolate(logits, size=volume.shape[2:], mode="trilinear")
+
+    def located(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X2 Y2 Z2"]:
+        """The logits to score with, of a volume in RAS+."""
+        if not self.mirrored:
+            return self(volume)
+        return (self(volume) + self(volume.flip(2)).flip(2)) / 2

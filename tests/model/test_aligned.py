@@ -22,6 +22,7 @@ from medgan.data.phantoms.rendering import render
 from medgan.data.prepare import Preparation, PreparedScan
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.template import aligned_plan
+from medgan.model.fresh_networks import fresh_localiser
 from medgan.model.model import Model
 from tests.kit.models import make_model
 
@@ -112,6 +113,20 @@ def test_the_template_travels_with_the_model(model: Model, tmp_path: Path) -> No
     assert again.preprocessing == model.preprocessing
     scan = head(31, 25.0)
     assert again.score(scan).score == pytest.approx(model.score(scan).score, abs=1e-5)
+
+
+def test_the_localiser_of_anatomy_with_two_like_sides_is_mirrored_and_stays_so(
+    grid: Preprocessing, tmp_path: Path
+) -> None:
+    made = make_model(grid, noise=0)
+    made.networks.localiser = fresh_localiser(grid, made.sizes, ("density",))
+    assert made.networks.localiser.mirrored  # heads
+    made.save(tmp_path)
+    kept = medgan.load(tmp_path).networks.localiser
+    assert kept is not None
+    assert kept.mirrored
+    unaligned = grid.model_copy(update={"align": "none", "template": None})
+    assert not fresh_localiser(unaligned, made.sizes, ("density",)).mirrored
 
 
 def test_a_model_folder_with_another_template_is_refused(

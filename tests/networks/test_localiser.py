@@ -22,3 +22,14 @@ def test_a_volume_is_judged_alike_in_any_batch():
     localiser = Localiser((), Stages((8, 16), 4, 1))
     volume = torch.randn(3, 1, 16, 16, 16)
     assert torch.allclose(localiser(volume)[1:2], localiser(volume[1:2]), atol=1e-5)
+
+
+def test_where_left_and_right_are_alike_a_mirrored_volume_has_the_mirrored_logits():
+    torch.manual_seed(0)
+    localiser = Localiser((), Stages((8, 16), 4, 1))
+    volume = torch.randn(1, 1, 16, 16, 16)
+    assert torch.equal(localiser.located(volume), localiser(volume))
+    localiser.mirrored = True
+    found = localiser.located(volume)
+    assert torch.allclose(localiser.located(volume.flip(2)).flip(2), found, atol=1e-5)
+    assert not torch.allclose(localiser(volume), found, atol=1e-3)

@@ -52,7 +52,9 @@ class ModelMaps:
         self._device, self._names = model.device, names
         self._networks = model.scoring_networks()
         if localiser is not None:
-            self._networks = replace(self._networks, localise=localiser, inputs=localiser.inputs)
+            self._networks = replace(
+                self._networks, localise=localiser.located, inputs=localiser.inputs
+            )
 
     @torch.inference_mode()
     def __call__(self, volumes: Tensor) -> dict[str, Tensor]:
