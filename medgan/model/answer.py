@@ -57,6 +57,16 @@ def answer(
     return drawn[0].float().numpy()
 
 
+def mirrored_answer(
+    model: "Model", source: Float[np.ndarray, "S X Y Z"]
+) -> Float[np.ndarray, "T X Y Z"]:
+    """The mean answer without noise for a scan and its images mirrored along each axis."""
+    found = answer(model, source)
+    for axis in (1, 2, 3):
+        found += np.flip(answer(model, np.flip(source, axis).copy()), axis)
+    return found / 4
+
+
 def several(
     model: "Model", source: Float[np.ndarray, "S X Y Z"], answers: int, seed: int
 ) -> Float[np.ndarray, "N T X Y Z"]:
@@ -72,6 +82,7 @@ def answers_in_units(
     answers: int,
     seed: int,
     back: Callable[[np.ndarray, float], Volume],
+    mirrored: bool = False,
 ) -> Translation:
     """Several answers for a whole scan, in HU, SUV or the unit of synthetic MRI.
 
@@ -81,9 +92,11 @@ def answers_in_units(
         answers: with noise; a model that sees none has one.
         seed: of the answers.
         back: a map of the model's grid, and its value outside of it, to a volume.
+        mirrored: whether the image is a mean over mirrored scans; for what was learned from such.
     """
     conversion = model.networks.needed_translator.conversion
-    usual, drawn = answer(model, source), several(model, source, answers, seed)
+    usual = mirrored_answer(model, source) if mirrored else answer(model, source)
+    drawn = several(model, source, answers, seed)
     images, spread, first = {}, {}, {}
     for channel, name in enumerate(conversion.target):
         scale = synthetic_scale(model.preprocessing, name)

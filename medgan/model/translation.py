@@ -50,4 +50,4 @@ def translate(
     def back(values: np.ndarray, outside: float) -> Volume:
         return scan.back(np.where(seen, values, outside), outside)
 
-    return answers_in_units(model, source, answers, seed, back)
+    return answers_in_units(model, source, answers, seed, back, mirrored=True)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from medgan.core.config import Preprocessing
 from medgan.core.conversion import Conversion
@@ -12,15 +14,19 @@ from medgan.data.pairs.pair import Pair, Patch
 _GAIN, _OFFSET = 0.1, 0.05
 """Standard deviations of random changes of MRI that is given, which has no unit: of the contrast,
 and of the brightness in [-1, 1]."""
+_MOVED, _TURN, _ZOOM = 0.7, 0.15, 0.1
+"""Share of patches that are turned and zoomed, and standard deviations of the angles in radians and
+of the logarithm of the zoom. Without, 24 patients were learned by heart: the error of training
+patches fell to 0.06, that of others rose from 0.100 after 14,000 patches."""
 
 
 @dataclass(frozen=True)
 class Translation:
     """Registered channels of one subject, learned where all were seen.
 
-    Half of the patches are mirrored from left to right. MRI that is given is also scaled at random.
-    A source tells what was seen: a channel that has a field of view of its own is followed by 1
-    inside and -1 outside of it.
+    Patches are mirrored along random axes, most are turned and zoomed a little, and MRI that is
+    given without a unit is scaled at random. A source tells what was seen: a channel that has a
+    field of view of its own is followed by 1 inside and -1 outside of it.
 
     Attributes:
         given, wanted: numbers of the channels in a scan.
@@ -67,8 +73,10 @@ class Translation:
         self, volume: Patch, label: Int[np.ndarray, "X Y Z"] | None, rng: np.random.Generator
     ) -> Pair:
         """A pair to learn from."""
-        if rng.random() < 0.5:
-            volume = volume[:, ::-1]
+        x, y, z = (slice(None, None, int(step)) for step in rng.choice((-1, 1), 3))
+        volume = volume[:, x, y, z]
+        if rng.random() < _MOVED:
+            volume = _moved(volume, rng)
         given, wanted = volume[list(self.given)], volume[list(self.wanted)]
         for number in self.unitless:
             gain, offset = 1 + _GAIN * rng.standard_normal(), _OFFSET * rng.standard_normal()
@@ -81,3 +89,23 @@ class Translation:
         """The images, black where they were not seen, and where they were."""
         seen = np.where(np.isfinite(volume[list(self.partial)]), 1, -1)
         return np.concatenate([np.nan_to_num(volume, nan=-1), seen]).astype(np.float32)
+
+
+def _moved(volume: Patch, rng: np.random.Generator) -> Patch:
+    """A patch turned and zoomed about its middle; what comes from beyond it was not seen."""
+    matrix = Rotation.from_rotvec(_TURN * rng.standard_normal(3)).as_matrix()
+    matrix *= np.exp(_ZOOM * rng.standard_normal())
+    middle = (np.array(volume.shape[1:]) - 1) / 2
+    offset = middle - matrix @ middle
+    moved = np.empty(volume.shape, np.float32)
+    for channel, into in zip(volume, moved, strict=True):
+        unseen = np.isnan(channel)
+        ndimage.affine_transform(
+            np.where(unseen, -1, channel), matrix, offset, output=into, order=1, cval=np.nan
+        )
+        if unseen.any():
+            outside = ndimage.affine_transform(
+                unseen.astype(np.float32), matrix, offset, order=1, cval=1
+            )
+            into[outside > 0] = np.nan
+    return moved

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -14,18 +16,21 @@ GRID = Preprocessing(
 MR_TO_CT = Conversion("translation", ("T1w",), ("ct",), True)
 
 
-def volume(seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (3, 8, 8, 8)).astype(np.float32)
+def volume(seed=0, edge=8):
+    return np.random.default_rng(seed).uniform(-1, 1, (3, edge, edge, edge)).astype(np.float32)
 
 
 def test_nothing_is_learned_where_a_channel_was_not_seen():
     shown = volume()
+    shown[0] = 0.5
     shown[0, :, :, :3] = np.nan
-    pair = pairing_of(GRID, MR_TO_CT)(shown, None, np.random.default_rng(0))
-    assert not pair.weight[:, :, :, :3].any()
-    assert pair.weight[:, :, :, 3:].all()
-    assert np.isfinite(pair.source).all()
-    assert np.isfinite(pair.target).all()
+    for seed in range(10):  # turned or not
+        pair = pairing_of(GRID, MR_TO_CT)(shown, None, np.random.default_rng(seed))
+        seen = pair.source[0] != -1
+        assert np.array_equal(pair.weight[0] > 0, seen)
+        assert 0.1 < seen.mean() < 0.7
+        assert np.isfinite(pair.source).all()
+        assert np.isfinite(pair.target).all()
 
 
 def test_a_source_says_what_was_seen_of_it():
@@ -37,16 +42,30 @@ def test_a_source_says_what_was_seen_of_it():
     assert (source[1, 2:] == 1).all()
 
 
-def test_source_and_target_are_mirrored_together_and_ct_is_never_rescaled():
+def test_source_and_target_are_mirrored_together_and_ct_is_never_rescaled(monkeypatch):
+    monkeypatch.setattr("medgan.data.pairs.translation._MOVED", 0)
     ct_to_pet = Conversion("translation", ("ct",), ("pet",), False)
-    pairing, shown, mirrored = pairing_of(GRID, ct_to_pet), volume(), 0
-    for seed in range(20):
+    pairing, shown, found = pairing_of(GRID, ct_to_pet), volume(), set()
+    ways = list(itertools.product((1, -1), repeat=3))
+    for seed in range(40):
         pair = pairing(shown, None, np.random.default_rng(seed))
-        other = np.array_equal(pair.source[0], shown[1, ::-1])
-        mirrored += other
-        assert np.array_equal(pair.source[0], shown[1, ::-1] if other else shown[1])
-        assert np.array_equal(pair.target[0], shown[2, ::-1] if other else shown[2])
-    assert 4 <= mirrored <= 16
+        (way,) = (
+            w for w in ways if np.array_equal(pair.source[0], shown[1, :: w[0], :: w[1], :: w[2]])
+        )
+        assert np.array_equal(pair.target[0], shown[2, :: way[0], :: way[1], :: way[2]])
+        found.add(way)
+    assert len(found) >= 7
+
+
+def test_source_and_target_are_turned_and_zoomed_together(monkeypatch):
+    monkeypatch.setattr("medgan.data.pairs.translation._MOVED", 1)
+    ct_to_pet = Conversion("translation", ("ct",), ("pet",), False)
+    shown = volume(edge=16)
+    shown[2] = shown[1]
+    pair = pairing_of(GRID, ct_to_pet)(shown, None, np.random.default_rng(0))
+    assert np.array_equal(pair.source, pair.target)
+    assert not np.isin(pair.source[pair.weight > 0], shown).all()
+    assert pair.weight.mean() > 0.5
 
 
 def test_mri_is_given_with_another_contrast_and_the_scan_stays_as_it_was():
@@ -64,7 +83,8 @@ def test_channels_that_scans_do_not_have_are_refused_by_name():
         pairing_of(GRID, Conversion("translation", ("T2w",), ("ct",), True))
 
 
-def test_mri_with_units_is_scaled_by_them_and_given_as_it_is():
+def test_mri_with_units_is_scaled_by_them_and_given_as_it_is(monkeypatch):
+    monkeypatch.setattr("medgan.data.pairs.translation._MOVED", 0)
     grid = GRID.model_copy(update={"ranges": {"T1w": (0.0, 1500.0)}})
     assert intensity_scale(np.array([5.0, 9.0]), grid, "T1w").intensities == (0.0, 1500.0)
     shown, pairing = volume(), pairing_of(grid, MR_TO_CT)
