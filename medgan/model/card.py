@@ -22,6 +22,18 @@ LIMITS = (
     "Synthetic scans can resemble training scans: treat the model as patient data until an audit "
     "has passed (medgan audit).",
 )
+TRANSLATOR_LIMITS = (
+    "Images hold for scans like the training scans: same kind of scanner, protocol, population.",
+    "What the source does not show is made to look usual: disease may vanish, or appear.",
+    "Images can resemble training scans: treat the model as patient data.",
+)
+
+
+def described(config: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """What a model is in a sentence or two, and what to mind, from its folder's config.json."""
+    if config.get("translator"):
+        return TRANSLATES, TRANSLATOR_LIMITS
+    return SUMMARY, LIMITS
 
 
 def model_facts(
@@ -79,6 +91,9 @@ def card_facts(
     facts |= {
         name.replace("_", " ").capitalize(): str(fact) for name, fact in config["facts"].items()
     }
+    if conversion := config.get("translator"):
+        made = " + ".join(conversion["source"]), " + ".join(conversion["target"])
+        return facts | {"Task": f"{conversion['task']}, {made[0]} to {made[1]}"}
     if not calibration_scans:
         return facts | {"Calibration": "none; the model cannot score yet"}
     smallest = f"{1 / (calibration_scans + 1):.3g}"
@@ -102,8 +117,8 @@ def card_text(config: dict[str, Any], calibration: Calibration | None) -> str:
         adjusted = calibration.adjusts
     found = card_facts(config, count, scorers, adjusted)
     facts = [f"- {name}: {value}" for name, value in found.items()]
-    limits = [f"- {limit}" for limit in LIMITS]
-    summary = TRANSLATES if config.get("translator") else SUMMARY
+    summary, limited = described(config)
+    limits = [f"- {limit}" for limit in limited]
     parts = ["# Model card", summary, f"**{USE}**", "\n".join(facts), "## Limits"]
     return "\n\n".join([*parts, "\n".join(limits)]) + "\n"
 

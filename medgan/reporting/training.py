@@ -15,7 +15,7 @@ from medgan.core.errors import EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.core.table_files import read_table
 from medgan.data.manifest import SPLITS, Manifest
-from medgan.model.card import LIMITS, SUMMARY, USE, card_facts
+from medgan.model.card import USE, card_facts, described
 from medgan.reporting.plot import Plot, curve
 from medgan.reporting.template import render
 from medgan.tracking.tracker import read_metrics
@@ -82,6 +82,7 @@ def write_training_page(folder: Path) -> bool:
     if not metrics and not model:
         return False
     settings = _settings(folder / "config.yaml")
+    summary, limits = described(model)
     values = {
         "seen": metrics[-1]["volumes_seen"] if metrics else 0,
         "groups": _groups(metrics),
@@ -89,9 +90,9 @@ def write_training_page(folder: Path) -> bool:
         "settings": settings,
         "data": _data_card(folder, settings),
         "model": _model_card(folder, model) if model else {},
-        "summary": SUMMARY,
+        "summary": summary,
         "use": USE,
-        "limits": LIMITS,
+        "limits": limits,
         "scored": any((p / "scores.json").is_file() for p in (folder, folder / "scores")),
     }
     write_atomic(folder / "report" / TRAINING, render("training.html.j2", **values))

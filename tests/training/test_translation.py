@@ -163,6 +163,9 @@ def test_the_verb_writes_marked_images_under_pseudonyms_and_refuses_bad_scans(
     assert one.Modality == "CT"
     assert not one.PatientName
     assert one.SeriesDescription.startswith("SYNTHETIC (medgan) ct of T1w")
+    card = (out / "card.md").read_text()
+    assert "Task: translation, T1w to ct" in card
+    assert "Calibration" not in card
     record = json.loads((tmp_path / "t/translations.json").read_text())
     assert record["model_sha256"] == medgan.load(out).digest
     assert record["task"] == "translation"
