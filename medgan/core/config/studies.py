@@ -25,10 +25,11 @@ class CompareConfig(Section):
 class UtilityConfig(Section):
     """Whether synthetic scans help a network that learns from few real ones."""
 
-    task: Literal["segmentation", "classification", "lesions"] = Field(
+    task: Literal["segmentation", "classification", "lesions", "contrast"] = Field(
         "segmentation",
         description="what the network learns; lesions is a segmentation whose synthetic scans are "
-        "other scans with lesions drawn into them",
+        "other scans with lesions drawn into them; contrast is a segmentation that is tested on scans "
+        "of changed contrast",
     )
     sizes: tuple[Annotated[int, Field(ge=5)], ...] = Field(
         (20,), min_length=1, description="numbers of real training scans, 5 or more"
@@ -38,7 +39,7 @@ class UtilityConfig(Section):
     )
     arms: tuple[
         Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"]
-        | Literal["strong", "paste", "refined", "filtered"],
+        | Literal["strong", "paste", "refined", "filtered", "appearance", "generated"],
         ...,
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),

@@ -57,6 +57,19 @@ def strong(
     return _augmented(_chain(strong=True), image, classes, random)
 
 
+def moved(
+    image: Float[Tensor, "B 1 X Y Z"], classes: Int[Tensor, "B X Y Z"], random: torch.Generator
+) -> tuple[Float[Tensor, "B 1 X Y Z"], Int[Tensor, "B X Y Z"]]:
+    """Rotation, zoom and translation of `classical` alone.
+
+    Args:
+        image: as in `classical`.
+        classes: of the same voxels, padded by repeating the border.
+        random: likewise.
+    """
+    return _augmented(_moves(), image, classes, random)
+
+
 def _augmented(
     chain: "Compose", image: Tensor, classes: Tensor, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -73,6 +86,20 @@ def _augmented(
         torch.stack(moved).clamp(-1, 1).to(device),
         torch.stack(kept).round().to(device, kind),
     )
+
+
+@cache
+def _moves() -> "Compose":
+    from monai.transforms.compose import Compose
+    from monai.transforms.spatial.dictionary import RandAffined
+    from monai.transforms.utility.dictionary import ToTensord
+
+    both = ("image", "classes")
+    move = RandAffined(
+        both, prob=0.9, rotate_range=(0.26,) * 3, translate_range=(3.0,) * 3,
+        scale_range=(0.15,) * 3, mode=("bilinear", "nearest"), padding_mode="border",
+    )  # fmt: skip
+    return Compose([move, ToTensord(both, track_meta=False)])
 
 
 @cache

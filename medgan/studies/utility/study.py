@@ -23,6 +23,7 @@ from medgan.evaluation.interval import paired_difference
 from medgan.reporting.utility import write_utility_page
 from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.command import check_command, run_command
+from medgan.studies.utility.contrast import Contrast
 from medgan.studies.utility.segmentation import Segmentation
 from medgan.studies.utility.subset import Subset, arms_of
 from medgan.studies.utility.task import Arm, Examples, Metric, Task
@@ -30,13 +31,15 @@ from medgan.studies.utility.task import Arm, Examples, Metric, Task
 log = logging.getLogger(__name__)
 REPORT, PAGE = "utility.json", "utility.html"
 FEWEST_TESTED = 4
-TASKS: dict[str, type[Segmentation] | type[Classification]] = {
+TASKS: dict[str, type[Segmentation] | type[Classification] | type[Contrast]] = {
     "segmentation": Segmentation,
     "classification": Classification,
     "lesions": Segmentation,
+    "contrast": Contrast,
 }
 BASELINES = {
-    "segmentation": "classical", "classification": "oversampling", "lesions": "strong"
+    "segmentation": "classical", "classification": "oversampling", "lesions": "strong",
+    "contrast": "strong",
 }  # fmt: skip
 """Arms without synthetic scans that the others are compared with."""
 Row = dict[str, Any]
@@ -216,7 +219,7 @@ def _row(
 ) -> Row:
     """All metrics of an arm, and their differences from the baseline."""
     own, other = (np.stack(found[size, name]) for name in (arm.name, baseline))
-    row: Row = {"size": size, "arm": arm.name, "synthetic": arm.ratio > 0, "metrics": {}}
+    row: Row = {"size": size, "arm": arm.name, "synthetic": arm.ratio > 0 or arm.appearance, "metrics": {}}
     for name, metric in metrics.items():
         values = [metric.of(part) for part in own]
         row["metrics"][name] = {

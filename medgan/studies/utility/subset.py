@@ -53,6 +53,22 @@ def arms_of(settings: UtilityConfig) -> list[Arm]:
                 for ratio in ratios
             ]  # fmt: skip
         return [arm for name in settings.arms if name in of for arm in of[name]]
+    if settings.task == "contrast":
+        of = {
+            "classical": of["classical"],
+            "strong": [Arm("strong", strong=True)],
+            "appearance": [Arm("appearance", appearance=True)],
+            "generated": [
+                Arm(f"generated {ratio:g}", real=False, ratio=ratio, appearance=True)
+                for ratio in ratios
+            ],
+            "mixed": [Arm("mixed", strong=True, appearance=True)],
+            "all": [
+                Arm(f"all {ratio:g}", ratio=ratio, strong=True, appearance=True)
+                for ratio in ratios
+            ],
+        }
+        return [arm for name in settings.arms if name in of for arm in of[name]]
     left_out = {"oversampling"}
     if balanced:
         left_out = {"synthetic", "first"}

@@ -46,6 +46,8 @@ class Arm:
         strong: whether they are augmented strongly.
         drawn: how lesions are drawn into other scans: paste, refined or filtered; empty where
             synthetic scans are a generator's.
+        appearance: whether images of random contrast are drawn from label maps; with `strong`,
+            real scans are used beside them.
         balanced: whether both groups, and real and synthetic scans of each, are sampled equally
             often.
     """
@@ -57,6 +59,7 @@ class Arm:
     classical: bool = False
     strong: bool = False
     drawn: str = ""
+    appearance: bool = False
     balanced: bool = False
 
 

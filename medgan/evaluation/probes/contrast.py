@@ -1,0 +1,157 @@
+"""Random contrasts: scans as another sequence or another scanner might show them.
+
+The contrast of a scan is changed at random; or an image is drawn from a map of tissues, whatever
+the scan looked like. What a scanner adds is the same for both.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from medgan.data.acquisition import Acquisition
+
+BACKGROUND = 8
+"""Parts of the background of a scan, by intensity and place."""
+_LABELLED = 2
+"""Parts of what is labelled, by intensity."""
+_PLACE = 0.5
+"""Weight of the place, in halves of the shortest axis, beside the intensity in standard
+deviations."""
+_SAMPLED = 4000
+"""Voxels that k-means learns from."""
+_SPREAD = 0.25
+"""Largest standard deviation of a tissue, in [-1, 1]."""
+_MIXED = (0.3, 1.0)
+"""Standard deviation, in voxels, of the blur that mixes tissues at their borders."""
+_KNOTS = 6
+"""Values of a random curve."""
+_GAMMA = 1.2
+"""Largest logarithm of a gamma, either way."""
+_BIAS, _SHARP, _THICK, _NOISE = 0.5, 1.2, 6.0, 0.25
+"""Largest spread of the logarithm of a bias field at its knots; largest blur and thickest slices in
+voxels; largest standard deviation of noise in [-1, 1]."""
+
+
+def tissues(
+    image: Float[np.ndarray, "X Y Z"], classes: Int[np.ndarray, "X Y Z"], seed: int
+) -> Int[np.ndarray, "X Y Z"]:
+    """Parts of the background and of what is labelled, by k-means.
+
+    Labels of one structure share their parts, as they share their tissue.
+
+    Args:
+        image: in [-1, 1].
+        classes: 0 for background.
+        seed: of k-means.
+
+    Returns:
+        0 to `BACKGROUND` - 1 in the background, higher numbers where labels are.
+    """
+    from sklearn.cluster import KMeans
+
+    rng = np.random.default_rng(seed)
+    seen = ndimage.gaussian_filter(image, 0.5)
+    seen = seen / max(float(seen.std()), 1e-6)
+    places = np.moveaxis(np.indices(image.shape), 0, -1) / (min(image.shape) / 2)
+    found = np.zeros(image.shape, np.int64)
+    for inside, first, parts, weight in (
+        (classes == 0, 0, BACKGROUND, _PLACE), (classes > 0, BACKGROUND, _LABELLED, 0.0)
+    ):  # fmt: skip
+        features = np.concatenate([seen[inside][:, None], weight * places[inside]], axis=1)
+        if len(features) >= parts:
+            chosen = features[rng.permutation(len(features))[:_SAMPLED]]
+            means = KMeans(parts, n_init=1, random_state=seed).fit(chosen)
+            found[inside] = first + means.predict(features)
+    return found
+
+
+def drawn(
+    parts: Int[np.ndarray, "X Y Z"], rng: np.random.Generator
+) -> Float[np.ndarray, "X Y Z"]:
+    """An image of a map of tissues, each of a random mean and spread.
+
+    Args:
+        parts: tissues, from 0.
+        rng: source of all random numbers.
+
+    Returns:
+        In [-1, 1]; -1 and 1 are the percentiles 0.5 and 99.5.
+
+    Reference: Billot et al. 2023, SynthSeg, Med Image Anal 86:102789, section 3.2.
+    """
+    count = int(parts.max()) + 1
+    means, spreads = rng.uniform(-1, 1, count), rng.uniform(0, _SPREAD, count)
+    image = means[parts] + spreads[parts] * rng.standard_normal(parts.shape)
+    image = ndimage.gaussian_filter(image.astype(np.float32), rng.uniform(*_MIXED))
+    low, high = np.percentile(image, (0.5, 99.5))
+    return (2 * (image - low) / max(float(high - low), 1e-6) - 1).clip(-1, 1)
+
+
+def recontrasted(
+    image: Float[np.ndarray, "X Y Z"], rng: np.random.Generator, curves: float
+) -> Float[np.ndarray, "X Y Z"]:
+    """A scan with its contrast inverted, or changed by a random curve, or as it is.
+
+    Args:
+        image: in [-1, 1].
+        rng: source of all random numbers.
+        curves: probability of a curve, which is linear between random values and may rise and fall;
+            otherwise every second scan is inverted.
+    """
+    if rng.random() < curves:
+        return np.interp(image, np.linspace(-1, 1, _KNOTS), rng.uniform(-1, 1, _KNOTS))
+    return -image if rng.random() < 0.5 else image
+
+
+def scanned(
+    image: Float[np.ndarray, "X Y Z"], rng: np.random.Generator
+) -> Float[np.ndarray, "X Y Z"]:
+    """An image with a gamma, a bias field, blur, thick slices and noise, each for every second.
+
+    Args:
+        image: in [-1, 1].
+        rng: source of all random numbers.
+    """
+    if rng.random() < 0.5:
+        image = raised(image, math.exp(rng.uniform(-_GAMMA, _GAMMA)))
+    if rng.random() < 0.5:
+        image = biased(image, rng.uniform(0, _BIAS), rng)
+    if rng.random() < 0.5:
+        image = ndimage.gaussian_filter(image, rng.uniform(0, _SHARP, 3))
+    if rng.random() < 0.5:
+        image = sliced(image, int(rng.integers(3)), rng.uniform(1.2, _THICK))
+    if rng.random() < 0.5:
+        image = image + rng.uniform(0, _NOISE) * rng.standard_normal(image.shape)
+    return image.clip(-1, 1).astype(np.float32)
+
+
+def raised(image: Float[np.ndarray, "X Y Z"], gamma: float) -> Float[np.ndarray, "X Y Z"]:
+    """An image to the power of a gamma, in [0, 1]."""
+    return 2 * ((image + 1) / 2).clip(0, 1) ** gamma - 1
+
+
+def biased(
+    image: Float[np.ndarray, "X Y Z"], spread: float, rng: np.random.Generator
+) -> Float[np.ndarray, "X Y Z"]:
+    """An image times a smooth field.
+
+    Args:
+        image: in [-1, 1].
+        spread: of the field's logarithm at its four knots an axis.
+        rng: source of the field.
+    """
+    knots = torch.from_numpy(spread * rng.standard_normal((1, 1, 4, 4, 4)))
+    field = F.interpolate(knots, size=image.shape, mode="trilinear", align_corners=True)
+    return (image + 1) * np.exp(field[0, 0].numpy()) - 1
+
+
+def sliced(
+    image: Float[np.ndarray, "X Y Z"], axis: int, thickness: float
+) -> Float[np.ndarray, "X Y Z"]:
+    """An image as slices of some thickness, in voxels, show it; linear between them."""
+    acquisition = Acquisition.simulated(image.shape, axis, thickness, thickness)
+    return acquisition.interpolate(acquisition.degrade(image), "linear")

@@ -1,0 +1,154 @@
+"""Segmentation of scans of another contrast as a task of a utility study."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medgan.core.config import Preprocessing, UtilityConfig
+from medgan.data.conditions import Value
+from medgan.data.manifest import Case
+from medgan.evaluation.probes.augmentation import classical, moved
+from medgan.evaluation.probes.contrast import (
+    biased,
+    drawn,
+    raised,
+    recontrasted,
+    scanned,
+    sliced,
+    tissues,
+)
+from medgan.evaluation.probes.segmentation import dice_of_scans, train_segmenter
+from medgan.studies.utility.segmentation import Segmentation
+from medgan.studies.utility.task import Arm, Examples, Metric, join
+
+Image = Float[np.ndarray, "X Y Z"]
+Change = Callable[[Image, np.random.Generator], Image]
+CHANGES: dict[str, Change] = {
+    "unchanged": lambda image, rng: image,
+    "inverted": lambda image, rng: -image,
+    "folded": lambda image, rng: 1 - 2 * np.abs(image - np.median(image)).clip(0, 1),
+    "gamma 1/3": lambda image, rng: raised(image, 1 / 3),
+    "gamma 3": lambda image, rng: raised(image, 3),
+    "bias field": lambda image, rng: biased(image, 0.5, rng),
+    "thick slices": lambda image, rng: sliced(image, int(rng.integers(3)), 5),
+    "noise": lambda image, rng: image + 0.25 * rng.standard_normal(image.shape),
+}
+"""What is done to test scans."""
+_CURVES = 0.3
+_DRAWN = 1000
+"""Added to the numbers of tissues in maps from which images are drawn: 1000 for each class."""
+
+
+class Contrast:
+    """A U-Net is trained to segment, and tested on scans whose contrast was changed.
+
+    Args:
+        cases: of the training split; only those with label maps are used.
+        preprocessing: the grid and the labels.
+        settings: the utility section.
+
+    Raises:
+        DataError: E_LABEL when no training scan has a label map.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], preprocessing: Preprocessing, settings: UtilityConfig
+    ) -> None:
+        self._segmentation = Segmentation(cases, preprocessing, settings)
+        self._count, self._steps = len(preprocessing.labels), settings.steps
+
+        def mean(columns: slice) -> Metric:
+            return Metric(lambda rows: float(np.nanmean(rows[:, columns])))
+
+        self.metrics: Mapping[str, Metric] = {
+            "Dice": mean(slice(None)),
+            **{name: mean(slice(n, n + 1)) for n, name in enumerate(CHANGES)},
+        }
+
+    def sample(self, size: int, seed: int) -> list[Case]:
+        """As `Task.sample`."""
+        return self._segmentation.sample(size, seed)
+
+    def requests(self, cases: Sequence[Case], ratio: float, seed: int) -> list[dict[str, Value]]:
+        """As `Task.requests`."""
+        return self._segmentation.requests(cases, ratio, seed)
+
+    def real(self, cases: Sequence[Case], out: Path) -> Examples:
+        """As `Task.real`."""
+        return self._segmentation.real(cases, out)
+
+    def synthetic(
+        self, images: Tensor, label_maps: Tensor | None, requests: Sequence[Mapping[str, Value]]
+    ) -> Examples:
+        """As `Task.synthetic`."""
+        return self._segmentation.synthetic(images, label_maps, requests)
+
+    def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
+        """As `Task.train`; scans as they are and maps to draw from are seen equally often."""
+        given = [] if arm.appearance and not arm.strong else [parts[0]]
+        if arm.appearance:
+            given += [_to_draw(part, seed) for part in parts]
+        most = max(len(part.images) for part in given)
+        given = [part for part in given for _ in range(round(most / len(part.images)))]
+        augment = varied if arm.strong or arm.appearance else classical
+        return train_segmenter(
+            *join(given), self._count, self._steps, seed, augment=augment, bf16=False
+        )
+
+    def predict(self, network: nn.Module, images: Tensor) -> Tensor:
+        """As `Task.predict`."""
+        return self._segmentation.predict(network, images)
+
+    def measure(self, network: nn.Module, test: Examples) -> Float[np.ndarray, "N K"]:
+        """Mean Dice of the labels, for each test scan under each change."""
+        found = []
+        for number, change in enumerate(CHANGES.values()):
+            images = changed(test.images, change, number)
+            dice = dice_of_scans(self.predict(network, images), test.targets, self._count)
+            found.append(dice.nanmean(dim=1).cpu())
+        return torch.stack(found, dim=1).numpy()
+
+
+def changed(images: Float[Tensor, "N 1 X Y Z"], change: Change, seed: int) -> Tensor:
+    """Scans under a change, the same at every call."""
+    made = [
+        change(image, np.random.default_rng([seed, number])).clip(-1, 1)
+        for number, image in enumerate(images[:, 0].cpu().numpy())
+    ]
+    return torch.from_numpy(np.stack(made)).to(images)[:, None]
+
+
+def _to_draw(part: Examples, seed: int) -> Examples:
+    """Scans with maps of their tissues in place of their classes."""
+    maps = [
+        torch.from_numpy(tissues(image[0], classes, seed) + _DRAWN * (1 + classes))
+        for image, classes in zip(part.images.cpu().numpy(), part.targets.cpu().numpy(), strict=True)
+    ]
+    return Examples(part.images, torch.stack(maps).to(part.targets))
+
+
+def varied(images: Tensor, maps: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch moved and seen under random contrasts.
+
+    Args:
+        images: (B, 1, X, Y, Z) in [-1, 1].
+        maps: (B, X, Y, Z), classes; or tissues as `_to_draw` gives them, from which another image
+            is drawn in place of the given one.
+        random: on the CPU.
+
+    Returns:
+        Images and classes.
+    """
+    images, maps = moved(images, maps, random)
+    rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=random)))
+    made = []
+    for image, parts in zip(images[:, 0].cpu().numpy(), maps.cpu().numpy(), strict=True):
+        draws = parts.max() >= _DRAWN
+        seen = drawn(parts % _DRAWN, rng) if draws else recontrasted(image, rng, _CURVES)
+        made.append(torch.from_numpy(scanned(seen, rng)))
+    classes = torch.where(maps >= _DRAWN, maps // _DRAWN - 1, maps)
+    return torch.stack(made)[:, None].to(images), classes
