@@ -28,8 +28,8 @@ class UtilityConfig(Section):
     task: Literal["segmentation", "classification", "lesions", "contrast"] = Field(
         "segmentation",
         description="what the network learns; lesions is a segmentation whose synthetic scans are "
-        "other scans with lesions drawn into them; contrast is a segmentation that is tested on scans "
-        "of changed contrast",
+        "other scans with lesions drawn into them; contrast one that is tested on scans of changed "
+        "contrast",
     )
     sizes: tuple[Annotated[int, Field(ge=5)], ...] = Field(
         (20,), min_length=1, description="numbers of real training scans, 5 or more"
@@ -44,7 +44,7 @@ class UtilityConfig(Section):
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
         description="ways of training; the others are compared with classical, in a "
-        "classification with oversampling, of lesions with strong",
+        "classification with oversampling, of lesions and of contrast with strong",
     )
     ratios: tuple[Positive, ...] = Field(
         (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"

@@ -23,9 +23,10 @@ _PLACE = 0.5
 deviations."""
 _SAMPLED = 4000
 """Voxels that k-means learns from."""
-_SPREAD = 0.25
-"""Largest standard deviation of a tissue, in [-1, 1]."""
-_MIXED = (0.3, 1.0)
+_TEXTURE, _SPREAD = 1.0, 0.1
+"""Largest factor on the texture of a scan, either way; largest standard deviation of noise in a
+tissue."""
+_MIXED = (0.0, 0.7)
 """Standard deviation, in voxels, of the blur that mixes tissues at their borders."""
 _KNOTS = 6
 """Values of a random curve."""
@@ -70,25 +71,30 @@ def tissues(
 
 
 def drawn(
-    parts: Int[np.ndarray, "X Y Z"], rng: np.random.Generator
+    image: Float[np.ndarray, "X Y Z"], parts: Int[np.ndarray, "X Y Z"], rng: np.random.Generator
 ) -> Float[np.ndarray, "X Y Z"]:
-    """An image of a map of tissues, each of a random mean and spread.
+    """An image in which each tissue has a random mean, and its texture at random strength.
 
     Args:
-        parts: tissues, from 0.
+        image: a scan, of which the texture is taken.
+        parts: its tissues, from 0.
         rng: source of all random numbers.
 
     Returns:
         In [-1, 1]; -1 and 1 are the percentiles 0.5 and 99.5.
 
-    Reference: Billot et al. 2023, SynthSeg, Med Image Anal 86:102789, section 3.2.
+    Reference: Billot et al. 2023, SynthSeg, Med Image Anal 86:102789, section 3.2, whose texture is
+        noise alone.
     """
     count = int(parts.max()) + 1
-    means, spreads = rng.uniform(-1, 1, count), rng.uniform(0, _SPREAD, count)
-    image = means[parts] + spreads[parts] * rng.standard_normal(parts.shape)
-    image = ndimage.gaussian_filter(image.astype(np.float32), rng.uniform(*_MIXED))
-    low, high = np.percentile(image, (0.5, 99.5))
-    return (2 * (image - low) / max(float(high - low), 1e-6) - 1).clip(-1, 1)
+    sizes = np.bincount(parts.ravel(), minlength=count).clip(min=1)
+    centres = np.bincount(parts.ravel(), weights=image.ravel(), minlength=count) / sizes
+    means, slopes = rng.uniform(-1, 1, count), rng.uniform(-_TEXTURE, _TEXTURE, count)
+    seen = means[parts] + slopes[parts] * (image - centres[parts])
+    seen += rng.uniform(0, _SPREAD, count)[parts] * rng.standard_normal(parts.shape)
+    seen = ndimage.gaussian_filter(seen.astype(np.float32), rng.uniform(*_MIXED))
+    low, high = np.percentile(seen, (0.5, 99.5))
+    return (2 * (seen - low) / max(float(high - low), 1e-6) - 1).clip(-1, 1)
 
 
 def recontrasted(

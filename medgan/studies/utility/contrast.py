@@ -32,9 +32,9 @@ CHANGES: dict[str, Change] = {
     "inverted": lambda image, rng: -image,
     "folded": lambda image, rng: 1 - 2 * np.abs(image - np.median(image)).clip(0, 1),
     "gamma 1/3": lambda image, rng: raised(image, 1 / 3),
-    "gamma 3": lambda image, rng: raised(image, 3),
+    "gamma 3": lambda image, rng: raised(image, 3.0),
     "bias field": lambda image, rng: biased(image, 0.5, rng),
-    "thick slices": lambda image, rng: sliced(image, int(rng.integers(3)), 5),
+    "thick slices": lambda image, rng: sliced(image, int(rng.integers(3)), 5.0),
     "noise": lambda image, rng: image + 0.25 * rng.standard_normal(image.shape),
 }
 """What is done to test scans."""
@@ -126,7 +126,9 @@ def _to_draw(part: Examples, seed: int) -> Examples:
     """Scans with maps of their tissues in place of their classes."""
     maps = [
         torch.from_numpy(tissues(image[0], classes, seed) + _DRAWN * (1 + classes))
-        for image, classes in zip(part.images.cpu().numpy(), part.targets.cpu().numpy(), strict=True)
+        for image, classes in zip(
+            part.images.cpu().numpy(), part.targets.cpu().numpy(), strict=True
+        )
     ]
     return Examples(part.images, torch.stack(maps).to(part.targets))
 
@@ -148,7 +150,7 @@ def varied(images: Tensor, maps: Tensor, random: torch.Generator) -> tuple[Tenso
     made = []
     for image, parts in zip(images[:, 0].cpu().numpy(), maps.cpu().numpy(), strict=True):
         draws = parts.max() >= _DRAWN
-        seen = drawn(parts % _DRAWN, rng) if draws else recontrasted(image, rng, _CURVES)
+        seen = drawn(image, parts % _DRAWN, rng) if draws else recontrasted(image, rng, _CURVES)
         made.append(torch.from_numpy(scanned(seen, rng)))
     classes = torch.where(maps >= _DRAWN, maps // _DRAWN - 1, maps)
     return torch.stack(made)[:, None].to(images), classes

@@ -21,11 +21,12 @@ from medgan.data.reading import Refuse, log_refusals
 from medgan.data.template import aligned_plan
 from medgan.evaluation.interval import paired_difference
 from medgan.reporting.utility import write_utility_page
+from medgan.studies.utility.arms import arms_of
 from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.command import check_command, run_command
 from medgan.studies.utility.contrast import Contrast
 from medgan.studies.utility.segmentation import Segmentation
-from medgan.studies.utility.subset import Subset, arms_of
+from medgan.studies.utility.subset import Subset
 from medgan.studies.utility.task import Arm, Examples, Metric, Task
 
 log = logging.getLogger(__name__)
@@ -219,7 +220,8 @@ def _row(
 ) -> Row:
     """All metrics of an arm, and their differences from the baseline."""
     own, other = (np.stack(found[size, name]) for name in (arm.name, baseline))
-    row: Row = {"size": size, "arm": arm.name, "synthetic": arm.ratio > 0 or arm.appearance, "metrics": {}}
+    synthetic = arm.ratio > 0 or arm.appearance
+    row: Row = {"size": size, "arm": arm.name, "synthetic": synthetic, "metrics": {}}
     for name, metric in metrics.items():
         values = [metric.of(part) for part in own]
         row["metrics"][name] = {

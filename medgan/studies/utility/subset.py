@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medgan.core.config import Config, Preprocessing, UtilityConfig
+from medgan.core.config import Config, Preprocessing
 from medgan.data.conditions import Value
 from medgan.data.labels import decode_labels, largest_components
 from medgan.data.manifest import Case, Manifest
@@ -23,58 +23,6 @@ from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
 from medgan.workflows.augmented.cases import CaseFolder
 from medgan.workflows.generate import save_synthetic
-
-
-def arms_of(settings: UtilityConfig) -> list[Arm]:
-    """The arms that are compared."""
-    balanced = settings.task == "classification"
-    ratios = (1.0,) if balanced else settings.ratios
-    of: dict[str, list[Arm]] = {
-        "real": [Arm("real")],
-        "classical": [Arm("classical", classical=True)],
-        "oversampling": [Arm("oversampling", classical=True, balanced=True)],
-        "synthetic": [Arm("synthetic", real=False, ratio=max(ratios))],
-        "mixed": [Arm(f"mixed {ratio:g}", ratio=ratio, balanced=balanced) for ratio in ratios],
-        "all": [
-            Arm(f"all {ratio:g}", ratio=ratio, classical=True, balanced=balanced)
-            for ratio in ratios
-        ],
-        "first": [
-            Arm(f"first {ratio:g}", ratio=ratio, classical=True, first=True) for ratio in ratios
-        ],
-    }
-    if settings.task == "lesions":
-        of = {"classical": of["classical"], "strong": [Arm("strong", classical=True, strong=True)]}
-        ways = {"paste": "paste", "refined": "refined", "filtered": "filtered", "first": "refined"}
-        for name, drawn in ways.items():
-            of[name] = [
-                Arm(f"{name} {ratio:g}", ratio=ratio, classical=True, strong=True, drawn=drawn,
-                    first=name == "first")
-                for ratio in ratios
-            ]  # fmt: skip
-        return [arm for name in settings.arms if name in of for arm in of[name]]
-    if settings.task == "contrast":
-        of = {
-            "classical": of["classical"],
-            "strong": [Arm("strong", strong=True)],
-            "appearance": [Arm("appearance", appearance=True)],
-            "generated": [
-                Arm(f"generated {ratio:g}", real=False, ratio=ratio, appearance=True)
-                for ratio in ratios
-            ],
-            "mixed": [Arm("mixed", strong=True, appearance=True)],
-            "all": [
-                Arm(f"all {ratio:g}", ratio=ratio, strong=True, appearance=True)
-                for ratio in ratios
-            ],
-        }
-        return [arm for name in settings.arms if name in of for arm in of[name]]
-    left_out = {"oversampling"}
-    if balanced:
-        left_out = {"synthetic", "first"}
-    if settings.command:  # augments as it likes
-        left_out = {"classical", "oversampling", "all", "first"}
-    return [arm for name in settings.arms if name not in left_out for arm in of[name]]
 
 
 class Subset:

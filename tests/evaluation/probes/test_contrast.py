@@ -1,0 +1,102 @@
+"""Random contrasts of scans, and images drawn from maps of tissues."""
+
+import numpy as np
+import pytest
+
+from medgan.evaluation.probes.contrast import (
+    BACKGROUND,
+    biased,
+    drawn,
+    raised,
+    recontrasted,
+    scanned,
+    sliced,
+    tissues,
+)
+
+SIZE = (16, 20, 18)
+
+
+def head(seed=0):
+    """Air, two tissues on either side, and a labelled ball of two classes in [-1, 1]."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.indices(SIZE)
+    ball = (x - 8) ** 2 + (y - 10) ** 2 + (z - 9) ** 2 < 30
+    image = np.where(ball, 0.1, np.where(x < 8, 0.8, -0.8)) + 0.02 * rng.standard_normal(SIZE)
+    return image.astype(np.float32), ball * np.where(y < 10, 1, 2)
+
+
+def test_tissues_of_background_and_labels_are_apart_and_follow_the_intensity():
+    image, classes = head()
+    parts = tissues(image, classes, seed=0)
+    assert parts[classes == 0].max() < BACKGROUND <= parts[classes > 0].min()
+    for part in range(BACKGROUND):
+        sides = image[(parts == part) & (np.abs(image) > 0.6)] > 0
+        assert sides.all() or not sides.any()
+    assert set(parts[classes == 1]) == set(parts[classes == 2])  # one structure, one tissue
+    assert np.array_equal(parts, tissues(image, classes, seed=0))
+
+
+def test_a_drawn_image_shows_the_tissues_in_ever_other_order():
+    x = np.indices(SIZE)[0]
+    parts, brighter = (x > 7).astype(int), set()
+    for seed in range(8):
+        image = drawn(parts, np.random.default_rng(seed))
+        assert image.min() == -1
+        assert image.max() == 1
+        low, high = image[:6].mean(), image[10:].mean()
+        brighter.add(bool(high > low))
+    assert brighter == {True, False}
+
+
+def test_a_drawn_image_hides_which_scan_it_comes_from():
+    image, classes = head()
+    parts = tissues(image, classes, seed=0)
+    found = [
+        np.corrcoef(image.ravel(), drawn(parts, np.random.default_rng(seed)).ravel())[0, 1]
+        for seed in range(30)
+    ]
+    assert abs(np.mean(found)) < 0.3
+    assert min(found) < -0.3 < 0.3 < max(found)
+
+
+def test_a_contrast_is_kept_inverted_or_follows_a_curve():
+    image, _ = head()
+    for seed in range(6):
+        seen = recontrasted(image, np.random.default_rng(seed), curves=0.0)
+        assert np.array_equal(seen, image) or np.array_equal(seen, -image)
+    image = np.linspace(-1, 1, 480, dtype=np.float32).reshape(6, 8, 10)
+    curved = recontrasted(image, np.random.default_rng(0), curves=1.0)
+    steps = np.diff(curved.ravel())
+    assert np.abs(steps).max() < 0.03  # voxels that were alike stay alike
+    assert steps.min() < 0 < steps.max()  # but the order of tissues changes
+
+
+def test_what_a_scanner_adds_stays_within_the_range_and_follows_its_seed():
+    image, _ = head()
+    seen = [scanned(image, np.random.default_rng(seed)) for seed in (0, 0, 1, 2)]
+    assert np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[2], seen[3])
+    assert max(np.abs(one).max() for one in seen) <= 1
+
+
+def test_a_gamma_keeps_black_and_white_and_is_undone_by_its_inverse():
+    image = np.linspace(-1, 1, 24).reshape(2, 3, 4)
+    seen = raised(image, 3.0)
+    assert (seen.min(), seen.max()) == (-1, 1)
+    assert (seen[image < 1] <= image[image < 1]).all()
+    assert raised(seen, 1 / 3) == pytest.approx(image)
+
+
+def test_a_bias_field_is_smooth_and_leaves_air_black():
+    field = biased(np.zeros(SIZE), 0.5, np.random.default_rng(0)) + 1
+    assert field.max() / field.min() > 1.5
+    assert max(np.abs(np.diff(np.log(field), axis=axis)).max() for axis in range(3)) < 0.5
+    assert (biased(-np.ones(SIZE), 0.5, np.random.default_rng(0)) == -1).all()
+
+
+def test_thick_slices_lose_what_is_thinner_than_they_are_along_their_axis_alone():
+    x, y, _ = np.indices(SIZE)
+    along, across = np.where(x % 2, 1.0, -1.0), np.where(y % 2, 1.0, -1.0)
+    assert np.abs(sliced(along, 0, 4.0)).max() < 0.2
+    assert sliced(across, 0, 4.0) == pytest.approx(across)
