@@ -39,7 +39,8 @@ class UtilityConfig(Section):
     )
     arms: tuple[
         Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"]
-        | Literal["strong", "paste", "refined", "filtered", "appearance", "generated"],
+        | Literal["strong", "paste", "refined", "filtered"]
+        | Literal["inversion", "appearance", "generated"],
         ...,
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),

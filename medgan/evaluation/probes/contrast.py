@@ -28,8 +28,8 @@ _TEXTURE, _SPREAD = 1.0, 0.1
 tissue."""
 _MIXED = (0.0, 0.7)
 """Standard deviation, in voxels, of the blur that mixes tissues at their borders."""
-_KNOTS = 6
-"""Values of a random curve."""
+_KNOTS, _CURVED = 6, 0.3
+"""Values of a random curve; share of scans that are changed by one."""
 _GAMMA = 1.2
 """Largest logarithm of a gamma, either way."""
 _BIAS, _SHARP, _THICK, _NOISE = 0.5, 1.2, 6.0, 0.25
@@ -98,17 +98,17 @@ def drawn(
 
 
 def recontrasted(
-    image: Float[np.ndarray, "X Y Z"], rng: np.random.Generator, curves: float
+    image: Float[np.ndarray, "X Y Z"], rng: np.random.Generator, curves: bool = True
 ) -> Float[np.ndarray, "X Y Z"]:
     """A scan with its contrast inverted, or changed by a random curve, or as it is.
 
     Args:
         image: in [-1, 1].
         rng: source of all random numbers.
-        curves: probability of a curve, which is linear between random values and may rise and fall;
-            otherwise every second scan is inverted.
+        curves: whether some scans are changed by a curve, which is linear between random
+            values and may rise and fall. Of the others, every second is inverted.
     """
-    if rng.random() < curves:
+    if curves and rng.random() < _CURVED:
         return np.interp(image, np.linspace(-1, 1, _KNOTS), rng.uniform(-1, 1, _KNOTS))
     return -image if rng.random() < 0.5 else image
 

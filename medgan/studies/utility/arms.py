@@ -64,6 +64,7 @@ def _of_contrast(settings: UtilityConfig) -> dict[str, list[Arm]]:
     ratios = settings.ratios
     return {
         "classical": [Arm("classical", classical=True)],
+        "inversion": [Arm("inversion", strong=True, curves=False)],
         "strong": [Arm("strong", strong=True)],
         "appearance": [Arm("appearance", appearance=True)],
         "generated": [

@@ -1,6 +1,7 @@
 """Segmentation of scans of another contrast as a task of a utility study."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,6 @@ CHANGES: dict[str, Change] = {
     "noise": lambda image, rng: image + 0.25 * rng.standard_normal(image.shape),
 }
 """What is done to test scans."""
-_CURVES = 0.3
 _DRAWN = 1000
 """Added to the numbers of tissues in maps from which images are drawn: 1000 for each class."""
 
@@ -94,7 +94,8 @@ class Contrast:
             given += [_to_draw(part, seed) for part in parts]
         most = max(len(part.images) for part in given)
         given = [part for part in given for _ in range(round(most / len(part.images)))]
-        augment = varied if arm.strong or arm.appearance else classical
+        changes = arm.strong or arm.appearance
+        augment = partial(varied, curves=arm.curves) if changes else classical
         return train_segmenter(
             *join(given), self._count, self._steps, seed, augment=augment, bf16=False
         )
@@ -133,7 +134,9 @@ def _to_draw(part: Examples, seed: int) -> Examples:
     return Examples(part.images, torch.stack(maps).to(part.targets))
 
 
-def varied(images: Tensor, maps: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def varied(
+    images: Tensor, maps: Tensor, random: torch.Generator, curves: bool = True
+) -> tuple[Tensor, Tensor]:
     """A batch moved and seen under random contrasts.
 
     Args:
@@ -141,6 +144,7 @@ def varied(images: Tensor, maps: Tensor, random: torch.Generator) -> tuple[Tenso
         maps: (B, X, Y, Z), classes; or tissues as `_to_draw` gives them, from which another image
             is drawn in place of the given one.
         random: on the CPU.
+        curves: whether contrasts of scans also follow random curves.
 
     Returns:
         Images and classes.
@@ -150,7 +154,7 @@ def varied(images: Tensor, maps: Tensor, random: torch.Generator) -> tuple[Tenso
     made = []
     for image, parts in zip(images[:, 0].cpu().numpy(), maps.cpu().numpy(), strict=True):
         draws = parts.max() >= _DRAWN
-        seen = drawn(image, parts % _DRAWN, rng) if draws else recontrasted(image, rng, _CURVES)
+        seen = drawn(image, parts % _DRAWN, rng) if draws else recontrasted(image, rng, curves)
         made.append(torch.from_numpy(scanned(seen, rng)))
     classes = torch.where(maps >= _DRAWN, maps // _DRAWN - 1, maps)
     return torch.stack(made)[:, None].to(images), classes

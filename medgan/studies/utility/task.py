@@ -46,6 +46,7 @@ class Arm:
         strong: whether they are augmented strongly.
         drawn: how lesions are drawn into other scans: paste, refined or filtered; empty where
             synthetic scans are a generator's.
+        curves: whether strong augmentation of contrast has random curves.
         appearance: whether images of random contrast are drawn from label maps; with `strong`,
             real scans are used beside them.
         balanced: whether both groups, and real and synthetic scans of each, are sampled equally
@@ -59,6 +60,7 @@ class Arm:
     classical: bool = False
     strong: bool = False
     drawn: str = ""
+    curves: bool = True
     appearance: bool = False
     balanced: bool = False
 
