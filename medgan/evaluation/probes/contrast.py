@@ -14,10 +14,8 @@ from scipy import ndimage
 
 from medgan.data.acquisition import Acquisition
 
-BACKGROUND = 8
-"""Parts of the background of a scan, by intensity and place."""
-_LABELLED = 2
-"""Parts of what is labelled, by intensity."""
+PARTS = 12
+"""Of a scan, by intensity and place."""
 _PLACE = 0.5
 """Weight of the place, in halves of the shortest axis, beside the intensity in standard
 deviations."""
@@ -37,37 +35,27 @@ _BIAS, _SHARP, _THICK, _NOISE = 0.5, 1.2, 6.0, 0.25
 voxels; largest standard deviation of noise in [-1, 1]."""
 
 
-def tissues(
-    image: Float[np.ndarray, "X Y Z"], classes: Int[np.ndarray, "X Y Z"], seed: int
-) -> Int[np.ndarray, "X Y Z"]:
-    """Parts of the background and of what is labelled, by k-means.
+def tissues(image: Float[np.ndarray, "X Y Z"], seed: int) -> Int[np.ndarray, "X Y Z"]:
+    """Parts of a scan that are alike in intensity and place, by k-means.
 
-    Labels of one structure share their parts, as they share their tissue.
+    What looks like a labelled structure, as the amygdala like the hippocampus, shares its parts.
 
     Args:
         image: in [-1, 1].
-        classes: 0 for background.
         seed: of k-means.
 
     Returns:
-        0 to `BACKGROUND` - 1 in the background, higher numbers where labels are.
+        0 to `PARTS` - 1.
     """
     from sklearn.cluster import KMeans
 
     rng = np.random.default_rng(seed)
-    seen = ndimage.gaussian_filter(image, 0.5)
-    seen = seen / max(float(seen.std()), 1e-6)
-    places = np.moveaxis(np.indices(image.shape), 0, -1) / (min(image.shape) / 2)
-    found = np.zeros(image.shape, np.int64)
-    for inside, first, parts, weight in (
-        (classes == 0, 0, BACKGROUND, _PLACE), (classes > 0, BACKGROUND, _LABELLED, 0.0)
-    ):  # fmt: skip
-        features = np.concatenate([seen[inside][:, None], weight * places[inside]], axis=1)
-        if len(features) >= parts:
-            chosen = features[rng.permutation(len(features))[:_SAMPLED]]
-            means = KMeans(parts, n_init=1, random_state=seed).fit(chosen)
-            found[inside] = first + means.predict(features)
-    return found
+    seen = ndimage.gaussian_filter(image, 0.5).ravel()
+    places = np.indices(image.shape).reshape(3, -1).T / (min(image.shape) / 2)
+    features = np.column_stack([seen / max(float(seen.std()), 1e-6), _PLACE * places])
+    chosen = features[rng.permutation(len(features))[:_SAMPLED]]
+    means = KMeans(PARTS, n_init=1, random_state=seed).fit(chosen)
+    return means.predict(features).reshape(image.shape)
 
 
 def drawn(

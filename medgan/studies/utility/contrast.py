@@ -126,7 +126,7 @@ def changed(images: Float[Tensor, "N 1 X Y Z"], change: Change, seed: int) -> Te
 def _to_draw(part: Examples, seed: int) -> Examples:
     """Scans with maps of their tissues in place of their classes."""
     maps = [
-        torch.from_numpy(tissues(image[0], classes, seed) + _DRAWN * (1 + classes))
+        torch.from_numpy(tissues(image[0], seed) + _DRAWN * (1 + classes))
         for image, classes in zip(
             part.images.cpu().numpy(), part.targets.cpu().numpy(), strict=True
         )
