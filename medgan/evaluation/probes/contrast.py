@@ -1,7 +1,7 @@
 """Random contrasts: scans as another sequence or another scanner might show them.
 
-The contrast of a scan is changed at random; or an image is drawn from a map of tissues, whatever
-the scan looked like. What a scanner adds is the same for both.
+Either one curve changes the intensities of a scan; or another image is drawn, in which each tissue
+has an intensity of its own. What a scanner adds is the same for both.
 """
 
 import math
@@ -38,7 +38,9 @@ voxels; largest standard deviation of noise in [-1, 1]."""
 def tissues(image: Float[np.ndarray, "X Y Z"], seed: int) -> Int[np.ndarray, "X Y Z"]:
     """Parts of a scan that are alike in intensity and place, by k-means.
 
-    What looks like a labelled structure, as the amygdala like the hippocampus, shares its parts.
+    Labels do not separate them: where the amygdala looks like the hippocampus, they share a part.
+    With parts of their own for labels, drawn images taught less
+    (`docs/explanation/utility.md`).
 
     Args:
         image: in [-1, 1].

@@ -47,7 +47,7 @@ class Arm:
         drawn: how lesions are drawn into other scans: paste, refined or filtered; empty where
             synthetic scans are a generator's.
         curves: whether strong augmentation of contrast has random curves.
-        appearance: whether images of random contrast are drawn from label maps; with `strong`,
+        appearance: whether images of random contrast are drawn in place of scans; with `strong`,
             real scans are used beside them.
         balanced: whether both groups, and real and synthetic scans of each, are sampled equally
             often.

@@ -163,6 +163,18 @@ def test_synthetic_scans_can_come_first_with_the_label_maps_of_a_network(
     assert torch.equal(classes, before[1])
 
 
+def test_networks_are_tested_on_scans_of_changed_contrast(made, same_site):
+    arms = ["utility.arms=[strong, generated]", "utility.seeds=1"]
+    result = made[1]("utility.task=contrast", *arms)
+    assert [row["arm"] for row in result["rows"]] == ["strong", "generated 1"]
+    assert [row["synthetic"] for row in result["rows"]] == [False, True]
+    for row in result["rows"]:
+        values = {name: metric["mean"] for name, metric in row["metrics"].items()}
+        assert values.pop("Dice") == pytest.approx(np.mean(list(values.values())), abs=1e-3)
+        assert len(set(values.values())) > 1
+        assert ("difference" in row["metrics"]["inverted"]) == row["synthetic"]
+
+
 @pytest.mark.parametrize(
     "other", [{"task": "classification"}, {"command": "train {data} {result}"}]
 )
