@@ -56,8 +56,8 @@ def tissues(image: Float[np.ndarray, "X Y Z"], seed: int) -> Int[np.ndarray, "X 
     places = np.indices(image.shape).reshape(3, -1).T / (min(image.shape) / 2)
     features = np.column_stack([seen / max(float(seen.std()), 1e-6), _PLACE * places])
     chosen = features[rng.permutation(len(features))[:_SAMPLED]]
-    means = KMeans(PARTS, n_init=1, random_state=seed).fit(chosen)
-    return means.predict(features).reshape(image.shape)
+    means = KMeans(PARTS, n_init="auto", random_state=seed).fit(chosen)  # k-means++: one start
+    return np.asarray(means.predict(features)).reshape(image.shape)
 
 
 def drawn(
