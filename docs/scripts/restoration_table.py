@@ -3,7 +3,7 @@
     python docs/scripts/restoration_table.py runs/restoration restoration.png
 
 The folder is that of `medgan train restoration`. Where scans are aligned, the mean healthy scan, as
-it is bent to each, stands beside the restorer.
+it is bent to each, stands beside the restorer. The last table has what it changed as a score.
 """
 
 import sys
@@ -16,6 +16,7 @@ from torch import Tensor
 
 import medgan
 from medgan.anomaly.context import ScoringContext
+from medgan.anomaly.scorers import available
 from medgan.core.tables import markdown_table
 from medgan.data.batches import PreparedVolumes
 from medgan.data.lesions import FAMILIES
@@ -23,10 +24,12 @@ from medgan.data.manifest import Manifest
 from medgan.evaluation.detection.metrics import voxel_average_precision
 from medgan.model.model import Model
 from medgan.reporting.sample_grid import restoration_grid
-from medgan.studies.detection.protocol import BATCH, all_lesions, lesioned_scan
+from medgan.studies.detection.protocol import BATCH, all_lesions, evaluate, lesioned_scan
+from medgan.studies.detection.scorers import ModelMaps
 from medgan.training.restored import contrast_removed
 
 SHOWN = 10
+SCORES = ("restoration", "density", "darker", "brighter")
 
 
 @torch.inference_mode()
@@ -108,6 +111,26 @@ def main(folder: Path, image: Path) -> None:
     order = np.argsort(gone)[np.linspace(0, len(lesions) - 1, SHOWN).astype(int)]
     shown = (v[order, 0].numpy() for v in (corrupted, found["restorer"][1], clean))
     restoration_grid(image, *shown, title="from the least to the most removed")
+    print(scores(model, folder, healthy))
+
+
+def scores(model: Model, folder: Path, healthy: Tensor) -> str:
+    """AUROC and average precision of the scorers that need no generator, on planted lesions."""
+    cases = Manifest.load(folder / "manifest.json").split("calibration")
+    prepared = PreparedVolumes(cases, model.preprocessing, folder / "cache")
+    known = torch.cat(list(prepared.batches()))
+    possible = available(model.scoring_networks())
+    members = {name: (name,) for name in SCORES if name in possible}
+    if "density" in members:
+        members["density + restoration"] = ("density", "restoration")
+    lesions = all_lesions(len(healthy), tuple(FAMILIES), each=2)
+    maps = ModelMaps(model, None, tuple(name for name in SCORES if name in possible))
+    found = evaluate(maps, known, healthy, lesions, members)
+    rows = []
+    for name, one in found.items():
+        figures = (one.auroc(), one.metric("average_precision"))
+        rows.append((name, *(f"{f.value:.2f} ({f.low:.2f} to {f.high:.2f})" for f in figures)))
+    return markdown_table(("scorer", "AUROC", "average precision"), rows)
 
 
 if __name__ == "__main__":
