@@ -88,6 +88,7 @@ PATHS = {
     "synthetic_scans": "others", "runs/demo/phantoms/images": "scans",
     "runs/pages/scans/scans.csv": "subjects.csv",
     "petmr": "petmr.csv", "new_mr": "scans", "site_b": "members", "new_of_b": "scans",
+    "lidc_nodules/nodules.csv": "nodules.csv",
 }  # fmt: skip
 """Data sets of the pages, and the tiny ones in their place."""
 VERBS = {"lesions": "draw_lesions"}
@@ -162,6 +163,7 @@ def write_scans(folder: Path) -> None:
     rows: list[tuple[str, ...]] = [("image", "label", "subject", "age", "sex", "diagnosis")]
     channels: list[tuple[str, ...]] = [("subject", "CT", "PET")]
     registered: list[tuple[str, ...]] = [("subject", "T1w", "ct", "pet", "label")]
+    rated: list[tuple[str, ...]] = [("image", "label", "subject", "malignancy")]
     for number in range(60):
         data, name = ball(rng).astype(np.float32), f"person-{number:02d}"
         image, label = folder / f"scans/{name}.nii.gz", folder / f"scans/{name}_label.nii.gz"
@@ -173,7 +175,8 @@ def write_scans(folder: Path) -> None:
         Volume(300 - 2 * data, AFFINE).save(pet)
         channels.append((name, *(str(path.relative_to(folder)) for path in (image, pet))))
         kind = "control" if number % 5 else "patient"
-        names = (str(path.relative_to(folder)) for path in (image, label))
+        names = [str(path.relative_to(folder)) for path in (image, label)]
+        rated.append((*names, name, "1" if number % 4 else "5"))
         rows.append((*names, name, str(20 + 7 * number % 50), "FM"[number % 2], kind))
         if number < 4:
             subject = f"sub-0{number + 1}"
@@ -186,9 +189,9 @@ def write_scans(folder: Path) -> None:
         Volume(5 * data - 500, AFFINE).save(ct)
         files = (str(path.relative_to(folder)) for path in (image, ct, pet, label))
         registered.append((name, *files))
-    tables = (("subjects.csv", rows), ("petct.csv", channels), ("petmr.csv", registered))
-    for table, lines in tables:
-        with (folder / table).open("w", newline="") as file:
+    tables = {"subjects": rows, "petct": channels, "petmr": registered, "nodules": rated}
+    for table, lines in tables.items():
+        with (folder / f"{table}.csv").open("w", newline="") as file:
             csv.writer(file).writerows(lines)
     masks = np.indices((5, 5, 5)).sum(axis=0) < 20
     for number in range(30):

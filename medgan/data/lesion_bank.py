@@ -27,7 +27,7 @@ _DEPTHS = np.linspace(0, 1, 6)
 """Depths inside a lesion, as shares of its deepest, at which its profile is known."""
 _COARSE = 2.0
 """Voxels above which a pattern inside a lesion is its shape, not its texture."""
-SMALLEST, _LARGEST = 0.8, 1.25
+SIZES = 0.8, 1.25
 """Factors of size between which a lesion is pasted."""
 _NEAREST = 3
 """Examples of about the size of a mask among which one is drawn."""
@@ -106,9 +106,14 @@ class LesionExample:
         smooth = math.sqrt(-1 / (4 * math.log(alike))) if 0 < alike < 1 else 0.0
         return math.sqrt(variance), smooth * self.spacing[0]
 
-    def varied(self, spacing: Sequence[float], rng: np.random.Generator) -> tuple[Array, Mask]:
+    def varied(
+        self,
+        spacing: Sequence[float],
+        rng: np.random.Generator,
+        sizes: tuple[float, float] = SIZES,
+    ) -> tuple[Array, Mask]:
         """Values and mask at another spacing, mirrored and resized at random."""
-        size = rng.uniform(SMALLEST, _LARGEST)
+        size = rng.uniform(*sizes)
         factors = [own / other * size for own, other in zip(self.spacing, spacing, strict=True)]
         flips = tuple(slice(None, None, int(step)) for step in rng.choice((-1, 1), 3))
         values, mask = (

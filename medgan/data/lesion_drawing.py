@@ -18,7 +18,7 @@ from medgan.core.errors import DataError
 from medgan.core.intensity import IntensityScale
 from medgan.core.volume import bounds
 from medgan.data.lesion_bank import (
-    SMALLEST,
+    SIZES,
     LesionBank,
     LesionExample,
     depths,
@@ -103,6 +103,7 @@ class LesionDrawing:
         margin: in mm, over which a lesion fades into the scan.
         place: where a shape or an example lay in the patient, or anywhere: an example goes to the
             place whose surround is most like its own.
+        sizes: range of a factor on the size of an example that is pasted.
     """
 
     shapes: tuple[LesionShape, ...] = ()
@@ -111,6 +112,7 @@ class LesionDrawing:
     strength: tuple[float, float] = (0.8, 1.2)
     margin: float = 3.0
     place: Place = "own"
+    sizes: tuple[float, float] = SIZES
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.families) - {*FAMILIES, *TISSUE})
@@ -220,7 +222,7 @@ class LesionDrawing:
         voxels = np.argwhere(inside)
         for _ in range(_TRIES if len(voxels) else 0):
             example = self.bank.draw(rng)
-            values, mask = example.varied(spacing, rng)
+            values, mask = example.varied(spacing, rng, self.sizes)
             if self.place == "own":
                 centres = low + (np.array(example.centre) + rng.normal(0, _JITTER, (1, 3))) * extent
             else:
@@ -238,7 +240,7 @@ class LesionDrawing:
                 where = np.zeros(volume.shape, bool)
                 where[box] = own
                 fitted = self._fitted(values[part], example, surround, strength)
-                margin = min(self.margin, SMALLEST * example.margin)  # what the rim reaches
+                margin = min(self.margin, self.sizes[0] * example.margin)  # what the rim reaches
                 return _drawn(box, fitted, where, spacing, margin, _kind(example))
         raise DataError(
             "E_LESION", "no lesion of the examples", "fits into the scan",

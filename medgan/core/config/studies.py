@@ -44,15 +44,20 @@ class UtilityConfig(Section):
         ...,
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
-        description="ways of training; the others are compared with classical, in a "
-        "classification with oversampling, of lesions and of contrast with strong",
+        description="ways of training; the others are compared with strong where it is named, "
+        "else with classical, in a classification with oversampling",
     )
     ratios: tuple[Positive, ...] = Field(
-        (1.0,), min_length=1, description="synthetic scans a real one, in a segmentation"
+        (1.0,),
+        min_length=1,
+        description="synthetic scans a real one; in a classification, drawn scans of each group "
+        "for each scan that the rare group lacks",
     )
     steps: int = Field(1000, gt=1, description="steps of every network")
-    tested: tuple[Literal["calibration", "test"], ...] = Field(
-        ("test",), min_length=1, description="splits that the networks are tested on"
+    tested: tuple[Literal["validation", "calibration", "test"], ...] = Field(
+        ("test",),
+        min_length=1,
+        description="splits that the networks are tested on; validation to choose a design",
     )
     unlabelled: bool = Field(
         False,
@@ -75,20 +80,23 @@ class UtilityConfig(Section):
         description="the rare group: a category of the target, or a range of a continuous one, "
         "as above 60 or below 60",
     )
+    frequent: str = Field(
+        "", description="the frequent group, written likewise; empty is all that is not rare"
+    )
     share: float = Field(
         0.1, gt=0, le=0.5, description="share of the rare group in the training sets"
     )
 
-    @field_validator("rare")
+    @field_validator("rare", "frequent")
     @classmethod
-    def _range_has_a_number(cls, rare: str) -> str:
-        side, _, cut = rare.partition(" ")
+    def _range_has_a_number(cls, group: str) -> str:
+        side, _, cut = group.partition(" ")
         if side in ("above", "below"):
             try:
                 float(cut)
             except ValueError:
                 raise ValueError(f"{side} needs a number, as {side} 60") from None
-        return rare
+        return group
 
     @model_validator(mode="after")
     def _relabels_for_the_unet(self) -> "UtilityConfig":

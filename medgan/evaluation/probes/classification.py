@@ -36,6 +36,7 @@ def train_classifier(
     bf16: bool = True,
     augment: Augmentation = unchanged,
     weights: Float[Tensor, " N"] | None = None,
+    network: nn.Module | None = None,
 ) -> nn.Module:
     """A small convolutional network trained to classify group 1 against group 0.
 
@@ -48,6 +49,7 @@ def train_classifier(
         bf16: autocast of the network.
         augment: of every batch.
         weights: relative sampling frequency of each volume, on the CPU; None is uniform.
+        network: to continue from, changed in place; None is a new one.
 
     Returns:
         The network, in evaluation: volumes to logits of group 1.
@@ -58,7 +60,7 @@ def train_classifier(
     blank = torch.zeros(batch, *images.shape[2:], dtype=torch.long, device=device)
 
     def build() -> nn.Module:
-        return Classifier().to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
+        return (network or Classifier()).to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
 
     def draw() -> tuple[Tensor, Tensor]:
         chosen = torch.multinomial(weights, batch, replacement=True, generator=random).to(device)

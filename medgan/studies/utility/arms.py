@@ -1,10 +1,12 @@
 """The arms that a utility study compares."""
 
+from dataclasses import replace
+
 from medgan.core.config import UtilityConfig
 from medgan.studies.utility.task import Arm
 
 _LESIONS = {"paste": "paste", "refined": "refined", "filtered": "filtered", "first": "refined"}
-"""How lesions are drawn in each arm of lesions."""
+"""How lesions are drawn in each arm that draws them."""
 
 
 def arms_of(settings: UtilityConfig) -> list[Arm]:
@@ -27,6 +29,7 @@ def _of_generator(settings: UtilityConfig) -> dict[str, list[Arm]]:
         return arms
     return arms | {
         "classical": [Arm("classical", classical=True)],
+        "strong": [Arm("strong", classical=True, strong=True)],
         "all": [Arm(f"all {ratio:g}", ratio=ratio, classical=True) for ratio in ratios],
         "first": [
             Arm(f"first {ratio:g}", ratio=ratio, classical=True, first=True) for ratio in ratios
@@ -35,28 +38,35 @@ def _of_generator(settings: UtilityConfig) -> dict[str, list[Arm]]:
 
 
 def _of_groups(settings: UtilityConfig) -> dict[str, list[Arm]]:
+    strong = Arm("strong", classical=True, strong=True, balanced=True)
     return {
         "real": [Arm("real")],
         "classical": [Arm("classical", classical=True)],
         "oversampling": [Arm("oversampling", classical=True, balanced=True)],
         "mixed": [Arm("mixed 1", ratio=1.0, balanced=True)],
         "all": [Arm("all 1", ratio=1.0, classical=True, balanced=True)],
+        "strong": [strong],
+        **_drawn(strong, settings),
     }
 
 
 def _of_lesions(settings: UtilityConfig) -> dict[str, list[Arm]]:
-    drawn = {
+    strong = Arm("strong", classical=True, strong=True)
+    return {
+        "classical": [Arm("classical", classical=True)],
+        "strong": [strong],
+        **_drawn(strong, settings),
+    }
+
+
+def _drawn(strong: Arm, settings: UtilityConfig) -> dict[str, list[Arm]]:
+    """Strong augmentation of scans with drawn lesions, too."""
+    return {
         name: [
-            Arm(f"{name} {ratio:g}", ratio=ratio, classical=True, strong=True, drawn=how,
-                first=name == "first")
+            replace(strong, name=f"{name} {ratio:g}", ratio=ratio, drawn=how, first=name == "first")
             for ratio in settings.ratios
         ]
         for name, how in _LESIONS.items()
-    }  # fmt: skip
-    return {
-        "classical": [Arm("classical", classical=True)],
-        "strong": [Arm("strong", classical=True, strong=True)],
-        **drawn,
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medgan.core.config import Preprocessing, UtilityConfig
 from medgan.core.errors import ConfigError, DataError
-from medgan.data.conditions import Value, covariate_of
+from medgan.data.conditions import Value, covariate_of, is_known
 from medgan.data.manifest import Case
 from medgan.data.prepared import read_scans
 from medgan.evaluation.probes.classification import (
@@ -65,16 +65,11 @@ class Classification:
         return self._group_of(covariate_of(case, self._settings.target))
 
     def _group_of(self, value: Value) -> int | None:
-        rare, _, cut = self._settings.rare.partition(" ")
-        if value is None or str(value).strip().lower() in ("", "n/a", "nan"):
-            return None
-        if rare not in ("above", "below"):
-            return int(str(value) == self._settings.rare)
-        try:
-            above = float(value) > float(cut)
-        except ValueError:
-            return None
-        return int(above == (rare == "above"))
+        settings = self._settings
+        rare = _within(settings.rare, value)
+        if rare or not settings.frequent:
+            return None if rare is None else int(rare)
+        return 0 if _within(settings.frequent, value) else None
 
     def sample(self, size: int, seed: int) -> list[Case]:
         """As `Task.sample`."""
@@ -85,7 +80,7 @@ class Classification:
         return many + random_cases(self._groups[1], few, seed, "training scans of the rare group")
 
     def requests(self, cases: Sequence[Case], ratio: float, seed: int) -> list[dict[str, Value]]:
-        """As many scans of the rare group as it lacks, and as many of the frequent group.
+        """Scans of the rare group, as many as it lacks or `ratio` times that, and of the other.
 
         Conditions are those of real scans of the group. With synthetic scans of the rare group
         alone, a network would learn to detect synthetic scans.
@@ -93,16 +88,20 @@ class Classification:
         target, requests = self._settings.target, []
         random = np.random.default_rng([seed, 2])
         by_group = [[c for c in cases if self._group(c) == group] for group in (1, 0)]
-        missing = len(by_group[1]) - len(by_group[0])
+        missing = round(ratio * (len(by_group[1]) - len(by_group[0])))
         for group in by_group:
             chosen = random.integers(0, len(group), missing)
             requests += [{target: covariate_of(group[n], target)} for n in chosen]
         return requests
 
+    def groups(self, cases: Sequence[Case]) -> Tensor:
+        """The groups (N,) of scans that are of one."""
+        return torch.tensor([self._group(case) for case in cases], device="cpu")
+
     def real(self, cases: Sequence[Case], out: Path) -> Examples:
         """As `Task.real`."""
         known = [case for case in cases if self._group(case) is not None]
-        groups = torch.tensor([self._group(case) for case in known], device="cpu")
+        groups = self.groups(known)
         if len(groups.unique()) < 2:
             raise DataError(
                 "E_SPLIT", "utility.tested",
@@ -120,12 +119,17 @@ class Classification:
 
     def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
         """As `Task.train`."""
-        kinds = torch.cat([part.targets + 2 * n for n, part in enumerate(parts)])
-        weights = (1 / torch.bincount(kinds.cpu(), minlength=4))[kinds.cpu()]
-        return train_classifier(
-            *join(parts), self._settings.steps, seed,
-            augment=augmentation(arm), weights=weights if arm.balanced else None,
-        )  # fmt: skip
+        stages = [parts[1:], parts[:1]] if arm.first else [parts]
+        steps, network = self._settings.steps // len(stages), None
+        for stage in stages:
+            kinds = torch.cat([part.targets + 2 * n for n, part in enumerate(stage)]).cpu()
+            weights = (1 / torch.bincount(kinds, minlength=4))[kinds]
+            network = train_classifier(
+                *join(stage), steps, seed, augment=augmentation(arm),
+                weights=weights if arm.balanced else None, network=network,
+            )  # fmt: skip
+        assert network is not None, "there is a set to train on"
+        return network
 
     def predict(self, network: nn.Module, images: Tensor) -> Tensor:
         """Probabilities (N,) of the rare group."""
@@ -135,3 +139,17 @@ class Classification:
         """As `Task.measure`."""
         predicted = self.predict(network, test.images)
         return torch.stack([predicted.double(), test.targets.double()], dim=1).cpu().numpy()
+
+
+def _within(group: str, value: Value) -> bool | None:
+    """Whether a value is a category or in a range, as above 60; None where that is not known."""
+    if not is_known(value):
+        return None
+    side, _, cut = group.partition(" ")
+    if side not in ("above", "below"):
+        return str(value) == group
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number > float(cut) if side == "above" else number < float(cut)

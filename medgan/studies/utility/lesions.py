@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medgan.core.config import Config, Preprocessing
 from medgan.core.errors import DataError
 from medgan.data.healing import without_lesions
-from medgan.data.lesion_bank import LabelledScan, LesionBank
+from medgan.data.lesion_bank import SIZES, LabelledScan, LesionBank
 from medgan.data.lesion_drawing import LesionDrawing
 from medgan.data.pairs.lesions import MARGIN, Lesions
 from medgan.data.prepared import stored
@@ -33,7 +33,7 @@ def refining(config: Config) -> Config:
     return config.model_copy(
         update={
             "train": config.train.model_copy(update=learned),
-            "data": config.data.model_copy(update={"patches": True}),
+            "data": config.data.model_copy(update={"patches": True, "conditions": {}}),
         }
     )
 
@@ -48,6 +48,7 @@ class DrawnLesions:
         masks: (N, X, Y, Z), above 0 where their lesions are.
         preprocessing: the grid.
         model: that refines the drawings; None pastes lesions as they are.
+        sizes: range of a factor on the size of lesions.
     """
 
     real: Examples
@@ -55,6 +56,7 @@ class DrawnLesions:
     masks: Tensor
     preprocessing: Preprocessing
     model: Model | None
+    sizes: tuple[float, float] = SIZES
 
     @cached_property
     def _bank(self) -> LesionBank:
@@ -94,7 +96,7 @@ class DrawnLesions:
     ) -> tuple[np.ndarray, np.ndarray]:
         spacing, model = self.preprocessing.spacing, self.model
         healed = without_lesions(scan, own, spacing, MARGIN)
-        drawing = LesionDrawing(bank=self._bank, margin=MARGIN)
+        drawing = LesionDrawing(bank=self._bank, margin=MARGIN, sizes=self.sizes)
         lesion = drawing(healed, spacing, rng)
         if model is None:
             return lesion.onto(healed, healed), lesion.mask

@@ -100,7 +100,7 @@ class Segmentation:
         for stage in stages:
             network = train_segmenter(
                 *stage, self._count, steps, seed, augment=augmentation(arm), network=network,
-                bf16=self._settings.task != "lesions",
+                bf16=self._settings.task == "segmentation",
             )  # fmt: skip
         assert network is not None, "there is a set to train on"
         return network

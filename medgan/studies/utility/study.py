@@ -42,7 +42,7 @@ BASELINES = {
     "segmentation": "classical", "classification": "oversampling", "lesions": "strong",
     "contrast": "strong",
 }  # fmt: skip
-"""Arms without synthetic scans that the others are compared with."""
+"""Arms without synthetic scans that the others are compared with, where `strong` is not named."""
 Row = dict[str, Any]
 
 
@@ -82,8 +82,10 @@ def utility(
                 "leave it empty, or set utility.task=segmentation",
             )  # fmt: skip
     arms = arms_of(settings)
-    baseline = "real" if settings.command else BASELINES[settings.task]
-    if baseline not in {arm.name for arm in arms}:
+    named = {arm.name for arm in arms}
+    baseline = "strong" if "strong" in named else BASELINES[settings.task]
+    baseline = "real" if settings.command else baseline
+    if baseline not in named:
         raise ConfigError(
             "E_VALUE", "utility.arms", f"{baseline} is missing: there is nothing to be better than",
             f"name {baseline} too",

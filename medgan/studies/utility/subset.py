@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 from medgan.core.config import Config, Preprocessing
 from medgan.data.conditions import Value
 from medgan.data.labels import decode_labels, largest_components
+from medgan.data.lesion_bank import SIZES
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import read_scans, stored
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
+from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.lesions import KEPT, DrawnLesions, best, refining
-from medgan.studies.utility.task import Arm, Examples, Task
+from medgan.studies.utility.segmentation import Segmentation
+from medgan.studies.utility.task import Arm, Examples, Task, join
 from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
 from medgan.workflows.augmented.cases import CaseFolder
@@ -63,8 +67,6 @@ class Subset:
                 ),
             }
         )
-        if config.utility.task == "lesions":
-            self.config = refining(self.config)
         self._generated: dict[int, Examples] = {}
         self._lesions: dict[tuple[str, int], Examples] = {}
 
@@ -129,22 +131,66 @@ class Subset:
         return self._generated[count]
 
     def _drawn(self, how: str, count: int) -> Examples:
-        """Other scans with lesions of the subset drawn into them; kept likewise."""
+        """Other scans with lesions of the subset; kept likewise."""
         if (how, count) not in self._lesions:
-            images, masks = self._real
-            if self.config.utility.unlabelled:
-                others = read_scans(self._others, self.preprocessing, self.out)
-                images = others.images.to(self.device)
-                masks = self.task.predict(self._teacher, images)
-            model = None if how == "paste" else self.model
-            made = DrawnLesions(self._real, images, masks, self.preprocessing, model)
-            if how == "filtered":
-                drawn = made.draw(round(count / KEPT), self.seed)
-                kept = best(drawn, images, self._teacher, KEPT, self.seed)
-            else:
-                kept = made.draw(count, self.seed)
-            self._lesions[how, count] = kept.to(self.device)
+            made = (
+                self._drawn_of_groups(self.task, how, count)
+                if isinstance(self.task, Classification)
+                else self._drawn_like(self._masked, how, count, SIZES)
+            )
+            self._lesions[how, count] = made.to(self.device)
         return self._lesions[how, count]
+
+    def _drawn_of_groups(self, task: Classification, how: str, count: int) -> Examples:
+        """Lesions of both groups, equally many and in the same kind of scans.
+
+        They keep their size, because size may tell the groups apart.
+        """
+        images, masks = self._masked
+        groups = task.groups([case for case in self.cases if case.label]).to(self.device)
+        parts = []
+        for group in (0, 1):
+            real = Examples(images[groups == group], masks[groups == group])
+            drawn = self._drawn_like(real, how, count // 2, (1.0, 1.0)).images
+            parts.append(Examples(drawn, groups.new_full((len(drawn),), group).cpu()))
+        return join(parts)
+
+    def _drawn_like(
+        self, real: Examples, how: str, count: int, sizes: tuple[float, float]
+    ) -> Examples:
+        """Other scans with lesions of some labelled ones, and their masks."""
+        images, masks = self._receiving
+        model = None if how == "paste" else self.refiner
+        made = DrawnLesions(real, images, masks, self.preprocessing, model, sizes)
+        if how != "filtered":
+            return made.draw(count, self.seed)
+        drawn = made.draw(round(count / KEPT), self.seed)
+        return best(drawn, images, self._segmenter, KEPT, self.seed)
+
+    @cached_property
+    def _receiving(self) -> Examples:
+        """Scans that lesions are drawn into, and masks of their own."""
+        if not self.config.utility.unlabelled:
+            return self._masked
+        others = read_scans(self._others, self.preprocessing, self.out)
+        images = others.images.to(self.device)
+        return Examples(images, self._segmentation.predict(self._segmenter, images))
+
+    @cached_property
+    def _segmentation(self) -> Segmentation:
+        """The segmentation of lesions, as a task."""
+        return Segmentation(self.cases, self.preprocessing, self.config.utility)
+
+    @cached_property
+    def _masked(self) -> Examples:
+        """The real scans with masks of their lesions."""
+        return self._segmentation.real(self.cases, self.out).to(self.device)
+
+    @cached_property
+    def _segmenter(self) -> nn.Module:
+        """A network that segments lesions in other scans: that of the arm `strong` of lesions."""
+        strong = Arm("strong", classical=True, strong=True)
+        return self._segmentation.train([self._masked], strong, self.seed)
 
     @property
     def _others(self) -> list[Case]:
@@ -153,29 +199,35 @@ class Subset:
 
     @cached_property
     def _teacher(self) -> nn.Module:
-        """The network of the arm `classical` or `strong`, which segments other scans."""
-        strong = self.config.utility.task == "lesions"
-        return self.train(Arm("strong" if strong else "classical", classical=True, strong=strong))
+        """The network of the arm `classical`, which labels synthetic scans."""
+        return self.train(Arm("classical", classical=True))
 
     @cached_property
     def model(self) -> Model:
         """A generator trained on this subset alone; trained, or its training resumed, on demand."""
-        folder = self.out / "generators" / self.name
-        train_model(
-            self.config, self._training_scans(), folder, folder / "model", self.facts, lambda: None
-        )
+        return self._trained(self.config, self._generator_scans(), "generators")
+
+    @cached_property
+    def refiner(self) -> Model:
+        """A model that refines drawn lesions, likewise."""
+        return self._trained(refining(self.config), self._own_scans(), "refiners")
+
+    def _trained(self, config: Config, scans: Manifest, kind: str) -> Model:
+        folder = self.out / kind / self.name
+        train_model(config, scans, folder, folder / "model", self.facts, lambda: None)
         return Model.load(folder / "model", self.device.type)
 
-    def _training_scans(self) -> Manifest:
+    def _own_scans(self, *further: Case) -> Manifest:
         """The scans of the subset, which also serve as validation scans: there are no others."""
         validation = [replace(case, split="validation") for case in self.cases]
-        further: Iterator[Case] = iter(())
-        if self.config.utility.unlabelled and self.config.utility.task != "lesions":
-            further = (
-                replace(c, label=None, label_sha256=None, labels=(), label_mm3=())
-                for c in self._others
-            )
         return replace(self.manifest, cases=(*self.cases, *further, *validation))
+
+    def _generator_scans(self) -> Manifest:
+        """Those, and with `utility.unlabelled` the images of the other training scans."""
+        if not self.config.utility.unlabelled:
+            return self._own_scans()
+        blank: dict[str, Any] = {"label": None, "label_sha256": None, "labels": (), "label_mm3": ()}
+        return self._own_scans(*(replace(case, **blank) for case in self._others))
 
 
 def _generated(

@@ -39,7 +39,8 @@ class Arm:
     Attributes:
         name: of its row.
         real: whether real scans are used.
-        ratio: synthetic scans for each real one; for a classification, whether there are any.
+        ratio: synthetic scans for each real one; for a classification, scans of each group for
+            each one that the rare group lacks.
         first: whether the first half of the steps uses synthetic scans alone, the second half real
             scans alone.
         classical: whether scans are augmented classically.

@@ -8,9 +8,12 @@ import torch
 import yaml
 
 from medgan.app.pipeline import run_pipeline
-from medgan.core.config import Preprocessing
+from medgan.core.config import Preprocessing, build
 from medgan.core.volume import Volume
+from medgan.studies.utility.arms import arms_of
+from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.lesions import DrawnLesions, best
+from medgan.studies.utility.subset import Subset
 from medgan.studies.utility.task import Examples
 from tests.training.test_lesions import AFFINE, SETTINGS, lung
 
@@ -39,6 +42,42 @@ def test_lesions_are_drawn_into_other_scans_whose_own_are_taken_out():
         assert ends.max() > 500  # beyond the margins it is one of the others
     again = DrawnLesions(real, others, found, GRID, None).draw(12, seed=0)
     assert torch.equal(made.images, again.images)
+
+
+def test_a_classification_gets_as_many_lesions_of_both_groups_each_of_its_own_size(monkeypatch):
+    images, masks = crops(6)
+    masks[4:] = 0
+    masks[4:, 6:10, 6:10, 6:10] = 1  # those of the rare group are small, and darker than lung
+    images[4:][masks[4:, None] == 1] = -1
+    groups = torch.tensor([0] * 4 + [1] * 2)
+    monkeypatch.setattr(Classification, "groups", lambda task, cases: groups)
+    task = Classification.__new__(Classification)
+    subset = Subset.__new__(Subset)
+    parts = {"_masked": Examples(images, masks), "_receiving": Examples(*crops(5, seed=1))}
+    values = {"task": task, "cases": [], "_lesions": {}, "seed": 0, "preprocessing": GRID}
+    vars(subset).update(parts | values, device=torch.device("cpu"))
+    made = subset._drawn("paste", 12)
+    assert made.targets.tolist() == [0] * 6 + [1] * 6
+    dark = (made.images < -0.93).sum(dim=(1, 2, 3, 4))
+    assert dark[:6].max() < 8
+    assert (dark[6:] - 64).abs().max() < 8
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("segmentation", ["classical", "strong", "all 2"]),
+        ("lesions", ["classical", "strong", "paste 2"]),
+        ("classification", ["classical", "oversampling", "strong", "paste 2", "all 1"]),
+    ],
+)
+def test_a_task_has_the_arms_that_fit_it(task, names):
+    arms = ["classical", "oversampling", "strong", "paste", "all"]
+    settings = build({"utility": {"task": task, "arms": arms, "ratios": [2]}}).utility
+    assert [arm.name for arm in arms_of(settings)] == names
+    balanced = {arm.name for arm in arms_of(settings) if arm.balanced}
+    rare = {"oversampling", "strong", "paste 2", "all 1"}
+    assert balanced == (rare if task == "classification" else set())
 
 
 def test_the_best_candidates_agree_with_the_segmenter_and_look_real():
@@ -79,7 +118,7 @@ def test_a_study_has_every_arm_and_is_compared_with_strong_augmentation(tmp_path
     assert names == ["strong", "paste 2", "refined 2", "filtered 2", "first 2"]
     assert report["protocol"]["compared_with"] == "strong"
     assert all("difference" in row["metrics"]["Dice"] for row in report["rows"][1:])
-    model = json.loads((tmp_path / "out/generators/005-0/model/config.json").read_text())
+    model = json.loads((tmp_path / "out/refiners/005-0/model/config.json").read_text())
     assert model["translator"]["task"] == "lesions"
     assert model["preprocessing"]["patches"] is True
 

@@ -251,6 +251,14 @@ def test_the_rare_group_can_lie_below_a_value(cases):
     assert [covariate_of(case, "age") for case in young] == ["70", "70", "30", "30"]
 
 
+def test_scans_between_the_groups_are_of_neither(cases):
+    between = [replace(case, covariates={"age": "50"}) for case in cases[:4]]
+    task = classification([*cases, *between], share=0.5, frequent="below 50")
+    assert task.groups(task.sample(20, 0)).tolist() == [0] * 10 + [1] * 10
+    with pytest.raises(DataError, match="30 training scans of the frequent group"):
+        task.sample(80, 0)
+
+
 def test_a_target_that_is_no_condition_is_refused(cases):
     with pytest.raises(ConfigError, match="is no condition"):
         classification(cases, target="sex")
