@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from medgan.core.config import TranslateConfig
+from medgan.core.config import WINDOWS, Preprocessing, TranslateConfig
 from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.dicom.synthetic import modality_of, write_synthetic_series
@@ -77,7 +77,8 @@ def write_translations(
                 write_synthetic_series(image.canonical(), series, modality, text)
             row[name] = f"images/{file}"
             row[f"{name}_spread"] = round(_mean_inside(found, name), 5)
-        _write_picture(folder / "pictures" / f"{case.case}.png", shown, names, found)
+        picture = folder / "pictures" / f"{case.case}.png"
+        _write_picture(picture, shown, names, found, model.preprocessing)
         return row, row
 
     given = {
@@ -110,18 +111,29 @@ def _mean_inside(found: Translation, name: str) -> float:
     return float(found.spread[name].data[inside].mean()) if inside.any() else 0.0
 
 
+def _grey(preprocessing: Preprocessing, name: str, data: np.ndarray) -> ColourScale:
+    """Soft tissue of CT; the range of anything else."""
+    if name in preprocessing.channels and preprocessing.intensity_of(name) == "ct":
+        return ColourScale(*WINDOWS["soft tissue"])
+    return grey_scale(data)
+
+
 def _write_picture(
-    path: Path, sources: Sequence[Volume], names: Sequence[str], found: Translation
+    path: Path,
+    sources: Sequence[Volume],
+    names: Sequence[str],
+    found: Translation,
+    preprocessing: Preprocessing,
 ) -> None:
     grid = next(iter(found.images.values())).canonical()
     given = [_on_grid(volume.canonical(), grid) for volume in sources]
     columns = [
-        Column(f"{name}\ngiven", volume.data, grey_scale(volume.data))
+        Column(f"{name}\ngiven", volume.data, _grey(preprocessing, name, volume.data))
         for name, volume in zip(names, given, strict=True)
     ]
     for name, image in found.images.items():
         drawn, spread = image.canonical().data, found.spread[name].canonical().data
-        answer, grey = found.answer[name].canonical().data, grey_scale(drawn)
+        answer, grey = found.answer[name].canonical().data, _grey(preprocessing, name, drawn)
         most = float(np.percentile(spread, 99.5)) or 1.0
         heat = ColourScale(0.0, most, "inferno")
         columns += [
