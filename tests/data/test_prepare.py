@@ -363,7 +363,8 @@ def test_each_channel_is_scaled_by_its_own_intensities_and_resampled_alike() -> 
     assert both.volume.shape == (2, 16, 16, 16)
     for number, scan in enumerate((one, brighter)):
         alone = prepare(scan)
-        np.testing.assert_array_equal(both.volume[number].numpy(), alone.volume[0].numpy())
+        # equal but for rounding, which on some processors depends on the number of channels
+        np.testing.assert_allclose(both.volume[number], alone.volume[0], atol=2e-6)
         assert both.scale[number] == alone.scale[0]
     value = noise((16, 16, 16), 3)
     np.testing.assert_array_equal(both.back(value).data, prepare(one).back(value).data)
