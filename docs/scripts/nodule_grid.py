@@ -4,8 +4,7 @@ Drawn ones lie in crops whose own nodule was taken out, with masks and appearanc
 Prints how well a small classifier tells real crops from drawn ones, beside real from real, and
 how well a segmenter of real nodules agrees with the masks of drawn ones, beside real ones.
 
-A model of train.task lesions refines them, or none, which pastes lesions as they are. A model of
-train.task mask_to_image draws whole crops of the masks of validation and test patients.
+A model of train.task lesions refines them, or none, which pastes lesions as they are.
 
 python docs/scripts/nodule_grid.py MODEL MANIFEST docs/images/nodules.png
 """
@@ -16,20 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from medgan.core.config import WINDOWS, Preprocessing
 from medgan.data.manifest import Case, Manifest
-from medgan.data.pairs import pairing_of
-from medgan.data.pairs.mask_to_image import MaskToImage
 from medgan.data.prepared import read_scans
 from medgan.evaluation.probes.augmentation import strong
 from medgan.evaluation.probes.segmentation import dice_of_scans, segment, train_segmenter
 from medgan.evaluation.probes.two_sample import separability
-from medgan.model.answer import answer
-from medgan.model.mask_to_image import TASK
 from medgan.model.model import Model
 from medgan.studies.utility.lesions import DrawnLesions
 from medgan.studies.utility.task import Examples, random_cases
@@ -51,11 +44,7 @@ def main(named: str, manifest: Path, picture: Path) -> None:
     chosen = random_cases(cases.split("train"), LABELLED + 2 * JUDGED, 0, "training crops")
     few, many = (examples(part, cache) for part in (chosen[:LABELLED], chosen[LABELLED:]))
     test = examples(cases.split("test"), cache)
-    if model is not None and model.networks.needed_translator.conversion.task == TASK:
-        unseen = examples([*cases.split("validation"), *cases.split("test")], cache)
-        drawn = crops_of(model, unseen.targets[: SHOWN + 2 * JUDGED])
-    else:
-        drawn = DrawnLesions(few, *many, GRID, model).draw(SHOWN + 2 * JUDGED, seed=1)
+    drawn = DrawnLesions(few, *many, GRID, model).draw(SHOWN + 2 * JUDGED, seed=1)
     grid_of(test, drawn, picture)
     fake, fake_test = drawn.images[SHOWN:].split(JUDGED)
     real = many.images[JUDGED:]
@@ -74,18 +63,6 @@ def examples(cases: Sequence[Case], out: Path) -> Examples:
     """Crops and their masks on the model's grid."""
     scans = read_scans(cases, GRID, out)
     return Examples(scans.images, scans.label_maps.long())
-
-
-def crops_of(model: Model, masks: Tensor) -> Examples:
-    """Crops of masks on the model's grid, each one answer with noise, in random order."""
-    pairing = pairing_of(model.preprocessing, model.networks.needed_translator.conversion)
-    assert isinstance(pairing, MaskToImage)
-    masks = masks[torch.randperm(len(masks), generator=torch.Generator().manual_seed(0))]
-    images = [
-        answer(model, pairing.given(pairing.outline(mask.numpy(), 0.0), None), 1, number)
-        for number, mask in enumerate(masks)
-    ]
-    return Examples(torch.from_numpy(np.stack(images)), masks)
 
 
 def grid_of(real: Examples, drawn: Examples, picture: Path) -> None:
