@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.core.config import Preprocessing, UtilityConfig
-from medgan.data.conditions import Value
 from medgan.data.manifest import Case
 from medgan.evaluation.probes.augmentation import classical, moved
 from medgan.evaluation.probes.contrast import (
@@ -43,23 +41,13 @@ _DRAWN = 1000
 """Added to the numbers of tissues in maps from which images are drawn: 1000 for each class."""
 
 
-class Contrast:
-    """A U-Net is trained to segment, and tested on scans whose contrast was changed.
-
-    Args:
-        cases: of the training split; only those with label maps are used.
-        preprocessing: the grid and the labels.
-        settings: the utility section.
-
-    Raises:
-        DataError: E_LABEL when no training scan has a label map.
-    """
+class Contrast(Segmentation):
+    """A U-Net is trained to segment, and tested on scans whose contrast was changed."""
 
     def __init__(
         self, cases: Sequence[Case], preprocessing: Preprocessing, settings: UtilityConfig
     ) -> None:
-        self._segmentation = Segmentation(cases, preprocessing, settings)
-        self._count, self._steps = len(preprocessing.labels), settings.steps
+        super().__init__(cases, preprocessing, settings)
 
         def mean(columns: slice) -> Metric:
             return Metric(lambda rows: float(np.nanmean(rows[:, columns])))
@@ -68,24 +56,6 @@ class Contrast:
             "Dice": mean(slice(None)),
             **{name: mean(slice(n, n + 1)) for n, name in enumerate(CHANGES)},
         }
-
-    def sample(self, size: int, seed: int) -> list[Case]:
-        """As `Task.sample`."""
-        return self._segmentation.sample(size, seed)
-
-    def requests(self, cases: Sequence[Case], ratio: float, seed: int) -> list[dict[str, Value]]:
-        """As `Task.requests`."""
-        return self._segmentation.requests(cases, ratio, seed)
-
-    def real(self, cases: Sequence[Case], out: Path) -> Examples:
-        """As `Task.real`."""
-        return self._segmentation.real(cases, out)
-
-    def synthetic(
-        self, images: Tensor, label_maps: Tensor | None, requests: Sequence[Mapping[str, Value]]
-    ) -> Examples:
-        """As `Task.synthetic`."""
-        return self._segmentation.synthetic(images, label_maps, requests)
 
     def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
         """As `Task.train`; scans as they are and maps to draw from are seen equally often."""
@@ -97,12 +67,8 @@ class Contrast:
         changes = arm.strong or arm.appearance
         augment = partial(varied, curves=arm.curves) if changes else classical
         return train_segmenter(
-            *join(given), self._count, self._steps, seed, augment=augment, bf16=False
+            *join(given), self._count, self._settings.steps, seed, augment=augment, bf16=False
         )
-
-    def predict(self, network: nn.Module, images: Tensor) -> Tensor:
-        """As `Task.predict`."""
-        return self._segmentation.predict(network, images)
 
     def measure(self, network: nn.Module, test: Examples) -> Float[np.ndarray, "N K"]:
         """Mean Dice of the labels, for each test scan under each change."""

@@ -32,7 +32,7 @@ from medgan.studies.utility.task import Arm, Examples, Metric, Task
 log = logging.getLogger(__name__)
 REPORT, PAGE = "utility.json", "utility.html"
 FEWEST_TESTED = 4
-TASKS: dict[str, type[Segmentation] | type[Classification] | type[Contrast]] = {
+TASKS: dict[str, type[Segmentation] | type[Classification]] = {
     "segmentation": Segmentation,
     "classification": Classification,
     "lesions": Segmentation,
