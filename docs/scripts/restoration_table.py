@@ -7,7 +7,7 @@ it is bent to each, stands beside the restorer. The last table has what it chang
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +30,25 @@ from medgan.training.restored import contrast_removed
 
 SHOWN = 10
 SCORES = ("restoration", "density", "darker", "brighter")
+Way = Callable[[ScoringContext], Tensor]
 
 
 @torch.inference_mode()
-def made(model: Model, volumes: Tensor, way: Callable[[ScoringContext], Tensor]) -> Tensor:
-    """What a way makes of volumes, (N, 1, X, Y, Z) like them."""
+def made(model: Model, volumes: Tensor, ways: Mapping[str, Way]) -> dict[str, Tensor]:
+    """What each way makes of volumes, (N, 1, X, Y, Z) like them."""
     networks = model.scoring_networks()
-    return torch.cat([way(ScoringContext(part, networks)) for part in volumes.split(BATCH)])
+    found: dict[str, list[Tensor]] = {name: [] for name in ways}
+    for part in volumes.split(BATCH):
+        context = ScoringContext(part, networks)  # which bends the mean scan once for all ways
+        for name, way in ways.items():
+            found[name].append(way(context))
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def main(folder: Path, image: Path) -> None:
     """Prints both tables and writes the picture."""
     model = medgan.load(str(folder / "model"))
-    ways: dict[str, Callable[[ScoringContext], Tensor]] = {
+    ways: dict[str, Way] = {
         "nothing": lambda context: context.volume,
         "restorer": lambda context: context.counterpart,
     }
@@ -56,9 +62,8 @@ def main(folder: Path, image: Path) -> None:
     corrupted = torch.from_numpy(np.stack([one.volume for one in planted]))[:, None]
     truth = np.stack([one.truth for one in planted])
     clean = healthy[[lesion.scan for lesion in lesions]]
-    found = {
-        name: (made(model, healthy, way), made(model, corrupted, way)) for name, way in ways.items()
-    }
+    kept, restored = made(model, healthy, ways), made(model, corrupted, ways)
+    found = {name: (kept[name], restored[name]) for name in ways}
 
     def inside(restored: Tensor) -> np.ndarray:
         error = (restored - clean).abs()[:, 0].numpy()
@@ -120,7 +125,7 @@ def scores(model: Model, folder: Path, healthy: Tensor) -> str:
     prepared = PreparedVolumes(cases, model.preprocessing, folder / "cache")
     known = torch.cat(list(prepared.batches()))
     possible = available(model.scoring_networks())
-    members = {name: (name,) for name in SCORES if name in possible}
+    members: dict[str, tuple[str, ...]] = {name: (name,) for name in SCORES if name in possible}
     if "density" in members:
         members["density + restoration"] = ("density", "restoration")
     lesions = all_lesions(len(healthy), tuple(FAMILIES), each=2)
