@@ -138,6 +138,7 @@ class ScoringContext:
 INPUTS: dict[str, Callable[[ScoringContext], Tensor]] = {
     "density": lambda context: context.distance - 1,
     "recon": lambda context: context.counterpart,
+    "mean": lambda context: context.usual.mean.expand_as(context.volume),
     "deviation": lambda context: context.deviation.clamp(-_MOST, _MOST) / _MOST,
 }
 """Inputs of a localiser or a restorer besides the volume."""

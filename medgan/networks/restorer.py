@@ -14,6 +14,10 @@ RARE = -4.0
 et al. 2017, arXiv 1708.02002, section 3.3)."""
 
 
+MEAN = "mean"
+"""Of the inputs of a restorer: the mean healthy scan as it is bent to a volume."""
+
+
 class Parts(NamedTuple):
     """What the restorer finds in volumes.
 
@@ -36,10 +40,11 @@ class Restorer(nn.Module):
 
     A network that learns a correction of the volume learns to correct nothing, for lesions are
     small and the rest is right. One that draws the whole volume loses fine detail everywhere. So
-    this one draws healthy tissue for the whole volume, and a soft mask of where to put it.
+    this one draws healthy tissue for the whole volume, and a soft mask of where to put it. Where
+    the mean healthy scan is its last input, the tissue is that plus what is drawn.
 
     Args:
-        inputs: names of what comes beside the volume.
+        inputs: names of what comes beside the volume; `MEAN` is the last, if at all.
         channels: image channels, in and out.
         in_channels: image channels and those of the further inputs.
         stages: its sizes.
@@ -65,7 +70,10 @@ class Restorer(nn.Module):
     def parts(self, seen: Float[Tensor, "B D X Y Z"]) -> Parts:
         """Healthy tissue and lesions of volumes in [-1, 1], which further inputs follow."""
         drawn = self.unet(seen)
-        return Parts(drawn[:, :-1], drawn[:, -1:])
+        tissue = drawn[:, :-1]
+        if self.inputs[-1:] == (MEAN,):
+            tissue = tissue + seen[:, -self.channels :]
+        return Parts(tissue, drawn[:, -1:])
 
     def forward(self, seen: Float[Tensor, "B D X Y Z"]) -> Float[Tensor, "B C X Y Z"]:
         """Corrupted volumes in [-1, 1], which further inputs follow, to healthy ones."""

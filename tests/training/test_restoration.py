@@ -119,7 +119,15 @@ def test_a_model_restores_a_scan_in_its_own_grid_and_generates_nothing(training)
 def test_a_restorer_sees_what_is_usual_where_scans_are_aligned():
     assert restorer_inputs(GRID) == ("density",)
     aligned = GRID.model_copy(update={"align": "deformable"})
-    assert restorer_inputs(aligned) == ("density", "deviation")
+    assert restorer_inputs(aligned) == ("density", "deviation", "mean")
+
+
+def test_a_restorer_draws_tissue_from_the_mean_scan_on():
+    inputs = restorer_inputs(GRID.model_copy(update={"align": "deformable"}))
+    restorer = fresh_restorer(GRID, CONFIG.model, inputs)
+    torch.nn.init.zeros_(restorer.unet.out.weight)
+    seen = torch.rand(1, 4, *GRID.shape)  # the scan, density, deviation and mean
+    assert torch.equal(restorer.parts(seen).healthy, seen[:, 3:])
 
 
 def test_the_inputs_of_a_restorer_are_kept_and_old_models_had_density_alone(training):
