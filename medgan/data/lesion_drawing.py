@@ -176,7 +176,7 @@ class LesionDrawing:
             with suppress(DataError):
                 return placed_mask(shape, tissue, rng, self.place)
         raise DataError(
-            "E_LESION", "no mask of the library", "fits into the tissue",
+            "E_LESION", "the scan", "no mask of the library fits into its tissue",
             "use smaller masks, draw.place=random, or scans with more tissue",
         )  # fmt: skip
 
@@ -243,7 +243,7 @@ class LesionDrawing:
                 margin = min(self.margin, self.sizes[0] * example.margin)  # what the rim reaches
                 return _drawn(box, fitted, where, spacing, margin, _kind(example))
         raise DataError(
-            "E_LESION", "no lesion of the examples", "fits into the scan",
+            "E_LESION", "the scan", "no lesion of the examples fits into it",
             "use scans with more tissue, or examples of smaller lesions",
         )  # fmt: skip
 

@@ -79,7 +79,7 @@ def score(
     calibration = model.needed_calibration
     if label_map is not None and not same_grid(label_map, scan.source[0]):
         raise DataError(
-            "E_LABEL_GRID", "the label map", "and the scan lie on different grids",
+            "E_LABEL_GRID", "the scan", "its label map lies on another grid",
             "give one on the scan's grid",
         )  # fmt: skip
     scan, gain = rescaled(model, scan)

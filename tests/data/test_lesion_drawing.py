@@ -120,10 +120,10 @@ def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(DataError, match="empty"):
         LesionDrawing()(VOLUME, SPACING, np.random.default_rng(0), empty)
     air = np.full((20, 20, 20), -1, np.float32)
-    with pytest.raises(DataError, match="E_LESION no lesion of the examples"):
+    with pytest.raises(DataError, match="E_LESION the scan: no lesion of the examples fits"):
         LesionDrawing(bank=bank(0, True))(air, SPACING, np.random.default_rng(0))
     huge = LesionShape(np.ones((70, 70, 70), bool), (0.5, 0.5, 0.5))
-    with pytest.raises(DataError, match="E_LESION"):
+    with pytest.raises(DataError, match="E_LESION the scan: no mask of the library fits"):
         LesionDrawing((huge,))(VOLUME[:12, :12, :12], SPACING, np.random.default_rng(0))
 
 
