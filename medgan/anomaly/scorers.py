@@ -176,9 +176,15 @@ def chosen(networks: ScoringNetworks, asked: tuple[str, ...]) -> tuple[str, ...]
     are inputs of these, and adding their scores did not help (docs/explanation/detection.md).
 
     Raises:
-        ConfigError: E_SCORER for a scorer that is unknown or not available in this model.
+        ConfigError: E_SCORER for a scorer that is unknown or not available in this model, and for a
+            model without any.
     """
     possible = available(networks)
+    if not possible:
+        raise ConfigError(
+            "E_SCORER", "the model", "has no scorers: it makes one image of another",
+            "use a model that generates, restores or scores scans",
+        )  # fmt: skip
     for name in asked:
         if name not in possible:
             raise ConfigError(

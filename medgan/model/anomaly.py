@@ -42,6 +42,8 @@ def scoring_networks(model: "Model") -> ScoringNetworks:
     networks, unknown = model.networks, encoded(model, {})
     localiser, restorer = networks.localiser, networks.restorer
     count = len(model.preprocessing.channels)
+    # A discriminator of translations sees other channels than a scan has.
+    judge = networks.discriminator if networks.translator is None else None
 
     def generate(latent: Tensor) -> Tensor:
         return image_channels(run_generator(model, latent, unknown), count)
@@ -49,7 +51,7 @@ def scoring_networks(model: "Model") -> ScoringNetworks:
     return ScoringNetworks(
         networks.encoder if networks.synthesises else None,
         generate if networks.synthesises else None,
-        None if networks.discriminator is None else networks.discriminator.features,
+        None if judge is None else judge.features,
         model.densities,
         localiser.located if localiser is not None else None,
         localiser.inputs if localiser is not None else (),

@@ -172,9 +172,8 @@ class Networks:
 
 def _no_synthesis() -> ModelError:
     return ModelError(
-        "E_GENERATOR", "the model", "has no generator: it restores or scores scans alone",
-        "use a model of train.task=synthesis",
-    )  # fmt: skip
+        "E_GENERATOR", "the model", "has no generator", "use a model of train.task=synthesis"
+    )
 
 
 def checkpoint_activations(modules: Iterable[nn.Module], on: bool) -> None:

@@ -122,7 +122,7 @@ def test_what_cannot_be_drawn_is_refused():
     air = np.full((20, 20, 20), -1, np.float32)
     with pytest.raises(DataError, match="E_LESION the scan: no lesion of the examples fits"):
         LesionDrawing(bank=bank(0, True))(air, SPACING, np.random.default_rng(0))
-    huge = LesionShape(np.ones((70, 70, 70), bool), (0.5, 0.5, 0.5))
+    huge = LesionShape(np.ones((70, 70, 70), bool), (5.0, 5.0, 5.0))
     with pytest.raises(DataError, match="E_LESION the scan: no mask of the library fits"):
         LesionDrawing((huge,))(VOLUME, SPACING, np.random.default_rng(0))
 

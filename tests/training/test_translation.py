@@ -176,6 +176,15 @@ def test_a_model_that_does_not_translate_says_so():
         make_model().translate(Volume(ball(np.random.default_rng(0)), AFFINE))
 
 
+def test_a_model_that_translates_scores_and_generates_nothing(trained):
+    model = medgan.load(trained / "model")  # with its discriminator, which sees pairs
+    scans = [Volume(ball(np.random.default_rng(0)), AFFINE)]
+    with pytest.raises(ConfigError, match="E_SCORER the model: has no scorers"):
+        model.calibrate(scans)
+    with pytest.raises(ModelError, match="E_GENERATOR"):
+        model.generate(1)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
