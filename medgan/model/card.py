@@ -10,15 +10,23 @@ SUMMARY = (
     "A volumetric GAN of healthy anatomy. It makes synthetic scans and scores how unusual a scan "
     "is among healthy ones."
 )
+SCORES = (
+    "A model of healthy anatomy. It scores how unusual a scan is among healthy ones, and shows "
+    "what the scan would look like if it were healthy."
+)
+"""The summary of a model that has neither generator nor translator."""
 TRANSLATES = (
     "A network that makes one image of another, trained on patches of whole scans. What it makes "
     "is synthetic: it shows what such an image usually looks like, not what this patient has."
 )
 """The summary of a model that has a translator."""
 USE = "Research use only. Not a medical device; not for diagnosis or treatment."
-LIMITS = (
+SCORE_LIMITS = (
     "Scores hold for scans like the calibration scans: same scanner, protocol, population.",
     "A low p-value says unusual, not ill; a high one does not exclude disease.",
+)
+LIMITS = (
+    *SCORE_LIMITS,
     "Synthetic scans can resemble training scans: treat the model as patient data until an audit "
     "has passed (medgan audit).",
 )
@@ -33,6 +41,8 @@ def described(config: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """What a model is in a sentence or two, and what to mind, from its folder's config.json."""
     if config.get("translator"):
         return TRANSLATES, TRANSLATOR_LIMITS
+    if not config.get("generator", True):
+        return SCORES, (*SCORE_LIMITS, "It is learned from scans: treat the model as patient data.")
     return SUMMARY, LIMITS
 
 

@@ -114,6 +114,7 @@ def test_a_model_restores_a_scan_in_its_own_grid_and_generates_nothing(training)
     with pytest.raises(ModelError) as caught:
         model.generate(1)
     assert caught.value.code == "E_GENERATOR"
+    assert "ynthetic" not in (training() / "model" / "card.md").read_text()
 
 
 def test_a_restorer_sees_what_is_usual_where_scans_are_aligned():
