@@ -39,7 +39,7 @@ class UtilityConfig(Section):
     )
     arms: tuple[
         Literal["real", "classical", "oversampling", "synthetic", "mixed", "all", "first"]
-        | Literal["strong", "paste", "refined", "filtered"]
+        | Literal["strong", "healthy", "paste", "refined", "filtered", "library"]
         | Literal["inversion", "appearance", "generated"],
         ...,
     ] = Field(
@@ -62,7 +62,8 @@ class UtilityConfig(Section):
     unlabelled: bool = Field(
         False,
         description="whether generators also learn from the images, without the label maps, of "
-        "the other training scans; lesions are drawn into these",
+        "the other training scans; lesions are drawn into these where no scan is known to be "
+        "healthy",
     )
     relabel: bool = Field(
         False,

@@ -23,6 +23,7 @@ def train_segmenter(
     bf16: bool = True,
     augment: Augmentation | None = None,
     network: nn.Module | None = None,
+    among: Int[Tensor, " M"] | None = None,
 ) -> nn.Module:
     """A MONAI U-Net trained to segment, by Dice and cross entropy.
 
@@ -36,6 +37,8 @@ def train_segmenter(
         bf16: autocast of the network.
         augment: of every batch; None is `augment_pair`.
         network: to continue from, changed in place; None is a new one.
+        among: numbers of volumes that a batch is drawn from, some more than once; None is each
+            once.
 
     Returns:
         The network, in evaluation.
@@ -44,6 +47,7 @@ def train_segmenter(
 
     device = images.device
     random = torch.Generator().manual_seed(seed)
+    numbers = torch.arange(len(images), device="cpu") if among is None else among
     loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
 
     def build() -> nn.Module:
@@ -51,7 +55,7 @@ def train_segmenter(
         return made.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
 
     def draw() -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(images), (batch,), generator=random).to(device)
+        chosen = numbers[torch.randint(len(numbers), (batch,), generator=random)].to(device)
         image, truth = (augment or augment_pair)(images[chosen], classes[chosen], random)
         return image.contiguous(memory_format=torch.channels_last_3d), truth[:, None]
 

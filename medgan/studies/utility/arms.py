@@ -1,12 +1,13 @@
 """The arms that a utility study compares."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from medgan.core.config import UtilityConfig
 from medgan.studies.utility.task import Arm
 
 _LESIONS = {"paste": "paste", "refined": "refined", "filtered": "filtered", "first": "refined"}
-"""How lesions are drawn in each arm that draws them."""
+"""How lesions like the real ones are drawn in each arm that draws them."""
 
 
 def arms_of(settings: UtilityConfig) -> list[Arm]:
@@ -46,7 +47,7 @@ def _of_groups(settings: UtilityConfig) -> dict[str, list[Arm]]:
         "mixed": [Arm("mixed 1", ratio=1.0, balanced=True)],
         "all": [Arm("all 1", ratio=1.0, classical=True, balanced=True)],
         "strong": [strong],
-        **_drawn(strong, settings),
+        **_drawn(strong, settings, _LESIONS),
     }
 
 
@@ -55,18 +56,19 @@ def _of_lesions(settings: UtilityConfig) -> dict[str, list[Arm]]:
     return {
         "classical": [Arm("classical", classical=True)],
         "strong": [strong],
-        **_drawn(strong, settings),
+        "healthy": [replace(strong, name="healthy", healthy=True)],
+        **_drawn(strong, settings, _LESIONS | {"library": "library"}),
     }
 
 
-def _drawn(strong: Arm, settings: UtilityConfig) -> dict[str, list[Arm]]:
+def _drawn(strong: Arm, settings: UtilityConfig, ways: Mapping[str, str]) -> dict[str, list[Arm]]:
     """Strong augmentation of scans with drawn lesions, too."""
     return {
         name: [
             replace(strong, name=f"{name} {ratio:g}", ratio=ratio, drawn=how, first=name == "first")
             for ratio in settings.ratios
         ]
-        for name, how in _LESIONS.items()
+        for name, how in ways.items()
     }
 
 

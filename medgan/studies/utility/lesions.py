@@ -49,6 +49,7 @@ class DrawnLesions:
         preprocessing: the grid.
         model: that refines the drawings; None pastes lesions as they are.
         sizes: range of a factor on the size of lesions.
+        other: what is drawn in place of lesions like the real ones.
     """
 
     real: Examples
@@ -57,6 +58,7 @@ class DrawnLesions:
     preprocessing: Preprocessing
     model: Model | None
     sizes: tuple[float, float] = SIZES
+    other: LesionDrawing | None = None
 
     @cached_property
     def _bank(self) -> LesionBank:
@@ -96,7 +98,7 @@ class DrawnLesions:
     ) -> tuple[np.ndarray, np.ndarray]:
         spacing, model = self.preprocessing.spacing, self.model
         healed = without_lesions(scan, own, spacing, MARGIN)
-        drawing = LesionDrawing(bank=self._bank, margin=MARGIN, sizes=self.sizes)
+        drawing = self.other or LesionDrawing(bank=self._bank, margin=MARGIN, sizes=self.sizes)
         lesion = drawing(healed, spacing, rng)
         if model is None:
             return lesion.onto(healed, healed), lesion.mask

@@ -21,6 +21,9 @@ from medgan.evaluation.probes.segmentation import (
 )
 from medgan.studies.utility.task import Arm, Examples, Metric, augmentation, join, random_cases
 
+_LARGE = 32
+"""Voxels along the shortest axis from which a U-Net for lesions is trained in bf16."""
+
 
 class Segmentation:
     """A U-Net is trained to segment.
@@ -92,15 +95,16 @@ class Segmentation:
 
     def train(self, parts: Sequence[Examples], arm: Arm, seed: int) -> nn.Module:
         """As `Task.train`."""
-        if arm.drawn:  # half of a batch is real
-            real, drawn = parts
-            parts = [*[real] * max(1, len(drawn.images) // len(real.images)), drawn]
-        stages = [parts[-1], parts[0]] if arm.first else [join(parts)]
+        evenly = arm.drawn or arm.healthy
+        stages = [parts[-1:], parts[:1]] if arm.first else [parts]
         steps, network = self._settings.steps // len(stages), None
         for stage in stages:
+            images, classes = join(stage)
+            large = min(images.shape[2:]) >= _LARGE
             network = train_segmenter(
-                *stage, self._count, steps, seed, augment=augmentation(arm), network=network,
-                bf16=self._settings.task == "segmentation",
+                images, classes, self._count, steps, seed, augment=augmentation(arm),
+                network=network, bf16=self._settings.task == "segmentation" or large,
+                among=_evenly([len(part.images) for part in stage]) if evenly else None,
             )  # fmt: skip
         assert network is not None, "there is a set to train on"
         return network
@@ -111,7 +115,19 @@ class Segmentation:
 
     def measure(self, network: nn.Module, test: Examples) -> Float[np.ndarray, "N K"]:
         """As `Task.measure`."""
-        predicted = self.predict(network, test.images)
+        return self._values(self.predict(network, test.images), test)
+
+    def _values(self, predicted: Tensor, test: Examples) -> Float[np.ndarray, "N K"]:
+        """Dice and distance of every label."""
         dice = dice_of_scans(predicted, test.targets, self._count).cpu()
         distance = hausdorff95(predicted, test.targets, self._count, self._preprocessing.spacing)
         return torch.cat([dice, distance], dim=1).numpy()
+
+
+def _evenly(sizes: Sequence[int]) -> Tensor:
+    """Numbers of the scans of several sets, repeated until all sets are about as large."""
+    most, start, numbers = max(sizes), 0, []
+    for size in sizes:
+        numbers.append(torch.arange(start, start + size, device="cpu").repeat(most // size))
+        start += size
+    return torch.cat(numbers)

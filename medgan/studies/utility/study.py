@@ -25,6 +25,7 @@ from medgan.studies.utility.arms import arms_of
 from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.command import check_command, run_command
 from medgan.studies.utility.contrast import Contrast
+from medgan.studies.utility.lesion_segmentation import LesionSegmentation
 from medgan.studies.utility.segmentation import Segmentation
 from medgan.studies.utility.subset import Subset
 from medgan.studies.utility.task import Arm, Examples, Metric, Task
@@ -35,7 +36,7 @@ FEWEST_TESTED = 4
 TASKS: dict[str, type[Segmentation] | type[Classification]] = {
     "segmentation": Segmentation,
     "classification": Classification,
-    "lesions": Segmentation,
+    "lesions": LesionSegmentation,
     "contrast": Contrast,
 }
 BASELINES = {

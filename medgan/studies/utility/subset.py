@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from medgan.core.config import Config, Preprocessing
+from medgan.core.errors import DataError
 from medgan.data.conditions import Value
 from medgan.data.labels import decode_labels, largest_components
 from medgan.data.lesion_bank import SIZES
+from medgan.data.lesion_drawing import LesionDrawing
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import read_scans, stored
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
 from medgan.studies.utility.classification import Classification
+from medgan.studies.utility.lesion_segmentation import is_healthy
 from medgan.studies.utility.lesions import KEPT, DrawnLesions, best, refining
 from medgan.studies.utility.segmentation import Segmentation
 from medgan.studies.utility.task import Arm, Examples, Task, join
@@ -27,6 +30,9 @@ from medgan.training.fit import choose_device, train_model
 from medgan.workflows.augmented import decathlon
 from medgan.workflows.augmented.cases import CaseFolder
 from medgan.workflows.generate import save_synthetic
+
+_UNREFINED = ("paste", "library")
+"""Ways of drawing lesions without a model."""
 
 
 class Subset:
@@ -76,7 +82,7 @@ class Subset:
         for name in ("sizes", "seeds", "arms", "ratios"):  # others leave this arm unchanged
             del values["utility"][name]
         del values["data"]["source"], values["data"]["splits"]
-        if not arm.ratio or arm.drawn == "paste":
+        if not arm.ratio or arm.drawn in _UNREFINED:
             del values["model"], values["train"]
         if not arm.ratio:
             del values["utility"]["unlabelled"], values["utility"]["relabel"]
@@ -91,6 +97,8 @@ class Subset:
             parts.append(self._drawn(arm.drawn, len(requests)))
         elif requests:
             parts.append(self._synthetic(requests))
+        if arm.healthy:
+            parts.append(self._healthy)
         return self.task.train(parts, arm, self.seed)
 
     def folder(self, arm: Arm, tested: Sequence[Case], folder: Path) -> None:
@@ -160,8 +168,9 @@ class Subset:
     ) -> Examples:
         """Other scans with lesions of some labelled ones, and their masks."""
         images, masks = self._receiving
-        model = None if how == "paste" else self.refiner
-        made = DrawnLesions(real, images, masks, self.preprocessing, model, sizes)
+        model = None if how in _UNREFINED else self.refiner
+        other = LesionDrawing.shipped() if how == "library" else None
+        made = DrawnLesions(real, images, masks, self.preprocessing, model, sizes, other)
         if how != "filtered":
             return made.draw(count, self.seed)
         drawn = made.draw(round(count / KEPT), self.seed)
@@ -169,12 +178,32 @@ class Subset:
 
     @cached_property
     def _receiving(self) -> Examples:
-        """Scans that lesions are drawn into, and masks of their own."""
+        """Scans that lesions are drawn into, and masks of their own: healthy ones if there are any.
+
+        Otherwise the labelled scans or, with `utility.unlabelled`, the other training scans.
+        """
+        if any(is_healthy(case) for case in self._others):
+            return self._healthy
         if not self.config.utility.unlabelled:
             return self._masked
         others = read_scans(self._others, self.preprocessing, self.out)
         images = others.images.to(self.device)
         return Examples(images, self._segmentation.predict(self._segmenter, images))
+
+    @cached_property
+    def _healthy(self) -> Examples:
+        """The other training scans whose label maps are empty.
+
+        Raises:
+            DataError: E_LABEL where there are none.
+        """
+        healthy = [case for case in self._others if is_healthy(case)]
+        if not healthy:
+            raise DataError(
+                "E_LABEL", "the training split", "no scan has an empty label map",
+                "add healthy scans with empty label maps, or leave out the arm healthy",
+            )  # fmt: skip
+        return self._segmentation.real(healthy, self.out).to(self.device)
 
     @cached_property
     def _segmentation(self) -> Segmentation:

@@ -45,11 +45,12 @@ class Arm:
             scans alone.
         classical: whether scans are augmented classically.
         strong: whether they are augmented strongly.
-        drawn: how lesions are drawn into other scans: paste, refined or filtered; empty where
-            synthetic scans are a generator's.
+        drawn: how lesions are drawn into other scans: paste, refined, filtered or library; empty
+            where synthetic scans are a generator's.
         curves: whether strong augmentation of contrast has random curves.
         appearance: whether images of random contrast are drawn in place of scans; with `strong`,
             real scans are used beside them.
+        healthy: whether healthy scans are used beside the labelled ones.
         balanced: whether both groups, and real and synthetic scans of each, are sampled equally
             often.
     """
@@ -63,6 +64,7 @@ class Arm:
     drawn: str = ""
     curves: bool = True
     appearance: bool = False
+    healthy: bool = False
     balanced: bool = False
 
 

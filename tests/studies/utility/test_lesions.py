@@ -1,6 +1,7 @@
 """Utility of lesions that are drawn into other scans."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,21 @@ import yaml
 
 from medgan.app.pipeline import run_pipeline
 from medgan.core.config import Preprocessing, build
+from medgan.core.errors import DataError
 from medgan.core.volume import Volume
+from medgan.data.lesion_drawing import LesionDrawing
+from medgan.data.manifest import Case, Manifest
+from medgan.evaluation.probes import segmentation as probe
+from medgan.evaluation.probes.augmentation import unchanged
+from medgan.studies.utility import segmentation as segmentation_module
 from medgan.studies.utility.arms import arms_of
 from medgan.studies.utility.classification import Classification
+from medgan.studies.utility.lesion_segmentation import LesionSegmentation
 from medgan.studies.utility.lesions import DrawnLesions, best
+from medgan.studies.utility.segmentation import Segmentation
 from medgan.studies.utility.subset import Subset
 from medgan.studies.utility.task import Examples
+from tests.kit.volumes import layered_brain
 from tests.training.test_lesions import AFFINE, SETTINGS, lung
 
 GRID = Preprocessing(
@@ -63,16 +73,112 @@ def test_a_classification_gets_as_many_lesions_of_both_groups_each_of_its_own_si
     assert (dark[6:] - 64).abs().max() < 8
 
 
+def scan(number, labels):
+    """A training case; `labels` are the values of its label map."""
+    name = f"{number:02d}"
+    return Case(
+        name, name, {}, "label.nii.gz", {"image": name}, None, (16,) * 3, (2.0,) * 3, labels, {},
+        split="train",
+    )  # fmt: skip
+
+
+def subset_of(monkeypatch, lesioned, healthy, **settings):
+    """Five of the lesioned scans; a scan is as large as its number says."""
+    cases = [scan(n, (1,) if n < lesioned else ()) for n in range(lesioned + healthy)]
+    utility = {"task": "lesions", "steps": 2, "arms": ["strong", "healthy", "library"], **settings}
+    config = build({"utility": utility})
+
+    def real(task, chosen, out):
+        numbers = torch.tensor([int(case.subject) for case in chosen])
+        return Examples(numbers[:, None, None, None, None].float(), numbers[:, None, None, None])
+
+    monkeypatch.setattr(Segmentation, "real", real)
+    task = LesionSegmentation(cases, GRID, config.utility)
+    return Subset(5, 0, task, Manifest(tuple(cases)), GRID, Path(), config, {})
+
+
+def test_healthy_scans_are_never_among_the_labelled_ones_and_lesions_go_into_all_of_them(
+    monkeypatch,
+):
+    subset = subset_of(monkeypatch, lesioned=7, healthy=20)
+    assert all(case.labels for case in subset.cases)
+    numbers = set(range(7, 27))
+    assert set(subset._receiving.targets.flatten().tolist()) == numbers
+    without = subset_of(monkeypatch, lesioned=7, healthy=0)
+    assert len(without._receiving.targets) == 5  # the labelled ones, as before
+    with pytest.raises(DataError, match="E_LABEL"):
+        _ = without._healthy
+
+
+def test_half_of_every_batch_is_healthy(monkeypatch):
+    subset = subset_of(monkeypatch, lesioned=5, healthy=40)
+    seen = {}
+
+    def train(images, classes, *args, among, **kwargs):
+        seen["numbers"] = classes[among].flatten()
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(segmentation_module, "train_segmenter", train)
+    arms = {arm.name: arm for arm in arms_of(subset.config.utility)}
+    subset.train(arms["healthy"])
+    assert (seen["numbers"] < 5).float().mean() == 0.5
+    assert len(set(seen["numbers"].tolist())) == 45
+
+
+def test_batches_are_drawn_from_the_numbers_that_are_given(monkeypatch):
+    seen = []
+
+    def fit(build, draw, *args, **kwargs):
+        seen.extend(draw()[1][:, 0, 0, 0, 0].tolist())
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(probe, "fit", fit)
+    classes = torch.arange(3)[:, None, None, None].expand(3, 16, 16, 16)
+    among, images = torch.tensor([0, 2, 2, 2]), torch.zeros(3, 1, 16, 16, 16)
+    probe.train_segmenter(images, classes, 2, 1, 0, 64, augment=unchanged, among=among)
+    assert seen.count(1) == 0
+    assert seen.count(2) > 2 * seen.count(0) > 0
+
+
+def test_a_healthy_scan_counts_for_false_positives_alone():
+    task = LesionSegmentation([scan(0, (1,))], GRID, build({}).utility)
+    truth, found = torch.zeros(2, 3, 16, 16, 16, dtype=torch.long)
+    truth[:2, 4:8, 4:8, 4:8] = 1
+    found[:, 4:8, 4:8, 4:10] = 1
+    found[1] = 0
+    values = task._values(found, Examples(torch.zeros(3, 1, 16, 16, 16), truth))
+    metrics = {name: metric.of(values) for name, metric in task.metrics.items()}
+    assert metrics["Dice"] == pytest.approx((0.8 + 0) / 2)
+    assert metrics["false positives (ml)"] == pytest.approx((32 + 0 + 96) * 6e-3 / 3)
+    assert np.isnan(values[2, :2]).all()
+
+
+def test_lesions_of_the_library_are_drawn_into_a_healthy_brain_that_stays_as_it_is():
+    brain = layered_brain(np.random.default_rng(0))[None, None]
+    healthy = torch.from_numpy(brain).float()
+    grid = GRID.model_copy(update={"spacing": (3.0,) * 3, "intensity": "mri"})
+    real = Examples(healthy, torch.zeros_like(healthy[0]).long())  # nothing to learn from
+    drawing = LesionDrawing.shipped()
+    made = DrawnLesions(real, healthy, real.targets, grid, None, other=drawing).draw(4, seed=0)
+    assert all(3 <= mask.sum() < mask.numel() / 4 for mask in made.targets)
+    change = (made.images - healthy.half().float())[:, 0].abs()
+    assert (change[made.targets > 0] > 0.02).float().mean() > 0.5
+    assert (change == 0).float().mean() > 0.5
+
+
 @pytest.mark.parametrize(
     ("task", "names"),
     [
         ("segmentation", ["classical", "strong", "all 2"]),
-        ("lesions", ["classical", "strong", "paste 2"]),
-        ("classification", ["classical", "oversampling", "strong", "paste 2", "all 1"]),
+        ("lesions", ["classical", "strong", "paste 2", "healthy", "library 2"]),
+        (
+            "classification",
+            ["classical", "oversampling", "strong", "paste 2", "all 1"],
+        ),
     ],
 )
 def test_a_task_has_the_arms_that_fit_it(task, names):
-    arms = ["classical", "oversampling", "strong", "paste", "all"]
+    arms = ["classical", "oversampling", "strong", "paste", "healthy", "library", "all"]
     settings = build({"utility": {"task": task, "arms": arms, "ratios": [2]}}).utility
     assert [arm.name for arm in arms_of(settings)] == names
     balanced = {arm.name for arm in arms_of(settings) if arm.balanced}
