@@ -37,8 +37,8 @@ EACH = {"train": 1, "calibration": 1, "test": 2}
 """Lesioned scans of a brain."""
 EVERY = 6
 """Each sixth training brain has a lesion."""
-SMALLEST = 1.0
-"""Millilitres; 30 voxels of 3.2 mm."""
+SMALLEST = 10.0
+"""Millilitres; 90 voxels of 4.8 mm."""
 STRENGTH = 2 / 3, 1.0
 """From faint to strong, as in the benchmark of detection."""
 VISIBLE, SHARE = 0.05, 0.5

@@ -45,7 +45,8 @@ class UtilityConfig(Section):
     ] = Field(
         ("real", "classical", "oversampling", "synthetic", "mixed", "all"),
         description="ways of training; the others are compared with strong where it is named, "
-        "else with classical, in a classification with oversampling",
+        "else with classical, in a classification with oversampling; arms of the task lesions are "
+        "augmented as the one they are compared with",
     )
     ratios: tuple[Positive, ...] = Field(
         (1.0,),

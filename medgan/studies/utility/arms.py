@@ -52,20 +52,22 @@ def _of_groups(settings: UtilityConfig) -> dict[str, list[Arm]]:
 
 
 def _of_lesions(settings: UtilityConfig) -> dict[str, list[Arm]]:
-    strong = Arm("strong", classical=True, strong=True)
+    classical = Arm("classical", classical=True)
+    strong = replace(classical, name="strong", strong=True)
+    usual = strong if "strong" in settings.arms else classical
     return {
-        "classical": [Arm("classical", classical=True)],
+        "classical": [classical],
         "strong": [strong],
-        "healthy": [replace(strong, name="healthy", healthy=True)],
-        **_drawn(strong, settings, _LESIONS | {"library": "library"}),
+        "healthy": [replace(usual, name="healthy", healthy=True)],
+        **_drawn(usual, settings, _LESIONS | {"library": "library"}),
     }
 
 
-def _drawn(strong: Arm, settings: UtilityConfig, ways: Mapping[str, str]) -> dict[str, list[Arm]]:
-    """Strong augmentation of scans with drawn lesions, too."""
+def _drawn(usual: Arm, settings: UtilityConfig, ways: Mapping[str, str]) -> dict[str, list[Arm]]:
+    """The usual augmentation, of scans with drawn lesions, too."""
     return {
         name: [
-            replace(strong, name=f"{name} {ratio:g}", ratio=ratio, drawn=how, first=name == "first")
+            replace(usual, name=f"{name} {ratio:g}", ratio=ratio, drawn=how, first=name == "first")
             for ratio in settings.ratios
         ]
         for name, how in ways.items()

@@ -40,7 +40,7 @@ TASKS: dict[str, type[Segmentation] | type[Classification]] = {
     "contrast": Contrast,
 }
 BASELINES = {
-    "segmentation": "classical", "classification": "oversampling", "lesions": "strong",
+    "segmentation": "classical", "classification": "oversampling", "lesions": "classical",
     "contrast": "strong",
 }  # fmt: skip
 """Arms without synthetic scans that the others are compared with, where `strong` is not named."""

@@ -186,6 +186,13 @@ def test_a_task_has_the_arms_that_fit_it(task, names):
     assert balanced == (rare if task == "classification" else set())
 
 
+@pytest.mark.parametrize("control", ["classical", "strong"])
+def test_arms_with_lesions_are_augmented_as_their_control(control):
+    arms = [control, "healthy", "library", "paste"]
+    settings = build({"utility": {"task": "lesions", "arms": arms}}).utility
+    assert [arm.strong for arm in arms_of(settings)] == [control == "strong"] * 4
+
+
 def test_the_best_candidates_agree_with_the_segmenter_and_look_real():
     images, masks = crops(16)
     wrong = masks.roll(6, dims=1)
