@@ -91,13 +91,18 @@ def examples(cases: Sequence[Case], grid: Preprocessing) -> Examples:
 
 
 def of_label_maps(model: Model, real: Examples) -> Examples:
-    """An answer with noise for each label map, which is its label by construction."""
+    """An answer with noise for each label map, which is its label by construction.
+
+    What lies beyond a real scan is black in it, and made black in the answer: a judge would else
+    tell them by the frame.
+    """
     pairing = MaskToImage.of(model.preprocessing, model.networks.needed_translator.conversion)
     drawn = [
         answer(model, pairing.given(pairing.outline(mask.numpy(), 0), None), seed, 0)
         for seed, mask in enumerate(real.targets.int())
     ]
-    return Examples(stored(torch.from_numpy(np.stack(drawn))), real.targets)
+    images = torch.where(real.images > -1, torch.from_numpy(np.stack(drawn)), -1)
+    return Examples(stored(images), real.targets)
 
 
 def grid_of(real: Examples, drawn: Examples, picture: Path) -> None:

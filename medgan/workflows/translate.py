@@ -111,10 +111,11 @@ def _mean_inside(found: Translation, name: str) -> float:
     return float(found.spread[name].data[inside].mean()) if inside.any() else 0.0
 
 
-def _grey(preprocessing: Preprocessing, name: str, data: np.ndarray) -> ColourScale:
-    """Soft tissue of CT; the range of anything else."""
+def shown_range(preprocessing: Preprocessing, name: str, data: np.ndarray) -> ColourScale:
+    """Lung or soft tissue of CT, as the model has learned it; the range of anything else."""
     if name in preprocessing.channels and preprocessing.intensity_of(name) == "ct":
-        return ColourScale(*WINDOWS["soft tissue"])
+        lung = WINDOWS["lung"] in preprocessing.window
+        return ColourScale(*WINDOWS["lung" if lung else "soft tissue"])
     return grey_scale(data)
 
 
@@ -128,12 +129,12 @@ def _write_picture(
     grid = next(iter(found.images.values())).canonical()
     given = [_on_grid(volume.canonical(), grid) for volume in sources]
     columns = [
-        Column(f"{name}\ngiven", volume.data, _grey(preprocessing, name, volume.data))
+        Column(f"{name}\ngiven", volume.data, shown_range(preprocessing, name, volume.data))
         for name, volume in zip(names, given, strict=True)
     ]
     for name, image in found.images.items():
         drawn, spread = image.canonical().data, found.spread[name].canonical().data
-        answer, grey = found.answer[name].canonical().data, _grey(preprocessing, name, drawn)
+        answer, grey = found.answer[name].canonical().data, shown_range(preprocessing, name, drawn)
         most = float(np.percentile(spread, 99.5)) or 1.0
         heat = ColourScale(0.0, most, "inferno")
         columns += [

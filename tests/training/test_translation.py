@@ -12,12 +12,13 @@ import yaml
 
 import medgan
 from medgan.app.pipeline import run_pipeline
-from medgan.core.config import Preprocessing, build
+from medgan.core.config import WINDOWS, Preprocessing, build
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError, ModelError
 from medgan.core.volume import Volume
 from medgan.model.fresh_networks import translating_networks
 from medgan.training.memory import predict_memory
+from medgan.workflows.translate import shown_range
 from tests.kit.command_line import inside
 from tests.kit.interruption import same_weights, stop_at
 from tests.kit.models import make_model
@@ -226,3 +227,13 @@ def test_several_windows_of_ct_give_soft_tissue_more_of_the_scale():
     drawn = networks.needed_translator(torch.zeros(1, 1, 16, 16, 16))
     assert drawn.shape == (1, 1, 16, 16, 16)
     assert networks.critic(torch.zeros(1, 2, 16, 16, 16)).shape == (1,)
+
+
+def test_pictures_show_lung_where_a_model_has_learned_lung():
+    data = np.zeros((2, 2, 2), np.float32)
+    for window, ends in (("lung", (-1350, 150)), ("bone", (-160, 240))):
+        grid = Preprocessing(
+            spacing=(1, 1, 1), shape=(16, 16, 16), intensity="ct", window=(WINDOWS[window],)
+        )
+        shown = shown_range(grid, grid.channels[0], data)
+        assert (shown.low, shown.high) == ends
