@@ -13,6 +13,7 @@ from medgan.core.config import Preprocessing, build
 from medgan.data.mni import mni152
 from medgan.data.phantoms.data_set import LABELS, make_data_set
 from medgan.data.splits import read_splits
+from medgan.model.refinement import refined
 from medgan.training.start import require_fit
 
 ZOO = Path(__file__).parents[1] / "zoo"
@@ -35,7 +36,9 @@ def test_a_model_is_small_and_says_where_it_comes_from(name):
     files = [path for path in (ZOO / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MOST_BYTES
     card = (ZOO / name / "card.md").read_text(encoding="utf-8")
-    licences = {"phantom-head": "Apache-2.0", "sts-mr2ct": "CC BY 3.0"}
+    licences = {
+        "phantom-head": "Apache-2.0", "sts-mr2ct": "CC BY 3.0", "lidc-nodule": "CC BY 3.0"
+    }  # fmt: skip
     assert licences.get(name, "BY-SA") in card
     assert "Research use only" in card
     assert name in (ZOO / "README.md").read_text(encoding="utf-8")
@@ -159,3 +162,14 @@ def test_ct_of_a_limb_is_in_its_grid_and_tells_air_fat_and_muscle():
     assert np.median(ct.data[radius > 27]) < -900
     assert -200 < fat < muscle < 120
     assert found.spread["ct"].data.max() > 0
+
+
+def test_a_coarse_nodule_in_lung_stays_a_nodule_in_lung():
+    rng = np.random.default_rng(0)
+    ends = (np.arange(n) - n / 2 for n in (40, 40, 20))
+    radius = np.linalg.norm(np.stack(np.meshgrid(*ends, indexing="ij")), axis=0)
+    hounsfield = np.where(radius < 6, -50.0, -850.0) + rng.normal(0, 20, radius.shape)
+    scan = medgan.Volume(hounsfield.astype(np.float32), np.diag([1.25, 1.25, 2.5, 1]))
+    found = refined(medgan.load(ZOO / "lidc-nodule"), scan, radius < 6, "c-1", seed=0)
+    assert -300 < np.median(found[radius < 4]) < 150
+    assert abs(np.median(found[(radius > 8) & (radius < 10)]) + 850) < 120
