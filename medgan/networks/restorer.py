@@ -12,8 +12,6 @@ from medgan.networks.unet import UNet
 RARE = -4.0
 """Logit of a voxel being unhealthy with fresh weights, which so leave a volume nearly as it is (Lin
 et al. 2017, arXiv 1708.02002, section 3.3)."""
-
-
 MEAN = "mean"
 """Of the inputs of a restorer: the mean healthy scan as it is bent to a volume."""
 
