@@ -20,6 +20,7 @@ from medgan.core.volume import Volume
 from medgan.data.conditions import Value
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.prepare import Preparation, PreparedScan
+from medgan.data.sentence import covariates_of_sentence
 from medgan.model import anomaly, generation, inversion, mask_to_image, translation
 from medgan.model.card import model_facts
 from medgan.model.folder import Stored, read_model, write_model
@@ -99,7 +100,7 @@ class Model:
     def generate(
         self, count: int, seed: int = 0, first: int = 0,
         smallest_component: float = SMALLEST_COMPONENT,
-        conditions: Mapping[str, Value] | None = None, truncation: float = 0.0,
+        conditions: Mapping[str, Value] | None = None, truncation: float = 0.0, text: str = "",
     ) -> list[Synthetic]:  # fmt: skip
         """Synthetic scans, with label maps where the model learned labels.
 
@@ -114,21 +115,20 @@ class Model:
             conditions: such as `{"age": 70, "sex": "F"}`; `unknown` leaves one open. Conditions
                 that are not given are drawn with the frequencies of the training scans.
             truncation: latent coordinates beyond this are drawn again; 0 is off.
+            text: further conditions, in words; a word not understood is a ConfigError, E_TEXT.
         """
-        return list(
-            self.iter_generate(count, seed, first, smallest_component, conditions, truncation)
-        )
+        given = (smallest_component, conditions, truncation, text)
+        return list(self.iter_generate(count, seed, first, *given))
 
     def iter_generate(
         self, count: int, seed: int = 0, first: int = 0,
         smallest_component: float = SMALLEST_COMPONENT,
-        conditions: Mapping[str, Value] | None = None, truncation: float = 0.0,
+        conditions: Mapping[str, Value] | None = None, truncation: float = 0.0, text: str = "",
     ) -> Iterator[Synthetic]:  # fmt: skip
         """As `generate`, one by one, for more scans than fit into memory."""
         numbers = range(first, first + count)
-        return generation.iter_generate(
-            self, numbers, seed, smallest_component, conditions, truncation
-        )
+        wanted = covariates_of_sentence(text, self.preprocessing.conditions, conditions)
+        return generation.iter_generate(self, numbers, seed, smallest_component, wanted, truncation)
 
     def channels(self, latent: Latent) -> Tensor:
         """Image and soft label channels of a latent, (C, X, Y, Z) in [-1, 1], on the CPU."""

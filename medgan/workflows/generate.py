@@ -33,6 +33,7 @@ def write_synthetic(
     truncation: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
     dicom: bool = False,
+    text: str = "",
 ) -> Path:
     """Writes images, labels, `dataset.json`, `provenance.json` and, with conditions, a table.
 
@@ -48,6 +49,7 @@ def write_synthetic(
         truncation: of the latents; 0 is off.
         progress: receives the number of scans done and of all.
         dicom: whether each image is also written as a DICOM series into `dicom/`.
+        text: the sentence that the conditions were read from, for the provenance.
 
     Returns:
         The folder.
@@ -92,6 +94,7 @@ def write_synthetic(
         "count": count,
         "smallest_component": SMALLEST_COMPONENT,
         "truncation": truncation,
+        **({"text": text} if text else {}),
         "requests": [
             {"count": number, "conditions": dict(wanted), "remarks": remark}
             for (wanted, number), remark in zip(groups, remarks, strict=True)

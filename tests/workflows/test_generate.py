@@ -114,6 +114,22 @@ def test_what_the_model_does_not_know_stops_before_anything_is_written(trained, 
     assert not (tmp_path / "imagesTr").exists()
 
 
+def test_a_sentence_is_read_and_recorded_and_one_not_understood_writes_nothing(
+    trained, model, tmp_path
+):
+    out = tmp_path / "s"
+    generate(trained, out, "generate.count=1", "generate.text=a 30-year-old woman")
+    assert [(row["age"], row["sex"]) for row in table(out)] == [("30.0", "F")]
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["text"] == "a 30-year-old woman"
+    assert provenance["requests"][0]["conditions"] == {"age": "30", "sex": "F"}
+    (said,) = model.generate(1, text="a 30-year-old woman")
+    assert said.covariates == model.generate(1, conditions={"age": 30, "sex": "F"})[0].covariates
+    with pytest.raises(ConfigError, match=r"E_TEXT the text: not understood: 'old'; .*age"):
+        generate(trained, tmp_path / "t", "generate.text=an old woman")
+    assert not (tmp_path / "t" / "imagesTr").exists()
+
+
 def test_balancing_fills_up_each_rarer_category(trained, tmp_path):
     source = write_table(trained[1], "few.csv", "FMMMMF" + "M")
     out = tmp_path / "b"

@@ -14,6 +14,7 @@ def generate(
     model: Model,
     count: Annotated[int, typer.Option("-n", "--count", help="synthetic scans to write")] = 8,
     seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
+    text: Annotated[str, typer.Option(help='what they are of: "a 70-year-old woman"')] = "",
     balance: Annotated[
         str, typer.Option(help="condition whose rarer categories in --data are filled up")
     ] = "",
@@ -25,14 +26,15 @@ def generate(
 ) -> None:
     """Write synthetic scans with labels as a Decathlon data set.
 
-    A key of --set without a dot is a condition of the model: --set age=70 --set sex=F.
+    A key of --set without a dot is a condition of the model: --set age=70 --set sex=F. --text says
+    the same in words, and a word that is not understood is refused.
 
     Example: medgan generate runs/demo/model -n 100 -o runs/synthetic
     """
     values: dict[str, Any] = {
         "out": out,
         "model_uri": model,
-        "generate": {"count": count, "seed": seed, "balance": balance},
+        "generate": {"count": count, "seed": seed, "text": text, "balance": balance},
     }
     if data:
         values["data"] = {"source": data}

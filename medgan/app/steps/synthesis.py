@@ -14,6 +14,7 @@ from medgan.data.conditions import count_categories, lacking
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.sentence import covariates_of_sentence
 from medgan.workflows.augmented.requests import not_fixed
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def generate_step(run: Run) -> StepResult:
     """Writes synthetic scans as a Decathlon data set, with provenance."""
     from medgan.workflows.generate import write_synthetic
 
+    _read_text(run)
     settings = run.config.generate
     wanted = [settings.conditions] * settings.count
     if settings.balance:
@@ -36,10 +38,22 @@ def generate_step(run: Run) -> StepResult:
     with counting("generating") as tick:
         folder = write_synthetic(
             run.model(), run.folder("synthetic"), len(wanted), settings.seed, facts(),
-            wanted, settings.truncation, tick, settings.dicom,
+            wanted, settings.truncation, tick, settings.dicom, settings.text,
         )  # fmt: skip
     log.info("%d synthetic scans: %s", len(wanted), folder)
     return StepResult({"count": len(wanted), "folder": str(folder)}, written("generate", folder))
+
+
+def _read_text(run: Run) -> None:
+    """Adds what generate.text asks for to generate.conditions.
+
+    Raises:
+        ConfigError: E_TEXT.
+    """
+    settings, known = run.config.generate, run.model().preprocessing.conditions
+    run.set(
+        "generate", conditions=covariates_of_sentence(settings.text, known, settings.conditions)
+    )
 
 
 def _lacking_scans(run: Run) -> list[dict[str, str]]:
@@ -77,6 +91,7 @@ def augment_step(run: Run) -> StepResult:
     from medgan.workflows.augmented.data_set import augment
 
     require_one_channel("an augmented data set", run.model().preprocessing.channels)
+    _read_text(run)
     values = augment(run.model(), run.manifest(), run.out, run.config, facts(), run.refuse)
     log.info("%d synthetic scans: %s", values["kept"], run.out)
     return StepResult(values, tuple(values.pop("lines")))
@@ -107,6 +122,7 @@ def interpolate_step(run: Run) -> StepResult:
     """Writes scans on the way between two, and a picture of them."""
     from medgan.workflows.editing import write_interpolation
 
+    _read_text(run)
     settings, generating = run.config.latent, run.config.generate
     (name_a, a), (name_b, b) = (_end(run, text) for text in settings.ends)
     folder = write_interpolation(

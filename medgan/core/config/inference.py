@@ -54,6 +54,11 @@ class GenerateConfig(Section):
         description="values of the model's conditions, as {age: 70, sex: F}; unknown leaves one "
         "open, and conditions that are not named are sampled from the training scans",
     )
+    text: str = Field(
+        "",
+        description="what the scans are of, in words, as a 70-year-old woman: values of the "
+        "model's conditions; what is not understood is refused",
+    )
     balance: str = Field(
         "",
         description="categorical condition whose rarer categories are filled up: by generate "
