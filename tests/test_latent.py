@@ -13,29 +13,10 @@ import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
-from medgan.model.model import Model
 from medgan.model.outputs import Latent
 from tests.kit.data_sets import write_folder
-from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_conditioned
+from tests.kit.models import BY_AGE_AND_SEX, ageing_model, make_conditioned
 from tests.kit.volumes import AFFINE, ball
-
-
-def ageing_model() -> Model:
-    """Age alone makes a scan brighter, everywhere alike: the rest of its drawing is constant."""
-    model = make_conditioned()
-    generator = model.networks.generator
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter.zero_()
-        embed = generator.embed
-        embed.first.weight[0, 0] = 1.0  # standardised age ...
-        embed.first.bias[0] = 5.0  # ... on the linear side of the activation
-        embed.second.weight[0, 0] = 1.0
-        generator.start.weight[:, SIZES.latent] = 0.02
-        generator.ups[0].mix.weight.fill_(1.0 / 16)
-        generator.stem.weight[0, 0, 1, 1, 1] = 1.0
-        generator.out.weight[0, 0, 1, 1, 1] = 1.0
-    return model
 
 
 def scan(seed: int = 0) -> Volume:

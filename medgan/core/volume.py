@@ -103,23 +103,10 @@ class Volume:
             path: ends in .nii or .nii.gz.
             description: at most 79 characters of the header's `descrip`.
         """
-        import nibabel
+        _write(self.image(), Path(path), description)
 
-        path = Path(path)
-        image = self._image()
-        image.header["descrip"] = description.encode("ascii", "replace")[:79]
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            nibabel.save(image, temporary)  # pyright: ignore[reportPrivateImportUsage]
-            temporary.replace(path)
-        except OSError as error:
-            raise disk_failure(path, error) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
-
-    def _image(self) -> "Nifti1Image":
+    def image(self) -> "Nifti1Image":
+        """As nibabel's image, without the texts of the header."""
         from nibabel.nifti1 import Nifti1Image
         from nibabel.nifti2 import Nifti2Header, Nifti2Image
 
@@ -139,6 +126,53 @@ class Volume:
         return image
 
 
+def save_frames(
+    frames: Sequence[Volume],
+    path: str | Path,
+    first: float = 0.0,
+    step: float = 1.0,
+    description: str = "",
+) -> None:
+    """Writes volumes on one grid as a 4D NIfTI file, under a temporary name first.
+
+    NIfTI has no unit for years or millilitres: the unit of the fourth axis is the second, and its
+    numbers are those of the quantity that the frames go along.
+
+    Args:
+        frames: one or more; the geometry of the first is that of the file.
+        path: ends in .nii or .nii.gz.
+        first: place of the first frame on the fourth axis, `toffset` of the header.
+        step: from frame to frame, `pixdim[4]`; above 0.
+        description: at most 79 characters of the header's `descrip`.
+    """
+    one = frames[0].image()
+    image = type(one)(np.stack([frame.data for frame in frames], axis=-1), one.affine)
+    for name in _GEOMETRY:
+        image.header[name] = one.header[name]
+    image.header["pixdim"][4] = step
+    image.header["toffset"] = first
+    image.header["xyzt_units"] = int(one.header["xyzt_units"]) & 7 | _SECONDS
+    _write(image, Path(path), description)
+
+
+def _write(image: "Nifti1Image", path: Path, description: str) -> None:
+    import nibabel
+
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(image, temporary)  # pyright: ignore[reportPrivateImportUsage]
+        temporary.replace(path)
+    except OSError as error:
+        raise disk_failure(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+_SECONDS = 8
+"""NIfTI's code, beside that of the unit of space."""
 _GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from medgan.model.model import Model
 
 log = logging.getLogger(__name__)
+STEPS = 100
+"""Steps of an inversion."""
 
 
 def batch_of(model: "Model", scan: PreparedScan) -> Float[Tensor, "1 C X Y Z"]:
@@ -80,7 +82,36 @@ def edit(
     steps: int,
 ) -> Edit:
     """A scan with other covariates; as `Model.edit`."""
-    require_one_channel("an edit", model.preprocessing.channels)
+    known = known_before_change(model, "an edit", changes, covariates)
+    changed = understood(model.preprocessing.conditions, {**known, **changes})
+    inversion = invert(model, scan, steps, known)
+    before, after = (
+        generate_channels(model, Latent(inversion.latent.values, covariates))[0]
+        for covariates in (known, changed)
+    )
+    edited, difference = with_difference(scan, before, after)
+    generated = in_scanner_units(scan, after)[0]
+    return Edit(edited, difference, generated, inversion, changed)
+
+
+def known_before_change(
+    model: "Model", what: str, changes: Mapping[str, Value], covariates: Mapping[str, Value]
+) -> dict[str, Value]:
+    """What the model makes of the covariates of a scan whose conditions are to change.
+
+    Warns of what lies outside the training scans, and of a value that is unknown before it changes.
+
+    Args:
+        model: with conditions.
+        what: is asked for, as an error about channels names it.
+        changes: values by the names of conditions.
+        covariates: of the scan.
+
+    Raises:
+        ConfigError: E_CHANNEL for several image channels; E_CONDITION without conditions, or for
+            what the model does not know.
+    """
+    require_one_channel(what, model.preprocessing.channels)
     learned = model.preprocessing.conditions
     if not learned:
         raise ConfigError(
@@ -94,13 +125,22 @@ def edit(
     for name in changes:
         if known[name] is None and changed[name] is not None:
             log.warning("%s of the scan is unknown: the edit starts from any; give it", name)
-    inversion = invert(model, scan, steps, known)
-    values = inversion.latent.values
-    before, after = (
-        generate_channels(model, Latent(values, covariates))[0] for covariates in (known, changed)
-    )
+    return known
+
+
+def with_difference(
+    scan: PreparedScan, before: Float[Tensor, "C X Y Z"], after: Float[Tensor, "C X Y Z"]
+) -> tuple[Volume, Volume]:
+    """A scan plus the difference of two generated volumes, and the difference.
+
+    Both are in the scan's own grid and intensities, and the sum is clipped to the scan's own range.
+
+    Args:
+        scan: of one channel.
+        before: generated with the scan's own covariates, in [-1, 1].
+        after: generated with the changed ones.
+    """
     old, new = (scan.intensities(channels[0].numpy()) for channels in (before, after))
     difference, original = scan.back(new - old), scan.source[0]
     edited = np.clip(original.data + difference.data, original.data.min(), original.data.max())
-    generated = in_scanner_units(scan, after)[0]
-    return Edit(original.like(edited), difference, generated, inversion, changed)
+    return original.like(edited), difference

@@ -24,12 +24,10 @@ from medgan.data.sentence import covariates_of_sentence
 from medgan.model import anomaly, generation, inversion, mask_to_image, translation
 from medgan.model.card import model_facts
 from medgan.model.folder import Stored, read_model, write_model
+from medgan.model.inversion import STEPS
 from medgan.model.outputs import Edit, Inversion, Latent, ScanScore, Synthetic, Translation
 from medgan.model.scans import Scan, prepare
 from medgan.networks.gan import Networks
-
-STEPS = 100
-"""Steps of an inversion."""
 
 
 @dataclass

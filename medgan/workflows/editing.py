@@ -25,7 +25,7 @@ RECON_TEXT = f"{SYNTHETIC}, reconstruction of a scan"
 EDIT_TEXT = f"{SYNTHETIC}, edited scan"
 DIFFERENCE_TEXT = f"{SYNTHETIC}, edited scan less the scan"
 GENERATED_TEXT = f"{SYNTHETIC}, scan generated with other covariates"
-_SHOWN = 10
+SHOWN = 10
 """Most frames in one image."""
 
 
@@ -57,14 +57,14 @@ def write_inversions(
     """
 
     def work(case: Case) -> tuple[Row, Row]:
-        known = _known(model, case)
+        known = known_of(model, case)
         scan = model.prepare(read(case, False), case.case)
         found = model.invert(scan, steps, known)
         found.recon.save(folder / "recons" / f"{case.case}.nii.gz", RECON_TEXT)
         for name, volume in list(found.recons.items())[1:]:
             volume.save(folder / "recons" / f"{case.case}_{name}.nii.gz", RECON_TEXT)
         _write_inversion_image(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
-        row = {**_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
+        row = {**inversion_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
         more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}
         return row, row | more
 
@@ -104,7 +104,7 @@ def write_edits(
     """
 
     def work(case: Case) -> tuple[Row, Row]:
-        own = {**_known(model, case), **known}
+        own = {**known_of(model, case), **known}
         prepared = model.prepare(read(case, False), case.case)
         edit = model.edit(prepared, changes, own, steps)
         scan = prepared.source[0]
@@ -118,7 +118,7 @@ def write_edits(
         _write_edit_image(folder / "pictures" / f"{case.case}.png", scan, edit, changes)
         low, high = float(scan.data.min()), float(scan.data.max())
         mean = float(np.abs(edit.difference.data).mean()) / (high - low)
-        row = {**_row(case, edit.inversion), "mean_change": round(mean, 6)}
+        row = {**inversion_row(case, edit.inversion), "mean_change": round(mean, 6)}
         row["after"] = f"after/{case.case}.nii.gz"
         own = edit.inversion.latent.covariates
         return row, row | {"covariates": own, "changed": edit.covariates}
@@ -169,13 +169,14 @@ def write_interpolation(
     return folder
 
 
-def _known(model: Model, case: Case) -> dict[str, Value]:
+def known_of(model: Model, case: Case) -> dict[str, Value]:
     """Covariates of a case; a category that the model never saw counts as unknown."""
     conditions = model.preprocessing.conditions
     return understood(conditions, covariates_of(case, conditions))
 
 
-def _row(case: Case, found: Inversion) -> Row:
+def inversion_row(case: Case, found: Inversion) -> Row:
+    """The columns that tables of inverted scans share: pseudonyms, errors, length of the latent."""
     length = float(np.linalg.norm(found.latent.values)) / math.sqrt(len(found.latent.values))
     return {
         "case": case.case,
@@ -230,7 +231,7 @@ def _write_edit_image(path: Path, scan: Volume, edit: Edit, changes: Mapping[str
 
 
 def _write_strip(path: Path, frames: Sequence[Synthetic], names: tuple[str, str]) -> None:
-    chosen = np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN)).round().astype(int)
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), SHOWN)).round().astype(int)
     low = min(float(frame.image.data.min()) for frame in frames)
     grey = ColourScale(low, max(grey_scale(frame.image.data).high for frame in frames))
     columns = []

@@ -3,30 +3,42 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
-from medgan.data.manifest import Case, Refusal
+from medgan.data.manifest import Refusal
 from medgan.workflows.generate import MARK
 
 Row = dict[str, Any]
 Tick = Callable[[int, int], None]
 
 
+class Named(Protocol):
+    """What a table has a row of: a case, or a synthetic subject."""
+
+    @property
+    def case(self) -> str:
+        """The pseudonym."""
+        ...
+
+
+Subject = TypeVar("Subject", bound=Named)
+
+
 def over_cases(
-    cases: Sequence[Case],
+    cases: Sequence[Subject],
     folder: Path,
     name: str,
     given: Row,
-    work: Callable[[Case], tuple[Row, Row]],
+    work: Callable[[Subject], tuple[Row, Row]],
     progress: Tick,
 ) -> tuple[list[Row], list[Refusal]]:
     """Works through the cases; results are written even if the run is stopped.
 
     Args:
-        cases: from a manifest.
+        cases: of a manifest, or synthetic subjects.
         folder: receives `<name>.csv` and `<name>.json`.
         name: of the table.
         given: what the JSON says of the whole.

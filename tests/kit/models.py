@@ -50,6 +50,24 @@ def make_conditioned(grid: Preprocessing = BY_AGE_AND_SEX, seed: int = 0) -> Mod
     return make_model(grid, seed, noise=0)
 
 
+def ageing_model() -> Model:
+    """Age alone makes a scan brighter, everywhere alike: the rest of its drawing is constant."""
+    model = make_conditioned()
+    generator = model.networks.generator
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.zero_()
+        embed = generator.embed
+        embed.first.weight[0, 0] = 1.0  # standardised age ...
+        embed.first.bias[0] = 5.0  # ... on the linear side of the activation
+        embed.second.weight[0, 0] = 1.0
+        generator.start.weight[:, SIZES.latent] = 0.02
+        generator.ups[0].mix.weight.fill_(1.0 / 16)
+        generator.stem.weight[0, 0, 1, 1, 1] = 1.0
+        generator.out.weight[0, 0, 1, 1, 1] = 1.0
+    return model
+
+
 def fresh_state(seed: int = 0, **sizes: object) -> TrainingState:
     """A tiny training at its start, labels learned."""
     model = CONFIG.model.model_copy(update=sizes)

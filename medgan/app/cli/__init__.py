@@ -12,7 +12,7 @@ VERBS = {
     "Models": (models.train, models.calibrate, models.share, models.register),
     "What a model does": (
         *(scans.generate, scans.score, scans.translate, scans.invert, scans.interpolate),
-        *(scans.edit, scans.augment, scans.lesions, scans.export_dicom),
+        *(scans.edit, scans.series, scans.augment, scans.lesions, scans.export_dicom),
     ),
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),

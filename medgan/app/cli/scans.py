@@ -155,6 +155,41 @@ def edit(
     run_verb("edit", values, [*more, *conditions(set_, "latent.changes")], as_json, replace=replace)
 
 
+def series(
+    model: Model,
+    source: Annotated[
+        str, typer.Argument(help="NIfTI file or other scans, seed:3, or seed:3/5 for its number 5")
+    ],
+    along: Annotated[str, typer.Option(help="continuous condition of the model")],
+    start: Annotated[
+        float | None, typer.Option("--from", help="first value, if not the lowest in training")
+    ] = None,
+    stop: Annotated[
+        float | None, typer.Option("--to", help="last value, if not the highest in training")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="frames, both ends included")] = 9,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="what is known of the subject; repeat"),
+    ] = None,
+    out: Out = "runs/series",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write the same subject along a condition, such as a brain ageing: 4D NIfTI, strip, film.
+
+    Example: medgan series runs/ixi/model scan.nii.gz --known age=55 --along age -o runs/ageing
+    """
+    latent = {"along": along, "start": start, "stop": stop}
+    values = {
+        "out": out, "model_uri": model, "data": {"source": source}, "latent": latent,
+        "generate": {"count": count},
+    }  # fmt: skip
+    more = [f"latent.known.{text.strip()}" for text in known or []]
+    run_verb("series", values, [*more, *(set_ or [])], as_json, replace=replace)
+
+
 def augment(
     model: Model,
     source: Annotated[str, typer.Argument(help="scans it was trained on, or their manifest.json")],

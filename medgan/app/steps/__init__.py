@@ -39,6 +39,7 @@ from medgan.app.steps.synthesis import (
     draw_lesions_step,
     generate_step,
     interpolate_step,
+    series_step,
 )
 from medgan.core.config import DataConfig
 
@@ -178,6 +179,10 @@ STEPS = {
     "edit": Step(
         edit_step, ("model_uri", *SCANS, "latent"),
         ("before", "after", "difference", "generated", "pictures", "edits.csv", "edits.json"),
+    ),
+    "series": Step(
+        series_step, ("model_uri", *SCANS, "latent", "generate.count", "generate.truncation"),
+        ("series", "labels", "strips", "films", "series.csv", "series.json"),
     ),
     "report": Step(report_step, ("report",)),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, facts
-from medgan.app.steps.scans import read_manifest
+from medgan.app.steps.scans import index_step, read_manifest
 from medgan.core.errors import ConfigError, DataError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.conditions import count_categories, lacking
@@ -133,6 +133,35 @@ def interpolate_step(run: Run) -> StepResult:
     return StepResult(values, written("interpolate", folder))
 
 
+def seed_and_number(text: str) -> tuple[int, int] | None:
+    """Of `seed:3/5` the 3 and the 5, of `seed:3` the 3 and 0; None for anything else."""
+    drawn = re.fullmatch(r"seed:(\d+)(?:/(\d+))?", text)
+    return (int(drawn[1]), int(drawn[2] or 0)) if drawn else None
+
+
+def series_step(run: Run) -> StepResult:
+    """Writes each scan, or a synthetic subject, along a condition: 4D files, strips, films."""
+    from medgan.workflows.series import SyntheticSubject, way_of, write_series
+
+    latent, generate, model = run.config.latent, run.config.generate, run.model()
+    way = way_of(model, latent.along, latent.start, latent.stop, generate.count)
+    drawn = seed_and_number(run.config.data.source)
+    if drawn:
+        values = model.draw(*drawn, latent.known, generate.truncation)
+        subjects = [SyntheticSubject(f"seed-{drawn[0]}-{drawn[1]}", values)]
+    else:
+        index_step(run)
+        subjects = run.manifest().split("test")
+    with counting("making series") as tick:
+        rows, refusals = write_series(
+            model, subjects, run.out, way, latent.known, latent.steps, facts(), tick,
+            run.scans.read,
+        )  # fmt: skip
+    run.refuse(refusals)
+    log.info("%d series along %s: %s", len(rows), way.text, run.out / "films")
+    return StepResult({"series": len(rows), "folder": str(run.out)}, written("series", run.out))
+
+
 def _end(run: Run, text: str) -> "tuple[str, Latent]":
     """An end of an interpolation and the name under which it may be published.
 
@@ -140,12 +169,11 @@ def _end(run: Run, text: str) -> "tuple[str, Latent]":
         ConfigError: E_USAGE.
         DataError: E_NO_SCANS, or why the scan is refused.
     """
-    drawn = re.fullmatch(r"seed:(\d+)(?:/(\d+))?", text)
+    drawn = seed_and_number(text)
     if drawn:
-        seed, number = int(drawn[1]), int(drawn[2] or 0)
         settings = run.config.generate
-        latent = run.model().draw(seed, number, settings.conditions, settings.truncation)
-        return f"seed {seed} number {number}", latent
+        latent = run.model().draw(*drawn, settings.conditions, settings.truncation)
+        return f"seed {drawn[0]} number {drawn[1]}", latent
     manifest, _ = index(Path(text), Pseudonyms.of_site(), converted=run.out / CONVERTED,
                         keep=run.scans.keep)  # fmt: skip
     for refusal in manifest.refusals:

@@ -79,7 +79,7 @@ class GenerateConfig(Section):
 
 
 class LatentConfig(Section):
-    """Inversion of real scans, interpolation of two, edits along a covariate."""
+    """Inversion of real scans, interpolation of two, edits and series along a covariate."""
 
     steps: int = Field(100, ge=0, description="steps of an inversion; 0 keeps the encoder's latent")
     ends: tuple[str, str] = Field(
@@ -92,4 +92,11 @@ class LatentConfig(Section):
     )
     known: dict[str, CovariateValue] = Field(
         {}, description="what is known of the scans to edit, over what their table says"
+    )
+    along: str = Field("", description="continuous condition that a series goes along, as age")
+    start: float | None = Field(
+        None, description="first value of a series; without one, the lowest of the training scans"
+    )
+    stop: float | None = Field(
+        None, description="last value of a series; without one, the highest of the training scans"
     )

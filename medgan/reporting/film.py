@@ -1,0 +1,98 @@
+"""Volumes one after another as a film: a GIF that any browser plays."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medgan.core.files import write_atomic
+from medgan.reporting.slices import INK, LEFT_SIDES, PAPER, ColourScale, aspect_of, plane
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_HEIGHT, _TEXT, _GAP = 200, 22, 6
+"""Pixels: of the tallest plane, of a line of text, and between planes."""
+_GREYS = 64
+"""Shades of grey; 256 make the file half as large again, and look alike."""
+_FRAME_MS, _END_MS = 350, 1000
+"""How long a frame is shown, and the first and the last."""
+
+
+def write_film(
+    path: Path,
+    volumes: Sequence[np.ndarray],
+    texts: Sequence[str],
+    spacing: tuple[float, float, float],
+    scale: ColourScale,
+    title: str,
+) -> None:
+    """Writes a GIF that shows the middle planes of each volume, at true proportions, over and over.
+
+    Args:
+        path: the GIF.
+        volumes: each (X, Y, Z), RAS+, on one grid.
+        texts: one below each volume.
+        spacing: mm along the three axes.
+        scale: intensities shown as black and as white.
+        title: above every frame.
+    """
+    frames = [
+        _frame(volume, text, spacing, scale, title)
+        for volume, text in zip(volumes, texts, strict=True)
+    ]
+    durations = [_FRAME_MS] * len(frames)
+    durations[0] = durations[-1] = _END_MS
+    file = BytesIO()
+    frames[0].save(
+        file, format="gif", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    write_atomic(path, file.getvalue())
+
+
+def _frame(
+    volume: np.ndarray,
+    text: str,
+    spacing: tuple[float, float, float],
+    scale: ColourScale,
+    title: str,
+) -> "Image":
+    from PIL import Image, ImageDraw, ImageFont
+
+    mm = [n * s for n, s in zip(volume.shape, spacing, strict=True)]
+    pixels = _HEIGHT / max(mm[1], mm[2])  # a pixel of every plane is as long
+    planes = []
+    for axis in range(3):
+        slices = np.clip(
+            (plane(volume, axis, volume.shape[axis] // 2) - scale.low) / _range(scale), 0, 1
+        )
+        across = next(s for number, s in enumerate(spacing) if number != axis)
+        width = round(slices.shape[1] * across * pixels)
+        height = round(slices.shape[0] * across * aspect_of(axis, spacing) * pixels)
+        grey = Image.fromarray(np.rint(255 * slices).astype(np.uint8))
+        planes.append(grey.resize((max(width, 1), max(height, 1)), Image.Resampling.BILINEAR))
+    whole = Image.new("L", (sum(p.width for p in planes) + 4 * _GAP, _HEIGHT + 2 * _TEXT), _dark())
+    draw, font, left = ImageDraw.Draw(whole), ImageFont.load_default(13), _GAP
+    for side, shown in zip(LEFT_SIDES, planes, strict=True):
+        whole.paste(shown, (left, _TEXT + (_HEIGHT - shown.height) // 2))
+        draw.text((left + 3, _TEXT + _HEIGHT // 2), side, _light(), font, anchor="lm")
+        left += shown.width + _GAP
+    middle = whole.width // 2
+    draw.text((middle, _TEXT // 2), title, _light(), font, anchor="mm")
+    draw.text((middle, whole.height - _TEXT // 2), text, _light(), font, anchor="mm")
+    step = 256 // _GREYS
+    return whole.point([value // step * step + step // 2 for value in range(256)])
+
+
+def _range(scale: ColourScale) -> float:
+    return max(scale.high - scale.low, 1e-12)
+
+
+def _dark() -> int:
+    return int(PAPER[1:3], 16)
+
+
+def _light() -> int:
+    return int(INK[1:3], 16)
