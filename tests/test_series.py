@@ -11,7 +11,7 @@ from PIL import Image
 
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
-from medgan.model.series import series
+from medgan.model.series import direction_of, series
 from tests.kit.command_line import inside
 from tests.kit.data_sets import write_folder
 from tests.kit.models import BY_AGE_AND_SEX, ageing_model, make_conditioned
@@ -62,7 +62,7 @@ def test_a_synthetic_subject_is_what_its_latent_generates_with_each_value():
 
 def test_what_no_series_can_go_along_is_one_error_and_extrapolation_a_warning(caplog):
     model = make_conditioned()
-    with pytest.raises(ConfigError, match=r"E_CONDITION sex: a category .*; go along age"):
+    with pytest.raises(ConfigError, match=r"E_CONDITION sex: a category .*; go along age, or"):
         series(model, model.draw(0), "sex", [0, 1])
     with pytest.raises(ConfigError, match=r"E_CONDITION weight: no condition .*; go along age"):
         series(model, model.draw(0), "weight", [0, 1])
@@ -74,6 +74,24 @@ def test_what_no_series_can_go_along_is_one_error_and_extrapolation_a_warning(ca
     assert "age 10 is outside the 20 to 80 trained on" in caplog.text
     assert "age 95 is outside the 20 to 80 trained on" in caplog.text
     assert caplog.text.count("is unknown") == 1
+
+
+def test_along_a_direction_the_subject_is_in_the_middle_and_its_covariates_stay(caplog):
+    model, volume = make_conditioned(), scan()
+    found = series(model, volume, "direction:2", [-1, 0, 1], {"age": 50}, steps=1)
+    assert np.array_equal(found.frames[1].image.data, volume.data)
+    assert found.frames[0].image.data.tolist() != volume.data.tolist()
+    moved = found.frames[2].latent - found.start.latent
+    assert np.linalg.norm(moved) == pytest.approx(1, abs=1e-5)
+    assert moved == pytest.approx(direction_of(model, "direction:2"), abs=1e-5)
+    assert not found.remarks
+    drawn = model.draw(0, conditions={"age": 30})
+    plain = model.generate(1, conditions={"age": 30})[0]
+    there = series(model, drawn, "direction:1", [0, 9])
+    assert np.array_equal(there.frames[0].image.data, plain.image.data)
+    assert there.remarks[0] in caplog.text
+    with pytest.raises(ConfigError, match=r"E_VALUE direction:9: no such direction; .* 1 to 8"):
+        series(model, volume, "direction:9", [0, 1])
 
 
 @pytest.fixture
@@ -136,3 +154,17 @@ def test_a_series_of_a_seed_has_labels_and_the_training_range_by_default(model_f
                    "-o", tmp_path / "no")  # fmt: skip
     assert again.returncode == 2
     assert "E_VALUE a series: age 80 to 40 does not rise; name a larger --to" in again.stderr
+
+
+def test_directions_are_shown_and_a_series_goes_along_them(model_folder, tmp_path):
+    out = tmp_path / "out"
+    done = inside("directions", model_folder, "-n", 2, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((out / "directions.json").read_text())
+    assert [row["direction"] for row in record["directions"]] == ["direction:1", "direction:2"]
+    assert record["directions"][0]["share"] > record["directions"][1]["share"] > 0
+    assert (out / "directions.png").is_file()
+    far = ("--along", "direction:1", "--from", -9, "--to", 9, "-n", 2, "-o", tmp_path / "far")
+    assert inside("series", model_folder, "seed:0", *far).returncode == 0
+    remarks = json.loads((tmp_path / "far" / "series.json").read_text())["scans"][0]["remarks"]
+    assert remarks[0].endswith("times the usual length is outside of those trained on")

@@ -14,6 +14,7 @@ from medgan.core.volume import Volume
 from medgan.data.conditions import Value, understood
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import encoded, generate_channels, run_generator, warn_of_unusual
+from medgan.model.hull import remark_on
 from medgan.model.outputs import Edit, Inversion, Latent
 from medgan.networks.channels import image_channels
 from medgan.networks.latent import Fit, fit
@@ -89,6 +90,9 @@ def edit(
         generate_channels(model, Latent(inversion.latent.values, covariates))[0]
         for covariates in (known, changed)
     )
+    remark = remark_on([inversion.latent.values])
+    if remark:
+        log.warning("%s: the model has to guess", remark)
     edited, difference = with_difference(scan, before, after)
     generated = in_scanner_units(scan, after)[0]
     return Edit(edited, difference, generated, inversion, changed)

@@ -1,6 +1,7 @@
 """Inversions, interpolations and edits on disk, with an image of each."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
+from medgan.model.hull import remark_on
 from medgan.model.model import Model
 from medgan.model.outputs import Edit, Inversion, Latent, Synthetic
 from medgan.reporting.side_by_side import Column, side_by_side
@@ -21,6 +23,7 @@ from medgan.reporting.slices import DIFFERENCE, ColourScale, grey_scale
 from medgan.workflows.generate import save_synthetic
 from medgan.workflows.over_cases import Row, Tick, over_cases
 
+log = logging.getLogger(__name__)
 RECON_TEXT = f"{SYNTHETIC}, reconstruction of a scan"
 EDIT_TEXT = f"{SYNTHETIC}, edited scan"
 DIFFERENCE_TEXT = f"{SYNTHETIC}, edited scan less the scan"
@@ -121,7 +124,9 @@ def write_edits(
         row = {**inversion_row(case, edit.inversion), "mean_change": round(mean, 6)}
         row["after"] = f"after/{case.case}.nii.gz"
         own = edit.inversion.latent.covariates
-        return row, row | {"covariates": own, "changed": edit.covariates}
+        remark = remark_on([edit.inversion.latent.values])
+        said = {"remarks": [remark] if remark else []}
+        return row, row | {"covariates": own, "changed": edit.covariates} | said
 
     given = {
         "changes": dict(changes), "known": dict(known), "steps": steps,
@@ -153,6 +158,9 @@ def write_interpolation(
         The folder.
     """
     frames = model.interpolate(*ends, count)
+    remark = remark_on(end.values for end in ends)  # no frame is longer than both
+    if remark:
+        log.warning("%s: the model has to guess", remark)
     for frame in frames:
         name = f"frame-{frame.number:03d}.nii.gz"
         save_synthetic(frame, folder / "images" / name, folder / "labels" / name)
@@ -162,6 +170,7 @@ def write_interpolation(
         "ends": names,
         "smallest_component": SMALLEST_COMPONENT,
         "frames": [frame.covariates for frame in frames],
+        "remarks": [remark] if remark else [],
         "model": model.facts,
         "made_with": facts,
     }

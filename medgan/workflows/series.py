@@ -15,14 +15,18 @@ from medgan.data.conditions import Value, check
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.evaluation.sets.similarity import ms_ssim
+from medgan.model.hull import share_longer
 from medgan.model.model import Model
 from medgan.model.outputs import Latent
-from medgan.model.series import Frame, Series, require_continuous, series
+from medgan.model.series import DIRECTION, Frame, Series, direction_of, series
 from medgan.reporting.film import write_film
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import grey_scale
 from medgan.workflows.editing import SHOWN, inversion_row, known_of
 from medgan.workflows.over_cases import Row, Tick, over_cases
+
+FAR = 3.0
+"""Standard deviations that a series goes along a direction, to either side, unless told."""
 
 
 class SyntheticSubject(NamedTuple):
@@ -42,7 +46,7 @@ class Way:
     """Where a series goes along.
 
     Attributes:
-        along: name of a continuous condition.
+        along: name of a continuous condition, or a direction of the latent by its number.
         start, stop: first and last value.
         count: frames, both ends included.
     """
@@ -69,9 +73,10 @@ def way_of(model: Model, along: str, start: float | None, stop: float | None, co
     Raises:
         ConfigError: E_CONDITION; E_VALUE for fewer than two frames or a way that does not rise.
     """
-    require_continuous(model, along)
-    condition = next(c for c in model.preprocessing.conditions if c.name == along)
-    low, high = condition.quantiles[0], condition.quantiles[-1]
+    low, high = -FAR, FAR
+    if direction_of(model, along) is None:
+        condition = next(c for c in model.preprocessing.conditions if c.name == along)
+        low, high = condition.quantiles[0], condition.quantiles[-1]
     way = Way(along, low if start is None else start, high if stop is None else stop, count)
     if count < 2:
         raise ConfigError("E_VALUE", "a series", f"{count} frames", "ask for two or more")
@@ -129,13 +134,14 @@ def write_series(
             "mean_step": round(float(np.mean([frame["step"] for frame in frames[1:]])), 6),
             "series": f"series/{subject.case}.nii.gz",
         }
-        return row, row | {"covariates": found.covariates, "frames": frames}
+        said = {"covariates": found.covariates, "remarks": found.remarks}
+        return row, row | said | {"frames": frames}
 
     given = {
         "along": way.along, "from": way.start, "to": way.stop, "known": dict(known),
         "steps": steps,
         "remarks": [
-            remark for end in (way.start, way.stop)
+            remark for end in (way.start, way.stop) if not DIRECTION.fullmatch(way.along)
             for remark in check(model.preprocessing.conditions, {way.along: end})
         ],
         "model": model.facts, "made_with": facts,
@@ -152,6 +158,7 @@ def _frame_rows(found: Series) -> list[Row]:
             "change": _mean_change(frame, found.start),
             "step": _mean_change(frame, before),
             "similarity": round(float(ms_ssim(frame.volume[None], found.start.volume[None])), 5),
+            "longer_latents": float(f"{share_longer(frame.latent):.3g}"),
             **_label_volumes(frame.label),
         })  # fmt: skip
         before = frame

@@ -4,15 +4,16 @@ from typing import Annotated
 
 import typer
 
-from medgan.app.cli import data, models, running, scans, service, studies
+from medgan.app.cli import data, latent, models, running, scans, service, studies
 from medgan.core.version import __version__
 
 VERBS = {
     "Scans": (data.check, data.phantoms),
     "Models": (models.train, models.calibrate, models.share, models.register),
     "What a model does": (
-        *(scans.generate, scans.score, scans.translate, scans.invert, scans.interpolate),
-        *(scans.edit, scans.series, scans.augment, scans.lesions, scans.export_dicom),
+        *(scans.generate, scans.score, scans.translate, scans.augment, scans.lesions),
+        *(latent.invert, latent.interpolate, latent.edit, latent.series, latent.directions),
+        scans.export_dicom,
     ),
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),

@@ -36,6 +36,7 @@ from medgan.app.steps.studies import (
 )
 from medgan.app.steps.synthesis import (
     augment_step,
+    directions_step,
     draw_lesions_step,
     generate_step,
     interpolate_step,
@@ -179,6 +180,10 @@ STEPS = {
     "edit": Step(
         edit_step, ("model_uri", *SCANS, "latent"),
         ("before", "after", "difference", "generated", "pictures", "edits.csv", "edits.json"),
+    ),
+    "directions": Step(
+        directions_step, ("model_uri", "generate.count", "generate.seed"),
+        ("directions.png", "directions.json"),
     ),
     "series": Step(
         series_step, ("model_uri", *SCANS, "latent", "generate.count", "generate.truncation"),

@@ -133,6 +133,18 @@ def interpolate_step(run: Run) -> StepResult:
     return StepResult(values, written("interpolate", folder))
 
 
+def directions_step(run: Run) -> StepResult:
+    """Writes a picture of the directions along which the generator changes most."""
+    from medgan.workflows.directions import write_directions
+
+    asked = run.config.generate
+    rows = write_directions(run.model(), run.out, asked.count, asked.seed, facts())
+    log.info("%d directions: %s", len(rows), run.out / "directions.png")
+    command = "medgan series MODEL SCAN --along direction:1 -o OUT"
+    lines = written("directions", run.out)
+    return StepResult({"directions": rows, "folder": str(run.out)}, lines, commands=(command,))
+
+
 def seed_and_number(text: str) -> tuple[int, int] | None:
     """Of `seed:3/5` the 3 and the 5, of `seed:3` the 3 and 0; None for anything else."""
     drawn = re.fullmatch(r"seed:(\d+)(?:/(\d+))?", text)

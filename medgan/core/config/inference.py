@@ -93,7 +93,9 @@ class LatentConfig(Section):
     known: dict[str, CovariateValue] = Field(
         {}, description="what is known of the scans to edit, over what their table says"
     )
-    along: str = Field("", description="continuous condition that a series goes along, as age")
+    along: str = Field(
+        "", description="continuous condition that a series goes along, as age, or direction:1"
+    )
     start: float | None = Field(
         None, description="first value of a series; without one, the lowest of the training scans"
     )
