@@ -68,6 +68,11 @@ class Batch:
         """Encoded covariates of each scan (see `encode`); no column without conditions."""
         return self.tensors["condition"]
 
+    @property
+    def wrong(self) -> tuple[Float[Tensor, "B E"], Bool[Tensor, " B"]] | None:
+        """Conditions with captions of other scans, and which then differ; None without captions."""
+        return (self.tensors["wrong"], self.tensors["differ"]) if "wrong" in self.tensors else None
+
     def having(self, **tensors: Tensor) -> "Batch":
         """The same batch with some tensors added or exchanged."""
         return Batch({**self.tensors, **tensors})

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
+from medgan.data.caption import COLUMNS, check_caption, encode_caption, learn_captions
 from medgan.data.manifest import Case
 
 Value = str | int | float | None
@@ -24,7 +25,9 @@ _LABEL_VOLUME = re.compile(r"label_(\d+)_mm3")
 
 
 def learn(
-    settings: Mapping[str, Literal["categorical", "continuous"]], cases: Sequence[Case]
+    settings: Mapping[str, Literal["categorical", "continuous"]],
+    cases: Sequence[Case],
+    caption: str = "",
 ) -> tuple[Condition, ...]:
     """The conditions of a model in order of their names, with what its training scans have of each.
 
@@ -33,12 +36,14 @@ def learn(
     Args:
         settings: the covariates to condition on, and of which kind each is.
         cases: the training cases.
+        caption: name of the covariate that is a sentence, which comes last; empty without any.
 
     Raises:
         ConfigError: E_CONDITION for a covariate that no case has, or that is of another kind.
     """
     conditions = []
-    for name, kind in sorted(settings.items()):
+    kinds = [*sorted(settings.items()), *([(caption, "text")] if caption else [])]
+    for name, kind in kinds:
         found = [value for case in cases if is_known(value := covariate_of(case, name))]
         if not found:
             columns = sorted({column for case in cases for column in case.covariates})
@@ -46,7 +51,9 @@ def learn(
                 name, "no training scan has a value",
                 f"fill it, or use {_listed(columns)} or label_1_mm3 in data.conditions",
             )  # fmt: skip
-        if kind == "categorical":
+        if kind == "text":
+            conditions.append(learn_captions(name, [str(value) for value in found]))
+        elif kind == "categorical":
             conditions.append(_learn_categories(name, [str(value) for value in found]))
         else:
             conditions.append(_learn_numbers(name, [number_of(name, value) for value in found]))
@@ -90,7 +97,8 @@ def covariates_of(case: Case, conditions: Iterable[Condition]) -> dict[str, Valu
 
 def widths(conditions: Sequence[Condition]) -> tuple[int, ...]:
     """Columns that each condition takes in an encoded one."""
-    return tuple(len(c.values) if c.kind == "categorical" else 2 for c in conditions)
+    fixed = {"continuous": 2, "text": COLUMNS}
+    return tuple(fixed.get(c.kind, len(c.values)) for c in conditions)
 
 
 def width(conditions: Sequence[Condition]) -> int:
@@ -104,7 +112,7 @@ def encode(
     """The condition of a scan as networks read it; an unknown value is all zeros.
 
     A category is one-hot; one that the model never saw is unknown to it. A number is
-    `[standardised, 1]`.
+    `[standardised, 1]`. A caption has a row for each word.
 
     Args:
         conditions: the model's.
@@ -120,6 +128,8 @@ def encode(
         if is_known(value) and condition.kind == "continuous":
             number = number_of(condition.name, value)
             encoded[start : start + 2] = (number - condition.mean) / condition.spread, 1.0
+        elif is_known(value) and condition.kind == "text":
+            encoded[start : start + columns] = encode_caption(str(value), condition)
         elif is_known(value) and str(value) in condition.values:
             encoded[start + condition.values.index(str(value))] = 1.0
         start += columns
@@ -145,7 +155,7 @@ def understood(
         result[name] = None
         if is_known(value) and condition.kind == "continuous":
             result[name] = number_of(name, value)
-        elif is_known(value) and str(value) in condition.values:
+        elif is_known(value) and (condition.kind == "text" or str(value) in condition.values):
             result[name] = str(value)
     return result
 
@@ -177,11 +187,12 @@ def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[
         wanted: values by name.
 
     Returns:
-        A remark on each number outside the range that was trained on.
+        A remark on each number outside the range that was trained on, and on words of a caption
+        that are read as others.
 
     Raises:
         ConfigError: E_CONDITION for a name or a category that the model does not know, or for
-            text where a number belongs.
+            text where a number belongs; E_TEXT for a caption that is not understood.
     """
     known = {condition.name: condition for condition in conditions}
     remarks = []
@@ -197,6 +208,8 @@ def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[
             raise _error(
                 name, f"no category {value}", f"use {_listed([*condition.values, UNKNOWN])}"
             )
+        if condition.kind == "text":
+            remarks += check_caption(str(value), condition)
         if condition.kind == "continuous":
             low, high = condition.quantiles[0], condition.quantiles[-1]
             if not low <= number_of(name, value) <= high:
@@ -208,6 +221,8 @@ def draw(
     conditions: Sequence[Condition], fixed: Mapping[str, Value], rng: np.random.Generator
 ) -> dict[str, Value]:
     """What a synthetic scan is generated by: as asked, the rest as the training scans had it.
+
+    A caption that is not asked for is unknown: those of the training scans are not kept.
 
     Each condition is drawn on its own. As many numbers are taken from `rng` whatever is fixed,
     so that fixing one condition changes no other.
@@ -230,7 +245,9 @@ def draw(
         if name in fixed:
             value = fixed[name] if is_known(fixed[name]) else None
             if value is not None:
-                value = str(value) if condition.kind == "categorical" else number_of(name, value)
+                value = number_of(name, value) if condition.kind == "continuous" else str(value)
+        elif condition.kind == "text":
+            value = None
         elif condition.kind == "categorical":
             bounds = np.cumsum(condition.shares)[:-1]
             value = condition.values[int(np.searchsorted(bounds, level, side="right"))]

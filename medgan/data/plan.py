@@ -54,7 +54,7 @@ def plan(config: DataConfig, cases: Sequence[Case]) -> Preprocessing:
     labels = config.labels
     if labels == "auto":
         labels = tuple(sorted({value for case in cases for value in case.labels}))
-    conditions = learn(config.conditions, cases)
+    conditions = learn(config.conditions, cases, config.caption)
     try:
         return Preprocessing(
             spacing=spacing, shape=shape, channels=tuple(cases[0].images),

@@ -1,31 +1,14 @@
 """Sentences as covariates: "a 70-year-old woman" is age 70 and sex F; no word is passed over."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.data.conditions import UNKNOWN, Value
+from medgan.data.words import FILLERS, NEGATIONS, UNITS, Words, is_number, words_of
 
-FILLERS = frozenset(
-    "a an the of is are at with and in has having who whose about around but scan scans image "
-    "images volume picture someone person patient subject".split()
-)
-"""Words that ask for nothing."""
-NEGATIONS = frozenset("no not non without never".split())
-UNITS = {
-    "years": {
-        **dict.fromkeys(("years", "year", "yrs", "yr", "yo"), 1.0),
-        **dict.fromkeys(("months", "month"), 1 / 12),
-    },
-    "mm": dict.fromkeys(("mm", "millimetres", "millimetre", "millimeters", "millimeter"), 1.0)
-    | dict.fromkeys(("cm", "centimetres", "centimetre", "centimeters", "centimeter"), 10.0),
-    "mm3": {"mm3": 1.0} | dict.fromkeys(("ml", "cc", "cm3", "millilitres", "milliliters"), 1000.0),
-    "kg": dict.fromkeys(("kg", "kilograms", "kilogram"), 1.0),
-}
-"""Of each kind of unit, how many of the first one each of them is."""
 _IN_UNIT = {
     "years": ("years", 1.0), "months": ("years", 1 / 12), "mm": ("mm", 1.0), "cm": ("mm", 10.0),
     "mm3": ("mm3", 1.0), "ml": ("mm3", 1000.0), "kg": ("kg", 1.0),
@@ -36,8 +19,6 @@ _SEXES = {
     "female": frozenset("f w female woman women lady girl".split()),
     "male": frozenset("m male man men gentleman boy".split()),
 }
-_WORD = re.compile(r"\d+(?:\.\d+)?|(?<![\w.)])-\d+(?:\.\d+)?|[^\W\d]\w*|[^\s\w,;.:()=/-]")
-Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -104,7 +85,7 @@ def read_sentence(sentence: str, conditions: Sequence[Condition]) -> Reading:
         ConfigError: E_TEXT where one condition gets two values, or a phrase could be a value of
             several conditions.
     """
-    words = _words(sentence)
+    words = words_of(sentence)
     found: dict[str, Value] = {}
     lost: list[list[str]] = []
     position, last_lost = 0, -1
@@ -185,7 +166,7 @@ def _categories(words: Words, condition: Condition) -> Iterator[_Phrase]:
 
 def _said(condition: Condition, value: str) -> Iterator[Words]:
     """How a category is said: as the table spells it, and in the words for a sex."""
-    yield _words(value)
+    yield words_of(value)
     if condition.name.lower() in ("sex", "gender"):
         for words in _SEXES.values():
             if value.lower() in words:
@@ -212,7 +193,7 @@ def _quantity(
 ) -> Iterator[_Phrase]:
     """The number at a place, with or without a unit behind it."""
     number = words[start] if start < len(words) else ""
-    if not re.fullmatch(r"-?\d+(\.\d+)?", number):
+    if not is_number(number):
         return
     unit = words[start + 1] if start + 1 < len(words) else ""
     if unit in units:
@@ -224,9 +205,9 @@ def _quantity(
 def _names(condition: Condition) -> set[Words]:
     """How a condition is called: its name, its name without the unit, and words for age."""
     parts = condition.name.lower().split("_")
-    names = {(condition.name.lower(),), tuple(_words(" ".join(parts)))}
+    names = {(condition.name.lower(),), tuple(words_of(" ".join(parts)))}
     if len(parts) > 1 and parts[-1] in _IN_UNIT:
-        names.add(tuple(_words(" ".join(parts[:-1]))))
+        names.add(tuple(words_of(" ".join(parts[:-1]))))
     return names | set(_AGE) if parts[0] == "age" else names
 
 
@@ -249,13 +230,6 @@ def _without_fillers(words: Words, start: int) -> int:
     while start < len(words) and words[start] in FILLERS:
         start += 1
     return start
-
-
-def _words(text: str) -> Words:
-    """Numbers, words and signs, in small letters."""
-    text = text.lower().replace("³", "3").replace("n't", " not")
-    text = re.sub(r"\b(cubic) (mm|cm)\b", r"\g<2>3", text)
-    return tuple(_WORD.findall(text))
 
 
 def _sayable(conditions: Sequence[Condition]) -> str:

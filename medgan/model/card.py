@@ -143,7 +143,9 @@ def _intensity_text(grid: Preprocessing) -> str:
 
 def _condition_text(condition: dict[str, Any]) -> str:
     """A condition with the range or the categories that were trained on."""
-    if condition["kind"] == "continuous":
+    if condition["kind"] == "text":
+        seen = f"sentences, {len(condition['values'])} words and negated words"
+    elif condition["kind"] == "continuous":
         seen = "{:g} to {:g}".format(condition["quantiles"][0], condition["quantiles"][-1])
     else:
         shares = zip(condition["values"], condition["shares"], strict=True)

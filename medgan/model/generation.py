@@ -119,7 +119,8 @@ def run_generator(model: "Model", values: Tensor, condition: Tensor) -> Tensor:
 
 def encoded(model: "Model", covariates: Mapping[str, Value]) -> Tensor:
     """Covariates as the generator takes them, (D,)."""
-    return torch.from_numpy(encode(model.preprocessing.conditions, covariates))
+    condition = torch.from_numpy(encode(model.preprocessing.conditions, covariates))
+    return model.networks.seen(condition[None].to(model.device))[0].cpu()
 
 
 def warn_of_unusual(model: "Model", covariates: Mapping[str, Value]) -> None:

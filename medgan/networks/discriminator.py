@@ -53,7 +53,16 @@ class Discriminator(nn.Module):
         A logit is that of the volume alone plus the projection of its pooled features on the
         embedded condition; an unknown condition, all zeros, adds nothing.
         """
-        pooled = self.pool(self.trunk(volume)[-1]).flatten(1)
+        return self.judged(self.pooled(volume), condition)
+
+    def pooled(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B F"]:
+        """The features of each volume that are judged."""
+        return self.pool(self.trunk(volume)[-1]).flatten(1)
+
+    def judged(
+        self, pooled: Float[Tensor, "B F"], condition: Float[Tensor, "B D"] | None
+    ) -> Float[Tensor, " B"]:
+        """Logits of pooled features with conditions; as `forward`."""
         logits = self.logit(pooled)
         if self.embed is not None and condition is not None:
             projection = (self.embed(condition) * pooled).sum(dim=1, keepdim=True)

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medgan.core.errors import ModelError
 from medgan.networks.blocks import Stages, Trunk
+from medgan.networks.caption import CaptionEncoder
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.encoder import Encoder
 from medgan.networks.generator import Generator
@@ -29,6 +30,7 @@ class Networks:
         localiser: volume to a logit for every voxel.
         restorer: corrupted volume to a healthy one.
         translator: one image to another.
+        caption: words of a caption to features, for generator and discriminators.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class Networks:
         localiser: Localiser | None = None,
         restorer: Restorer | None = None,
         translator: Translator | None = None,
+        caption: CaptionEncoder | None = None,
     ) -> None:
         self._generator, self._encoder = generator, encoder
-        self.translator = translator
+        self.translator, self.caption = translator, caption
         self.discriminator, self.localiser, self.restorer = discriminator, localiser, restorer
 
     @classmethod
@@ -130,8 +133,13 @@ class Networks:
     def without_discriminator(self) -> "Networks":
         """The other networks."""
         return Networks(
-            self._generator, self._encoder, None, self.localiser, self.restorer, self.translator
-        )
+            self._generator, self._encoder, None, self.localiser, self.restorer, self.translator,
+            self.caption,
+        )  # fmt: skip
+
+    def seen(self, condition: Tensor) -> Tensor:
+        """Encoded conditions as generator and discriminators take them: a caption as features."""
+        return condition if self.caption is None else self.caption(condition)
 
     @property
     def critic(self) -> Discriminator:
@@ -156,6 +164,7 @@ class Networks:
             "localiser": self.localiser,
             "restorer": self.restorer,
             "translator": self.translator,
+            "caption": self.caption,
         }
         return {name: module for name, module in named.items() if module is not None}
 

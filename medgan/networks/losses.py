@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
@@ -145,6 +145,23 @@ def between(
 ) -> Float[Tensor, "B C X Y Z"]:
     """Points on the lines from real to fake volumes; `share` 0 is real, 1 is fake."""
     return torch.lerp(real, fake, share[:, None, None, None, None])
+
+
+def matching_loss(
+    right: Float[Tensor, " B"], wrong: Float[Tensor, " B"], differ: Bool[Tensor, " B"]
+) -> Float[Tensor, ""]:
+    """How badly volumes with their captions are told from the same with captions of others.
+
+    Args:
+        right: logits with their own captions.
+        wrong: logits with those of others.
+        differ: which of the captions do.
+
+    Reference: Reed et al. 2016, arXiv 1605.05396, section 4.2 (real images with wrong text), as a
+        relativistic pair.
+    """
+    told = softplus(wrong - right) * differ
+    return told.sum() / differ.sum().clamp(min=1)
 
 
 def reconstruction_loss(

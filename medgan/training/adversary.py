@@ -14,6 +14,7 @@ from medgan.networks.losses import (
     Objective,
     between,
     gradient_penalty,
+    matching_loss,
     one_centred_penalty,
 )
 from medgan.training.state import TrainingState
@@ -26,6 +27,8 @@ PENALTIES = {
 """The gradient penalty of each objective: zero-centred on reals and fakes (Huang et al. 2024, arXiv
 2501.05441), one-centred between them (Gulrajani et al. 2017, arXiv 1704.00028), or zero-centred on
 reals (Mescheder et al. 2018, arXiv 1801.04406)."""
+MATCHING_WEIGHT = 1.0
+"""Of the loss that tells the caption of a scan from that of another."""
 PENALTY_EVERY = 2
 """Steps from one penalty to the next. Ten minutes on hippocampi gave a kernel distance of 0.53,
 with penalties in every step 0.71; every fourth step diverged (docs/explanation/generator.md)."""
@@ -40,6 +43,8 @@ class Judgement(NamedTuple):
         real, fake: as many volumes each, augmented; those of a pair have the same condition.
         condition: of the pairs.
         share: of these volumes in all that the discriminator judges in this step.
+        wrong: the same conditions with captions of other scans, and which captions then differ;
+            None without captions.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Judgement(NamedTuple):
     fake: Tensor
     condition: Tensor
     share: Tensor | float
+    wrong: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,13 +131,20 @@ class Adversary:
             penalise: whether the penalty is due.
             scalars: receives loss, gap and penalties.
         """
-        name, discriminator, _, _, condition, share = judged
+        name, discriminator, condition, share = (
+            judged.name, judged.discriminator, judged.condition, judged.share,
+        )  # fmt: skip
         real_volume = judged.real.detach().requires_grad_(penalise)
         fake_volume = judged.fake.detach().requires_grad_(penalise)
         with state.autocast():
-            real = discriminator(real_volume, condition)
+            pooled = discriminator.pooled(real_volume)
+            real = discriminator.judged(pooled, condition)
             fake = discriminator(fake_volume, condition)
+            matching = _matching(judged, pooled, real)
         loss = share * self.objective.discriminator(real, fake)
+        if matching is not None:
+            loss = loss + MATCHING_WEIGHT * share * matching
+            add(scalars, f"{name}/matching", share * matching)
         add(scalars, f"{name}/loss", loss)
         add(scalars, f"{name}/gap", share * (real - fake).mean())
         if penalise:
@@ -145,10 +158,15 @@ class Adversary:
         """Objective of the generator against one discriminator; its metric is added."""
         with torch.no_grad():
             real = judged.discriminator(judged.real, judged.condition)
-        fake = judged.discriminator(judged.fake, judged.condition)
+        pooled = judged.discriminator.pooled(judged.fake)
+        fake = judged.discriminator.judged(pooled, judged.condition)
         loss = judged.share * self.objective.generator(real, fake)
         add(scalars, f"generator/{judged.name}", loss)
-        return loss
+        matching = _matching(judged, pooled, fake)
+        if matching is None:
+            return loss
+        add(scalars, f"generator/{judged.name}_matching", judged.share * matching)
+        return loss + MATCHING_WEIGHT * judged.share * matching
 
     def _penalties(
         self, state: TrainingState, judged: Judgement, pairs: list[tuple[Tensor, Tensor]]
@@ -169,6 +187,14 @@ class Adversary:
                 kind: gradient_penalty(logits, volume)
                 for kind, (volume, logits) in zip(kinds, pairs, strict=False)
             }
+
+
+def _matching(judged: Judgement, pooled: Tensor, right: Tensor) -> Tensor | None:
+    """The matching loss of volumes with these pooled features; None without captions."""
+    if judged.wrong is None:
+        return None
+    wrong, differ = judged.wrong
+    return matching_loss(right, judged.discriminator.judged(pooled, wrong), differ)
 
 
 def add(scalars: Scalars, name: str, value: Tensor) -> None:

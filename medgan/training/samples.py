@@ -126,7 +126,7 @@ def evaluate_samples(
     networks, count = state.average, reference.volumes.shape[1]
     with state.autocast():
         parts = zip(reference.latents.split(batch), reference.conditions.split(batch), strict=True)
-        fakes = torch.cat([networks.generator(z, c).float().cpu() for z, c in parts])
+        fakes = torch.cat([networks.generator(z, networks.seen(c)).float().cpu() for z, c in parts])
         real = reference.volumes[:GRID].to(state.device)
         recons = torch.cat(
             [

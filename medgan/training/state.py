@@ -83,6 +83,8 @@ class TrainingState:
         """
         networks.to(device)
         discriminators: list[nn.Module] = [networks.critic]
+        if networks.caption is not None:
+            discriminators.append(networks.caption)
         if pair_discriminator is not None:
             layout = torch.channels_last_3d
             discriminators.append(pair_discriminator.to(device, memory_format=layout))  # pyright: ignore
@@ -96,9 +98,9 @@ class TrainingState:
         )  # fmt: skip
 
     def discriminators(self) -> list[nn.Module]:
-        """All discriminators."""
-        pair = [self.pair_discriminator] if self.pair_discriminator is not None else []
-        return [self.networks.critic, *pair]
+        """All discriminators, and the encoder of captions, which learns with them."""
+        others = (self.pair_discriminator, self.networks.caption)
+        return [self.networks.critic, *(other for other in others if other is not None)]
 
     def all_networks(self) -> dict[str, nn.Module]:
         """Every network that is trained, by name."""

@@ -71,7 +71,7 @@ class Step:
 
 _GRID = (
     *("spacing", "shape", "voxels", "intensity", "window", "labels", "conditions"),
-    *("patches", "unseen", "ranges"),
+    *("caption", "patches", "unseen", "ranges"),
 )
 SCANS = tuple(f"data.{name}" for name in DataConfig.model_fields if name not in _GRID)
 """What decides which scans there are and what each is for; the rest of `data` is about the grid."""

@@ -128,6 +128,11 @@ class DataConfig(Section):
         description="covariates to generate by, as {age: continuous, sex: categorical}; "
         "label_1_mm3 is the volume of label 1",
     )
+    caption: str = Field(
+        "",
+        description="column of the table with a sentence about each scan, to generate by sentences "
+        "(train.task synthesis); needs medgan[text]",
+    )
     seed: int = Field(0, ge=0, description="seed of random splits")
 
     @field_validator("channels")
@@ -162,15 +167,17 @@ class Condition(Section):
 
     Attributes:
         name: of the covariate.
-        kind: categorical or continuous.
-        values, shares: categories in order, and how often each was among the known ones.
-        mean, spread: of a continuous covariate; the spread is above 0.
+        kind: categorical, continuous or text, a caption.
+        values, shares: categories in order, and how often each was among the known ones; of
+            captions their words, and with `no` those that were negated.
+        mean, spread: of a continuous covariate, or of the logarithms of the numbers in captions;
+            the spread is above 0.
         quantiles: of a continuous covariate at even steps from 0 to 1; the first and last are
-            the range that was trained on.
+            the range that was trained on. Of the numbers in captions, these two alone.
     """
 
     name: str
-    kind: Literal["categorical", "continuous"]
+    kind: Literal["categorical", "continuous", "text"]
     values: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     mean: float = 0.0

@@ -106,6 +106,8 @@ class Config(Section):
                 )
         elif self.translate.target_data:
             raise ValueError("translate.target_data needs train.task harmonisation")
+        if self.data.caption and self.train.task != "synthesis":
+            raise ValueError("data.caption needs train.task synthesis")
         if self.train.autoencode and self.train.task != "synthesis":
             raise ValueError("train.autoencode needs train.task synthesis")
         if self.data.shape == "auto" and divisor > 16:

@@ -14,7 +14,7 @@ from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
-from medgan.model.fresh_networks import stages, synthesis_networks
+from medgan.model.fresh_networks import seen_width, stages, synthesis_networks
 from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
 from medgan.networks.channels import image_channels, split_channels
 from medgan.networks.discriminator import Discriminator
@@ -31,6 +31,8 @@ from medgan.training.tasks.task import Evaluator, adversarial
 
 CONDITION_DROPOUT = 0.1
 """How often each condition of a scan is made unknown."""
+WORD_DROPOUT = 0.1
+"""How often each word of a caption is left out."""
 ENCODER_EVERY = 2
 """Generator steps from one encoder step to the next."""
 RECONSTRUCTION_WEIGHT, LATENT_WEIGHT = 10.0, 0.5
@@ -120,7 +122,7 @@ class Synthesis:
                 widths=tuple(max(8, w // 2) for w in self.model.widths),
             )  # fmt: skip
             seen = len(grid.channels) + channels(grid.labels)
-            pair = Discriminator(grid.shape, seen, narrow, known)
+            pair = Discriminator(grid.shape, seen, narrow, seen_width(grid))
         trained = [networks.generator, networks.encoder]
         return TrainingState.fresh(networks, trained, pair, self.seed, device, self.bf16)
 
@@ -155,7 +157,8 @@ class Synthesis:
         # A second derivative keeps what is computed again: checkpoints would only cost time here.
         checkpoint_activations(state.discriminators(), False)
         state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in whole.split(self.micro_batch):
+        for encoded in whole.split(self.micro_batch):
+            part = self._with_captions(state, encoded)
             with torch.no_grad(), state.autocast():
                 fake = state.networks.generator(part["latent"], part.condition)
             loss = torch.zeros((), device=state.device)
@@ -172,7 +175,8 @@ class Synthesis:
         latent that can be read back from what is generated, and to restore a corrupted volume.
         Before the discriminators take part, both are an autoencoder.
         """
-        whole = self._with_latents(state, batch)
+        with torch.no_grad():
+            whole = self._with_captions(state, self._with_latents(state, batch))
         if not adversarial(self, state):
             return autoencoder_step(state, whole, self.micro_batch, self.schedule.rate(state))
         encode = self.schedule.step_is_due(state, self.encoder.every)
@@ -214,6 +218,15 @@ class Synthesis:
         latents = self.draw_latents(state, len(batch))
         return batch.having(condition=self.drop_conditions(state, batch.condition), latent=latents)
 
+    def _with_captions(self, state: TrainingState, batch: Batch) -> Batch:
+        """The batch with captions as features; and with those of other scans, `wrong`."""
+        caption, condition = state.networks.caption, batch.condition
+        if caption is None:
+            return batch
+        seen = caption(condition)
+        wrong, differ = caption.mismatched(condition, seen)
+        return batch.having(condition=seen, wrong=wrong, differ=differ)
+
     def draw_latents(self, state: TrainingState, count: int) -> Float[Tensor, "B L"]:
         """Standard normal latents on the training's device."""
         shape = (count, state.networks.generator.latent)
@@ -230,7 +243,10 @@ class Synthesis:
         repeats = torch.tensor(columns, device="cpu")
         # The size is given, as a forecast of memory holds no values to add up.
         kept = kept.repeat_interleave(repeats, dim=1, output_size=sum(columns))
-        return condition * kept.to(state.device)
+        condition = condition * kept.to(state.device)
+        if state.networks.caption is None:
+            return condition
+        return state.networks.caption.without_words(condition, WORD_DROPOUT, state.random)
 
     def _judgements(
         self, state: TrainingState, part: Batch, fake: Tensor, whole: Batch
@@ -247,12 +263,14 @@ class Synthesis:
         yield Judgement(
             "critic", state.networks.critic, changed(part.volume),
             changed(image_channels(fake, images)), part.condition, len(part) / len(whole),
+            part.wrong,
         )  # fmt: skip
         if state.pair_discriminator is not None and bool(part.labelled.any()):
             real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
             yield Judgement(
                 "pair", state.pair_discriminator, changed(real), changed(fake[part.labelled]),
                 part.condition[part.labelled], part.labelled.sum() / whole.labelled.sum(),
+                part.wrong and (part.wrong[0][part.labelled], part.wrong[1][part.labelled]),
             )  # fmt: skip
 
     def _realism_loss(
