@@ -26,7 +26,10 @@ from medgan.data.words import (
 MOST_WORDS = 48
 """Words of a caption that networks see."""
 FEATURES = VECTOR + 2
-"""Of a word: its vector, or zeros and a number: the standardised logarithm and a one."""
+"""Of a word: its vector, or zeros and a number: the standardised logarithm and a one, each times
+`_NUMBER`."""
+_NUMBER = 8.0
+"""With which a number weighs as much as a word, whose vector has the length 16."""
 COLUMNS = MOST_WORDS * FEATURES
 """Of an encoded caption."""
 SIMILAR = 0.37
@@ -154,7 +157,7 @@ def encode_caption(caption: str, condition: Condition) -> Float[np.ndarray, " N"
     for row, word in zip(rows, read_caption(caption, condition).words, strict=False):
         if is_number(word):
             log = math.log(max(float(word), 1e-6))
-            row[VECTOR:] = (log - condition.mean) / condition.spread, 1.0
+            row[VECTOR:] = _NUMBER * (log - condition.mean) / condition.spread, _NUMBER
         else:
             row[:VECTOR] = vector_of(word)
     return rows.ravel()

@@ -28,10 +28,12 @@ class Reading:
     Attributes:
         covariates: values by the names of conditions.
         lost: phrases that were not understood.
+        rest: all words that are no value of a condition, for a caption.
     """
 
     covariates: dict[str, Value] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
+    rest: Words = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def covariates_of_sentence(
 ) -> dict[str, Value]:
     """What a sentence asks for, together with what is given beside it.
 
+    A model of captions gets as its caption what is no value of another condition.
+
     Args:
         sentence: such as "a 70-year-old woman"; an empty one asks for nothing.
         conditions: the model's.
@@ -62,7 +66,14 @@ def covariates_of_sentence(
         return given
     if not conditions:
         raise _error("the model has no conditions", "leave the text out")
-    reading = read_sentence(sentence, conditions)
+    plain = [condition for condition in conditions if condition.kind != "text"]
+    captions = [condition for condition in conditions if condition.kind == "text"]
+    reading = read_sentence(sentence, plain)
+    if captions:
+        asked = set(reading.rest) - FILLERS
+        caption = sentence.strip() if not reading.covariates else " ".join(reading.rest)
+        said = {captions[0].name: caption} if asked else {}
+        reading = Reading({**reading.covariates, **said})
     if reading.lost:
         quoted = ", ".join(f"'{phrase}'" for phrase in reading.lost)
         raise _error(f"not understood: {quoted}", f"leave it out, or say {_sayable(conditions)}")
@@ -88,6 +99,7 @@ def read_sentence(sentence: str, conditions: Sequence[Condition]) -> Reading:
     words = words_of(sentence)
     found: dict[str, Value] = {}
     lost: list[list[str]] = []
+    rest: list[str] = []
     position, last_lost = 0, -1
     while position < len(words):
         phrase, length = _next(words[position:], conditions)
@@ -95,13 +107,16 @@ def read_sentence(sentence: str, conditions: Sequence[Condition]) -> Reading:
             name = phrase.condition.name
             if found.setdefault(name, phrase.value) != phrase.value:
                 raise _error(f"{name} is asked for twice", "ask for one value")
-        elif words[position] not in FILLERS:
+            position += length
+            continue
+        rest += words[position : position + length]
+        if words[position] not in FILLERS:
             if last_lost != position:
                 lost.append([])
             lost[-1] += words[position : position + length]
             last_lost = position + length
         position += length
-    return Reading(found, tuple(" ".join(phrase) for phrase in lost))
+    return Reading(found, tuple(" ".join(phrase) for phrase in lost), tuple(rest))
 
 
 def _next(words: Words, conditions: Sequence[Condition]) -> tuple[_Phrase | None, int]:
