@@ -39,6 +39,8 @@ EXCEPTIONS = {
     "translate runs/fine/model thick_scans": "takes thick slices, which "
     "tests/training/test_super_resolution.py has",
     "bench super-resolution": "takes a model of tests/training/test_super_resolution.py",
+    "train lidc_nodule_text": "takes captions, which tests/training/test_captions.py has",
+    "generate runs/nodule-text": "takes a model of tests/training/test_captions.py",
     "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
     "train large_256": "forecasts a training that does not fit into the memory of a small machine",
 }
