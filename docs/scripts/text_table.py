@@ -1,6 +1,6 @@
 """What sentences asked for and what came, of lung nodules, by judges of real ones.
 
-python docs/scripts/text_table.py runs/nodule-text [text.json]
+python docs/scripts/text_table.py runs/nodule-text [validation]
 """
 
 import json
@@ -229,10 +229,12 @@ def judged(
     return found | shares(judge.ranks(kept, choices, right[whole]), groups)
 
 
-def measure(run: Path) -> dict[str, object]:
-    """Real test crops, samples of their captions, of paraphrases and of none."""
+def measure(run: Path, split: str) -> dict[str, object]:
+    """Real crops of a split, samples of their captions, of paraphrases and of none."""
     model, manifest = Model.load(run / "model"), Manifest.load(run / "manifest.json")
-    train, test = manifest.split("train") + manifest.split("validation"), manifest.split("test")
+    train, test = manifest.split("train"), manifest.split(split)
+    if split == "test":
+        train = train + manifest.split("validation")
     judge = Judge.of(real_features(train, model, run / "judge"), train)
     choices = list({as_words(case): case for case in test}.values())
     places = {as_words(case): number for number, case in enumerate(choices)}
@@ -250,14 +252,11 @@ def measure(run: Path) -> dict[str, object]:
         features = generated_features(texts, model, SEED)
         result[name] = judged(features, each, judge, choices, right.repeat(EACH))
     learned = {case.covariates["caption"] for case in train}
-    result["test captions among those of training"] = sum(
+    result["captions among those of training"] = sum(
         case.covariates["caption"] in learned for case in test
     )
     return result
 
 
 if __name__ == "__main__":
-    found = json.dumps(measure(Path(sys.argv[1])), indent=1)
-    print(found)
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(found + "\n")
+    print(json.dumps(measure(Path(sys.argv[1]), (*sys.argv[2:], "test")[0]), indent=1))

@@ -236,7 +236,8 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
     task = synthesis(augment="adaptive")
     seen = []
     real = batch([True, True])
-    state.networks.discriminator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    trunk = state.networks.critic.trunk
+    trunk.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     for state.augment in (0.0, 0.8):
         seen.clear()
         task.discriminator_step(state, real)
