@@ -117,7 +117,8 @@ def read_caption(caption: str, condition: Condition) -> CaptionReading:
                 lost.append(f"{negation} {word}".strip())
             else:
                 found += ["no", read] if negation else [read]
-                remarks += [f"'{word}' is read as '{read}'"] if read != word else []
+                unknown = f"'{word}' is in no training caption and is read as '{read}'"
+                remarks += [unknown] if read != word else []
         negation = ""
     lost += [negation] if negation else []
     return CaptionReading(tuple(found[:MOST_WORDS]), tuple(remarks), (*lost, *found[MOST_WORDS:]))
