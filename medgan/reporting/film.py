@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medgan.core.files import write_atomic
-from medgan.reporting.slices import INK, LEFT_SIDES, PAPER, ColourScale, aspect_of, plane
+from medgan.reporting.planes import middle_planes
+from medgan.reporting.slices import INK, LEFT_SIDES, PAPER, ColourScale
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,18 +62,7 @@ def _frame(
 ) -> "Image":
     from PIL import Image, ImageDraw, ImageFont
 
-    mm = [n * s for n, s in zip(volume.shape, spacing, strict=True)]
-    pixels = _HEIGHT / max(mm[1], mm[2])  # a pixel of every plane is as long
-    planes = []
-    for axis in range(3):
-        slices = np.clip(
-            (plane(volume, axis, volume.shape[axis] // 2) - scale.low) / _range(scale), 0, 1
-        )
-        across = next(s for number, s in enumerate(spacing) if number != axis)
-        width = round(slices.shape[1] * across * pixels)
-        height = round(slices.shape[0] * across * aspect_of(axis, spacing) * pixels)
-        grey = Image.fromarray(np.rint(255 * slices).astype(np.uint8))
-        planes.append(grey.resize((max(width, 1), max(height, 1)), Image.Resampling.BILINEAR))
+    planes = middle_planes(volume, spacing, scale, _HEIGHT)
     whole = Image.new("L", (sum(p.width for p in planes) + 4 * _GAP, _HEIGHT + 2 * _TEXT), _dark())
     draw, font, left = ImageDraw.Draw(whole), ImageFont.load_default(13), _GAP
     for side, shown in zip(LEFT_SIDES, planes, strict=True):
@@ -84,10 +74,6 @@ def _frame(
     draw.text((middle, whole.height - _TEXT // 2), text, _light(), font, anchor="mm")
     step = 256 // _GREYS
     return whole.point([value // step * step + step // 2 for value in range(256)])
-
-
-def _range(scale: ColourScale) -> float:
-    return max(scale.high - scale.low, 1e-12)
 
 
 def _dark() -> int:

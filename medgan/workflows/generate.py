@@ -1,6 +1,8 @@
 """Generated data sets: synthetic scans as a Decathlon folder for segmentation frameworks."""
 
 import json
+import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,11 +17,14 @@ from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.conditions import Value, check
 from medgan.data.dicom.synthetic import modality_of, write_synthetic_series
 from medgan.data.labels import SMALLEST_COMPONENT
+from medgan.model.hull import share_longer
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
+from medgan.reporting.generated import MOST_TILES, Tile, generated_page, planes_image
 
 Entry = dict[str, str | list[str]]
 """Files of a scan in `dataset.json`."""
+PAGE = "generated.html"
 MARK = f"{SYNTHETIC}, not a patient"
 
 
@@ -34,14 +39,16 @@ def write_synthetic(
     progress: Callable[[int, int], None] = lambda done, total: None,
     dicom: bool = False,
     text: str = "",
+    first: int = 0,
 ) -> Path:
-    """Writes images, labels, `dataset.json`, `provenance.json` and, with conditions, a table.
+    """Writes images, labels, two JSON files, a page and, with conditions, a table.
 
     `covariates.csv` lists files and covariates and can be read as a data set.
 
     Args:
         model: the generator.
-        folder: receives `imagesTr/`, `labelsTr/`, the two JSON files and the table.
+        folder: receives `imagesTr/`, `labelsTr/`, `dataset.json`, `provenance.json`, the page and
+            the table.
         count: number of scans.
         seed: of the latents; scan i does not depend on the count.
         facts: versions, for the provenance.
@@ -50,6 +57,7 @@ def write_synthetic(
         progress: receives the number of scans done and of all.
         dicom: whether each image is also written as a DICOM series into `dicom/`.
         text: the sentence that the conditions were read from, for the provenance.
+        first: number of the first scan.
 
     Returns:
         The folder.
@@ -63,9 +71,10 @@ def write_synthetic(
     preprocessing = model.preprocessing
     entries: list[Entry] = []
     rows: list[dict[str, str]] = []
+    tiles: list[Tile] = []
     for wanted, number in groups:
         for scan in model.iter_generate(
-            number, seed, len(entries), conditions=wanted, truncation=truncation
+            number, seed, first + len(entries), conditions=wanted, truncation=truncation
         ):
             entries.append(_write_scan(scan, folder))
             if dicom:
@@ -75,6 +84,8 @@ def write_synthetic(
                     to = folder / "dicom" / path.name.removesuffix(".nii.gz")
                     write_synthetic_series(scan.images[channel], to, modality, MARK)
             rows.append(_row(scan, entries[-1]))
+            if len(tiles) < MOST_TILES:
+                tiles.append(_tile(model, scan, seed, wanted, truncation))
             progress(len(entries), count)
     labels = model.preprocessing.labels
     dataset: dict[str, Any] = {
@@ -92,6 +103,7 @@ def write_synthetic(
         "synthetic": True,
         "seed": seed,
         "count": count,
+        "first": first,
         "smallest_component": SMALLEST_COMPONENT,
         "truncation": truncation,
         **({"text": text} if text else {}),
@@ -104,9 +116,40 @@ def write_synthetic(
     }
     write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
     write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
+    every = list(dict.fromkeys(remark for group in remarks for remark in group))
+    page = generated_page(tiles, count, seed, text, every, bool(labels))
+    write_atomic(folder / PAGE, page)
     if model.preprocessing.conditions:
         write_atomic(folder / "covariates.csv", table_text(rows))
     return folder
+
+
+def _tile(
+    model: Model, scan: Synthetic, seed: int, wanted: Mapping[str, Value], truncation: float
+) -> Tile:
+    """A scan on the page; the command asks for what was asked, the rest follows from the number."""
+    words = ["medgan generate MODEL -n 1", f"--seed {seed} --set generate.first={scan.number}"]
+    words += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in wanted.items()]
+    if truncation:
+        words.append(f"--set generate.truncation={truncation:g}")
+    latent = model.draw(seed, scan.number, wanted, truncation)
+    volumes = label_volumes(scan.label)
+    labels = ", ".join(f"label {n} {mm3:,.0f} mm³" for n, mm3 in volumes.items())
+    return Tile(
+        f"seed {seed}, number {scan.number}", planes_image(scan.image, scan.label),
+        {k: "unknown" if v is None else f"{v}" for k, v in scan.covariates.items()},
+        f"{labels}. " if labels else "", share_longer(latent.values),
+        " ".join([*words, "-o OUT"]),
+    )  # fmt: skip
+
+
+def label_volumes(label: Volume | None) -> dict[int, float]:
+    """Volume in mm^3 by label value, those that the map has; empty without a map."""
+    if label is None:
+        return {}
+    counts = np.bincount(label.data.ravel().astype(int))
+    voxel = math.prod(label.spacing)
+    return {n: round(int(c) * voxel, 1) for n, c in enumerate(counts) if n and c}
 
 
 def _channel_names(preprocessing: Preprocessing) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medgan.core.errors import ConfigError
-from medgan.core.volume import SYNTHETIC, Volume, save_frames
+from medgan.core.volume import SYNTHETIC, save_frames
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import Value, check
 from medgan.data.manifest import Case, Refusal
@@ -23,6 +23,7 @@ from medgan.reporting.film import write_film
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import grey_scale
 from medgan.workflows.editing import SHOWN, inversion_row, known_of
+from medgan.workflows.generate import label_volumes
 from medgan.workflows.over_cases import Row, Tick, over_cases
 
 FAR = 3.0
@@ -159,7 +160,7 @@ def _frame_rows(found: Series) -> list[Row]:
             "step": _mean_change(frame, before),
             "similarity": round(float(ms_ssim(frame.volume[None], found.start.volume[None])), 5),
             "longer_latents": float(f"{share_longer(frame.latent):.3g}"),
-            **_label_volumes(frame.label),
+            **{f"label_{n}_mm3": mm3 for n, mm3 in label_volumes(frame.label).items()},
         })  # fmt: skip
         before = frame
     return rows
@@ -167,14 +168,6 @@ def _frame_rows(found: Series) -> list[Row]:
 
 def _mean_change(frame: Frame, other: Frame) -> float:
     return round(float((frame.volume - other.volume).abs().mean()) / 2, 6)
-
-
-def _label_volumes(label: Volume | None) -> Row:
-    if label is None:
-        return {}
-    counts = np.bincount(label.data.ravel().astype(int))
-    voxel = math.prod(label.spacing)
-    return {f"label_{n}_mm3": round(int(c) * voxel, 1) for n, c in enumerate(counts) if n and c}
 
 
 def _write_files(folder: Path, case: str, found: Series, way: Way) -> None:

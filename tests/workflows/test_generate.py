@@ -14,6 +14,7 @@ from medgan.app.cli.options import conditions
 from medgan.app.pipeline import find_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError
+from medgan.core.volume import Volume
 from medgan.workflows.generate import write_synthetic
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import make_model
@@ -211,3 +212,18 @@ def test_synthetic_scans_become_dicom_only_when_asked_for(tmp_path):
             top.pixel_array, np.rint(image.data[::-1, ::-1, -1].T).astype(int)
         )
         assert "SYNTHETIC" in top.SeriesDescription
+
+
+def test_the_page_shows_each_scan_and_the_command_that_makes_it_again(trained, tmp_path):
+    out = tmp_path / "out"
+    settings = ("generate.conditions={sex: F}", "generate.seed=3")
+    done = generate(trained, out, "generate.count=3", *settings)
+    page = (out / "generated.html").read_text()
+    assert done.results["generate"].page == out / "generated.html"
+    assert page.count("data:image/png") == 3
+    command = "medgan generate MODEL -n 1 --seed 3 --set generate.first=2 --set sex=F -o OUT"
+    assert command in page
+    generate(trained, tmp_path / "again", "generate.count=1", "generate.first=2", *settings)
+    name = "imagesTr/synthetic-s3-00002.nii.gz"
+    first, again = (Volume.load(folder / name) for folder in (out, tmp_path / "again"))
+    assert np.array_equal(first.data, again.data)

@@ -103,7 +103,8 @@ STEPS = {
     "load_back": Step(load_back_step),
     "generate": Step(
         generate_step, ("model_uri", "generate", "data.source", "data.suffix"),
-        ("imagesTr", "labelsTr", "dicom", "dataset.json", "provenance.json", "covariates.csv"),
+        ("imagesTr", "labelsTr", "dicom", "dataset.json", "provenance.json", "covariates.csv",
+         "generated.html"),
         "synthetic",
     ),
     "baseline": Step(

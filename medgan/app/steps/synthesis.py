@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def generate_step(run: Run) -> StepResult:
     """Writes synthetic scans as a Decathlon data set, with provenance."""
-    from medgan.workflows.generate import write_synthetic
+    from medgan.workflows.generate import PAGE, write_synthetic
 
     _read_text(run)
     settings = run.config.generate
@@ -38,10 +38,11 @@ def generate_step(run: Run) -> StepResult:
     with counting("generating") as tick:
         folder = write_synthetic(
             run.model(), run.folder("synthetic"), len(wanted), settings.seed, facts(),
-            wanted, settings.truncation, tick, settings.dicom, settings.text,
+            wanted, settings.truncation, tick, settings.dicom, settings.text, settings.first,
         )  # fmt: skip
     log.info("%d synthetic scans: %s", len(wanted), folder)
-    return StepResult({"count": len(wanted), "folder": str(folder)}, written("generate", folder))
+    values = {"count": len(wanted), "folder": str(folder)}
+    return StepResult(values, written("generate", folder), page=folder / PAGE)
 
 
 def _read_text(run: Run) -> None:

@@ -49,6 +49,12 @@ class GenerateConfig(Section):
         8, gt=0, description="synthetic scans to write; in an interpolation with both ends"
     )
     seed: int = Field(0, ge=0, description="seed of the latents")
+    first: int = Field(
+        0,
+        ge=0,
+        description="number of the first scan: scan 5 of a seed is the same however many "
+        "come before",
+    )
     conditions: dict[str, CovariateValue] = Field(
         {},
         description="values of the model's conditions, as {age: 70, sex: F}; unknown leaves one "
