@@ -41,6 +41,10 @@ _COMMON = 2
 patient."""
 
 
+_PREFIXES = ("un", "non", "in", "im", "dis")
+"""Of words that mean the opposite."""
+
+
 @dataclass(frozen=True)
 class CaptionReading:
     """What a model makes of a caption.
@@ -57,7 +61,9 @@ class CaptionReading:
 
 
 def learn_captions(name: str, captions: Sequence[str]) -> Condition:
-    """The words and negated words of at least two captions, and how large their numbers are.
+    """What at least two captions have: words, negated words, and units of numbers.
+
+    And how large the numbers are.
 
     Args:
         name: of the column.
@@ -70,7 +76,8 @@ def learn_captions(name: str, captions: Sequence[str]) -> Condition:
         numbers += [float(word) for word in words if is_number(word)]
         plain = {word for word in words if not is_number(word)}
         negated = {f"no {b}" for a, b in pairwise(words) if a in NEGATIONS and not is_number(b)}
-        counts.update(plain | negated)
+        measured = {_unit(b) for a, b in pairwise([*words, ""]) if is_number(a)}
+        counts.update(plain | negated | measured)
     values = tuple(sorted(value for value, n in counts.items() if n >= _COMMON))
     logs = [math.log(number) for number in numbers if number > 0] or [0.0]
     bounds = (min(numbers), max(numbers)) if numbers else ()
@@ -84,7 +91,8 @@ def read_caption(caption: str, condition: Condition) -> CaptionReading:
     """A caption in the words of a model.
 
     A word that the model does not know is read as the most similar one that it knows, where they
-    are similar enough. A negation is understood before words that training captions negate.
+    are similar enough. A negation is understood before words that training captions negate, a
+    number before the words, such as units, that they have behind numbers.
 
     Args:
         caption: any sentence.
@@ -98,9 +106,10 @@ def read_caption(caption: str, condition: Condition) -> CaptionReading:
     remarks: list[str] = []
     lost: list[str] = []
     negation = ""
-    for word in _with_one_unit(words_of(caption)):
+    words = [*_with_one_unit(words_of(caption)), ""]
+    for word, behind in pairwise(words):
         if is_number(word):
-            if negation or not condition.quantiles:
+            if negation or _unit(behind) not in condition.values:
                 lost.append(f"{negation} {word}".strip())
             else:
                 found.append(word)
@@ -142,9 +151,9 @@ def check_caption(caption: str, condition: Condition) -> list[str]:
 
 def words_text(condition: Condition) -> str:
     """The words of a model's captions but for fillers, in one line."""
-    plain = (v for v in condition.values if " " not in v and v not in FILLERS | NEGATIONS)
-    negated = (v for v in condition.values if " " in v)
-    return ", ".join([*plain, *negated])
+    plain = [v for v in condition.values if " " not in v and v not in FILLERS | NEGATIONS]
+    more = [v for v in condition.values if " " in v]
+    return ", ".join([*plain, *more])
 
 
 def encode_caption(caption: str, condition: Condition) -> Float[np.ndarray, " N"]:
@@ -179,6 +188,11 @@ def _with_one_unit(words: Words) -> Iterator[str]:
         position += 1
 
 
+def _unit(behind: str) -> str:
+    """How a number with this word behind it is kept among the words of a model."""
+    return f"number {behind}".strip()
+
+
 def _range_remark(word: str, condition: Condition) -> list[str]:
     low, high = condition.quantiles[0], condition.quantiles[-1]
     inside = low <= float(word) <= high
@@ -189,12 +203,14 @@ def _range_remark(word: str, condition: Condition) -> list[str]:
 def _most_similar(word: str, known: Words) -> str:
     """The known word that is most similar, or an empty one.
 
-    Neither a negation nor a word that differs by a prefix, as likely does from unlikely.
+    Neither a negation nor a word that differs by a prefix, as likely does from unlikely, and
+    unspiculated from what spiculated is read as.
     """
     others = [o for o in known if o not in NEGATIONS | FILLERS and not o.endswith(word)]
     others = [other for other in others if not word.endswith(other)]
     if not others:
         return ""
     similarity = np.stack([vector_of(other) for other in others]) @ vector_of(word) / 256
-    best = int(np.argmax(similarity))
-    return others[best] if similarity[best] >= SIMILAR else ""
+    best = others[int(np.argmax(similarity))] if similarity.max() >= SIMILAR else ""
+    bare = [word.removeprefix(prefix) for prefix in _PREFIXES if word.startswith(prefix)]
+    return "" if any(_most_similar(one, known) == best or one in known for one in bare) else best

@@ -223,7 +223,8 @@ def _names(condition: Condition) -> set[Words]:
     names = {(condition.name.lower(),), tuple(words_of(" ".join(parts)))}
     if len(parts) > 1 and parts[-1] in _IN_UNIT:
         names.add(tuple(words_of(" ".join(parts[:-1]))))
-    return names | set(_AGE) if parts[0] == "age" else names
+    age = parts[0] == "age" and set(parts[1:]) <= {"years", "months"}
+    return names | set(_AGE) if age else names
 
 
 def _units(condition: Condition) -> dict[str, float]:

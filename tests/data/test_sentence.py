@@ -99,6 +99,12 @@ def test_what_contradicts_itself_is_refused_with_what_can_be_said(sentence, give
         covariates_of_sentence(sentence, PEOPLE, given)
 
 
+def test_another_age_is_not_called_age():
+    known = (AGE, number("age_at_onset"))
+    assert covariates_of_sentence("70 years old", known) == {"age": "70"}
+    assert covariates_of_sentence("age at onset of 50", known) == {"age_at_onset": "50"}
+
+
 def test_a_word_of_two_conditions_needs_the_name_of_one():
     two = (categories("left", "AD", "CN"), categories("right", "AD", "CN"))
     with pytest.raises(ConfigError, match="'ad' may be left or right; name the one that is meant"):

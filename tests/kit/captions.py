@@ -15,7 +15,7 @@ CAPTIONS = [
     "An ovoid nodule of 2 cm with marked spiculation; highly suspicious, of Mr Miller.",
     "An ovoid nodule of 20 mm with marked lobulation; hardly suspicious.",
 ]
-_STEMS = {"spiculated": "spiculation"}
+_STEMS = {"spiculated": "spiculation", "unspiculated": "spiculation"}
 
 
 def fake_vector(word: str) -> np.ndarray:
