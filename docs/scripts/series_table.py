@@ -94,6 +94,18 @@ def millilitres(volumes: Tensor, spacing: Sequence[float]) -> Tensor:
     return (volumes > -0.9).flatten(1).sum(dim=1) * float(np.prod(spacing)) / 1000
 
 
+def sides(person: Person) -> str:
+    """Change of the dark share a year towards younger and towards older ages, of the series."""
+    dark, ages = dark_share(person.frames["series"]), torch.tensor(AGES)
+    own, found = float(dark_share(person.volume[None])), []
+    for name, side in (("younger", ages < person.age), ("older", ages > person.age)):
+        if side.any():
+            years = ages[side] - person.age  # the line goes through the scan itself
+            slope = float((years * (dark[side] - own)).sum() / years.square().sum())
+            found.append(f"{name} {slope:.5f}")
+    return ", ".join(found)
+
+
 def main(model: Model, people: list[Person], others: Tensor, other_ages: Tensor) -> None:
     """Prints how real people differ by age, and how the frames of each way do."""
     spacing, ages = model.preprocessing.spacing, torch.tensor(AGES)
@@ -165,6 +177,6 @@ if __name__ == "__main__":
     aged = []
     for one in chosen:
         aged.append(frames_of(loaded, one, change, given.steps))
-        print(f"{len(aged)}/{len(chosen)}: {aged[-1].age:.1f}", flush=True)
+        print(f"{len(aged)}/{len(chosen)}: {aged[-1].age:.1f} years, {sides(aged[-1])}", flush=True)
     real = torch.stack([loaded.prepare(read_case(c, False)).volume for c in held_out])
     main(loaded, aged, real, ages_of(held_out))

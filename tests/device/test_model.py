@@ -15,6 +15,7 @@ from medgan.core.volume import Volume
 from medgan.data.prepare import Preparation
 from medgan.model.fresh_networks import fresh_localiser, fresh_restorer
 from medgan.model.model import Model
+from medgan.model.series import series
 from medgan.networks.latent import fit
 from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_model
 from tests.kit.volumes import SIZE, scans
@@ -96,6 +97,9 @@ def test_a_scan_is_encoded_inverted_interpolated_and_edited(pair):
     assert len(between) == 3
     found, expected = (model.edit(SCANS[0], {"age": 80}, steps=2) for model in (there, here))
     alike(found.edited, expected.edited)
+    for along, far in (("age", 80.0), ("direction:1", 2.0)):
+        found, expected = (series(m, SCANS[0], along, [far], steps=0) for m in (there, here))
+        alike(found.frames[0].image, expected.frames[0].image)
 
 
 def test_a_latent_is_fitted_to_a_volume(pair):
