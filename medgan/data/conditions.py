@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
-from medgan.data.caption import COLUMNS, check_caption, encode_caption, learn_captions
+from medgan.data.caption import COLUMNS, check_caption, encode_caption, learn_captions, read_caption
 from medgan.data.manifest import Case
 
 Value = str | int | float | None
@@ -144,7 +144,7 @@ def understood(
     Args:
         conditions: the model's.
         covariates: values by name; others than the model's are left out, and a category that it
-            never saw is unknown to it.
+            never saw is unknown to it, as is a word of a caption.
 
     Raises:
         ConfigError: E_CONDITION for a continuous value that is no number.
@@ -155,7 +155,9 @@ def understood(
         result[name] = None
         if is_known(value) and condition.kind == "continuous":
             result[name] = number_of(name, value)
-        elif is_known(value) and (condition.kind == "text" or str(value) in condition.values):
+        elif is_known(value) and condition.kind == "text":
+            result[name] = " ".join(read_caption(str(value), condition).words) or None
+        elif is_known(value) and str(value) in condition.values:
             result[name] = str(value)
     return result
 

@@ -95,7 +95,10 @@ def test_captions_are_a_condition_beside_others_and_unknown_unless_asked_for(cap
     assert encode(both, {"caption": "solid"})[4:].any()
     assert draw(both, {}, np.random.default_rng(0))["caption"] is None
     assert draw(both, {"caption": "solid"}, np.random.default_rng(0))["caption"] == "solid"
-    assert understood(both, {"caption": "solid"})["caption"] == "solid"
+    known = understood(both, {"caption": "A solid kidney of 2 cm"})
+    assert known["caption"] == "a solid of 20 mm"
+    assert check(both, known) == []
+    assert understood(both, {"caption": "kidney"})["caption"] is None
 
 
 def test_a_sentence_gives_covariates_first_and_the_rest_is_the_caption(captions):
