@@ -28,6 +28,7 @@ from medgan.model.model import Model
 from medgan.networks.channels import split_channels
 from medgan.studies.baselines.alpha_wgan import AlphaWgan
 from medgan.studies.baselines.dcgan import Dcgan
+from medgan.studies.baselines.ha_gan import HaGan
 from medgan.studies.baselines.training import Baseline, train_baseline
 from medgan.studies.baselines.vae import Vae
 from medgan.training.fit import choose_device
@@ -36,9 +37,10 @@ log = logging.getLogger(__name__)
 SAMPLES, RECORD = "samples.safetensors", "baseline.json"
 SAMPLE_COUNT = 500
 """Volumes that a baseline leaves."""
-BASELINES: dict[str, type[AlphaWgan] | type[Dcgan] | type[Vae]] = {
+BASELINES: dict[str, type[AlphaWgan] | type[Dcgan] | type[HaGan] | type[Vae]] = {
     "alpha_wgan": AlphaWgan,
     "dcgan": Dcgan,
+    "ha_gan": HaGan,
     "vae": Vae,
 }
 

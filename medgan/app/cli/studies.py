@@ -55,7 +55,7 @@ def compare(
 
 
 def baseline(
-    name: Annotated[str, typer.Argument(help="alpha_wgan, dcgan or vae")],
+    name: Annotated[str, typer.Argument(help="alpha_wgan, dcgan, ha_gan or vae")],
     data: Annotated[str, typer.Option(help="scans to learn from")],
     out: Out = "runs/baseline",
     config: Preset = "",

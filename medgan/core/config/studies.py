@@ -10,7 +10,7 @@ from medgan.core.config.fields import CovariateValue, Positive, Section
 class BaselineConfig(Section):
     """A generator from the literature, trained to compare with."""
 
-    name: Literal["alpha_wgan", "dcgan", "vae"] = Field("dcgan", description="which one")
+    name: Literal["alpha_wgan", "dcgan", "ha_gan", "vae"] = Field("dcgan", description="which one")
 
 
 class CompareConfig(Section):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from medgan.studies.baselines import blocks
+from medgan.studies.baselines import blocks, ha_gan
 from medgan.studies.baselines.alpha_wgan import gradient_penalty
 from medgan.studies.baselines.blocks import Growing, Shrinking, move, stages
 from medgan.studies.baselines.dcgan import Dcgan, hinge
@@ -23,6 +23,8 @@ def thin(monkeypatch):
     monkeypatch.setattr("medgan.studies.baselines.alpha_wgan.LATENT", 12)
     monkeypatch.setattr("medgan.studies.baselines.alpha_wgan.CODE_UNITS", 16)
     monkeypatch.setattr("medgan.studies.baselines.vae.CHANNELS", 4)
+    for name, width in (("LATENT", 12), ("WIDEST", 16), ("COMMON", 16)):
+        monkeypatch.setattr(f"medgan.studies.baselines.ha_gan.{name}", width)
 
 
 def volumes(count=6, shape=(16, 16, 16)):
@@ -172,3 +174,25 @@ def test_a_vae_survives_a_variance_beyond_all_numbers():
         baseline.network.logvar.bias.fill_(300.0)
     baseline.step(torch.rand(2, 1, 16, 16, 16), torch.Generator().manual_seed(0))
     assert all(bool(torch.isfinite(p).all()) for p in baseline.network.parameters())
+
+
+def test_a_slab_of_ha_gan_is_the_same_slab_of_its_whole_volume():
+    generator = ha_gan.Hierarchical((16, 16, 32))
+    code, place = torch.randn(2, ha_gan.LATENT), 5
+    with torch.no_grad():
+        features = generator.common(code)
+        coarse, fine = generator(code, place)
+        head = nn.Sequential(*list(generator.fine.children())[:2])  # before normalisation
+        whole = ha_gan.slab(head(features), 2 * place)
+        part = head(ha_gan.slab(features, place))
+    assert coarse.shape == (2, 1, 8, 8, 16)
+    assert fine.shape == (2, 1, 16, 16, 8)
+    assert torch.allclose(whole[..., 1:-1], part[..., 1:-1], atol=1e-6)
+
+
+def test_the_fine_judge_of_ha_gan_is_told_where_a_slab_was_cut():
+    judge = ha_gan.Judge((16, 16, 8), placed=True).eval()
+    volume = torch.rand(2, 1, 16, 16, 8)
+    with torch.no_grad():
+        assert not torch.allclose(judge(volume, 0.0), judge(volume, 1.0))
+        assert torch.equal(judge(volume, 0.5), judge(volume, 0.5))
