@@ -53,7 +53,8 @@ class Plot:
         label: of the horizontal axis.
         points: of a line.
         bars, dots: of a distribution.
-        limit: position of a dashed line.
+        limit: position of a dashed line across the horizontal axis.
+        goal: of one across the vertical axis.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Plot:
     bars: list[Bar] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
     limit: float | None = None
+    goal: float | None = None
 
 
 class Score(NamedTuple):
@@ -77,7 +79,13 @@ class Score(NamedTuple):
     kind: str
 
 
-def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label: str) -> Plot:
+def curve(
+    title: str,
+    x: Sequence[int | float],
+    y: Sequence[int | float],
+    label: str,
+    goal: float | None = None,
+) -> Plot:
     """A metric over a training; values that are not finite are left out.
 
     Args:
@@ -85,6 +93,7 @@ def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label:
         x: volumes seen.
         y: the metric, same length.
         label: of the horizontal axis.
+        goal: value at which the training stops, or None.
     """
     size, box = (300, 150), (44.0, 22.0, 294.0, 118.0)
     points = np.array([x, y], float).T
@@ -94,11 +103,15 @@ def curve(title: str, x: Sequence[int | float], y: Sequence[int | float], label:
     if not len(points):
         return Plot(title, f"{title}: no values", size, box, [], [], label)
     xs, across = _axis(points[:, 0].min(), points[:, 0].max(), box[0], box[2], 4)
-    ys, up = _axis(points[:, 1].min(), points[:, 1].max(), box[3], box[1], 4)
+    shown = points[:, 1] if goal is None else [*points[:, 1], goal]
+    ys, up = _axis(min(shown), max(shown), box[3], box[1], 4)
     line = [(across(float(a)), up(float(b))) for a, b in points]
     first, last = (f"{v:.3g}" for v in (points[0, 1], points[-1, 1]))
     text = f"{title}: from {first} at {points[0, 0]:,.0f} to {last} at {points[-1, 0]:,.0f} {label}"
-    return Plot(title, text, size, box, xs, ys, label, line)
+    if goal is None:
+        return Plot(title, text, size, box, xs, ys, label, line)
+    text += f"; the training stops at {goal:g}"
+    return Plot(title, text, size, box, xs, ys, label, line, goal=up(goal))
 
 
 def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float | None) -> Plot:

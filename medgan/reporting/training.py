@@ -85,7 +85,7 @@ def write_training_page(folder: Path) -> bool:
     summary, limits = described(model)
     values = {
         "seen": metrics[-1]["volumes_seen"] if metrics else 0,
-        "groups": _groups(metrics),
+        "groups": _groups(metrics, _goal(settings)),
         "grids": _copy_grids(folder),
         "settings": settings,
         "data": _data_card(folder, settings),
@@ -99,8 +99,15 @@ def write_training_page(folder: Path) -> bool:
     return True
 
 
-def _groups(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Curves of all metrics in groups."""
+def _goal(settings: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The value at which the training stops, by the name of its metric, if there is one."""
+    train = settings.get("train", {})
+    text = train.get("stop_at", {"text": "None"})["text"]
+    return {} if text == "None" else {f"samples/{train['metric']['text']}": float(text)}
+
+
+def _groups(metrics: list[dict[str, Any]], goal: dict[str, float]) -> list[dict[str, Any]]:
+    """Curves of all metrics in groups, with the value at which the training stops."""
     names = dict.fromkeys(name for row in metrics for name in row if name != "volumes_seen")
     groups = []
     for prefix, title, about in _GROUPS:
@@ -109,7 +116,8 @@ def _groups(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
             rows = [row for row in metrics if name in row]
             words = name.split("/", 1)[1].replace("_", " ")
             seen = [row["volumes_seen"] for row in rows]
-            plots.append(curve(words, seen, [row[name] for row in rows], "volumes seen"))
+            values = [row[name] for row in rows]
+            plots.append(curve(words, seen, values, "volumes seen", goal.get(name)))
         if plots:
             groups.append({"title": title, "about": about, "plots": plots})
     return groups

@@ -6,6 +6,15 @@ import pytest
 from medgan.reporting.plot import MOST_POINTS, Score, curve, distribution
 
 
+def test_a_goal_is_a_line_that_lies_within_the_plot_however_far_it_is():
+    for goal in (0.5, 3.0, -40.0, 90.0):
+        plot = curve("kernel distance", [1, 2, 3], [4.0, 3.0, 2.0], "volumes", goal)
+        assert plot.goal is not None
+        assert plot.box[1] <= plot.goal <= plot.box[3]
+        assert plot.text.endswith(f"the training stops at {goal:g}")
+    assert curve("loss", [1, 2], [4.0, 3.0], "volumes").goal is None
+
+
 def inside(plot, x, y):
     left, top, right, bottom = plot.box
     return left - 0.1 <= x <= right + 0.1 and top - 0.1 <= y <= bottom + 0.1

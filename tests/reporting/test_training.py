@@ -1,5 +1,7 @@
 import re
 
+import yaml
+
 from medgan.core.errors import EnvironmentFailure
 from medgan.reporting import training as module
 from medgan.reporting.training import MOST_GRIDS, TrainingPage, write_training_page
@@ -18,6 +20,16 @@ def test_the_page_shows_every_metric_the_settings_and_the_data(training):
     assert "90 to 98 x 80 x 70" in text
     assert "1 files: E_READ 1" in text
     assert re.search(r"<dt>volumes</dt><dd><strong>16</strong>", text)
+
+
+def test_the_goal_of_a_training_is_a_line_in_the_plot_of_its_metric(training):
+    settings = yaml.safe_load((training / "config.yaml").read_text())
+    settings["train"] |= {"stop_at": 0.125, "metric": "kernel_distance"}
+    (training / "config.yaml").write_text(yaml.safe_dump(settings))
+    write_training_page(training)
+    text = (training / "report" / "training.html").read_text()
+    assert text.count("; the training stops at 0.125") == 1
+    assert text.count('<line class="limit"') == 1
 
 
 def test_no_path_and_no_covariate_that_was_not_asked_for_is_on_the_page(training):
