@@ -17,6 +17,8 @@ from medgan.data.manifest import Case
 
 Value = str | int | float | None
 UNKNOWN = "unknown"
+NOISE = "noise"
+"""Name of the condition that is measured in every scan, unless its table has such a column."""
 _UNKNOWN = {"", "n/a", "na", "nan", "none", "null", UNKNOWN}
 _LEVELS = np.linspace(0, 1, 21)
 _MOST_VALUES = 64
@@ -49,7 +51,7 @@ def learn(
             columns = sorted({column for case in cases for column in case.covariates})
             raise _error(
                 name, "no training scan has a value",
-                f"fill it, or use {_listed(columns)} or label_1_mm3 in data.conditions",
+                f"fill it, or use {_listed(columns)} label_1_mm3 or noise in data.conditions",
             )  # fmt: skip
         if kind == "text":
             conditions.append(learn_captions(name, [str(value) for value in found]))
@@ -81,8 +83,11 @@ def covariate_of(case: Case, name: str) -> Value:
     """What is known of a case: from its table, or measured.
 
     `label_<value>_mm3` is the volume of a label in mm^3; a case without label map has none.
+    `noise` is the standard deviation of the scan's noise as a share of its range (`noise_level`).
     """
     measured = _LABEL_VOLUME.fullmatch(name)
+    if name == NOISE and name not in case.covariates:
+        return case.noise
     if name in case.covariates or not measured:
         return case.covariates.get(name)
     if case.label is None or len(case.labels) != len(case.label_mm3):

@@ -21,6 +21,7 @@ from medgan.data.layouts.layouts import list_scans, no_scans
 from medgan.data.layouts.listed import Listed, Selection
 from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
+from medgan.data.noise import noise_level
 from medgan.data.pseudonyms import Pseudonyms
 
 log = logging.getLogger(__name__)
@@ -200,6 +201,7 @@ def examine(listed: Listed, case: str, subject: str, keep: Keep = lambda case, s
         label_mm3=tuple(volumes.values()), orientation=_orientation(image),
         voxels={name: voxel_hash(file.volume.data) for name, file in scan.images.items()},
         synthetic=any(volume.is_synthetic for volume in scan.volumes),
+        noise=round(noise_level(image.data), 6),
     )  # fmt: skip
 
 

@@ -36,6 +36,8 @@ class Case:
         orientation: where the three array axes point, such as RAS or LPS.
         voxels: hash of each channel's voxel values, the same for every way of storing them.
         synthetic: whether any of its files says that it was generated, edited or translated.
+        noise: of the first channel, as a share of its range of intensities (`noise_level`); None in
+            a manifest from before it was measured.
         wanted: whether it is of the site whose style is wanted, in a harmonisation.
     """
 
@@ -56,6 +58,7 @@ class Case:
     voxels: dict[str, str] = field(default_factory=dict)
     synthetic: bool = False
     wanted: bool = False
+    noise: float | None = None
 
     @property
     def image(self) -> str:

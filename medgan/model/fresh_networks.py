@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 
+import torch
+
 from medgan.anomaly.context import input_channels
 from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.conversion import Conversion
 from medgan.data.caption import COLUMNS, FEATURES, MOST_WORDS
-from medgan.data.conditions import width
+from medgan.data.conditions import NOISE, width, widths
 from medgan.data.pairs import pairing_of
 from medgan.networks.blocks import Stages
 from medgan.networks.caption import POOLED, CaptionEncoder
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
+from medgan.networks.noise import Measured
 from medgan.networks.restorer import MEAN, Restorer
 from medgan.networks.translator import Translator
 
@@ -32,9 +35,14 @@ def fresh_localiser(
         inputs: its inputs besides the volume.
     """
     in_channels = input_channels(inputs, len(preprocessing.channels))
+    sides = sides_alike(preprocessing)
+    return Localiser(inputs, stages(preprocessing, sizes), in_channels, sides)
+
+
+def sides_alike(preprocessing: Preprocessing) -> bool:
+    """Whether left and right count as alike: of aligned scans whose mean is symmetric."""
     template = preprocessing.template
-    mirrored = template is not None and template.symmetry >= SYMMETRIC
-    return Localiser(inputs, stages(preprocessing, sizes), in_channels, mirrored)
+    return template is not None and template.symmetry >= SYMMETRIC
 
 
 def restorer_inputs(preprocessing: Preprocessing) -> tuple[str, ...]:
@@ -92,9 +100,14 @@ def synthesis_networks(
         labels: label channels.
         condition: length of an encoded condition; 0 makes networks without any.
     """
+    template = None
+    if sizes.from_template:
+        known = preprocessing.known_template
+        template = torch.from_numpy(known.mean), torch.from_numpy(known.spread)
     networks = Networks.build(
         preprocessing.shape, labels, sizes.latent, stages(preprocessing, sizes),
-        seen_width(preprocessing) if condition else 0, len(preprocessing.channels),
+        seen_width(preprocessing) if condition else 0, len(preprocessing.channels), template,
+        measured_noise(preprocessing) if condition else None,
     )  # fmt: skip
     if condition and has_caption(preprocessing):
         networks.caption = CaptionEncoder(MOST_WORDS, FEATURES)
@@ -112,6 +125,19 @@ def seen_width(preprocessing: Preprocessing) -> int:
     return width(preprocessing.conditions) + pooled
 
 
+def measured_noise(preprocessing: Preprocessing) -> Measured | None:
+    """The noise of the training scans in [-1, 1], where it is a condition."""
+    start = 0
+    conditions = preprocessing.conditions
+    for one, columns in zip(conditions, widths(conditions), strict=True):
+        if one.name == NOISE and one.kind == "continuous":
+            return Measured(start, 2 * one.mean, 2 * one.spread)
+        start += columns
+    return None
+
+
 def stages(preprocessing: Preprocessing, sizes: ModelConfig) -> Stages:
     """The sizes of all networks of a model."""
-    return Stages(**sizes.model_dump(exclude={"latent"}), windows=preprocessing.views)
+    return Stages(
+        **sizes.model_dump(exclude={"latent", "from_template"}), windows=preprocessing.views
+    )

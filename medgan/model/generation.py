@@ -69,7 +69,7 @@ def iter_generate(
     warn_of_unusual(model, conditions or {})
     for number in numbers:
         latent = draw_latent(model, seed, number, conditions, truncation)
-        generated = generate_channels(model, latent)
+        generated = generate_channels(model, latent, noise=_state(seed, number, 3))
         yield synthetic(model, generated, seed, number, latent.covariates, smallest_component)
 
 
@@ -89,14 +89,15 @@ def interpolate(
         share = number / (count - 1)
         covariates = between(known[0], known[1], share)
         latent = Latent(slerp(first, last, share).numpy(), covariates)
-        generated = generate_channels(model, latent, torch.lerp(condition[0], condition[1], share))
+        way = torch.lerp(condition[0], condition[1], share)
+        generated = generate_channels(model, latent, way, noise=0)
         frames.append(synthetic(model, generated, None, number, covariates, smallest_component))
     return frames
 
 
 @torch.inference_mode()
 def generate_channels(
-    model: "Model", latent: Latent, condition: Tensor | None = None
+    model: "Model", latent: Latent, condition: Tensor | None = None, noise: int | None = None
 ) -> Float[Tensor, "1 C X Y Z"]:
     """Image and soft label channels of a latent, on the CPU, in [-1, 1].
 
@@ -104,17 +105,25 @@ def generate_channels(
         model: whose generator is used.
         latent: with covariates.
         condition: (D,) to use in place of the latent's covariates.
+        noise: seed of the noise, where that is a condition; None adds none.
     """
     values = torch.from_numpy(latent.values)[None]
     condition = encoded(model, latent.covariates) if condition is None else condition
-    return run_generator(model, values, condition).cpu()
+    white = None
+    if noise is not None:
+        random = torch.Generator().manual_seed(noise)
+        white = model.networks.generator.white_noise(1, random)
+    return run_generator(model, values, condition, white).cpu()
 
 
-def run_generator(model: "Model", values: Tensor, condition: Tensor) -> Tensor:
+def run_generator(
+    model: "Model", values: Tensor, condition: Tensor, white: Tensor | None = None
+) -> Tensor:
     """The generator on latents (B, L) and one condition (D,); in tiles unless for a gradient."""
     condition = condition.to(model.device).expand(len(values), -1)
     tile = 0 if torch.is_grad_enabled() else TILE
-    return model.networks.generator(values.to(model.device), condition, tile)
+    white = None if white is None else white.to(model.device)
+    return model.networks.generator(values.to(model.device), condition, tile, white)
 
 
 def encoded(model: "Model", covariates: Mapping[str, Value]) -> Tensor:

@@ -14,6 +14,7 @@ from medgan.networks.discriminator import Discriminator
 from medgan.networks.encoder import Encoder
 from medgan.networks.generator import Generator
 from medgan.networks.localiser import Localiser
+from medgan.networks.noise import Measured
 from medgan.networks.restorer import Restorer
 from medgan.networks.translator import Translator
 
@@ -56,6 +57,8 @@ class Networks:
         stages: Stages,
         condition: int = 0,
         images: int = 1,
+        template: tuple[Tensor, Tensor] | None = None,
+        noise: Measured | None = None,
     ) -> "Networks":
         """Fresh networks, weights drawn from torch's global generator.
 
@@ -67,10 +70,12 @@ class Networks:
             stages: sizes of all three; the encoder has half as many blocks.
             condition: length of an encoded condition, 0 for none; the encoder has no condition.
             images: image channels.
+            template: mean and standard deviation of aligned scans, each (images, X, Y, Z).
+            noise: of the training scans, where it is a condition.
         """
         fewer = replace(stages, blocks=max(1, stages.blocks // 2))
         return cls(
-            Generator(shape, images + labels, latent, stages, condition),
+            Generator(shape, images + labels, latent, stages, condition, template, noise, images),
             Encoder(shape, images, latent, fewer),
             Discriminator(shape, images, stages, condition),
         )

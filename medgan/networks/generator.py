@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medgan.networks.bent_template import BentTemplate
 from medgan.networks.blocks import (
     SLOPE,
     ResidualBlock,
@@ -20,13 +21,14 @@ from medgan.networks.blocks import (
     leaky_relu,
     run,
 )
+from medgan.networks.channels import split_channels
 from medgan.networks.condition import EMBEDDED, ConditionEmbedding
+from medgan.networks.noise import Measured, ScannerNoise
 from medgan.networks.subbands import SubBands
 
 Box = tuple[slice, slice, slice]
 GAIN = (2 / (1 + SLOPE**2)) ** 0.5
 """Keeps the variance behind the activation."""
-
 
 _BLACK = -1.2
 """Where the means of the image begin, in units of [-1, 1]."""
@@ -62,8 +64,9 @@ class Generator(nn.Module):
     put together and clipped to [-1, 1], as real scans and label channels are: what is -1 all
     through the background of real scans could otherwise never be matched.
 
-    There is no noise but the latent: drawn at every stage, noise made the anatomy, which the latent
-    then did not hold; drawn in the finest alone, it stood in for edges and came out as grain.
+    All anatomy is of the latent: noise that was drawn at every stage made anatomy, which the latent
+    then did not hold; drawn in the finest alone, it stood in for edges and came out as grain. Where
+    the noise of scans is a condition, noise of that strength is added at the very end.
 
     Everything above the stages sees a few voxels around only, so it can also be computed tile by
     tile.
@@ -74,6 +77,10 @@ class Generator(nn.Module):
         latent: length of the latent.
         stages: its sizes; windows are for what sees a volume.
         condition: length of an encoded condition; 0 makes a generator without any.
+        template: mean and standard deviation of the image channels of aligned scans, each
+            (I, X, Y, Z), of which samples are then made (`BentTemplate`).
+        noise: of the training scans, where their noise is a condition.
+        images: how many of the channels are image channels.
 
     Attributes:
         checkpointed: whether each stage is computed again in the backward pass.
@@ -89,6 +96,9 @@ class Generator(nn.Module):
         latent: int,
         stages: Stages,
         condition: int = 0,
+        template: tuple[Tensor, Tensor] | None = None,
+        noise: Measured | None = None,
+        images: int = 1,
     ) -> None:
         super().__init__()
         self.checkpointed = False
@@ -116,6 +126,12 @@ class Generator(nn.Module):
         self.stem = convolution([finest, *stem][-1], thin, gain=GAIN)
         self.out = convolution(thin, 8 * out_channels, gain=GAIN)
         self.subbands = SubBands()
+        self.images = images
+        self._doublings = len(stages.widths) + stages.stem_stages - 2  # to half resolution
+        self.noise = None if noise is None else ScannerNoise(noise, images)
+        self.template = None
+        if template is not None:
+            self.template = BentTemplate(*template, coarse_first)
 
     def init_background(self, images: int = 1) -> None:
         """Moves the image channels that fresh weights draw below -1, where most of them is clipped.
@@ -135,6 +151,7 @@ class Generator(nn.Module):
         latent: Float[Tensor, "B L"],
         condition: Float[Tensor, "B D"] | None = None,
         tile: int = 0,
+        white: Float[Tensor, "B J x y z"] | None = None,
     ) -> Float[Tensor, "B C X Y Z"]:
         """Latents (B, L) and conditions (B, D) to image and label channels (B, C, X, Y, Z).
 
@@ -143,21 +160,38 @@ class Generator(nn.Module):
             condition: encoded; without one every condition is unknown, which is what zeros say.
             tile: edge length in voxels of the cubes in which everything above the stages is
                 computed, one after the other; 0 computes it at once. The volume is the same.
+            white: of `white_noise`; without it, the volume has no noise but what the latent draws.
         """
+        known = condition
         if self.embed is not None:
             if condition is None:
                 condition = latent.new_zeros(len(latent), self.embed.condition)
             latent = torch.cat([latent, self.embed(condition)], dim=1)
         x = self.start(latent).unflatten(1, (-1, *self.base))
         x = x.contiguous(memory_format=torch.channels_last_3d)
+        features = []
         for number, scale in enumerate(self.scales):
             if number:
                 x = self.ups[number - 1](x)
             x = x * (1 + scale(latent))[:, :, None, None, None]
             x = run(self.checkpointed, self.stages[number], x)
+            features.append(x)
+        drawn = self._above_the_stages(x) if not tile else self._tiled(x, tile)
+        return self._finished(drawn, features, known, white)
+
+    def white_noise(self, count: int, random: torch.Generator) -> Float[Tensor, "B J x y z"] | None:
+        """Standard normal numbers for the noise of so many volumes, on the CPU.
+
+        None for a generator without a condition on noise; `random` is then left as it is.
+        """
+        if self.noise is None:
+            return None
+        size = [edge << self._doublings for edge in self.base]
+        return torch.randn(count, 8 * self.noise.images, *size, generator=random)
+
+    def _tiled(self, x: Tensor, tile: int) -> Tensor:
+        """What is above the stages, tile by tile."""
         times = len(self.stem_stages)
-        if not tile:
-            return self._above_the_stages(x)
         channels, size = self.out.out_channels // 8, [n << times + 1 for n in x.shape[2:]]
         whole = torch.empty(len(x), channels, *size, device=x.device)
         for box in _boxes(x.shape[2:], max(1, tile >> times + 1)):
@@ -166,11 +200,28 @@ class Generator(nn.Module):
             whole[(..., *_scaled(box, times + 1))] = part[(..., *inner)]
         return whole
 
+    def _finished(
+        self,
+        drawn: Tensor,
+        features: list[Tensor],
+        condition: Tensor | None,
+        white: Tensor | None,
+    ) -> Tensor:
+        """What was drawn, with the bent template and noise where there are such, clipped."""
+        if self.template is None and white is None:
+            return clip(drawn)
+        images, labels = split_channels(drawn, self.images)
+        if self.template is not None:
+            images = self.template(self.template.field(features), images)
+        if self.noise is not None and white is not None:
+            images = self.noise(images, condition, white)
+        return clip(torch.cat([images, labels], dim=1))
+
     def _above_the_stages(self, x: Tensor) -> Tensor:
         """From the features of the finest stage to full resolution."""
         for stage in self.stem_stages:
             x = leaky_relu(run(self.checkpointed, stage, x))
-        return clip(self.subbands.join(run(self.checkpointed, self._bands, x)))
+        return self.subbands.join(run(self.checkpointed, self._bands, x))
 
     def _bands(self, x: Tensor) -> Tensor:
         return self.out(leaky_relu(self.stem(x)))

@@ -54,6 +54,6 @@ def _with_contours(grey: "Image", label: np.ndarray) -> "Image":
     for value in (int(v) for v in np.unique(large) if v > 0):
         mask = large == value
         colour = LABEL_COLOURS[(value - 1) % len(LABEL_COLOURS)]
-        edge = mask & ~binary_erosion(mask)
+        edge = mask & np.logical_not(binary_erosion(mask))
         colours[edge] = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
     return Image.fromarray(colours)

@@ -12,6 +12,7 @@ from medgan.data.batches import PreparedVolumes
 from medgan.data.conditions import draw, encode
 from medgan.data.labels import decode_labels, volume_keeping_offset
 from medgan.networks.channels import image_channels, split_channels
+from medgan.networks.generator import Generator
 from medgan.networks.metrics import (
     band_features,
     clipped_share,
@@ -52,6 +53,7 @@ class Reference:
         floor: kernel distance between training and validation volumes: that of samples as close to
             the validation volumes as other real volumes are.
         diversity: of the validation volumes.
+        seed: of the noise of the samples, where it is a condition.
     """
 
     latents: Tensor
@@ -63,6 +65,7 @@ class Reference:
     label_offset: float
     floor: float
     diversity: float
+    seed: int = 1
 
 
 @torch.no_grad()
@@ -98,6 +101,7 @@ def make_reference(
         label_offset(training),
         float(kernel_distance(band_features(volumes), band_features(seen))),
         float(diversity(volumes)),
+        seed + 1,
     )
 
 
@@ -124,9 +128,12 @@ def evaluate_samples(
         The metrics, `samples/...`.
     """
     networks, count = state.average, reference.volumes.shape[1]
+    random = torch.Generator().manual_seed(reference.seed)
     with state.autocast():
         parts = zip(reference.latents.split(batch), reference.conditions.split(batch), strict=True)
-        fakes = torch.cat([networks.generator(z, networks.seen(c)).float().cpu() for z, c in parts])
+        fakes = torch.cat(
+            [_drawn(networks.generator, z, networks.seen(c), random) for z, c in parts]
+        )
         real = reference.volumes[:GRID].to(state.device)
         recons = torch.cat(
             [
@@ -157,6 +164,14 @@ def evaluate_samples(
         f"{state.volumes_seen:,} volumes seen",
     )
     return metrics
+
+
+def _drawn(
+    generator: Generator, latents: Tensor, conditions: Tensor, random: torch.Generator
+) -> Tensor:
+    white = generator.white_noise(len(latents), random)
+    white = None if white is None else white.to(latents.device)
+    return generator(latents, conditions, white=white).float().cpu()
 
 
 def distance_metrics(

@@ -9,11 +9,11 @@ import torch
 from medgan.core.config import Condition, Preprocessing, TrainConfig
 from medgan.data.batches import Batch
 from medgan.data.conditions import encode
+from medgan.training import draws
 from medgan.training.loop import step
 from medgan.training.state import TrainingState
-from medgan.training.tasks import synthesis as module
 from medgan.training.tasks.synthesis import Synthesis
-from tests.kit.models import CONFIG, fresh_state, synthesis
+from tests.kit.models import CONFIG, fresh_state
 from tests.kit.volumes import SIZE
 
 AGE = Condition(
@@ -63,8 +63,8 @@ def test_as_much_is_dropped_as_configured_and_each_condition_whole(monkeypatch):
     condition = torch.tensor([[0.5, 1, 0, 1]]).expand(4000, -1)
 
     def drop(share: float) -> torch.Tensor:
-        monkeypatch.setattr(module, "CONDITION_DROPOUT", share)
-        return TASK.drop_conditions(state, condition)
+        monkeypatch.setattr(draws, "CONDITION_DROPOUT", share)
+        return draws.drop_conditions(state, condition, (2, 2))
 
     dropped = drop(0.25)
     age, sex = dropped[:, 1] == 0, dropped[:, 3] == 0
@@ -79,7 +79,8 @@ def test_as_much_is_dropped_as_configured_and_each_condition_whole(monkeypatch):
 def test_without_conditions_no_random_number_is_drawn_and_no_parameter_added():
     state = fresh_state()
     before = state.random.get_state()
-    assert synthesis().drop_conditions(state, torch.zeros(2, 0)).shape == (2, 0)
+    assert draws.drop_conditions(state, torch.zeros(2, 0), ()).shape == (2, 0)
+    assert not draws.draw_noise(state, 2)
     assert torch.equal(before, state.random.get_state())
     assert state.pair_discriminator is not None
     for network in (*state.networks.modules().values(), state.pair_discriminator):

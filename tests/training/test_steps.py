@@ -282,7 +282,7 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
     moved = []
     for micro_batch in (0, 1, 2):
         state = without_chance()
-        monkeypatch.setattr(Synthesis, "draw_latents", lambda self, state, n: torch.ones(n, 8))
+        monkeypatch.setattr(module, "draw_latents", lambda state, n: torch.ones(n, 8))
         corrupted = shown.volume.flip(2)
         monkeypatch.setattr(module, "corrupt", lambda volume, drawn, corrupted=corrupted: corrupted)
         sizes = {"batch": 4, "micro_batch": micro_batch}

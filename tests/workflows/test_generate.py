@@ -19,7 +19,9 @@ from medgan.workflows.generate import write_synthetic
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import make_model
 
-CONDITIONS = {"sex": "categorical", "age": "continuous", "label_1_mm3": "continuous"}
+CONDITIONS = {
+    "sex": "categorical", "age": "continuous", "label_1_mm3": "continuous", "noise": "continuous"
+}  # fmt: skip
 
 
 def write_table(folder, name, sexes):
@@ -62,7 +64,7 @@ def table(folder):
 
 def test_conditions_travel_with_the_model_and_stand_on_its_card(trained, model):
     assert [c.name for c in model.preprocessing.conditions] == sorted(CONDITIONS)
-    assert model.preprocessing.conditions[2].values == ("F", "M")
+    assert model.preprocessing.conditions[3].values == ("F", "M")
     card = (trained[0] / "model" / "card.md").read_text()
     assert "; sex (F " in card
     assert "- Conditions: age (2" in card
@@ -90,6 +92,7 @@ def test_the_table_says_what_each_scan_was_generated_by_and_is_a_data_set(traine
     assert [row["age"] for row in rows] == ["30.5"] * 3
     assert [row["label_1_mm3"] for row in rows] == ["n/a"] * 3
     assert {row["sex"] for row in rows} <= {"F", "M"}
+    assert all(0 < float(row["noise"]) < 0.1 for row in rows)
     provenance = json.loads((out / "provenance.json").read_text())
     (request,) = provenance["requests"]
     assert request["count"] == 3

@@ -108,6 +108,8 @@ class Config(Section):
             raise ValueError("translate.target_data needs train.task harmonisation")
         if self.data.caption and self.train.task != "synthesis":
             raise ValueError("data.caption needs train.task synthesis")
+        if self.model.from_template and self.data.align == "none":
+            raise ValueError("model.from_template needs data.align rigid, affine or deformable")
         if self.train.autoencode and self.train.task != "synthesis":
             raise ValueError("train.autoencode needs train.task synthesis")
         if self.data.shape == "auto" and divisor > 16:

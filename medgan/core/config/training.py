@@ -33,6 +33,11 @@ class ModelConfig(Section):
         "stage of the stem, twice as many at each stage below",
     )
     blocks: int = Field(1, gt=0, description="residual blocks a stage")
+    from_template: bool = Field(
+        False,
+        description="let the generator bend the mean of aligned scans and add to it, instead of "
+        "drawing whole scans; needs data.align",
+    )
 
     @property
     def downsamplings(self) -> int:

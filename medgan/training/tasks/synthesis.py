@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from medgan.anomaly.context import Densities
@@ -14,7 +13,7 @@ from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
-from medgan.model.fresh_networks import seen_width, stages, synthesis_networks
+from medgan.model.fresh_networks import seen_width, sides_alike, stages, synthesis_networks
 from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
 from medgan.networks.channels import image_channels, split_channels
 from medgan.networks.discriminator import Discriminator
@@ -22,6 +21,14 @@ from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import latent_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
+from medgan.training.draws import (
+    draw_latents,
+    draw_noise,
+    drop_conditions,
+    fakes,
+    half_mirrored,
+    with_captions,
+)
 from medgan.training.samples import Adaptation, evaluate_samples, make_reference
 from medgan.training.schedule import Schedule
 from medgan.training.state import ADVERSARIAL_BETAS, TrainingState
@@ -29,10 +36,6 @@ from medgan.training.steps import descend, move
 from medgan.training.tasks.autoencoder import autoencoder_step
 from medgan.training.tasks.task import Evaluator, adversarial
 
-CONDITION_DROPOUT = 0.1
-"""How often each condition of a scan is made unknown."""
-WORD_DROPOUT = 0.1
-"""How often each word of a caption is left out."""
 ENCODER_EVERY = 2
 """Generator steps from one encoder step to the next."""
 RECONSTRUCTION_WEIGHT, LATENT_WEIGHT = 10.0, 0.5
@@ -158,9 +161,9 @@ class Synthesis:
         checkpoint_activations(state.discriminators(), False)
         state.discriminator_optimizer.zero_grad(set_to_none=True)
         for encoded in whole.split(self.micro_batch):
-            part = self._with_captions(state, encoded)
+            part = with_captions(state, encoded)
             with torch.no_grad(), state.autocast():
-                fake = state.networks.generator(part["latent"], part.condition)
+                fake = fakes(state, part)
             loss = torch.zeros((), device=state.device)
             for judged in self._judgements(state, part, fake.float(), whole):
                 loss = loss + self.adversary.discriminator_loss(state, judged, penalise, scalars)
@@ -176,7 +179,7 @@ class Synthesis:
         Before the discriminators take part, both are an autoencoder.
         """
         with torch.no_grad():
-            whole = self._with_captions(state, self._with_latents(state, batch))
+            whole = with_captions(state, self._with_latents(state, batch))
         if not adversarial(self, state):
             return autoencoder_step(state, whole, self.micro_batch, self.schedule.rate(state))
         encode = self.schedule.step_is_due(state, self.encoder.every)
@@ -214,39 +217,17 @@ class Synthesis:
         )  # fmt: skip
 
     def _with_latents(self, state: TrainingState, batch: Batch) -> Batch:
-        """The batch with some of its conditions made unknown, and as many latents."""
-        latents = self.draw_latents(state, len(batch))
-        return batch.having(condition=self.drop_conditions(state, batch.condition), latent=latents)
+        """The batch with some of its conditions made unknown, and as many latents and noises.
 
-    def _with_captions(self, state: TrainingState, batch: Batch) -> Batch:
-        """The batch with captions as features; and with those of other scans, `wrong`."""
-        caption, condition = state.networks.caption, batch.condition
-        if caption is None:
-            return batch
-        seen = caption(condition)
-        wrong, differ = caption.mismatched(condition, seen)
-        return batch.having(condition=seen, wrong=wrong, differ=differ)
-
-    def draw_latents(self, state: TrainingState, count: int) -> Float[Tensor, "B L"]:
-        """Standard normal latents on the training's device."""
-        shape = (count, state.networks.generator.latent)
-        return torch.randn(shape, generator=state.random).to(state.device)
-
-    def drop_conditions(
-        self, state: TrainingState, condition: Float[Tensor, "B D"]
-    ) -> Float[Tensor, "B D"]:
-        """Makes a share of what is known unknown, each condition of each scan on its own."""
+        Where left and right count as alike and nothing is labelled, half of the scans are mirrored:
+        twice as many to learn from.
+        """
+        if sides_alike(self.preprocessing) and not self.preprocessing.labels:
+            batch = batch.having(volume=half_mirrored(state, batch.volume))
+        latents = draw_latents(state, len(batch))
         columns = widths(self.preprocessing.conditions)
-        if not columns:
-            return condition
-        kept = torch.rand(len(condition), len(columns), generator=state.random) >= CONDITION_DROPOUT
-        repeats = torch.tensor(columns, device="cpu")
-        # The size is given, as a forecast of memory holds no values to add up.
-        kept = kept.repeat_interleave(repeats, dim=1, output_size=sum(columns))
-        condition = condition * kept.to(state.device)
-        if state.networks.caption is None:
-            return condition
-        return state.networks.caption.without_words(condition, WORD_DROPOUT, state.random)
+        known = drop_conditions(state, batch.condition, columns)
+        return batch.having(condition=known, latent=latents, **draw_noise(state, len(batch)))
 
     def _judgements(
         self, state: TrainingState, part: Batch, fake: Tensor, whole: Batch
@@ -280,7 +261,7 @@ class Synthesis:
         networks, latent, share = state.networks, part["latent"], len(part) / len(whole)
         loss = torch.zeros((), device=state.device)
         with state.autocast():
-            fake = networks.generator(latent, part.condition)
+            fake = fakes(state, part)
             images = part.volume.shape[1]
             clipped = clipped_share(image_channels(fake, images).detach(), part.volume)
             add(scalars, "generator/clipped", share * clipped)
