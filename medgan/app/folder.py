@@ -1,7 +1,8 @@
 """One rule for every verb that writes into a folder with content.
 
 Asked for the same in the same folder, a verb does its work again or goes on with it. A folder that
-holds anything else under the names that it writes to is refused; `--replace` removes that first.
+holds anything else under the names that it writes to is refused; `--replace` removes that, unless
+the verb stops before it has written anything.
 """
 
 import json
@@ -18,6 +19,8 @@ from medgan.data.pseudonyms import Pseudonyms
 
 RECORD = ".medgan.json"
 """What each step was asked for, in the folder that it writes to; paths are in it as pseudonyms."""
+ASIDE = ".replaced"
+"""Holds what a run replaces, as long as it has written nothing itself."""
 Asked = dict[str, Any]
 
 
@@ -99,29 +102,57 @@ def claim(
     raise ConfigError("E_OUT", "-o", what, "choose another folder, or replace it with --replace")
 
 
-def clear(folder: Path, names: Iterable[str], read: Iterable[Path] = ()) -> None:
-    """Removes what a step has left.
+class Aside:
+    """What steps have left and others are about to replace, kept until they have done so.
 
     Args:
-        folder: of the step.
-        names: glob patterns of all that it writes.
-        read: files and folders that are about to be read.
-
-    Raises:
-        ConfigError: E_OUT when one of these would go as well.
+        out: the folder that receives everything.
     """
-    held = [path for pattern in names for path in folder.glob(pattern)]
-    for path in held:
-        own = path.resolve()
-        if any(own.is_relative_to(one) or one.is_relative_to(own) for one in read):
-            raise ConfigError(
-                "E_OUT", "-o", f"{path.name} in it is to be read, too", "choose another folder"
-            )
-    for path in held:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+
+    def __init__(self, out: Path) -> None:
+        self._kept = out / ASIDE
+        self._moved: dict[Path, Path] = {}
+        self._texts: dict[Path, bytes] = {}
+        shutil.rmtree(self._kept, ignore_errors=True)  # of a run that was killed
+
+    def keep(self, file: Path) -> None:
+        """Remembers a small file that is about to be written, if it exists."""
+        if file.is_file() and file not in self._texts:
+            self._texts[file] = file.read_bytes()
+
+    def take(self, folder: Path, names: Iterable[str], read: Iterable[Path] = ()) -> None:
+        """Puts aside what a step has left.
+
+        Args:
+            folder: of the step.
+            names: glob patterns of all that it writes.
+            read: files and folders that are about to be read.
+
+        Raises:
+            ConfigError: E_OUT when one of these would go as well.
+        """
+        held = [path for pattern in names for path in folder.glob(pattern)]
+        for path in held:
+            own = path.resolve()
+            if any(own.is_relative_to(one) or one.is_relative_to(own) for one in read):
+                raise ConfigError(
+                    "E_OUT", "-o", f"{path.name} in it is to be read, too", "choose another folder"
+                )
+        for path in (one for one in held if one not in self._moved):
+            self._kept.mkdir(exist_ok=True)
+            self._moved[path] = path.rename(self._kept / str(len(self._moved)))
+
+    def __enter__(self) -> "Aside":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Removes it; after an error it goes back, unless something is in its place already."""
+        if kind is not None and not any(path.exists() for path in self._moved):
+            for path, kept in self._moved.items():
+                kept.rename(path)
+            for file, content in self._texts.items():
+                write_atomic(file, content)
+        shutil.rmtree(self._kept, ignore_errors=True)
 
 
 def note(folder: Path, step: str, wanted: Asked) -> None:

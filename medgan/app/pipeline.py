@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medgan.app.folder import asked, claim, clear, inputs, note
+from medgan.app.folder import RECORD, Aside, asked, claim, inputs, note
 from medgan.app.presets import shipped_pipelines
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
@@ -60,16 +60,17 @@ def run_pipeline(
     cores = shared_cores()
     with locked(run.out):
         sweep(run.out)
-        _claim(run, replace)
-        if "index" in steps:  # other pipelines work in the folder of one that had it
-            write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
-        for step in steps:
-            started = time.monotonic()
-            cores.share()
-            result = STEPS[step].work(run)
-            if result is not None:
-                run.results[step] = result
-            log.debug("%s took %.1f s", step, time.monotonic() - started)
+        with Aside(run.out) as aside:
+            _claim(run, replace, aside)
+            if "index" in steps:  # other pipelines work in the folder of one that had it
+                write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
+            for step in steps:
+                started = time.monotonic()
+                cores.share()
+                result = STEPS[step].work(run)
+                if result is not None:
+                    run.results[step] = result
+                log.debug("%s took %.1f s", step, time.monotonic() - started)
     return run
 
 
@@ -97,8 +98,10 @@ def _refuse_unread(overrides: Sequence[str], steps: Sequence[str]) -> None:
             )  # fmt: skip
 
 
-def _claim(run: Run, replace: bool) -> None:
+def _claim(run: Run, replace: bool, aside: Aside) -> None:
     """Makes the folders of all steps ready, or refuses them before any step begins.
+
+    What another run has left there is put aside.
 
     Raises:
         ConfigError: E_OUT.
@@ -113,10 +116,12 @@ def _claim(run: Run, replace: bool) -> None:
             same[name] = claim(
                 run.folder(step.folder), name, step.writes, settings, replace, step.extends
             )
+    aside.keep(run.out / RESOLVED)
     for name, settings in wanted.items():
         step, folder = STEPS[name], run.folder(STEPS[name].folder)
+        aside.keep(folder / RECORD)
         if not step.overwrites and (replace or (same.get(name) and not step.resumes)):
-            clear(folder, step.writes, inputs(run.config))
+            aside.take(folder, step.writes, inputs(run.config))
         note(folder, name, settings)
 
 

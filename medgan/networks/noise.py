@@ -10,6 +10,8 @@ from medgan.networks.subbands import SubBands
 
 _FIRST = 1 / 3
 """Strength of fresh noise, in that of the measured noise."""
+_BLACK = -0.9
+"""Below it, an image holds air."""
 _FASTER = 10.0
 """How many times as fast as other weights the strength is learned: Adam's steps are as small as its
 learning rate, and gains are of the order of 1."""
@@ -33,7 +35,7 @@ class ScannerNoise(nn.Module):
 
     It begins white and a third as strong as was measured, for fine anatomy and a coarser grid make
     the measured noise too strong; which bands hold how much, and how the strength follows the
-    level, is learned. Air that a generator draws below -1 stays free of it.
+    level, is learned. What a generator draws black stays free of it, as air is.
 
     Args:
         measured: noise of the training scans.
@@ -76,4 +78,4 @@ class ScannerNoise(nn.Module):
         gains = _FASTER * self.gains[self.kinds]
         bands = white.float() * (scale * gains)[:, None, None, None]
         level = self.level(condition, len(image))[:, None, None, None, None]
-        return image + level * self.subbands.join(bands) * (image > -1)
+        return image + level * self.subbands.join(bands) * (image > _BLACK)

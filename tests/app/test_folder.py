@@ -2,10 +2,11 @@ import json
 
 import pytest
 
+from medgan.app.folder import Aside
 from medgan.app.pipeline import run_pipeline
 from medgan.app.steps import STEPS
 from medgan.core.config import build
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, MedganError
 from tests.kit.command_line import inside
 from tests.kit.data_sets import write_folder
 from tests.kit.models import make_model
@@ -41,6 +42,31 @@ def test_a_folder_with_another_set_is_refused_and_replaced_when_asked(model, tmp
     generate(model, out, "generate.count=2", replace=True)
     assert scans_of(out) == listed(out)
     assert len(scans_of(out)) == 2
+
+
+@pytest.mark.parametrize("wrong", ["generate.conditions.weight=3", "model_uri=nowhere"])
+def test_a_command_that_is_refused_replaces_nothing(model, tmp_path, wrong):
+    out = tmp_path / "out"
+    generate(model, out, "generate.count=1")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(MedganError):
+        generate(model, out, "generate.count=2", wrong, replace=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    generate(model, out, "generate.count=2", replace=True)
+    assert len(scans_of(out)) == 2
+    assert not (out / ".replaced").exists()
+
+
+def test_a_training_that_began_anew_is_not_undone_by_the_old_one(tmp_path):
+    folder = tmp_path / "out"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "old").write_text("old")
+    aside = Aside(folder)
+    aside.take(folder, ["model"])
+    (folder / "model").mkdir()
+    aside.__exit__(KeyboardInterrupt)
+    assert not list((folder / "model").iterdir())
+    assert not (folder / ".replaced").exists()
 
 
 def test_the_same_command_leaves_exactly_what_its_table_says(model, tmp_path):

@@ -172,21 +172,23 @@ def export_dicom(
     def work() -> Answer:
         from dataclasses import asdict
 
-        from medgan.app.folder import claim, clear, hidden, note
+        from medgan.app.folder import Aside, claim, hidden, note
         from medgan.core.errors import Exit
         from medgan.core.progress import counting
         from medgan.workflows.dicom import export_dicom
 
         verb, names, folder = "export-dicom", ("c-*",), Path(out)
         wanted = {"scores": hidden(scores), "source": hidden(source)}
-        if claim(folder, verb, names, wanted, replace) or replace:
-            clear(folder, names, [Path(scores).resolve(), Path(source).resolve()])
-        try:
-            with counting("writing DICOM") as tick:
-                done, refusals = export_dicom(Path(scores), Path(source), folder, tick)
-        finally:
-            if any(folder.glob(names[0])):
-                note(folder, verb, wanted)
+        replaces = claim(folder, verb, names, wanted, replace) or replace
+        with Aside(folder) as aside:
+            if replaces:
+                aside.take(folder, names, [Path(scores).resolve(), Path(source).resolve()])
+            try:
+                with counting("writing DICOM") as tick:
+                    done, refusals = export_dicom(Path(scores), Path(source), folder, tick)
+            finally:
+                if any(folder.glob(names[0])):
+                    note(folder, verb, wanted)
         for refusal in refusals:
             print(f"medgan: {refusal}", file=sys.stderr)
         values = {"scans": done, "folder": out, "refused": [asdict(r) for r in refusals]}
