@@ -50,10 +50,10 @@ class ScannerNoise(nn.Module):
     def __init__(self, measured: Measured, images: int) -> None:
         super().__init__()
         self.column, self.images = measured.column, images
-        self.line = nn.Parameter(torch.tensor([measured.mean, measured.spread]))
-        self.gains = nn.Parameter(torch.full((4,), _FIRST / _FASTER))
+        self.line = nn.Parameter(torch.tensor([measured.mean, measured.spread], device="cpu"))
+        self.gains = nn.Parameter(torch.full((4,), _FIRST / _FASTER, device="cpu"))
         self.subbands = SubBands()
-        kinds = torch.tensor([band.bit_count() for band in range(8)]).repeat(images)
+        kinds = torch.tensor([band.bit_count() for band in range(8)], device="cpu").repeat(images)
         self.register_buffer("kinds", kinds, persistent=False)
 
     def level(self, condition: Float[Tensor, "B D"] | None, count: int) -> Float[Tensor, " B"]:
