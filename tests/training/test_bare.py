@@ -50,6 +50,7 @@ def trained(folder: Path, **data: object) -> Path:
     return folder / "out" / "model"
 
 
+@pytest.mark.slow
 def test_without_a_generator_a_model_finds_what_was_planted(tmp_path: Path) -> None:
     model = medgan.load(trained(tmp_path))
     assert not model.networks.synthesises

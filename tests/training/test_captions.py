@@ -78,6 +78,7 @@ def test_the_encoder_of_captions_learns_with_the_discriminator_alone():
     assert scalars["generator/critic_matching"] > 0
 
 
+@pytest.mark.slow
 def test_micro_batches_and_a_forecast_of_memory_know_captions():
     learned = task(micro_batch=4)
     state = learned.start(torch.device("cpu"))

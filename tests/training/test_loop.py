@@ -139,7 +139,7 @@ def test_an_absurd_learning_rate_ends_in_a_clear_stop(training):
     assert not (training.folder / "out" / "model").exists()
 
 
-@pytest.mark.parametrize("killed_at", [10, 16])
+@pytest.mark.parametrize("killed_at", [pytest.param(10, marks=pytest.mark.slow), 16])
 def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
     killed_at, training, monkeypatch
 ):
