@@ -51,7 +51,7 @@ def learn(
             columns = sorted({column for case in cases for column in case.covariates})
             raise _error(
                 name, "no training scan has a value",
-                f"fill it, or use {_listed(columns)} label_1_mm3 or noise in data.conditions",
+                f"fill it, or use {_listed([*columns, 'label_1_mm3'])} or noise in data.conditions",
             )  # fmt: skip
         if kind == "text":
             conditions.append(learn_captions(name, [str(value) for value in found]))
@@ -262,18 +262,6 @@ def draw(
             value = float(f"{np.interp(level, _LEVELS, condition.quantiles):.6g}")
         drawn[name] = value
     return drawn
-
-
-def lacking(counts: Mapping[str, int]) -> dict[str, int]:
-    """How many scans each category lacks to be as many as the largest; full ones are left out."""
-    most = max(counts.values(), default=0)
-    return {value: most - n for value, n in sorted(counts.items()) if n < most}
-
-
-def count_categories(cases: Sequence[Case], name: str) -> dict[str, int]:
-    """How many cases each category of a covariate has; unknown ones are not counted."""
-    found = (covariate_of(case, name) for case in cases)
-    return dict(sorted(Counter(str(value) for value in found if is_known(value)).items()))
 
 
 def is_known(value: Value) -> bool:

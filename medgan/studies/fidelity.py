@@ -14,7 +14,7 @@ from torch import Tensor
 from medgan.core.config import DataConfig, EvaluateConfig, Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.files import write_together
-from medgan.data.conditions import count_categories
+from medgan.data.categories import count_categories
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.prepared import preparable, read_scans
 from medgan.data.reading import Refuse, log_refusals

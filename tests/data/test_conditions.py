@@ -7,14 +7,13 @@ import pytest
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
+from medgan.data.categories import count_categories, lacking
 from medgan.data.conditions import (
     check,
-    count_categories,
     covariate_of,
     covariates_of,
     draw,
     encode,
-    lacking,
     learn,
     width,
     widths,

@@ -10,7 +10,7 @@ from medgan.app.run import Run, facts
 from medgan.app.steps.scans import index_step, read_manifest
 from medgan.core.errors import ConfigError, DataError, about, require_one_channel
 from medgan.core.progress import counting
-from medgan.data.conditions import count_categories, lacking
+from medgan.data.categories import count_categories, lacking
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
-from medgan.data.conditions import count_categories, lacking
+from medgan.data.categories import count_categories, lacking
 from medgan.data.manifest import Case
 
 log = logging.getLogger(__name__)
