@@ -122,7 +122,6 @@ def run_generator(
     """The generator on latents (B, L) and one condition (D,); in tiles unless for a gradient."""
     condition = condition.to(model.device).expand(len(values), -1)
     tile = 0 if torch.is_grad_enabled() else TILE
-    white = None if white is None else white.to(model.device)
     return model.networks.generator(values.to(model.device), condition, tile, white)
 
 

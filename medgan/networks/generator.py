@@ -66,7 +66,7 @@ class Generator(nn.Module):
 
     All anatomy is of the latent: noise that was drawn at every stage made anatomy, which the latent
     then did not hold; drawn in the finest alone, it stood in for edges and came out as grain. Where
-    the noise of scans is a condition, noise of that strength is added at the very end.
+    the noise of scans is a condition, noise that follows it is added at the very end.
 
     Everything above the stages sees a few voxels around only, so it can also be computed tile by
     tile.
@@ -180,14 +180,15 @@ class Generator(nn.Module):
         return self._finished(drawn, features, known, white)
 
     def white_noise(self, count: int, random: torch.Generator) -> Float[Tensor, "B J x y z"] | None:
-        """Standard normal numbers for the noise of so many volumes, on the CPU.
+        """Standard normal numbers for the noise of so many volumes, from a generator on the CPU.
 
         None for a generator without a condition on noise; `random` is then left as it is.
         """
         if self.noise is None:
             return None
         size = [edge << self._doublings for edge in self.base]
-        return torch.randn(count, 8 * self.noise.images, *size, generator=random)
+        white = torch.randn(count, 8 * self.noise.images, *size, generator=random)
+        return white.to(self.start.weight.device)
 
     def _tiled(self, x: Tensor, tile: int) -> Tensor:
         """What is above the stages, tile by tile."""

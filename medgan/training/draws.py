@@ -24,7 +24,7 @@ def draw_latents(state: TrainingState, count: int) -> Float[Tensor, "B L"]:
 def draw_noise(state: TrainingState, count: int) -> dict[str, Tensor]:
     """`white`, standard normal numbers for the noise of as many fakes, where it is a condition."""
     white = state.networks.generator.white_noise(count, state.random)
-    return {} if white is None else {"white": white.to(state.device)}
+    return {} if white is None else {"white": white}
 
 
 def fakes(state: TrainingState, part: Batch) -> Float[Tensor, "B C X Y Z"]:

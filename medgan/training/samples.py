@@ -170,7 +170,6 @@ def _drawn(
     generator: Generator, latents: Tensor, conditions: Tensor, random: torch.Generator
 ) -> Tensor:
     white = generator.white_noise(len(latents), random)
-    white = None if white is None else white.to(latents.device)
     return generator(latents, conditions, white=white).float().cpu()
 
 
