@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from text_table import diameter_of
 
 from medgan.data.words import words_of
 from medgan.model.model import Model
@@ -29,17 +30,6 @@ SENTENCES = (
 COLUMNS, SEED, FAR = 8, 0, 1.5
 """Samples of each sentence; a nodule is marked whose size differs by more than this factor."""
 WINDOW = (-1000, 400)
-
-
-def diameter_of(mask: np.ndarray, spacing: tuple[float, ...]) -> float:
-    """The largest extent of a mask in any axial slice, mm; 0 of an empty one."""
-    largest = 0.0
-    for number in range(mask.shape[2]):
-        points = np.argwhere(mask[..., number]) * spacing[:2]
-        if len(points):
-            differences = points[:, None] - points[None]
-            largest = max(largest, float(np.linalg.norm(differences, axis=2).max()) + spacing[0])
-    return largest
 
 
 def asked_mm(sentence: str) -> float:

@@ -139,14 +139,14 @@ def features_of(image: np.ndarray, mask: np.ndarray, spacing: tuple[float, ...])
 
 
 def diameter_of(mask: np.ndarray, spacing: tuple[float, ...]) -> float:
-    """The largest extent of a mask in any axial slice, mm."""
+    """The largest extent of a mask in any axial slice, mm; 0 of an empty one."""
     largest = 0.0
     for number in range(mask.shape[2]):
         points = np.argwhere(mask[..., number]) * spacing[:2]
         if len(points):
             differences = points[:, None] - points[None]
-            largest = max(largest, float(np.linalg.norm(differences, axis=2).max()))
-    return largest + spacing[0]
+            largest = max(largest, float(np.linalg.norm(differences, axis=2).max()) + spacing[0])
+    return largest
 
 
 def real_features(cases: list[Case], model: Model, folder: Path) -> np.ndarray:
