@@ -126,7 +126,7 @@ class DataConfig(Section):
     conditions: dict[str, Literal["categorical", "continuous"]] = Field(
         {},
         description="covariates to generate by, as {age: continuous, sex: categorical}; "
-        "label_1_mm3 is the volume of label 1",
+        "label_1_mm3 is the volume of label 1, noise that of the scan, both measured",
     )
     caption: str = Field(
         "",
