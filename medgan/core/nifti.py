@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medgan.core.errors import DataError, Note
+from medgan.core.timing import Timing, timing_of
 from medgan.core.volume import Volume
 
 if TYPE_CHECKING:
@@ -57,14 +58,40 @@ def read_nifti(path: Path, case: str) -> NiftiFile:
         case: the pseudonym under which an error names it.
 
     Raises:
-        DataError: with a code that says what is wrong; the text never holds the path.
+        DataError: with a code that says what is wrong, E_SEQUENCE for volumes over time; the text
+            never holds the path.
     """
+    return _read(path, case, sequence=False)
+
+
+def read_sequence(path: Path, case: str) -> tuple[NiftiFile, Timing]:
+    """Reads a 4D NIfTI file whose fourth axis is time.
+
+    Args:
+        path: a .nii or .nii.gz file.
+        case: the pseudonym under which an error names it.
+
+    Returns:
+        The file, whose volume has data (X, Y, Z, T); and when its phases were taken.
+
+    Raises:
+        DataError: as `read_nifti`; E_DIMENSIONS where it is no sequence.
+    """
+    file = _read(path, case, sequence=True)
+    assert file.volume.header is not None
+    timing = timing_of(file.volume.header)
+    assert timing is not None
+    return file, timing
+
+
+def _read(path: Path, case: str, sequence: bool) -> NiftiFile:
+    """A file of one volume or, to read a `sequence`, of several; see `read_nifti`."""
     import nibabel
     from nibabel.spatialimages import HeaderDataError
 
     raw = _bytes(path, case)
     header, plain = _unpack(raw, path.name.lower().endswith(".gz"), case)
-    shape = _check_header(header, case)
+    shape = _check_header(header, case, sequence)
     image_class = type(header).__name__.replace("Header", "Image")
     try:
         # What overflows becomes infinite, and that is checked.
@@ -192,16 +219,24 @@ def _announced_bytes(header, case: str) -> int:  # noqa: ANN001 - nibabel header
     return int(offset) + voxels * item
 
 
-def _check_header(header, case: str) -> tuple[int, int, int]:  # noqa: ANN001
-    """Array axes of a 3D scan; a single fourth axis is dropped."""
+def _check_header(header, case: str, sequence: bool) -> tuple[int, ...]:  # noqa: ANN001
+    """Array axes of a 3D scan, or of a sequence of such; a single fourth axis is dropped."""
     dims = [int(n) for n in header["dim"][1 : int(header["dim"][0]) + 1]]
     if len(dims) == 4 and dims[-1] == 1:
         dims.pop()
-    if len(dims) != 3 or 1 in dims:
-        flat = len([n for n in dims if n > 1])
+    timing = timing_of(header)
+    if timing is not None and not sequence:
         raise DataError(
-            "E_DIMENSIONS", case, f"{flat}D, not one 3D volume", "split or stack it into 3D files"
-        )
+            "E_SEQUENCE", case, f"a sequence of {timing.phases} volumes, not one",
+            "run medgan check on it and give the manifest.json, or split it into 3D files",
+        )  # fmt: skip
+    if timing is None and (sequence or len(dims) != 3 or 1 in dims):
+        flat = len([n for n in dims if n > 1])
+        also = "; if the fourth axis is time, set the header's unit of time" if flat == 4 else ""
+        raise DataError(
+            "E_DIMENSIONS", case, f"{flat}D, not one 3D volume",
+            f"split or stack it into 3D files{also}",
+        )  # fmt: skip
     kind = header.get_data_dtype()
     if kind.kind not in "iuf":
         raise DataError("E_DTYPE", case, "voxels are complex or colours", "export grey values")
@@ -215,7 +250,7 @@ def _check_header(header, case: str) -> tuple[int, int, int]:  # noqa: ANN001
     scale = [float(header["scl_slope"]), float(header["scl_inter"])]
     if any(np.isinf(v) or (np.isfinite(v) and abs(v) > 1e30) for v in scale):
         raise _broken_header(case, "intensity scaling")
-    return dims[0], dims[1], dims[2]
+    return tuple(dims)
 
 
 def check_affine(affine: np.ndarray, case: str) -> None:

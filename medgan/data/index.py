@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,16 @@ from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
 from medgan.data.noise import noise_level
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.sequences import PHASES, SEQUENCE, Sequences
 
 log = logging.getLogger(__name__)
 Key = list[tuple[str, str, str]]
 """Case, subject and file of each scan."""
 Keep = Callable[[str, CheckedScan], None]
+Found = tuple[Listed, str, str]
+"""A scan, its pseudonym and that of its subject."""
+Outcome = tuple[Case, tuple[str, ...]]
+"""A case, and what was corrected on the way from DICOM."""
 
 
 def index(
@@ -73,14 +79,11 @@ def index(
     refusals: list[Refusal] = []
     rows: list[SeriesRow] = []
     key: Key = []
-    names: set[str] = set()
     duplicates = Duplicates()
+    sequences = Sequences(converted and converted.with_name(PHASES))
     with Conversion(converted, suffix) as conversion:
-        found = [
-            (one, *_names(one, pseudonyms))
-            for listed in listing
-            for one in conversion.expand(listed)
-        ]
+        expanded = (one for listed in listing for one in conversion.expand(listed))
+        found = [(one, *_names(one, pseudonyms)) for one in expanded]
         if wanted:
             found = [
                 (one, name, subject)
@@ -89,14 +92,17 @@ def index(
             ]
         if not found:
             raise no_scans()
-        for number, (listed, name, subject) in enumerate(found, start=1):
+        read = partial(_read, readers=(conversion, sequences), keep=keep)
+        for one, outcome in _outcomes(found, read, sequences, pseudonyms, progress):
+            listed, name, subject = one
             key += [(name, subject, str(path)) for path in listed.images.values()]
-            row = partial(_row, listed, name, subject)
+            row = partial(_row, *one)
             try:
-                if name in names:
-                    raise DataError("E_DUPLICATE", name, "two scans have this name", "rename one")
-                names.add(name)
-                case, notes = _read(listed, name, subject, conversion, keep)
+                if isinstance(outcome, DataError):
+                    raise outcome
+                case, notes = outcome
+                if listed.sequence:
+                    case = replace(case, sequence=pseudonyms.case(listed.sequence))
                 duplicates.add(case)
                 cases.append(case)
                 rows += row(case, "used", "", "; ".join(notes), "")
@@ -107,9 +113,41 @@ def index(
                 else:
                     refusals.append(Refusal(name, *reason))
                     rows += row(None, "refused", *reason)
-            progress(number, len(found))
     licence = Manifest.load(source).licence if is_manifest(source) else licence_of(source)
     return Manifest(duplicates.as_one_subject(cases), tuple(refusals), licence, tuple(rows)), key
+
+
+def _outcomes(
+    found: Sequence[Found],
+    read: Callable[[Listed, str, str], Outcome],
+    sequences: Sequences,
+    pseudonyms: Pseudonyms,
+    progress: Callable[[int, int], None],
+) -> Iterator[tuple[Found, Outcome | DataError]]:
+    """What became of each scan, or why it is refused; a sequence is replaced by its phases.
+
+    A file is opened once: that it holds a sequence shows when it is read.
+    """
+    waiting, names, done = deque(found), set[str](), 0
+    while waiting:
+        one = waiting.popleft()
+        try:
+            if one[1] in names:
+                raise DataError("E_DUPLICATE", one[1], "two scans have this name", "rename one")
+            names.add(one[1])
+            outcome = read(*one)
+        except DataError as error:
+            outcome = error
+        if isinstance(outcome, DataError) and outcome.code == SEQUENCE:
+            try:
+                phases = sequences.expand(one[0], outcome)
+                waiting.extendleft((phase, *_names(phase, pseudonyms)) for phase in phases[::-1])
+                continue
+            except DataError as error:
+                outcome = error
+        done += 1
+        progress(done, done + len(waiting))
+        yield one, outcome
 
 
 def _names(listed: Listed, pseudonyms: Pseudonyms) -> tuple[str, str]:
@@ -141,16 +179,16 @@ def _row(
 
 
 def _read(
-    listed: Listed, name: str, subject: str, conversion: Conversion, keep: Keep
-) -> tuple[Case, tuple[str, ...]]:
+    listed: Listed, name: str, subject: str, readers: tuple[Conversion, Sequences], keep: Keep
+) -> Outcome:
     """One scan as a case, and what was corrected on the way from DICOM.
 
     Raises:
         DataError: for anything that is wrong with this scan, expected or not.
     """
     with of_scan(name):
-        scan, notes = conversion.ready(listed, name)
-        case = examine(scan, name, subject, keep)
+        scan, notes = readers[0].ready(listed, name)
+        case = examine(readers[1].ready(scan, name), name, subject, keep)
     if listed.known is None:
         return case, notes
     known = listed.known
@@ -161,7 +199,9 @@ def _read(
             "E_MANIFEST", name, "the file is not the one that was checked",
             "run medgan check again",
         )  # fmt: skip
-    return replace(case, healthy=known.healthy, split=known.split), notes
+    return (
+        replace(case, healthy=known.healthy, split=known.split, sequence=known.sequence), notes,
+    )  # fmt: skip
 
 
 def examine(listed: Listed, case: str, subject: str, keep: Keep = lambda case, scan: None) -> Case:

@@ -39,6 +39,7 @@ class Case:
         noise: of the first channel, as a share of its range of intensities (`noise_level`); None in
             a manifest from before it was measured.
         wanted: whether it is of the site whose style is wanted, in a harmonisation.
+        sequence: pseudonym of the sequence that this is a phase of; empty for a single scan.
     """
 
     case: str
@@ -59,6 +60,7 @@ class Case:
     synthetic: bool = False
     wanted: bool = False
     noise: float | None = None
+    sequence: str = ""
 
     @property
     def image(self) -> str:

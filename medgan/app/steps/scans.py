@@ -17,6 +17,7 @@ from medgan.data.index import Keep, index
 from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import IMAGE, SPLITS, Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
+from medgan.data.sequences import summary
 from medgan.data.splits import (
     read_splits,
     with_drawn_splits,
@@ -86,7 +87,11 @@ def index_step(run: Run) -> StepResult:
         log.warning("MR and CT are used together: choose one with --set data.suffix=CT")
     log.info("scans: %s; %d refused", ", ".join(f"{n} {s}" for s, n in counts.items()),
              len(manifest.refusals))  # fmt: skip
-    lines = (*series_lines(series), *written("index", run.out / MANIFEST))
+    over_time = summary(manifest.cases)
+    if over_time is not None:
+        values["sequences"] = asdict(over_time)
+    said = () if over_time is None else (f"{'sequences':9} {over_time.text}",)
+    lines = (*series_lines(series), *said, *written("index", run.out / MANIFEST))
     return StepResult(values, lines)
 
 

@@ -1,16 +1,13 @@
 """DICOM files to private NIfTI files, one for each usable series."""
 
 import logging
-import os
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
-from medgan.core.errors import DataError, EnvironmentFailure
+from medgan.core.errors import DataError
 from medgan.core.volume import Volume
+from medgan.data.converted import write_converted
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.dicom.files import looks_like_dicom, may_be_damaged_dicom
 from medgan.data.dicom.frames import Frame, read_frames
@@ -120,7 +117,7 @@ class Conversion:
         volume, notes = self.volume(listed.series, case)
         assert self._folder is not None
         path = self._folder / f"{case}.nii.gz"
-        _write(volume, path)
+        write_converted(volume, path)
         return replace(listed.with_image(path), root=None), notes
 
     def volume(self, series: Series, case: str) -> tuple[Volume, tuple[str, ...]]:
@@ -161,23 +158,3 @@ def _files(source: Path) -> list[Path]:
         for path in paths
         if path in known or path.is_dir() or (path.parent in folders and may_be_damaged_dicom(path))
     ]
-
-
-def _write(volume: Volume, path: Path) -> None:
-    """Writes a converted series and reads it back; integers stay integers."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    small = volume.data
-    low, high = float(small.min()), float(small.max())
-    if np.array_equal(small, np.rint(small)):
-        for kind in (np.int16, np.int32):
-            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-                small = small.astype(kind)
-                break
-    Volume(small, volume.affine).save(path)
-    with suppress(OSError):
-        os.chmod(path, 0o600)
-    back = Volume.load(path)
-    if not np.array_equal(back.data, volume.data):
-        raise EnvironmentFailure(
-            "E_DISK", path.name, "reads back differently", "check the disk and run it again"
-        )

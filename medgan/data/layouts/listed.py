@@ -41,6 +41,8 @@ class Listed:
         fault: why the scan cannot be used, as far as the layout or DICOM headers tell.
         missing: names of channels that the data set has and this scan lacks.
         known: the case of a manifest, whose pseudonyms, health and split are kept.
+        sequence: name of the sequence that this is a phase of; empty for a single scan.
+        phase: number of the volume in a 4D file, from 0; None for a file of its own.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Listed:
     fault: DataError | None = None
     missing: tuple[str, ...] = ()
     known: Case | None = None
+    sequence: str = ""
+    phase: int | None = None
 
     @property
     def unsorted(self) -> bool:

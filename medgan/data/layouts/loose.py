@@ -15,6 +15,7 @@ from medgan.data.layouts.label_files import (
 )
 from medgan.data.layouts.listed import Listed, Selection, subject_of, with_plain_names
 from medgan.data.layouts.nnunet import CHANNEL_NUMBER
+from medgan.data.layouts.phases import as_sequences
 from medgan.data.manifest import IMAGE
 
 IMAGE_FOLDERS = ("images", "anat", "ses-")
@@ -28,6 +29,8 @@ def matches(source: Path) -> bool:
 
 def list_scans(folder: Path, selection: Selection) -> list[Listed]:
     """Images anywhere below a folder, with their labels.
+
+    Files `phase_00`, `phase_01` and on of one folder are a sequence (`as_sequences`).
 
     Labels are `<image>_label` (`_seg`, `_dseg`, `_mask`) beside the image, or have its name in a
     folder `labels` (Decathlon's `labelsTr`) beside that of the image.
@@ -60,7 +63,7 @@ def list_scans(folder: Path, selection: Selection) -> list[Listed]:
         unique = str(path.relative_to(folder).with_name(name))
         listing.append(Listed(unique, _subject_at(path, base), {IMAGE: path}, label, root=folder))
     warn_of_unused(labels, [listed.label for listed in listing])
-    return with_plain_names(listing)
+    return as_sequences(with_plain_names(listing), flat=len({p.parent for p in images}) < 2)
 
 
 def _refuse_numbered_channels(images: list[Path]) -> None:

@@ -7,6 +7,7 @@ from medgan.core.errors import DataError
 from medgan.core.table_files import TABLES, read_table
 from medgan.data.layouts.files import is_nifti, stem
 from medgan.data.layouts.listed import Listed, Selection, subject_of, with_plain_names
+from medgan.data.layouts.phases import PHASE
 from medgan.data.manifest import IMAGE
 
 COLUMNS = (IMAGE, "label", "case", "subject", "lesion_mask")
@@ -60,8 +61,9 @@ def _listed(row: dict[str, str], number: int, folder: Path, channels: tuple[str,
     covariates = tuple((column, value) for column, value in row.items() if value)
     missing = tuple(channel for channel in channels if channel not in images)
     return Listed(
-        name, subject, images, folder / label if label else None, covariates, missing=missing
-    )
+        name, subject, images, folder / label if label else None, covariates, missing=missing,
+        sequence=subject if PHASE in row else "",
+    )  # fmt: skip
 
 
 def _no_column(wanted: str, columns: list[str]) -> DataError:
