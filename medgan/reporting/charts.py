@@ -1,6 +1,6 @@
 """Charts of study results: rows in, PNG out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,4 +79,45 @@ def plot_scorers(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.set_title(title, color=INK, fontsize=9)
         axes.set_facecolor(PANEL)
         axes.tick_params(colors=INK, labelsize=7)
+    save_figure(figure, path)
+
+
+def plot_convergence(
+    path: Path,
+    curves: Mapping[str, Sequence[Sequence[tuple[float, int, float]]]],
+    goals: Sequence[float],
+) -> None:
+    """Writes a PNG of kernel distances over processor minutes, both axes logarithmic.
+
+    Args:
+        path: the PNG.
+        curves: by generator, of each training (minutes, volumes, distance).
+        goals: dashed lines.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.2), facecolor=PAPER, layout="constrained")
+    axes = figure.subplots()
+    for number, (name, trainings) in enumerate(curves.items()):
+        colour = LABEL_COLOURS[number % len(LABEL_COLOURS)]
+        for seed, curve in enumerate(trainings):
+            axes.plot(
+                [minutes for minutes, _, _ in curve],
+                [max(distance, 0.05) for _, _, distance in curve],
+                "o-", color=colour, ms=3, lw=1.2, label=None if seed else name,
+            )  # fmt: skip
+    for goal in goals:
+        axes.axhline(goal, color=GREY, lw=0.8, ls=":")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ticks = [*goals, 2, 5, 10]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("processor minutes of training", color=INK, fontsize=9)
+    axes.set_ylabel("kernel distance to unseen scans", color=INK, fontsize=9)
+    axes.set_facecolor(PANEL)
+    axes.tick_params(colors=INK, labelsize=8)
+    legend = axes.legend(fontsize=8, facecolor=PANEL, edgecolor=GREY)
+    for text in legend.get_texts():
+        text.set_color(INK)
     save_figure(figure, path)

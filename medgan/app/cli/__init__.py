@@ -23,6 +23,7 @@ VERBS = {
 """All verbs but those of `bench`, by their group in the help."""
 BENCH = (
     *(studies.detection, studies.lesions, studies.translation, studies.super_resolution),
+    studies.convergence,
     service.speed,
 )
 
@@ -63,7 +64,8 @@ def _assemble() -> typer.Typer:
             app.command(rich_help_panel=group)(verb)
     bench = typer.Typer(
         no_args_is_help=True,
-        help="Measure speed and memory, how well lesions are found, or scans restored.",
+        help="Measure speed and memory, how soon samples get good, how well lesions are found, or "
+        "scans restored.",
     )
     for verb in BENCH:
         bench.command()(verb)

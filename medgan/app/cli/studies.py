@@ -192,3 +192,22 @@ def super_resolution(
     """
     values = {"out": out, "model_uri": model, "data": {"source": data}}
     run_verb("super_resolution", values, set_, as_json, config, replace=replace)
+
+
+def convergence(
+    data: Annotated[str, typer.Option(help="scans to learn from, and to compare with")],
+    out: Out = "runs/convergence",
+    config: Preset = "",
+    replace: Replace = False,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train generators and measure their processor minutes to given kernel distances.
+
+    The same command goes on where it stopped.
+
+    Example: medgan bench convergence --data scans --config msd_hippocampus -o runs/convergence
+    """
+    values = {"out": out, "data": {"source": data}}
+    sections = ("data", "model", "train")
+    run_verb("convergence", values, set_, as_json, config, sections, replace=replace)

@@ -27,6 +27,7 @@ from medgan.app.steps.studies import (
     audit_step,
     baseline_step,
     compare_step,
+    convergence_step,
     detection_step,
     evaluate_step,
     lesions_step,
@@ -111,6 +112,10 @@ STEPS = {
         baseline_step, ("data", "train", "baseline"), ("samples.safetensors", "baseline.json")
     ),
     "compare": Step(compare_step, (*SCANS, "compare"), ("comparison.json",)),
+    "convergence": Step(
+        convergence_step, ("data", "model", "train", "convergence"),
+        ("convergence.json", "convergence.png", "curves", "samples"), resumes=True,
+    ),
     "utility": Step(
         utility_step, ("data", "model", "train", "utility"), ("utility.json", "utility.html"),
         resumes=True, extends=True,

@@ -50,6 +50,16 @@ def compare_step(run: Run) -> StepResult:
     return _tabled(values)
 
 
+def convergence_step(run: Run) -> StepResult:
+    """Measures how many minutes generators take to given kernel distances."""
+    from medgan.studies.convergence.study import PLOT, REPORT, convergence
+
+    require_one_channel("a comparison", run.manifest().channels)
+    values = convergence(run.config, run.manifest(), run.out, run.refuse)
+    log.info("convergence: %s, %s", run.out / REPORT, run.out / PLOT)
+    return _tabled(values)
+
+
 def utility_step(run: Run) -> StepResult:
     """Trains networks with and without synthetic scans and tests them on real ones."""
     from medgan.studies.utility.study import PAGE, utility

@@ -2,14 +2,13 @@
 
 from medgan.core.config.data import Condition, DataConfig, Preprocessing
 from medgan.core.config.fields import Section, Share
+from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
 from medgan.core.config.reading import build, merge, read_yaml, without_names
 from medgan.core.config.settings import Config
 from medgan.core.config.studies import (
     AuditConfig,
     AugmentConfig,
-    BaselineConfig,
-    CompareConfig,
     DetectionConfig,
     DrawConfig,
     EvaluateConfig,
@@ -30,6 +29,7 @@ __all__ = [
     "CompareConfig",
     "Condition",
     "Config",
+    "ConvergenceConfig",
     "DataConfig",
     "DetectionConfig",
     "DrawConfig",

@@ -6,12 +6,11 @@ from pydantic import Field, model_validator
 
 from medgan.core.config.data import DataConfig
 from medgan.core.config.fields import Count, Section
+from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
 from medgan.core.config.studies import (
     AuditConfig,
     AugmentConfig,
-    BaselineConfig,
-    CompareConfig,
     DetectionConfig,
     DrawConfig,
     EvaluateConfig,
@@ -64,6 +63,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]
     baseline: BaselineConfig = BaselineConfig()  # pyright: ignore[reportCallIssue]
     compare: CompareConfig = CompareConfig()  # pyright: ignore[reportCallIssue]
+    convergence: ConvergenceConfig = ConvergenceConfig()  # pyright: ignore[reportCallIssue]
     utility: UtilityConfig = UtilityConfig()  # pyright: ignore[reportCallIssue]
     augment: AugmentConfig = AugmentConfig()  # pyright: ignore[reportCallIssue]
     draw: DrawConfig = DrawConfig()  # pyright: ignore[reportCallIssue]

@@ -7,21 +7,6 @@ from pydantic import Field, field_validator, model_validator
 from medgan.core.config.fields import CovariateValue, Positive, Section
 
 
-class BaselineConfig(Section):
-    """A generator from the literature, trained to compare with."""
-
-    name: Literal["alpha_wgan", "dcgan", "ha_gan", "vae"] = Field("dcgan", description="which one")
-
-
-class CompareConfig(Section):
-    """How generators are compared with real scans, and so with each other."""
-
-    models: tuple[str, ...] = Field(
-        (), description="model folders, models:/name@alias, or folders of baselines"
-    )
-    segmentation: bool = Field(False, description="whether to train segmenters, which takes long")
-
-
 class UtilityConfig(Section):
     """Whether synthetic scans help a network that learns from few real ones."""
 

@@ -1,7 +1,8 @@
 """Training of baselines."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -65,19 +66,37 @@ def train_baseline(
     Raises:
         FloatingPointError: where the loss is not finite.
     """
-    random = torch.Generator().manual_seed(seed)
-    device = next(baseline.networks()[0].parameters()).device
+    steps = baseline_steps(baseline, volumes, seed)
     seen, started = 0, time.monotonic()
-    order = torch.empty(0, dtype=torch.long, device="cpu")
     while True:
         seconds = time.monotonic() - started
         done, total = (seconds, 60 * minutes) if minutes else (seen, most)
         progress(min(int(done), int(total)), int(total))
         if done >= total:
             return Effort(seen, seconds)
+        seen = next(steps)
+
+
+def baseline_steps(
+    baseline: Trainable, volumes: Float[Tensor, "N 1 X Y Z"], seed: int
+) -> Iterator[int]:
+    """Steps without end, each of which gives the volumes seen so far.
+
+    Args:
+        baseline: changed in place.
+        volumes: real volumes in [-1, 1].
+        seed: of the order and of random numbers in steps.
+
+    Raises:
+        FloatingPointError: where the loss is not finite.
+    """
+    random = torch.Generator().manual_seed(seed)
+    device = next(baseline.networks()[0].parameters()).device
+    order = torch.empty(0, dtype=torch.long, device="cpu")
+    for seen in itertools.count(baseline.batch, baseline.batch):
         while len(order) < baseline.batch:
             order = torch.cat([order, torch.randperm(len(volumes), generator=random)])
         chosen, order = order.split([baseline.batch, len(order) - baseline.batch])
         volume = volumes[chosen].to(device, memory_format=torch.channels_last_3d)
         baseline.step(volume, random)
-        seen += baseline.batch
+        yield seen

@@ -1,0 +1,1 @@
+"""How soon samples of generators come near to real scans."""
