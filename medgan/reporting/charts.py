@@ -6,6 +6,9 @@ from typing import Any
 
 from medgan.reporting.slices import GREY, INK, LABEL_COLOURS, PANEL, PAPER, save_figure
 
+_ROUND = [factor * ten for ten in (1, 10, 100) for factor in (1, 2, 5)]
+"""Ticks of a logarithmic axis."""
+
 
 def plot_utility(path: Path, rows: Sequence[dict[str, Any]], name: str, baseline: str) -> None:
     """Writes a PNG of one metric: trainings of each arm, and differences from the baseline.
@@ -95,6 +98,7 @@ def plot_convergence(
         goals: dashed lines.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     figure = Figure(figsize=(7.5, 4.2), facecolor=PAPER, layout="constrained")
     axes = figure.subplots()
@@ -110,9 +114,11 @@ def plot_convergence(
         axes.axhline(goal, color=GREY, lw=0.8, ls=":")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    ticks = [*goals, 2, 5, 10]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
-    axes.xaxis.set_major_formatter("{x:g}")
+    for axis, ticks in ((axes.xaxis, _ROUND), (axes.yaxis, [*goals, *_ROUND])):
+        low, high = sorted(axis.get_view_interval())
+        shown = [tick for tick in ticks if low <= tick <= high]
+        axis.set_ticks(shown, [f"{tick:g}" for tick in shown])
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("processor minutes of training", color=INK, fontsize=9)
     axes.set_ylabel("kernel distance to unseen scans", color=INK, fontsize=9)
     axes.set_facecolor(PANEL)
