@@ -114,7 +114,7 @@ def test_phases_of_a_synthetic_sequence_stay_synthetic(tmp_path: Path):
 
 def test_where_nothing_is_converted_a_sequence_is_refused_with_a_remedy(tmp_path: Path):
     path = sequence(tmp_path / "heart.nii.gz", voxels(0))
-    with pytest.raises(DataError, match="E_SEQUENCE.*5 volumes") as error:
+    with pytest.raises(DataError, match=r"E_SEQUENCE.*5 volumes") as error:
         Volume.load(path)
     assert "medgan check" in error.value.remedy
     assert [r.code for r in index(path, PSEUDONYMS)[0].refusals] == ["E_SEQUENCE"]
