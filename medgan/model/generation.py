@@ -69,8 +69,15 @@ def iter_generate(
     warn_of_unusual(model, conditions or {})
     for number in numbers:
         latent = draw_latent(model, seed, number, conditions, truncation)
-        generated = generate_channels(model, latent, noise=_state(seed, number, 3))
-        yield synthetic(model, generated, seed, number, latent.covariates, smallest_component)
+        yield numbered_scan(model, latent, seed, number, smallest_component)
+
+
+def numbered_scan(
+    model: "Model", latent: Latent, seed: int, number: int, smallest_component: float
+) -> Synthetic:
+    """The synthetic scan of a latent, with the noise of that number of the seed."""
+    generated = generate_channels(model, latent, noise=_state(seed, number, 3))
+    return synthetic(model, generated, seed, number, latent.covariates, smallest_component)
 
 
 def interpolate(

@@ -41,6 +41,10 @@ class ColourScale:
     high: float = 1.0
     colours: str | tuple[str, ...] = "gray"
 
+    def shares(self, data: np.ndarray) -> np.ndarray:
+        """0 at `low` and 1 at `high`, clipped."""
+        return np.clip((data - self.low) / max(self.high - self.low, 1e-12), 0, 1)
+
 
 PREPARED = ColourScale()
 """Of prepared and generated volumes."""

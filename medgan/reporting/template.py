@@ -31,6 +31,7 @@ def _pages() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     pages.filters["digits"] = _digits
+    pages.filters["percent"] = _percent
     pages.globals["file"] = lambda name: Markup(loader.get_source(pages, name)[0])
     return pages
 
@@ -38,3 +39,10 @@ def _pages() -> Environment:
 def _digits(value: float) -> str:
     """Three significant digits."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _percent(share: float) -> str:
+    """Such as 35%; never 100% or 0% of what is not all or none."""
+    if 0 < share < 0.01 or 0.99 < share < 1:
+        return "under 1%" if share < 0.5 else "over 99%"
+    return f"{share:.0%}"

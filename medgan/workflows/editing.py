@@ -15,7 +15,7 @@ from medgan.data.conditions import Value, check, covariates_of, understood
 from medgan.data.labels import SMALLEST_COMPONENT
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
-from medgan.model.hull import remark_on
+from medgan.model.hull import remark_on, share_longer
 from medgan.model.model import Model
 from medgan.model.outputs import Edit, Inversion, Latent, Synthetic
 from medgan.reporting.side_by_side import Column, side_by_side
@@ -193,6 +193,7 @@ def inversion_row(case: Case, found: Inversion) -> Row:
         "error_before": round(found.error_before, 5),
         "error_after": round(found.error_after, 5),
         "latent_length": round(length, 4),
+        "longer_latents": float(f"{share_longer(found.latent.values):.3g}"),
     }
 
 

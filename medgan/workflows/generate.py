@@ -21,6 +21,7 @@ from medgan.model.hull import share_longer
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 from medgan.reporting.generated import MOST_TILES, Tile, generated_page, planes_image
+from medgan.workflows.explained import Explainer
 
 Entry = dict[str, str | list[str]]
 """Files of a scan in `dataset.json`."""
@@ -40,6 +41,7 @@ def write_synthetic(
     dicom: bool = False,
     text: str = "",
     first: int = 0,
+    explain: Path | None = None,
 ) -> Path:
     """Writes images, labels, two JSON files, a page and, with conditions, a table.
 
@@ -58,6 +60,8 @@ def write_synthetic(
         dicom: whether each image is also written as a DICOM series into `dicom/`.
         text: the sentence that the conditions were read from, for the provenance.
         first: number of the first scan.
+        explain: manifest of the training, whether it is there or not, if the scans on the page are
+            to be explained: nearest training scans, and what each condition changes.
 
     Returns:
         The folder.
@@ -72,6 +76,7 @@ def write_synthetic(
     entries: list[Entry] = []
     rows: list[dict[str, str]] = []
     tiles: list[Tile] = []
+    explainer = None if explain is None else Explainer(model, folder, explain, truncation)
     for wanted, number in groups:
         for scan in model.iter_generate(
             number, seed, first + len(entries), conditions=wanted, truncation=truncation
@@ -86,6 +91,8 @@ def write_synthetic(
             rows.append(_row(scan, entries[-1]))
             if len(tiles) < MOST_TILES:
                 tiles.append(_tile(model, scan, seed, wanted, truncation))
+                if explainer is not None:
+                    explainer.add(scan)
             progress(len(entries), count)
     labels = model.preprocessing.labels
     dataset: dict[str, Any] = {
@@ -116,8 +123,12 @@ def write_synthetic(
     }
     write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
     write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
-    every = list(dict.fromkeys(remark for group in remarks for remark in group))
-    page = generated_page(tiles, count, seed, text, every, bool(labels))
+    every, compared = list(dict.fromkeys(remark for group in remarks for remark in group)), None
+    if explainer is not None:
+        explained, compared = explainer.finish(seed)
+        pairs = zip(tiles, explained, strict=True)
+        tiles = [t._replace(nearest=e.nearest, changes=e.changes) for t, e in pairs]
+    page = generated_page(tiles, count, seed, text, every, bool(labels), compared)
     write_atomic(folder / PAGE, page)
     if model.preprocessing.conditions:
         write_atomic(folder / "covariates.csv", table_text(rows))
@@ -139,6 +150,7 @@ def _tile(
         f"seed {seed}, number {scan.number}", planes_image(scan.image, scan.label),
         {k: "unknown" if v is None else f"{v}" for k, v in scan.covariates.items()},
         f"{labels}. " if labels else "", share_longer(latent.values),
+        share_longer(latent.values, truncation) if truncation else None,
         " ".join([*words, "-o OUT"]),
     )  # fmt: skip
 

@@ -18,7 +18,12 @@ def generate(
     balance: Annotated[
         str, typer.Option(help="condition whose rarer categories in --data are filled up")
     ] = "",
-    data: Annotated[str, typer.Option(help="scans to balance")] = "",
+    data: Annotated[
+        str, typer.Option(help="scans to balance, or manifest.json of the training to explain")
+    ] = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="nearest training scans; what each condition changes")
+    ] = False,
     out: Out = "runs/generate",
     replace: Replace = False,
     set_: Set = None,
@@ -36,6 +41,8 @@ def generate(
         "model_uri": model,
         "generate": {"count": count, "seed": seed, "text": text, "balance": balance},
     }
+    if explain:
+        values["generate"]["explain"] = True
     if data:
         values["data"] = {"source": data}
     run_verb("generate", values, conditions(set_), as_json, replace=replace)

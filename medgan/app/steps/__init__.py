@@ -105,7 +105,7 @@ STEPS = {
     "generate": Step(
         generate_step, ("model_uri", "generate", "data.source", "data.suffix"),
         ("imagesTr", "labelsTr", "dicom", "dataset.json", "provenance.json", "covariates.csv",
-         "generated.html"),
+         "generated.html", "explained.json", "differences"),
         "synthetic",
     ),
     "baseline": Step(

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.app.result import StepResult, written
-from medgan.app.run import Run, facts
+from medgan.app.run import MANIFEST, Run, facts
 from medgan.app.steps.scans import index_step, read_manifest
 from medgan.core.errors import ConfigError, DataError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.categories import count_categories, lacking
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
+from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.sentence import covariates_of_sentence
 from medgan.workflows.augmented.requests import not_fixed
@@ -39,10 +40,29 @@ def generate_step(run: Run) -> StepResult:
         folder = write_synthetic(
             run.model(), run.folder("synthetic"), len(wanted), settings.seed, facts(),
             wanted, settings.truncation, tick, settings.dicom, settings.text, settings.first,
+            _manifest_of_training(run) if settings.explain else None,
         )  # fmt: skip
     log.info("%d synthetic scans: %s", len(wanted), folder)
     values = {"count": len(wanted), "folder": str(folder)}
     return StepResult(values, written("generate", folder), page=folder / PAGE)
+
+
+def _manifest_of_training(run: Run) -> Path:
+    """The manifest of the scans that the model was trained on: the one named, or its neighbour.
+
+    Raises:
+        ConfigError: E_USAGE for scans that are named in another way.
+    """
+    settings = run.config
+    if settings.data.source and not settings.generate.balance:
+        source = Path(settings.data.source)
+        if not is_manifest(source):
+            raise ConfigError(
+                "E_USAGE", "data.source", "is not the manifest of a training",
+                "name its manifest.json, which tells training scans from others",
+            )  # fmt: skip
+        return source
+    return Path(settings.model_uri or run.model_folder).parent / MANIFEST
 
 
 def _read_text(run: Run) -> None:

@@ -77,6 +77,11 @@ class GenerateConfig(Section):
         description="limit of latent coordinates; those beyond it are sampled again. Smaller gives "
         "more typical and less varied scans; 0 is off",
     )
+    explain: bool = Field(
+        False,
+        description="show the nearest training scans of each scan on the page, and what other "
+        "values of each condition change, also as NIfTI files; of the first 100 scans",
+    )
     dicom: bool = Field(
         False,
         description="write each scan as a DICOM series, too: of no patient, under new UIDs, "

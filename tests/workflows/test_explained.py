@@ -1,0 +1,81 @@
+"""Synthetic scans with their nearest training scans and what each condition changes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from medgan.app.pipeline import run_pipeline
+from medgan.core.errors import ConfigError
+from medgan.core.volume import Volume
+from medgan.data.index import index
+from medgan.data.manifest import Manifest
+from medgan.data.pseudonyms import Pseudonyms
+from medgan.model.model import Model
+from tests.kit.data_sets import write_folder
+from tests.kit.models import GRID, make_conditioned, make_model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What a training leaves: a model, and the manifest of its scans beside it."""
+    out = tmp_path_factory.mktemp("explained")
+    manifest, _ = index(write_folder(out / "scans", 8), Pseudonyms(b"key"))
+    manifest.with_all_in("train").save(out / "manifest.json")
+    make_model(GRID).save(out / "model")
+    return out
+
+
+def generate(model, out, *settings):
+    given = [f"out={out}", f"model_uri={model}", "tracking.uri=none", "generate.explain=true"]
+    run_pipeline("generate", [*given, *settings])
+    return (out / "generated.html").read_text(), json.loads((out / "explained.json").read_text())
+
+
+def test_the_nearest_training_scans_are_named_by_pseudonyms_alone(trained, tmp_path):
+    page, record = generate(trained / "model", tmp_path / "a", "generate.count=2")
+    known = {case.case for case in Manifest.load(trained / "manifest.json").split("train")}
+    nearest = [near["case"] for scan in record["scans"] for near in scan["nearest"]]
+    assert len(nearest) == 6
+    assert set(nearest) <= known
+    assert all(case in page for case in nearest)
+    assert record["compared_with"]["training_scans"] == len(known)
+    assert not any(text in page + json.dumps(record) for text in ("scans/", "person", ".nii.gz)"))
+
+
+def test_a_model_without_its_scans_says_so_unless_their_manifest_is_named(trained, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "moved" / "model")
+    page, record = generate(tmp_path / "moved" / "model", tmp_path / "a", "generate.count=1")
+    assert "not at hand" in page
+    assert record["compared_with"] == {"training_scans": 0}
+    named = f"data.source={trained / 'manifest.json'}"
+    page, record = generate(
+        tmp_path / "moved" / "model", tmp_path / "b", "generate.count=1", named
+    )  # fmt: skip
+    assert "not at hand" not in page
+    assert record["scans"][0]["nearest"]
+    with pytest.raises(ConfigError, match=r"E_USAGE data\.source: is not the manifest"):
+        generate(trained / "model", tmp_path / "c", f"data.source={tmp_path}")
+
+
+def test_a_scan_less_itself_with_another_value_is_what_the_condition_changes(tmp_path):
+    make_conditioned().save(tmp_path / "model")
+    page, record = generate(
+        tmp_path / "model", tmp_path / "a", "generate.count=1", "generate.conditions={age: 50}",
+        "generate.truncation=1",
+    )  # fmt: skip
+    changes = record["scans"][0]["changes"]
+    assert [change["to"] for change in changes[:2]] == [30.0, 70.0]
+    assert changes[2]["condition"] == "sex"
+    assert page.count("data:image/png") == 4
+    assert "of truncated ones" in page
+    model = Model.load(tmp_path / "model")
+    wanted = {"sex": changes[2]["from"]}
+    old, own = (
+        model.generate(1, conditions={"age": age, **wanted}, truncation=1.0)[0].image.data
+        for age in (70, 50)
+    )
+    stored = Volume.load(tmp_path / "a" / changes[1]["file"]).data
+    assert np.array_equal(stored, old.astype(float) - own)
+    assert changes[1]["mean_change"] == pytest.approx(np.abs(stored).mean() / 1000, abs=1e-6)
