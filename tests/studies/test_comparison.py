@@ -9,6 +9,7 @@ import medgan
 from medgan.app.pipeline import run_pipeline
 from medgan.core.errors import ConfigError, Exit, ModelError
 from medgan.data.prepared import stored
+from medgan.evaluation.probes.segmentation import train_segmenter
 from medgan.studies.generated_sets import BASELINES, read_generated_set
 from tests.kit.data_sets import TINY, remove_contrast, write_folder
 
@@ -118,6 +119,26 @@ def test_a_comparison_holds_real_scans_models_and_baselines_side_by_side(made, s
 @pytest.fixture
 def one_seed(monkeypatch):
     monkeypatch.setattr("medgan.studies.comparison.SEEDS", 1)
+
+
+def test_synthetic_scans_can_be_labelled_by_a_segmenter_of_real_ones(
+    made, same_site, one_seed, monkeypatch
+):
+    learned = []
+
+    def train(images, classes, *rest):
+        learned.append((images, classes))
+        return train_segmenter(images, classes, *rest)
+
+    monkeypatch.setattr("medgan.studies.comparison.train_segmenter", train)
+    monkeypatch.setattr(
+        "medgan.studies.comparison.segment", lambda segmenter, images: (images[:, 0] > 0).long()
+    )
+    compare(made, ["tiny/model"], "compare.segmentation=true", "compare.relabel=true")
+    (_, of_real), (images, of_synthetic) = learned
+    assert torch.equal(of_synthetic, (images[:, 0] > 0).long())
+    assert len(of_real) == 12
+    assert json.loads((made[0] / "out" / "comparison.json").read_text())["protocol"]["relabelled"]
 
 
 @pytest.mark.slow

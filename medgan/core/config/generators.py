@@ -23,6 +23,11 @@ class CompareConfig(Section):
         (), description="model folders, models:/name@alias, or folders of baselines"
     )
     segmentation: bool = Field(False, description="whether to train segmenters, which takes long")
+    relabel: bool = Field(
+        False,
+        description="with segmentation: synthetic scans get the label maps of the segmenter that "
+        "learned from real scans with the same seed, in place of their own",
+    )
 
 
 class ConvergenceConfig(Section):
