@@ -84,6 +84,8 @@ def train_model(
         preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
     else:
         preprocessing = start_plan(config, cases, start, config.train.task)
+        if preprocessing.align != "none" and preprocessing.template is None:
+            preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
     _log_plan(preprocessing)
     device = choose_device(config.train.device)
     task = chosen_task(preprocessing, config)

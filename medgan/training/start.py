@@ -37,6 +37,8 @@ def start_plan(
 ) -> Preprocessing:
     """The preprocessing of a training that starts from a model; its template is the model's.
 
+    Of a training on voxels of half the size it has none yet.
+
     Args:
         config: all settings.
         cases: the training cases.
@@ -51,11 +53,16 @@ def start_plan(
     found = plan(adopted(config.data, grid), cases)
     require_fit(found, config.model, task, start)
     _require_same_conversion(config.translate, start)
-    return found.model_copy(update={"template": grid.template})
+    return found.model_copy(
+        update={"template": grid.template if found.shape == grid.shape else None}
+    )
 
 
 def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, start: Model) -> None:
     """Refuses a model of another grid, of other scans, sizes or task.
+
+    A model of the same field of view in voxels twice as large fits, too, where the networks have
+    one more stage of the stem, of half the channels, and else are alike.
 
     Raises:
         ModelError: E_START, with all that differs and the settings that would fit.
@@ -63,7 +70,7 @@ def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, sta
     here = _settings(preprocessing, sizes, task)
     there = _settings(start.preprocessing, start.sizes, _task_of(start, task))
     others = {name: value for name, value in there.items() if here[name] != value}
-    if others:
+    if others and here != _twice_as_fine(there):
         what = ", ".join(
             f"{name} {_text(here[name])} here and {_text(value)} there"
             for name, value in others.items()
@@ -121,6 +128,17 @@ def _settings(grid: Preprocessing, sizes: ModelConfig, task: str) -> dict[str, A
     return found | {"train.task": task}
 
 
+def _twice_as_fine(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model must have to start from one with these settings and draw finer voxels."""
+    return {
+        **settings,
+        "data.spacing": tuple(size / 2 for size in settings["data.spacing"]),
+        "data.shape": tuple(2 * count for count in settings["data.shape"]),
+        "model.stem_stages": settings["model.stem_stages"] + 1,
+        "model.stem_channels": settings["model.stem_channels"] // 2,
+    }
+
+
 def _text(value: Any) -> str:  # noqa: ANN401 - of any setting
     """A value as `--set` takes it."""
     if isinstance(value, Mapping):
@@ -134,7 +152,8 @@ def start_from(state: TrainingState, start: Model) -> None:
     """Puts the weights of a model into the networks and into their average.
 
     A discriminator that the model has not kept begins with fresh weights, as do the optimizers and
-    the discriminator of images with labels, which no model keeps.
+    the discriminator of images with labels, which no model keeps. Of a model with larger voxels the
+    finest layers are left out.
     """
     found = start.networks.modules()
     for networks in (state.networks, state.average):
@@ -146,4 +165,11 @@ def start_from(state: TrainingState, start: Model) -> None:
 
 
 def _copy(source: nn.Module, to: nn.Module) -> None:
-    to.load_state_dict(source.state_dict())
+    """All weights of the same name and size: every one where both have the same settings."""
+    own = to.state_dict()
+    same = {
+        name: value
+        for name, value in source.state_dict().items()
+        if name in own and own[name].shape == value.shape
+    }
+    to.load_state_dict(own | same)

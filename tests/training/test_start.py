@@ -10,7 +10,10 @@ from medgan.app.pipeline import forecast_pipeline, run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
 from medgan.core.template import Template
+from medgan.data.conditions import width
 from medgan.data.manifest import Manifest
+from medgan.model.fresh_networks import synthesis_networks
+from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from medgan.training.start import require_fit, start_from, start_plan
 from medgan.training.tasks import chosen_task
@@ -80,6 +83,30 @@ def test_a_model_without_discriminator_leaves_the_fresh_one():
     assert states_equal(fresh, state.networks.critic.state_dict())
     known = start.networks.generator.state_dict()
     assert states_equal(known, state.networks.generator.state_dict())
+
+
+def test_a_training_on_finer_voxels_starts_from_all_but_the_finest_layers():
+    sizes = SIZES.model_copy(update={"stem_stages": 2, "stem_channels": 8})
+    grid = GRID.model_copy(update={"spacing": (4.0, 4.0, 4.0)})
+    networks = synthesis_networks(grid, sizes, 0, width(grid.conditions))
+    coarse = Model(networks, grid, sizes, {})
+    finer = {"stem_stages": 3, "stem_channels": 4}
+    half = {"spacing": (2.0, 2.0, 2.0), "shape": tuple(2 * n for n in grid.shape)}
+    here = grid.model_copy(update=half), sizes.model_copy(update=finer)
+    require_fit(*here, "synthesis", coarse)
+    values = {"model": here[1].model_dump()}
+    state = chosen_task(here[0], build(values)).start(torch.device("cpu"))
+    start_from(state, coarse)
+    taken = coarse.networks.generator.state_dict()
+    for networks in (state.networks, state.average):
+        found = networks.generator.state_dict()
+        same = {n for n in found if n in taken and torch.equal(found[n], taken[n])}
+        anew = {name for name in found.keys() - same if not name.endswith("bias")}
+        assert {name.split(".")[0] for name in anew} == {"stem_stages", "stem", "out"}
+        assert not any(name.startswith("stem_stages.0") for name in anew)
+        assert {name.split(".")[0] for name in same} >= {"start", "scales", "stages", "ups"}
+    with pytest.raises(ModelError, match=r"data\.spacing \[2,2,2\] here and \[4,4,4\] there"):
+        require_fit(here[0], sizes, "synthesis", coarse)
 
 
 def test_one_error_says_all_that_differs_and_the_settings_that_would_fit():
