@@ -41,6 +41,9 @@ EXCEPTIONS = {
     "bench super-resolution": "takes a model of tests/training/test_super_resolution.py",
     "train lidc_nodule_text": "takes captions, which tests/training/test_captions.py has",
     "generate runs/nodule-text": "takes a model of tests/training/test_captions.py",
+    "check /path/to/cine": "takes sequences, which tests/data/test_sequences.py has",
+    "train sequence": "takes sequences, which tests/training/test_neighbours.py has",
+    "series runs/cine": "takes a model of tests/training/test_neighbours.py",
     "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
     "train large_256": "forecasts a training that does not fit into the memory of a small machine",
 }

@@ -14,20 +14,20 @@ from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.data.caption import COLUMNS, check_caption, encode_caption, learn_captions, read_caption
 from medgan.data.manifest import Case
+from medgan.data.numeric import LEVELS, NUMBERS, coded, learn_numbers
 
 Value = str | int | float | None
 UNKNOWN = "unknown"
 NOISE = "noise"
 """Name of the condition that is measured in every scan, unless its table has such a column."""
 _UNKNOWN = {"", "n/a", "na", "nan", "none", "null", UNKNOWN}
-_LEVELS = np.linspace(0, 1, 21)
 _MOST_VALUES = 64
 """Categories beyond which a column is no condition but a name of each scan."""
 _LABEL_VOLUME = re.compile(r"label_(\d+)_mm3")
 
 
 def learn(
-    settings: Mapping[str, Literal["categorical", "continuous"]],
+    settings: Mapping[str, Literal["categorical", "continuous", "periodic"]],
     cases: Sequence[Case],
     caption: str = "",
 ) -> tuple[Condition, ...]:
@@ -58,7 +58,8 @@ def learn(
         elif kind == "categorical":
             conditions.append(_learn_categories(name, [str(value) for value in found]))
         else:
-            conditions.append(_learn_numbers(name, [number_of(name, value) for value in found]))
+            numbers = [number_of(name, value) for value in found]
+            conditions.append(learn_numbers(name, kind, numbers, cases))
     return tuple(conditions)
 
 
@@ -69,14 +70,6 @@ def _learn_categories(name: str, found: Sequence[str]) -> Condition:
     values = sorted(counts)
     shares = [counts[value] / len(found) for value in values]
     return Condition(name=name, kind="categorical", values=tuple(values), shares=tuple(shares))
-
-
-def _learn_numbers(name: str, found: Sequence[float]) -> Condition:
-    quantiles = np.quantile(found, _LEVELS)
-    return Condition(
-        name=name, kind="continuous", mean=float(np.mean(found)),
-        spread=float(np.std(found)) or 1.0, quantiles=tuple(map(float, quantiles)),
-    )  # fmt: skip
 
 
 def covariate_of(case: Case, name: str) -> Value:
@@ -102,7 +95,7 @@ def covariates_of(case: Case, conditions: Iterable[Condition]) -> dict[str, Valu
 
 def widths(conditions: Sequence[Condition]) -> tuple[int, ...]:
     """Columns that each condition takes in an encoded one."""
-    fixed = {"continuous": 2, "text": COLUMNS}
+    fixed = {**dict.fromkeys(NUMBERS, 2), "text": COLUMNS}
     return tuple(fixed.get(c.kind, len(c.values)) for c in conditions)
 
 
@@ -116,8 +109,8 @@ def encode(
 ) -> Float[np.ndarray, " D"]:
     """The condition of a scan as networks read it; an unknown value is all zeros.
 
-    A category is one-hot; one that the model never saw is unknown to it. A number is
-    `[standardised, 1]`. A caption has a row for each word.
+    A category is one-hot; one that the model never saw is unknown to it. A number is as `coded`
+    gives it. A caption has a row for each word.
 
     Args:
         conditions: the model's.
@@ -130,9 +123,8 @@ def encode(
     start = 0
     for condition, columns in zip(conditions, widths(conditions), strict=True):
         value = covariates.get(condition.name)
-        if is_known(value) and condition.kind == "continuous":
-            number = number_of(condition.name, value)
-            encoded[start : start + 2] = (number - condition.mean) / condition.spread, 1.0
+        if is_known(value) and condition.kind in NUMBERS:
+            encoded[start : start + 2] = coded(condition, number_of(condition.name, value))
         elif is_known(value) and condition.kind == "text":
             encoded[start : start + columns] = encode_caption(str(value), condition)
         elif is_known(value) and str(value) in condition.values:
@@ -158,7 +150,7 @@ def understood(
     for condition in conditions:
         name, value = condition.name, covariates.get(condition.name)
         result[name] = None
-        if is_known(value) and condition.kind == "continuous":
+        if is_known(value) and condition.kind in NUMBERS:
             result[name] = number_of(name, value)
         elif is_known(value) and condition.kind == "text":
             result[name] = " ".join(read_caption(str(value), condition).words) or None
@@ -217,9 +209,9 @@ def check(conditions: Sequence[Condition], wanted: Mapping[str, Value]) -> list[
             )
         if condition.kind == "text":
             remarks += check_caption(str(value), condition)
-        if condition.kind == "continuous":
-            low, high = condition.quantiles[0], condition.quantiles[-1]
-            if not low <= number_of(name, value) <= high:
+        if condition.kind in NUMBERS:
+            number, (low, *_, high) = number_of(name, value), condition.quantiles
+            if condition.kind == "continuous" and not low <= number <= high:
                 remarks.append(f"{name} {value} is outside the {low:g} to {high:g} trained on")
     return remarks
 
@@ -252,14 +244,14 @@ def draw(
         if name in fixed:
             value = fixed[name] if is_known(fixed[name]) else None
             if value is not None:
-                value = number_of(name, value) if condition.kind == "continuous" else str(value)
+                value = number_of(name, value) if condition.kind in NUMBERS else str(value)
         elif condition.kind == "text":
             value = None
         elif condition.kind == "categorical":
             bounds = np.cumsum(condition.shares)[:-1]
             value = condition.values[int(np.searchsorted(bounds, level, side="right"))]
         else:
-            value = float(f"{np.interp(level, _LEVELS, condition.quantiles):.6g}")
+            value = float(f"{np.interp(level, LEVELS, condition.quantiles):.6g}")
         drawn[name] = value
     return drawn
 

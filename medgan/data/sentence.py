@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.data.conditions import UNKNOWN, Value
+from medgan.data.numeric import NUMBERS
 from medgan.data.words import FILLERS, NEGATIONS, UNITS, Words, is_number, words_of
 
 _IN_UNIT = {
@@ -157,7 +158,7 @@ def _phrases(words: Words, condition: Condition) -> Iterator[_Phrase]:
             rest = _without_fillers(words, len(name))
             if words[rest : rest + 1] == (UNKNOWN,):
                 yield _Phrase(condition, UNKNOWN, rest + 1)
-    if condition.kind == "continuous":
+    if condition.kind in NUMBERS:
         yield from _numbers(words, condition)
     else:
         yield from _categories(words, condition)

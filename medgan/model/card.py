@@ -145,6 +145,9 @@ def _condition_text(condition: dict[str, Any]) -> str:
     """A condition with the range or the categories that were trained on."""
     if condition["kind"] == "text":
         seen = f"sentences, {len(condition['values'])} words and negated words"
+    elif condition["kind"] == "periodic":
+        seconds = f" of {condition['cycle']:g} s" if condition.get("cycle") else ""
+        seen = f"share of a cycle{seconds}"
     elif condition["kind"] == "continuous":
         seen = "{:g} to {:g}".format(condition["quantiles"][0], condition["quantiles"][-1])
     else:

@@ -15,6 +15,7 @@ from medgan.core.errors import ConfigError, require_one_channel
 from medgan.core.volume import Volume
 from medgan.data.conditions import Value, understood
 from medgan.data.labels import SMALLEST_COMPONENT
+from medgan.data.numeric import NUMBERS
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import generate_channels, synthetic, warn_of_unusual
 from medgan.model.hull import remark_on
@@ -90,7 +91,7 @@ def series(
     stay; the frame at 0 is the subject.
 
     Args:
-        model: with a continuous condition `along`.
+        model: with a continuous or periodic condition `along`.
         subject: a scan, or a latent.
         along: name of the condition, or the number of a direction of `medgan directions`.
         values: of the frames, in any order.
@@ -130,7 +131,7 @@ def series(
 
 
 def direction_of(model: "Model", along: str) -> Float[np.ndarray, " L"] | None:
-    """The direction that `direction:1` names; None for the name of a continuous condition.
+    """The direction that `direction:1` names; None for the name of a condition that is a number.
 
     Raises:
         ConfigError: E_CONDITION for a condition that the model does not have, or that is no number;
@@ -163,7 +164,7 @@ def _known(
 
 def _require_continuous(model: "Model", along: str) -> None:
     conditions = model.preprocessing.conditions
-    names = [condition.name for condition in conditions if condition.kind == "continuous"]
+    names = [condition.name for condition in conditions if condition.kind in NUMBERS]
     if along not in names:
         known = along in [condition.name for condition in conditions]
         remedy = f"go along {' or '.join(names)}" if names else "train with a continuous condition"

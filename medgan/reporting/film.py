@@ -18,8 +18,8 @@ _HEIGHT, _TEXT, _GAP = 200, 22, 6
 """Pixels: of the tallest plane, of a line of text, and between planes."""
 _GREYS = 64
 """Shades of grey; 256 make the file half as large again, and look alike."""
-_FRAME_MS, _END_MS = 350, 1000
-"""How long a frame is shown, and the first and the last."""
+_FRAME_MS, _END_MS, _LEAST_MS = 350, 1000, 20
+"""How long a frame is shown, the first and the last; and the shortest that browsers show."""
 
 
 def write_film(
@@ -29,6 +29,7 @@ def write_film(
     spacing: tuple[float, float, float],
     scale: ColourScale,
     title: str,
+    seconds: float = 0.0,
 ) -> None:
     """Writes a GIF that shows the middle planes of each volume, at true proportions, over and over.
 
@@ -39,13 +40,16 @@ def write_film(
         spacing: mm along the three axes.
         scale: intensities shown as black and as white.
         title: above every frame.
+        seconds: that each volume is shown, of a cycle whose end is its beginning; 0 shows them
+            slowly, the first and the last longer.
     """
     frames = [
         _frame(volume, text, spacing, scale, title)
         for volume, text in zip(volumes, texts, strict=True)
     ]
-    durations = [_FRAME_MS] * len(frames)
-    durations[0] = durations[-1] = _END_MS
+    durations = [max(_LEAST_MS, round(1000 * seconds)) if seconds else _FRAME_MS] * len(frames)
+    if not seconds:
+        durations[0] = durations[-1] = _END_MS
     file = BytesIO()
     frames[0].save(
         file, format="gif", save_all=True, append_images=frames[1:], duration=durations, loop=0

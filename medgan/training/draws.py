@@ -1,12 +1,14 @@
 """What a step of a synthesis training draws at random, and shows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from medgan.data.batches import Batch
+from medgan.networks.augmentation import augment, draw_augmentation
 from medgan.training.state import TrainingState
 
 CONDITION_DROPOUT = 0.1
@@ -30,12 +32,17 @@ def draw_noise(state: TrainingState, count: int) -> dict[str, Tensor]:
 def fakes(state: TrainingState, part: Batch) -> Float[Tensor, "B C X Y Z"]:
     """Generated volumes of latents, conditions and noise.
 
+    Where a batch has neighbours in time, each is followed by that of the same latent, as channels.
+
     Args:
         state: of the training.
         part: of a batch, with `latent` and what `draw_noise` gave.
     """
-    white = part.tensors.get("white")
-    return state.networks.generator(part["latent"], part.condition, white=white)
+    white, times = part.tensors.get("white"), [part.condition]
+    if "next_condition" in part.tensors:
+        times.append(part["next_condition"])
+    drawn = (state.networks.generator(part["latent"], time, white=white) for time in times)
+    return torch.cat(list(drawn), dim=1)
 
 
 def drop_conditions(
@@ -70,9 +77,29 @@ def with_captions(state: TrainingState, batch: Batch) -> Batch:
     return batch.having(condition=seen, wrong=wrong, differ=differ)
 
 
-def half_mirrored(
-    state: TrainingState, volume: Float[Tensor, "B C X Y Z"]
+def half_mirrored(state: TrainingState, batch: Batch) -> Batch:
+    """The batch, each volume with probability 0.5 mirrored from left to right, as its neighbour."""
+    mirrored = (torch.rand(len(batch), generator=state.random) < 0.5).to(state.device)
+    shown = {name: batch[name] for name in ("volume", "next") if name in batch.tensors}
+    return batch.having(
+        **{
+            name: torch.where(mirrored[:, None, None, None, None], volume.flip(2), volume)
+            for name, volume in shown.items()
+        }
+    )
+
+
+def another_view(
+    state: TrainingState, volume: Float[Tensor, "B C X Y Z"], probability: float
 ) -> Float[Tensor, "B C X Y Z"]:
-    """The volumes, each with probability 0.5 mirrored from left to right."""
-    mirrored = (torch.rand(len(volume), generator=state.random) < 0.5).to(state.device)
-    return torch.where(mirrored[:, None, None, None, None], volume.flip(2), volume)
+    """What is to be restored: another view of each scan, upright and without noise.
+
+    Args:
+        state: of the training.
+        volume: scans in [-1, 1].
+        probability: of each change; 0 leaves them as they are.
+    """
+    if not probability:
+        return volume
+    drawn = draw_augmentation(volume, probability, state.random, flip=False, images=volume.shape[1])
+    return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)

@@ -17,6 +17,7 @@ from medgan.core.config import (
 )
 from medgan.core.errors import ModelError
 from medgan.data.manifest import Case
+from medgan.data.numeric import NUMBERS
 from medgan.data.plan import plan
 from medgan.model.model import Model
 from medgan.training.state import TrainingState
@@ -106,6 +107,7 @@ def _task_of(model: Model, wanted: str) -> str:
     translator = model.networks.translator
     able = {
         "synthesis": model.networks.synthesises,
+        "sequence": model.networks.synthesises,
         "restoration": model.networks.restorer is not None,
         **{task: False for task in get_args(ImageTask)},
         **({} if translator is None else {translator.conversion.task: True}),
@@ -121,7 +123,7 @@ def _settings(grid: Preprocessing, sizes: ModelConfig, task: str) -> dict[str, A
     spaces = ("brain", "bias", "align", "patches", "unseen", "ranges")
     found = {f"data.{name}": getattr(grid, name) for name in (*names, *spaces)}
     found["data.conditions"] = {
-        one.name: one.kind if one.kind == "continuous" else (one.kind, *one.values)
+        one.name: one.kind if one.kind in NUMBERS else (one.kind, *one.values)
         for one in grid.conditions
     }
     found |= {f"model.{name}": getattr(sizes, name) for name in ModelConfig.model_fields}

@@ -47,15 +47,22 @@ class Way:
     """Where a series goes along.
 
     Attributes:
-        along: name of a continuous condition, or a direction of the latent by its number.
+        along: name of a condition that is a number, or a direction of the latent by its number.
         start, stop: first and last value.
         count: frames, both ends included.
+        cycle: of a periodic condition, seconds of a whole one; 1 where unknown, 0 of any other.
     """
 
     along: str
     start: float
     stop: float
     count: int
+    cycle: float = 0.0
+
+    @property
+    def step(self) -> float:
+        """From one frame to the next, in the unit of the condition."""
+        return (self.stop - self.start) / (self.count - 1)
 
     @property
     def values(self) -> list[float]:
@@ -71,16 +78,21 @@ class Way:
 def way_of(model: Model, along: str, start: float | None, stop: float | None, count: int) -> Way:
     """The way as it was asked for; an end that is not given is that of the training scans.
 
+    A periodic condition goes through one cycle, whose end is its beginning and no frame of its own.
+
     Raises:
         ConfigError: E_CONDITION; E_VALUE for fewer than two frames or a way that does not rise.
     """
-    low, high = -FAR, FAR
+    if count < 2:
+        raise ConfigError("E_VALUE", "a series", f"{count} frames", "ask for two or more")
+    low, high, cycle = -FAR, FAR, 0.0
     if direction_of(model, along) is None:
         condition = next(c for c in model.preprocessing.conditions if c.name == along)
         low, high = condition.quantiles[0], condition.quantiles[-1]
-    way = Way(along, low if start is None else start, high if stop is None else stop, count)
-    if count < 2:
-        raise ConfigError("E_VALUE", "a series", f"{count} frames", "ask for two or more")
+        if condition.kind == "periodic":
+            low = start or 0.0
+            high, cycle = low + 1 - 1 / count, condition.cycle or 1.0
+    way = Way(along, low if start is None else start, high if stop is None else stop, count, cycle)
     if not way.start < way.stop:
         raise ConfigError("E_VALUE", "a series", f"{way.text} does not rise", "name a larger --to")
     return way
@@ -100,7 +112,7 @@ def write_series(
     """Writes `series/`, `strips/`, `films/`, of synthetic subjects `labels/`, and `series.*`.
 
     Args:
-        model: with a continuous condition.
+        model: with a condition that is a number.
         subjects: cases of a manifest, or synthetic subjects.
         folder: receives everything, under pseudonyms.
         way: from `way_of`.
@@ -171,13 +183,13 @@ def _mean_change(frame: Frame, other: Frame) -> float:
 
 
 def _write_files(folder: Path, case: str, found: Series, way: Way) -> None:
-    step = (way.stop - way.start) / (way.count - 1)
+    unit = way.cycle or 1.0
     images = [frame.image for frame in found.frames]
-    text = f"{SYNTHETIC}, {way.text}"
-    save_frames(images, folder / "series" / f"{case}.nii.gz", way.start, step, text)
     labels = [frame.label for frame in found.frames if frame.label is not None]
-    if labels:
-        save_frames(labels, folder / "labels" / f"{case}.nii.gz", way.start, step, text)
+    for name, frames in (("series", images), ("labels", labels)):
+        path, text = folder / name / f"{case}.nii.gz", f"{SYNTHETIC}, {way.text}"
+        if frames:
+            save_frames(frames, path, unit * way.start, unit * way.step, text)
     _write_pictures(folder, case, found, way)
 
 
@@ -195,4 +207,4 @@ def _write_pictures(folder: Path, case: str, found: Series, way: Way) -> None:
     title = f"SYNTHETIC series of one {kind}, {way.text}"
     side_by_side(folder / "strips" / f"{case}.png", columns, start.spacing, title)
     film, title = folder / "films" / f"{case}.gif", f"SYNTHETIC ({kind}, {way.along} {own})"
-    write_film(film, volumes, names, start.spacing, grey, title)
+    write_film(film, volumes, names, start.spacing, grey, title, way.cycle * way.step)

@@ -41,9 +41,11 @@ def test_half_of_the_scans_are_mirrored_where_left_and_right_are_alike():
 
 def test_mirroring_turns_left_and_right_and_nothing_else():
     state = fresh_state()
-    volume = torch.rand(40, 1, 4, 5, 6)
-    for before, after in zip(volume, half_mirrored(state, volume), strict=True):
+    shown = batch([False] * 40)
+    mirrored = half_mirrored(state, shown.having(next=shown.volume + 1))
+    for before, after in zip(shown.volume, mirrored.volume, strict=True):
         assert torch.equal(after, before) or torch.equal(after, before.flip(1))
+    assert torch.equal(mirrored["next"], mirrored.volume + 1)
 
 
 def test_a_training_on_noise_learns_how_strong_it_is():

@@ -75,9 +75,12 @@ def edit(
 def series(
     model: Model,
     source: Annotated[
-        str, typer.Argument(help="NIfTI file or other scans, seed:3, or seed:3/5 for its number 5")
+        str,
+        typer.Argument(
+            help="NIfTI file or other scans, seed:3, seed:3/5 for its number 5, seed:3/0-7"
+        ),
     ],
-    along: Annotated[str, typer.Option(help="continuous condition of the model, or direction:1")],
+    along: Annotated[str, typer.Option(help="condition that is a number, or direction:1")],
     start: Annotated[
         float | None, typer.Option("--from", help="first value, if not the lowest in training")
     ] = None,
@@ -94,7 +97,7 @@ def series(
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Write the same subject along a condition, such as a brain ageing: 4D NIfTI, strip, film.
+    """Write one subject along a condition, a brain ageing or a heart beating: 4D, strip, film.
 
     Example: medgan series runs/ixi/model scan.nii.gz --known age=55 --along age -o runs/ageing
     """

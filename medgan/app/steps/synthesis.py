@@ -172,17 +172,27 @@ def seed_and_number(text: str) -> tuple[int, int] | None:
     return (int(drawn[1]), int(drawn[2] or 0)) if drawn else None
 
 
+def seeds_and_numbers(text: str) -> list[tuple[int, int]]:
+    """Of `seed:3/5-7` the numbers 5, 6 and 7 of seed 3, of `seed:3` 0; none of anything else."""
+    several = re.fullmatch(r"(seed:\d+)/(\d+)-(\d+)", text)
+    numbers = range(int(several[2]), int(several[3]) + 1) if several else ()
+    named = [f"{several[1]}/{number}" for number in numbers] if several else [text]
+    return [found for name in named if (found := seed_and_number(name))]
+
+
 def series_step(run: Run) -> StepResult:
     """Writes each scan, or a synthetic subject, along a condition: 4D files, strips, films."""
     from medgan.workflows.series import SyntheticSubject, way_of, write_series
 
     latent, generate, model = run.config.latent, run.config.generate, run.model()
     way = way_of(model, latent.along, latent.start, latent.stop, generate.count)
-    drawn = seed_and_number(run.config.data.source)
-    if drawn:
-        values = model.draw(*drawn, latent.known, generate.truncation)
-        subjects = [SyntheticSubject(f"seed-{drawn[0]}-{drawn[1]}", values)]
-    else:
+    subjects = [
+        SyntheticSubject(
+            f"seed-{seed}-{number}", model.draw(seed, number, latent.known, generate.truncation)
+        )
+        for seed, number in seeds_and_numbers(run.config.data.source)
+    ]
+    if not subjects:
         index_step(run)
         subjects = run.manifest().split("test")
     with counting("making series") as tick:

@@ -123,10 +123,11 @@ class DataConfig(Section):
     labels: tuple[int, ...] | Literal["auto"] = Field(
         "auto", description="label values to learn, without background; auto takes all present"
     )
-    conditions: dict[str, Literal["categorical", "continuous"]] = Field(
+    conditions: dict[str, Literal["categorical", "continuous", "periodic"]] = Field(
         {},
         description="covariates to generate by, as {age: continuous, sex: categorical}; "
-        "label_1_mm3 is the volume of label 1, noise that of the scan, both measured",
+        "label_1_mm3 is the volume of label 1, noise that of the scan, both measured; phase, the "
+        "share of a cycle such as a heartbeat, is periodic",
     )
     caption: str = Field(
         "",
@@ -173,16 +174,25 @@ class Condition(Section):
         mean, spread: of a continuous covariate, or of the logarithms of the numbers in captions;
             the spread is above 0.
         quantiles: of a continuous covariate at even steps from 0 to 1; the first and last are
-            the range that was trained on. Of the numbers in captions, these two alone.
+            the range that was trained on. Of the numbers in captions, these two alone. Of a
+            periodic one of its share of the cycle.
+        cycle: of a periodic covariate, mean length of a cycle in seconds; 0 where unknown.
     """
 
     name: str
-    kind: Literal["categorical", "continuous", "text"]
+    kind: Literal["categorical", "continuous", "periodic", "text"]
     values: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     mean: float = 0.0
     spread: Positive = 1.0
     quantiles: tuple[float, ...] = ()
+    cycle: float = 0.0
+
+    @model_serializer(mode="wrap")
+    def _without_an_unknown_cycle(self, as_before: Any) -> dict[str, Any]:  # noqa: ANN401
+        """A cycle of no length is left out, as older models have none."""
+        values = as_before(self)
+        return {key: value for key, value in values.items() if value or key != "cycle"}
 
 
 class Preprocessing(Section):

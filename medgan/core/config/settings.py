@@ -110,8 +110,17 @@ class Config(Section):
             raise ValueError("data.caption needs train.task synthesis")
         if self.model.from_template and self.data.align == "none":
             raise ValueError("model.from_template needs data.align rigid, affine or deformable")
-        if self.train.autoencode and self.train.task != "synthesis":
-            raise ValueError("train.autoencode needs train.task synthesis")
+        if self.train.autoencode and self.train.task not in ("synthesis", "sequence"):
+            raise ValueError("train.autoencode needs train.task synthesis or sequence")
+        if self.train.task == "sequence":
+            kind = self.data.conditions.get(self.train.along)
+            if kind not in ("continuous", "periodic"):
+                raise ValueError(
+                    f"train.task sequence needs data.conditions with {self.train.along}, periodic "
+                    "or continuous"
+                )
+            if self.data.labels:
+                raise ValueError("train.task sequence learns no labels: set data.labels to []")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "

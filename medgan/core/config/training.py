@@ -48,12 +48,18 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Length, objective and book-keeping of a training."""
 
-    task: Literal["synthesis", "restoration"] | ImageTask = Field(
+    task: Literal["synthesis", "sequence", "restoration"] | ImageTask = Field(
         "synthesis",
-        description="what is trained: synthesis generates scans, restoration makes a healthy scan "
+        description="what is trained: synthesis generates scans, sequence scans over time, "
+        "restoration makes a healthy scan "
         "of a corrupted one, translation makes channels of other channels, super_resolution a fine "
         "scan of thick slices, mask_to_image a scan of its label map, harmonisation scans in the "
         "style of another site; lesions refines lesions that are drawn into scans",
+    )
+    along: str = Field(
+        "phase",
+        description="condition that is the time of train.task sequence: phase, time, or a column "
+        "such as age where subjects have scans of several ages",
     )
     start_from: str = Field(
         "",

@@ -20,5 +20,5 @@ def chosen_task(preprocessing: Preprocessing, config: Config) -> Task:
         return Harmonisation.of(preprocessing, config)
     if config.train.task in get_args(ImageTask):
         return ImageToImage.of(preprocessing, config)
-    tasks = {"synthesis": Synthesis, "restoration": Restoration}
+    tasks = {"synthesis": Synthesis, "sequence": Synthesis, "restoration": Restoration}
     return tasks[config.train.task].of(preprocessing, config.model, config.train)

@@ -50,7 +50,9 @@ def autoencoder_loss(state: TrainingState, part: Batch, share: float, scalars: S
     """What generator and encoder minimise before the discriminators take part.
 
     The absolute error of volumes and of label channels generated from noisy latents, and the
-    divergence of these latents from the standard normal ones that samples are drawn from.
+    divergence of these latents from the standard normal ones that samples are drawn from. Of a
+    sequence, the neighbour in time is generated: what changes with time is then left to the
+    condition, and the latent is the subject.
 
     Args:
         state: of the training.
@@ -61,12 +63,14 @@ def autoencoder_loss(state: TrainingState, part: Batch, share: float, scalars: S
     Reference: Kingma and Welling 2014, arXiv 1312.6114, eq. 10, with one fixed variance.
     """
     networks = state.networks
+    target = part.tensors.get("next", part.volume)
+    condition = part.tensors.get("next_condition", part.condition)
     with state.autocast():
         mean = networks.encoder(part.volume).float()
         noise = torch.randn(mean.shape, generator=state.random).to(state.device)
-        generated = networks.generator(mean + NOISE * noise, part.condition).float()
+        generated = networks.generator(mean + NOISE * noise, condition).float()
     image, labels = split_channels(generated, part.volume.shape[1])
-    error = share * reconstruction_loss(part.volume, image)
+    error = share * reconstruction_loss(target, image)
     divergence = share * mean.square().sum(dim=1).mean() / 2
     add(scalars, "generator/reconstruction", error)
     add(scalars, "generator/divergence", divergence)

@@ -1,4 +1,7 @@
-"""Synthesis: a generator draws scans from latents, an encoder finds the latent of a scan."""
+"""Synthesis: a generator draws scans from latents, an encoder finds the latent of a scan.
+
+Of sequences, it draws a scan of the subject that a latent is, at a time that is a condition.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,15 +16,15 @@ from medgan.core.config import ModelConfig, Preprocessing, TrainConfig
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.codebook import channels
 from medgan.data.conditions import width, widths
-from medgan.model.fresh_networks import seen_width, sides_alike, stages, synthesis_networks
-from medgan.networks.augmentation import augment, corrupt, draw_augmentation, draw_corruption
+from medgan.model.fresh_networks import sides_alike, synthesis_networks
+from medgan.networks.augmentation import corrupt, draw_corruption
 from medgan.networks.channels import image_channels, split_channels
-from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import latent_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.draws import (
+    another_view,
     draw_latents,
     draw_noise,
     drop_conditions,
@@ -29,6 +32,8 @@ from medgan.training.draws import (
     half_mirrored,
     with_captions,
 )
+from medgan.training.neighbours import Neighbours
+from medgan.training.pairs import pair_discriminator, pairs
 from medgan.training.samples import Adaptation, evaluate_samples, make_reference
 from medgan.training.schedule import Schedule
 from medgan.training.state import ADVERSARIAL_BETAS, TrainingState
@@ -57,7 +62,7 @@ class EncoderLosses:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """Generator and encoder against one discriminator of images and one of images with labels.
+    """Generator and encoder against a discriminator of images, and one of images with labels.
 
     Attributes:
         preprocessing: grid, labels and conditions.
@@ -71,6 +76,8 @@ class Synthesis:
         bf16: whether networks run under autocast.
         seed: of weights, latents and corruptions.
         adversarial_from: share of the training in which there are no discriminators.
+        neighbours: in time, which the second discriminator judges in place of labels; None for
+            scans that are no sequences.
     """
 
     preprocessing: Preprocessing
@@ -84,6 +91,7 @@ class Synthesis:
     bf16: bool
     seed: int
     adversarial_from: float
+    neighbours: Neighbours | None = None
 
     @classmethod
     def of(
@@ -95,6 +103,7 @@ class Synthesis:
             EncoderLosses(ENCODER_EVERY, train.reconstruction_augmentation),
             train.micro_batch, train.checkpoint_activations, train.init_background,
             train.precision == "bf16", train.seed, train.autoencode,
+            Neighbours.of(preprocessing, train.along) if train.task == "sequence" else None,
         )  # fmt: skip
 
     @property
@@ -103,8 +112,10 @@ class Synthesis:
         return self.adversary.penalty.every, self.encoder.every
 
     def informed(self, volumes: PreparedVolumes, device: torch.device) -> "Synthesis":
-        """The same: training scans come in batches only."""
-        return self
+        """The task with the neighbours of each training scan."""
+        if self.neighbours is None:
+            return self
+        return replace(self, neighbours=self.neighbours.among(volumes.cases))
 
     @property
     def densities(self) -> Densities:
@@ -119,13 +130,8 @@ class Synthesis:
         if self.init_background:
             networks.generator.init_background(len(grid.channels))
         pair = None
-        if grid.labels:
-            narrow = replace(
-                stages(grid, self.model), stem_channels=0, blocks=1,
-                widths=tuple(max(8, w // 2) for w in self.model.widths),
-            )  # fmt: skip
-            seen = len(grid.channels) + channels(grid.labels)
-            pair = Discriminator(grid.shape, seen, narrow, seen_width(grid))
+        if grid.labels or self.neighbours:
+            pair = pair_discriminator(grid, self.model, bool(self.neighbours))
         trained = [networks.generator, networks.encoder]
         return TrainingState.fresh(networks, trained, pair, self.seed, device, self.bf16)
 
@@ -134,7 +140,7 @@ class Synthesis:
         grid, images = self.preprocessing, len(self.preprocessing.channels)
         shape = (count, images + channels(grid.labels), *grid.shape)
         volume, labels = split_channels(torch.rand(shape, device=device) * 2 - 1, images)
-        return Batch(
+        batch = Batch(
             {
                 "volume": volume,
                 "labels": labels,
@@ -142,12 +148,13 @@ class Synthesis:
                 "condition": torch.zeros(count, width(grid.conditions), device=device),
             }
         )
+        return batch if self.neighbours is None else self.neighbours.example(batch)
 
     def arrays(
         self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Nothing: scans are learned as they are."""
-        return {}
+        """Neighbours in time; otherwise nothing: scans are learned as they are."""
+        return {} if self.neighbours is None else self.neighbours.arrays(volumes, numbers, rng)
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows real and generated volumes to the discriminators and moves them once.
@@ -192,7 +199,7 @@ class Synthesis:
             for part in whole.split(self.micro_batch):
                 descend(self._realism_loss(state, part, whole, encode, scalars))
         if encode:  # apart, so that its activations and those of the fakes never meet in memory
-            volume = self._augmented(batch.volume, state)
+            volume = another_view(state, batch.volume, self.encoder.augmentation)
             corrupted = corrupt(volume, draw_corruption(volume, state.random))
             # Every second scan's conditions, nothing of the others: scores reconstruct without any.
             known = whole.condition * (torch.arange(len(whole), device=volume.device) % 2)[:, None]
@@ -223,35 +230,39 @@ class Synthesis:
         twice as many to learn from.
         """
         if sides_alike(self.preprocessing) and not self.preprocessing.labels:
-            batch = batch.having(volume=half_mirrored(state, batch.volume))
+            batch = half_mirrored(state, batch)
         latents = draw_latents(state, len(batch))
         columns = widths(self.preprocessing.conditions)
         known = drop_conditions(state, batch.condition, columns)
-        return batch.having(condition=known, latent=latents, **draw_noise(state, len(batch)))
+        batch = batch.having(condition=known, latent=latents, **draw_noise(state, len(batch)))
+        return batch if self.neighbours is None else self.neighbours.timed(batch)
 
     def _judgements(
         self, state: TrainingState, part: Batch, fake: Tensor, whole: Batch
     ) -> Iterator[Judgement]:
-        """The image alone for all scans, image and labels for those with labels.
+        """The image alone for all scans; with its labels, or a neighbour, for those that have one.
 
         A real volume and the generated one paired with it come with the same condition.
         """
         images = part.volume.shape[1]
 
-        def changed(volume: Tensor) -> Tensor:
+        def changed(volume: Tensor, images: int) -> Tensor:
             return self.adversary.augmentation.applied(volume, images, state)
 
         yield Judgement(
-            "critic", state.networks.critic, changed(part.volume),
-            changed(image_channels(fake, images)), part.condition, len(part) / len(whole),
+            "critic", state.networks.critic, changed(part.volume, images),
+            changed(image_channels(fake, images), images), part.condition, len(part) / len(whole),
             part.wrong,
         )  # fmt: skip
-        if state.pair_discriminator is not None and bool(part.labelled.any()):
-            real = torch.cat([part.volume, part.labels], dim=1)[part.labelled]
+        if state.pair_discriminator is None:
+            return
+        chosen, real, condition, images = pairs(part)
+        if bool(chosen.any()):
             yield Judgement(
-                "pair", state.pair_discriminator, changed(real), changed(fake[part.labelled]),
-                part.condition[part.labelled], part.labelled.sum() / whole.labelled.sum(),
-                part.wrong and (part.wrong[0][part.labelled], part.wrong[1][part.labelled]),
+                "pair", state.pair_discriminator, changed(real[chosen], images),
+                changed(fake[chosen], images), condition[chosen],
+                chosen.sum() / pairs(whole).chosen.sum(),
+                part.wrong and (part.wrong[0][chosen], part.wrong[1][chosen]),
             )  # fmt: skip
 
     def _realism_loss(
@@ -286,12 +297,3 @@ class Synthesis:
             restored = share * reconstruction_loss(part.volume, recon.float())
         add(scalars, "generator/reconstruction", restored)
         return RECONSTRUCTION_WEIGHT * restored
-
-    def _augmented(self, volume: Tensor, state: TrainingState) -> Tensor:
-        """What is to be restored: another view of each scan, upright and without noise."""
-        if not self.encoder.augmentation:
-            return volume
-        drawn = draw_augmentation(
-            volume, self.encoder.augmentation, state.random, flip=False, images=volume.shape[1]
-        )
-        return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)
