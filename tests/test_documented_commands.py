@@ -44,6 +44,8 @@ EXCEPTIONS = {
     "check /path/to/cine": "takes sequences, which tests/data/test_sequences.py has",
     "train sequence": "takes sequences, which tests/training/test_neighbours.py has",
     "series runs/cine": "takes a model of tests/training/test_neighbours.py",
+    "series runs/mine/model scan.nii.gz --along covariate": "refuses balls, which tell no age; "
+    "tests/workflows/test_explained.py has some that do",
     "train brain_1mm": "forecasts a training that does not fit into the memory of a small machine",
     "train large_256": "forecasts a training that does not fit into the memory of a small machine",
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 STEPS = 100
 """Steps of an inversion."""
+_BATCH = 8
 
 
 def batch_of(model: "Model", scan: PreparedScan) -> Float[Tensor, "1 C X Y Z"]:
@@ -32,10 +33,19 @@ def batch_of(model: "Model", scan: PreparedScan) -> Float[Tensor, "1 C X Y Z"]:
     return scan.volume[None].to(model.device, memory_format=torch.channels_last_3d)
 
 
-@torch.inference_mode()
 def encode(model: "Model", scan: PreparedScan) -> Float[Tensor, " L"]:
     """The encoder's latent of a scan, on the CPU."""
-    return model.networks.encoder(batch_of(model, scan))[0].float().cpu()
+    return encode_volumes(model, scan.volume[None])[0]
+
+
+@torch.inference_mode()
+def encode_volumes(model: "Model", volumes: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B L"]:
+    """The encoder's latents of volumes on the model's grid, in [-1, 1], on the CPU."""
+    parts = []
+    for part in volumes.split(_BATCH):
+        part = part.to(model.device, memory_format=torch.channels_last_3d)
+        parts.append(model.networks.encoder(part).float().cpu())
+    return torch.cat(parts)
 
 
 def reconstruct(model: "Model", scan: PreparedScan, latent: Latent | None = None) -> list[Volume]:

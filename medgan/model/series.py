@@ -79,6 +79,7 @@ def series(
     values: Sequence[float],
     covariates: Mapping[str, Value] | None = None,
     steps: int = STEPS,
+    direction: Float[np.ndarray, " L"] | None = None,
 ) -> Series:
     """The same subject at several values of a condition, such as a brain from 40 to 80 years.
 
@@ -94,6 +95,7 @@ def series(
         model: with a continuous or periodic condition `along`.
         subject: a scan, or a latent.
         along: name of the condition, or the number of a direction of `medgan directions`.
+        direction: one of another kind, which `along` then only names.
         values: of the frames, in any order.
         covariates: of the subject, such as `{"age": 55, "sex": "F"}`.
         steps: of the inversion.
@@ -102,7 +104,7 @@ def series(
         ConfigError: E_CONDITION where the model has no such condition or it is no number;
             E_CHANNEL for a model of several image channels.
     """
-    direction = direction_of(model, along)
+    direction = direction_of(model, along) if direction is None else direction
     own = {**(subject.covariates if isinstance(subject, Latent) else {}), **(covariates or {})}
     known = _known(model, along, values, own, direction is None)
     scan, inversion = None, None

@@ -111,7 +111,7 @@ class Explainer:
         found, training = None, self._training
         if training is not None:
             fakes = stored(torch.stack(self._volumes))
-            found = nearest_scans(fakes, training.volumes, training.subject)
+            found = nearest_scans(fakes, training.volumes[:, :1], training.subject)
         explained = []
         for row, (changes, record) in enumerate(zip(self._changes, self._records, strict=True)):
             nearest = None

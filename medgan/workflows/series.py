@@ -18,7 +18,7 @@ from medgan.evaluation.sets.similarity import ms_ssim
 from medgan.model.hull import share_longer
 from medgan.model.model import Model
 from medgan.model.outputs import Latent
-from medgan.model.series import DIRECTION, Frame, Series, direction_of, series
+from medgan.model.series import Frame, Series, direction_of, series
 from medgan.reporting.film import write_film
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import grey_scale
@@ -51,6 +51,7 @@ class Way:
         start, stop: first and last value.
         count: frames, both ends included.
         cycle: of a periodic condition, seconds of a whole one; 1 where unknown, 0 of any other.
+        direction: of the latent (L,), where it is no condition; its length is one step.
     """
 
     along: str
@@ -58,6 +59,7 @@ class Way:
     stop: float
     count: int
     cycle: float = 0.0
+    direction: np.ndarray | None = None
 
     @property
     def step(self) -> float:
@@ -75,10 +77,25 @@ class Way:
         return f"{self.along} {self.start:g} to {self.stop:g}"
 
 
-def way_of(model: Model, along: str, start: float | None, stop: float | None, count: int) -> Way:
+def way_of(
+    model: Model,
+    along: str,
+    start: float | None,
+    stop: float | None,
+    count: int,
+    direction: np.ndarray | None = None,
+) -> Way:
     """The way as it was asked for; an end that is not given is that of the training scans.
 
     A periodic condition goes through one cycle, whose end is its beginning and no frame of its own.
+
+    Args:
+        model: with conditions.
+        along: a continuous one of these, or a direction by its number or name.
+        start: first value, if it is given.
+        stop: last value, if it is given.
+        count: frames.
+        direction: the one that `along` names, unless it is one by its number.
 
     Raises:
         ConfigError: E_CONDITION; E_VALUE for fewer than two frames or a way that does not rise.
@@ -86,13 +103,15 @@ def way_of(model: Model, along: str, start: float | None, stop: float | None, co
     if count < 2:
         raise ConfigError("E_VALUE", "a series", f"{count} frames", "ask for two or more")
     low, high, cycle = -FAR, FAR, 0.0
-    if direction_of(model, along) is None:
+    direction = direction_of(model, along) if direction is None else direction
+    if direction is None:
         condition = next(c for c in model.preprocessing.conditions if c.name == along)
         low, high = condition.quantiles[0], condition.quantiles[-1]
         if condition.kind == "periodic":
             low = start or 0.0
             high, cycle = low + 1 - 1 / count, condition.cycle or 1.0
-    way = Way(along, low if start is None else start, high if stop is None else stop, count, cycle)
+    low, high = low if start is None else start, high if stop is None else stop
+    way = Way(along, low, high, count, cycle, direction)
     if not way.start < way.stop:
         raise ConfigError("E_VALUE", "a series", f"{way.text} does not rise", "name a larger --to")
     return way
@@ -132,11 +151,13 @@ def write_series(
     def work(subject: Case | SyntheticSubject) -> tuple[Row, Row]:
         row: Row = {"case": subject.case}
         if isinstance(subject, SyntheticSubject):
-            found = series(model, subject.latent, way.along, way.values, known)
+            found = series(
+                model, subject.latent, way.along, way.values, known, direction=way.direction
+            )
         else:
             scan = model.prepare(read(subject, False), subject.case)
             own = {**known_of(model, subject), **known}
-            found = series(model, scan, way.along, way.values, own, steps)
+            found = series(model, scan, way.along, way.values, own, steps, way.direction)
         if found.inversion is not None and isinstance(subject, Case):
             row = inversion_row(subject, found.inversion)
         _write_files(folder, subject.case, found, way)
@@ -154,7 +175,7 @@ def write_series(
         "along": way.along, "from": way.start, "to": way.stop, "known": dict(known),
         "steps": steps,
         "remarks": [
-            remark for end in (way.start, way.stop) if not DIRECTION.fullmatch(way.along)
+            remark for end in (way.start, way.stop) if way.direction is None
             for remark in check(model.preprocessing.conditions, {way.along: end})
         ],
         "model": model.facts, "made_with": facts,

@@ -23,12 +23,12 @@ class TrainingScans(NamedTuple):
     """Training scans on a model's grid.
 
     Attributes:
-        volumes: (M, 1, X, Y, Z) in [-1, 1], the first channel of each.
+        volumes: (M, C, X, Y, Z) in [-1, 1].
         cases: M of them.
         remark: a doubt whether it was these; empty without one.
     """
 
-    volumes: Float[Tensor, "M 1 X Y Z"]
+    volumes: Float[Tensor, "M C X Y Z"]
     cases: tuple[Case, ...]
     remark: str
 
@@ -60,12 +60,12 @@ def training_scans(model: Model, manifest: Path) -> TrainingScans | None:
         refusals = prepared.warm(tick)
     if not len(prepared):
         return None
-    volumes = torch.stack([prepared[n][0][:1] for n in range(len(prepared))])
+    volumes = torch.stack([prepared[n][0] for n in range(len(prepared))])
     remarks = []
     if model.facts.get("training_digest", known.training_digest) != known.training_digest:
         remarks.append("the model was trained on other scans than those that the manifest lists")
     if refusals:
         remarks.append(f"{len(refusals)} of {len(cases)} training scans are no longer at hand")
     for remark in remarks:
-        log.warning("nearest training scans: %s", remark)
+        log.warning("%s", remark)
     return TrainingScans(stored(volumes), tuple(prepared.cases), "; ".join(remarks))

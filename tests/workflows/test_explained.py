@@ -79,3 +79,41 @@ def test_a_scan_less_itself_with_another_value_is_what_the_condition_changes(tmp
     stored = Volume.load(tmp_path / "a" / changes[1]["file"]).data
     assert np.array_equal(stored, old.astype(float) - own)
     assert changes[1]["mean_change"] == pytest.approx(np.abs(stored).mean() / 1000, abs=1e-6)
+
+
+def test_directions_of_covariates_come_from_the_training_scans_beside_the_model(tmp_path):
+    folder = write_folder(tmp_path / "scans", 24, labels=False)
+    images = sorted(folder.glob("*.nii.gz"))
+    bright = [float(Volume.load(path).data.mean()) for path in images]
+    pairs = enumerate(zip(images, bright, strict=True))
+    rows = [f"{path.name},{value},{n % 7}" for n, (path, value) in pairs]
+    (folder / "t.csv").write_text("\n".join(["image,bright,chance", *rows]))
+    manifest, _ = index(folder / "t.csv", Pseudonyms(b"key"))
+    manifest.with_all_in("train").save(tmp_path / "manifest.json")
+    make_model(GRID, noise=0.1).save(tmp_path / "model")
+    given = [f"model_uri={tmp_path / 'model'}", "tracking.uri=none"]
+    names = "latent.covariates=[bright, chance]"
+    run = run_pipeline(
+        "directions", [f"out={tmp_path / 'a'}", *given, names, "generate.count=1"]
+    )  # fmt: skip
+    first, bright_row, chance = run.results["directions"].values["directions"]
+    assert first["direction"] == "direction:1"
+    assert bright_row["direction"] == "covariate:bright"
+    assert bright_row["found"]
+    assert not chance["found"]
+    assert "chance    none found" in "\n".join(run.closing_lines())
+    along = ["latent.along=covariate:bright", "generate.count=3", "data.source=seed:3"]
+    run_pipeline("series", [f"out={tmp_path / 'b'}", *given, *along])
+    record = json.loads((tmp_path / "b" / "series.json").read_text())
+    (subject,) = record["scans"]
+    assert [frame["value"] for frame in subject["frames"]] == [-3, 0, 3]
+    assert subject["frames"][1]["change"] == 0
+    assert subject["frames"][2]["change"] > 0
+    make_model(GRID).save(tmp_path / "moved" / "model")
+    for model, name, text in (
+        (tmp_path / "model", "chance", "E_CONDITION chance: none found"),
+        (tmp_path / "moved" / "model", "bright", "E_NO_DATA the training scans"),
+    ):
+        wanted = [f"model_uri={model}", *given[1:], *along[1:], f"latent.along=covariate:{name}"]
+        with pytest.raises(ConfigError, match=text):
+            run_pipeline("series", [f"out={tmp_path / name}", *wanted])

@@ -1,6 +1,6 @@
 """Verbs about a model's latents: real scans in them, ways and changes through them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,7 +80,9 @@ def series(
             help="NIfTI file or other scans, seed:3, seed:3/5 for its number 5, seed:3/0-7"
         ),
     ],
-    along: Annotated[str, typer.Option(help="condition that is a number, or direction:1")],
+    along: Annotated[
+        str, typer.Option(help="condition that is a number, direction:1, or covariate:age")
+    ],
     start: Annotated[
         float | None, typer.Option("--from", help="first value, if not the lowest in training")
     ] = None,
@@ -114,6 +116,13 @@ def directions(
     model: Model,
     count: Annotated[int, typer.Option("-n", "--count", help="directions to show")] = 6,
     seed: Annotated[int, typer.Option(help="seed of the synthetic subject in the picture")] = 0,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(help="column of the training scans' table to follow; repeat"),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="manifest.json of the training, for a model that was moved")
+    ] = "",
     out: Out = "runs/directions",
     replace: Replace = False,
     set_: Set = None,
@@ -121,7 +130,15 @@ def directions(
 ) -> None:
     """Find the directions of the latent along which the generator changes most, without labels.
 
-    Example: medgan directions runs/ixi/model -o runs/directions
+    With --covariate also those that follow a covariate, conditioned on or not.
+
+    Example: medgan directions runs/ixi/model --covariate age -o runs/directions
     """
-    values = {"out": out, "model_uri": model, "generate": {"count": count, "seed": seed}}
+    values: dict[str, Any] = {
+        "out": out, "model_uri": model, "generate": {"count": count, "seed": seed},
+    }  # fmt: skip
+    if covariate:
+        values["latent"] = {"covariates": covariate}
+    if data:
+        values["data"] = {"source": data}
     run_verb("directions", values, set_, as_json, replace=replace)

@@ -188,7 +188,8 @@ STEPS = {
         ("before", "after", "difference", "generated", "pictures", "edits.csv", "edits.json"),
     ),
     "directions": Step(
-        directions_step, ("model_uri", "generate.count", "generate.seed"),
+        directions_step,
+        ("model_uri", "generate.count", "generate.seed", "latent.covariates", "data.source"),
         ("directions.png", "directions.json"),
     ),
     "series": Step(

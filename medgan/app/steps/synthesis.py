@@ -11,14 +11,18 @@ from medgan.app.steps.scans import index_step, read_manifest
 from medgan.core.errors import ConfigError, DataError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.categories import count_categories, lacking
+from medgan.data.conditions import UNKNOWN
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
 from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.sentence import covariates_of_sentence
+from medgan.model.covariate_direction import PREFIX
 from medgan.workflows.augmented.requests import not_fixed
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from medgan.model.outputs import Latent
 
 
@@ -62,7 +66,12 @@ def _manifest_of_training(run: Run) -> Path:
                 "name its manifest.json, which tells training scans from others",
             )  # fmt: skip
         return source
-    return Path(settings.model_uri or run.model_folder).parent / MANIFEST
+    return _beside_model(run)
+
+
+def _beside_model(run: Run) -> Path:
+    """Where the manifest of a training lies, unless its model was moved."""
+    return Path(run.config.model_uri or run.model_folder).parent / MANIFEST
 
 
 def _read_text(run: Run) -> None:
@@ -155,15 +164,39 @@ def interpolate_step(run: Run) -> StepResult:
 
 
 def directions_step(run: Run) -> StepResult:
-    """Writes a picture of the directions along which the generator changes most."""
+    """Writes a picture of directions: where the generator changes most, and of covariates."""
     from medgan.workflows.directions import write_directions
+    from medgan.workflows.followed import follow
 
-    asked = run.config.generate
-    rows = write_directions(run.model(), run.out, asked.count, asked.seed, facts())
+    asked, names, model = run.config.generate, run.config.latent.covariates, run.model()
+    followed = follow(model, names, _manifest_of_training(run)) if names else ()
+    rows = write_directions(model, run.out, asked.count, asked.seed, facts(), followed)
     log.info("%d directions: %s", len(rows), run.out / "directions.png")
-    command = "medgan series MODEL SCAN --along direction:1 -o OUT"
-    lines = written("directions", run.out)
+    said = [f"{one.name:9} {one.words}" for one in followed]
+    along = next((f"{PREFIX}{one.name}" for one in followed if one.found), "direction:1")
+    command = f"medgan series MODEL SCAN --along {along} -o OUT"
+    lines = (*written("directions", run.out), *said)
     return StepResult({"directions": rows, "folder": str(run.out)}, lines, commands=(command,))
+
+
+def _direction_of_covariate(run: Run) -> "np.ndarray | None":
+    """The direction that `covariate:age` of latent.along names; None for anything else.
+
+    Raises:
+        ConfigError: E_CONDITION where there is none, E_NO_DATA without training scans.
+    """
+    from medgan.workflows.followed import follow
+
+    prefix, separator, name = run.config.latent.along.partition(":")
+    if f"{prefix}{separator}" != PREFIX:
+        return None
+    (found,) = follow(run.model(), [name], _beside_model(run))
+    if not found.found:
+        raise ConfigError("E_CONDITION", name, found.words, "go along another covariate")
+    log.info("%s: %s", name, found.words)
+    if name in [condition.name for condition in run.model().preprocessing.conditions]:
+        run.set("latent", known={**run.config.latent.known, name: UNKNOWN})
+    return found.vector
 
 
 def seed_and_number(text: str) -> tuple[int, int] | None:
@@ -184,8 +217,9 @@ def series_step(run: Run) -> StepResult:
     """Writes each scan, or a synthetic subject, along a condition: 4D files, strips, films."""
     from medgan.workflows.series import SyntheticSubject, way_of, write_series
 
-    latent, generate, model = run.config.latent, run.config.generate, run.model()
-    way = way_of(model, latent.along, latent.start, latent.stop, generate.count)
+    direction, model = _direction_of_covariate(run), run.model()
+    latent, generate = run.config.latent, run.config.generate
+    way = way_of(model, latent.along, latent.start, latent.stop, generate.count, direction)
     subjects = [
         SyntheticSubject(
             f"seed-{seed}-{number}", model.draw(seed, number, latent.known, generate.truncation)

@@ -105,7 +105,14 @@ class LatentConfig(Section):
         {}, description="what is known of the scans to edit, over what their table says"
     )
     along: str = Field(
-        "", description="continuous condition that a series goes along, as age, or direction:1"
+        "",
+        description="what a series goes along: a continuous condition, as age; direction:1; or "
+        "covariate:age, the direction that follows a column of the training scans' table",
+    )
+    covariates: tuple[str, ...] = Field(
+        (),
+        description="columns of the table of the training scans whose directions in the latent are "
+        "looked for: numbers, or two categories",
     )
     start: float | None = Field(
         None, description="first value of a series; without one, the lowest of the training scans"
