@@ -33,6 +33,7 @@ from medgan.model.fresh_networks import (
     synthesis_networks,
     translating_networks,
 )
+from medgan.model.hull import Hull
 from medgan.networks.gan import Networks
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ _SHORT = 64
 """Numbers of a tensor that is never halved."""
 WEIGHTS, MAPS = "model.safetensors", "calibration.safetensors"
 DENSITIES = "densities.safetensors"
-TEMPLATE = "template.safetensors"
+TEMPLATE, HULL = "template.safetensors", "hull.safetensors"
 CONFIG, CALIBRATION, CARD = "config.json", "calibration.json", "card.md"
 
 
@@ -56,6 +57,7 @@ class Stored:
     calibration: Calibration | None
     label_offset: float
     densities: Densities
+    hull: Hull | None = None
     digest: str = ""
 
 
@@ -81,6 +83,8 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
         files[TEMPLATE] = save_tensors(arrays)
     if stored.densities:
         files[DENSITIES] = _tensors(_packed(stored.densities), half)
+    if stored.hull is not None:
+        files[HULL] = save_tensors({k: torch.from_numpy(a) for k, a in vars(stored.hull).items()})
     if stored.calibration is not None:
         values, maps = calibration_to_files(stored.calibration)
         files |= {CALIBRATION: _json(values), MAPS: _tensors(maps, half)}
@@ -104,7 +108,7 @@ def write_model(folder: Path, stored: Stored, half: bool = False) -> None:
     files[CARD] = card_text(config, stored.calibration).encode()
     files[CONFIG] = _json(config)
     write_together({folder / name: data for name, data in files.items()})
-    for name in {DENSITIES, CALIBRATION, MAPS, TEMPLATE} - files.keys():
+    for name in {DENSITIES, CALIBRATION, MAPS, TEMPLATE, HULL} - files.keys():
         (folder / name).unlink(missing_ok=True)  # an older model's, which nobody means to hand on
 
 
@@ -145,12 +149,16 @@ def read_model(folder: Path) -> Stored:
             networks.localiser.mirrored = bool(config.get("mirrored", False))
         _fill(networks, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
+        hull = None
+        if HULL in files:
+            hull = Hull(**{k: t.numpy() for k, t in load_tensors(files[HULL]).items()})
         facts, label_offset = dict(config["facts"]), float(config["label_offset"])
         digest = str(config["sha256"][WEIGHTS])
     except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, f"does not fit itself ({type(error).__name__})") from None
     return Stored(
-        networks, preprocessing, sizes, facts, calibration, label_offset, densities, digest
+        networks, preprocessing, sizes, facts, calibration, label_offset, densities, hull,
+        digest,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """GAN inversion: the latent from which the generator reproduces a scan, and edits of it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from medgan.core.volume import Volume
 from medgan.data.conditions import Value, understood
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import encoded, generate_channels, run_generator, warn_of_unusual
-from medgan.model.hull import remark_on
+from medgan.model.hull import Hull, remark_on
 from medgan.model.outputs import Edit, Inversion, Latent
 from medgan.networks.channels import image_channels
 from medgan.networks.latent import Fit, fit
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 STEPS = 100
 """Steps of an inversion."""
 _BATCH = 8
+_MOST_BATCHES = 64
+"""Of training scans: five hundred are enough for a covariance."""
 
 
 def batch_of(model: "Model", scan: PreparedScan) -> Float[Tensor, "1 C X Y Z"]:
@@ -82,7 +85,11 @@ def invert(
     first, last = (Latent(z[0].cpu().numpy(), known) for z in (start, found.latent))
     before, after = (reconstruct(model, scan, latent) for latent in (first, last))
     recons = dict(zip(model.preprocessing.channels, after, strict=True))
-    return Inversion(last, before[0], after[0], found.error_before, found.error_after, recons)
+    p_values, remarks = remarks_on_scans(model, scan.volume[None], ["the scan"])
+    return Inversion(
+        last, before[0], after[0], found.error_before, found.error_after, recons, p_values[0],
+        remarks,
+    )  # fmt: skip
 
 
 def edit(
@@ -105,7 +112,56 @@ def edit(
         log.warning("%s: the model has to guess", remark)
     edited, difference = with_difference(scan, before, after)
     generated = in_scanner_units(scan, after)[0]
-    return Edit(edited, difference, generated, inversion, changed)
+    volume = edited_volume(scan, before, after)
+    p_values, unlike = remarks_on_scans(model, volume[None], ["the edited scan"], inversion)
+    remarks = (*([remark] if remark else []), *unlike)
+    return Edit(edited, difference, generated, inversion, changed, p_values[0], remarks)
+
+
+def edited_volume(
+    scan: PreparedScan, before: Float[Tensor, "C X Y Z"], after: Float[Tensor, "C X Y Z"]
+) -> Float[Tensor, "1 X Y Z"]:
+    """A scan of one channel plus a difference, on the model's grid."""
+    return (scan.volume.cpu() + after[:1] - before[:1]).clamp(-1, 1)
+
+
+def remarks_on_scans(
+    model: "Model",
+    volumes: Float[Tensor, "B C X Y Z"],
+    names: Sequence[str],
+    start: Inversion | None = None,
+) -> tuple[list[float | None], tuple[str, ...]]:
+    """How like the training scans volumes are to the encoder, and what to say if one is not.
+
+    The latent itself is not asked: it was optimised, and no latent of a training scan was.
+
+    Args:
+        model: with a hull, or without one.
+        volumes: scans on its grid.
+        names: of them.
+        start: of what they were made, whose remarks hold for them, too.
+
+    Returns:
+        P-values, None of a model that has no hull, and remarks.
+    """
+    if model.hull is None:
+        return [None] * len(volumes), ()
+    p_values = model.hull.p_values(encode_volumes(model, volumes).numpy())
+    if start is not None and start.remarks:
+        return list(p_values), start.remarks
+    remark = model.hull.remark_on(p_values, names)
+    if remark:
+        log.warning("%s", remark)
+    return list(p_values), (remark,) if remark else ()
+
+
+def learn_hull(model: "Model", training: Iterable[Tensor], held_out: Iterable[Tensor]) -> Hull:
+    """Where the encoder's latents lie, from batches (B, C, X, Y, Z) of scans."""
+    sides = (
+        torch.cat([encode_volumes(model, part) for part in side]).numpy()
+        for side in (islice(training, _MOST_BATCHES), held_out)
+    )
+    return Hull.learn(*sides)
 
 
 def known_before_change(

@@ -24,6 +24,7 @@ from medgan.data.sentence import covariates_of_sentence
 from medgan.model import anomaly, generation, inversion, mask_to_image, translation
 from medgan.model.card import model_facts
 from medgan.model.folder import Stored, read_model, write_model
+from medgan.model.hull import Hull
 from medgan.model.inversion import STEPS
 from medgan.model.outputs import Edit, Inversion, Latent, ScanScore, Synthetic, Translation
 from medgan.model.scans import Scan, prepare
@@ -47,6 +48,7 @@ class Model:
         calibration: of the scores; None until `calibrate`.
         label_offset: with which generated label channels become label maps.
         densities: of features of the training scans; empty until `learn_densities`.
+        hull: where latents of training scans lie; None for a model that does not know.
         digest: SHA-256 of the file of weights that it was read from; empty without one.
     """
 
@@ -57,6 +59,7 @@ class Model:
     calibration: Calibration | None = None
     label_offset: float = 0.0
     densities: Densities = field(default_factory=dict)
+    hull: Hull | None = None
     digest: str = ""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -274,19 +277,19 @@ class Model:
         """Writes the model folder, in half precision if `half`; an older model is replaced."""
         stored = Stored(
             self.networks, self.preprocessing, self.sizes, self.facts, self.calibration,
-            self.label_offset, self.densities,
+            self.label_offset, self.densities, self.hull,
         )  # fmt: skip
         write_model(Path(folder), stored, half)
 
     def share(self, folder: str | Path) -> None:
         """Writes the model for others: in half precision and without the discriminator.
 
-        The discriminator leaks most about its training scans. All verbs work without it. A
-        calibration with its features is a ConfigError, E_SCORER.
+        The discriminator leaks most about its training scans; the hull leaks, too. All verbs work
+        without them. A calibration with its features is a ConfigError, E_SCORER.
         """
         networks = self.networks.without_discriminator()
         densities = {name: self.densities[name] for name in SHARED if name in self.densities}
-        model = replace(self, networks=networks, densities=densities)
+        model = replace(self, networks=networks, densities=densities, hull=None)
         if self.calibration is not None:
             chosen(model.scoring_networks(), self.calibration.scoring_config.scorers)
         model.save(folder, half=True)

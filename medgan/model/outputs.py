@@ -59,6 +59,9 @@ class Inversion:
         error_before, error_after: mean absolute difference of start and of recon from the scan,
             in [-1, 1] on the model's grid.
         recons: every channel of the result by its name.
+        p_value: share of held-out scans that are as unlike the training scans as this one; None for
+            a model that does not know (`Hull`).
+        remarks: on a scan that is unlike them.
     """
 
     latent: Latent
@@ -67,6 +70,8 @@ class Inversion:
     error_before: float
     error_after: float
     recons: dict[str, Volume] = field(default_factory=dict)
+    p_value: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Edit:
         generated: generated with the changed covariates.
         inversion: of the scan, with its own covariates.
         covariates: the changed ones.
+        p_value: as that of the inversion, of the edited scan.
+        remarks: what the generator was not trained on.
     """
 
     edited: Volume
@@ -86,6 +93,8 @@ class Edit:
     generated: Volume
     inversion: Inversion
     covariates: dict[str, Value]
+    p_value: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +20,14 @@ from medgan.data.numeric import NUMBERS
 from medgan.data.prepare import PreparedScan
 from medgan.model.generation import generate_channels, synthetic, warn_of_unusual
 from medgan.model.hull import remark_on
-from medgan.model.inversion import STEPS, invert, known_before_change, with_difference
+from medgan.model.inversion import (
+    STEPS,
+    edited_volume,
+    invert,
+    known_before_change,
+    remarks_on_scans,
+    with_difference,
+)
 from medgan.model.outputs import Inversion, Latent
 from medgan.model.scans import Scan
 from medgan.networks.directions import closed_form, first_layers
@@ -42,6 +50,7 @@ class Frame:
         volume: (1, X, Y, Z) in [-1, 1] on the model's grid.
         latent: (L,), from which it was generated.
         label: label map of a synthetic subject, where the model learned labels.
+        p_value: of a scan, as that of an inversion.
     """
 
     value: float
@@ -49,6 +58,7 @@ class Frame:
     volume: Float[Tensor, "1 X Y Z"]
     latent: Float[np.ndarray, " L"]
     label: Volume | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,13 +133,19 @@ def series(
     remark = remark_on(latent.values for latent, _ in places)
     if remark:
         log.warning("%s: the model has to guess", remark)
+    remarks = [remark] if remark else []
     if scan is None:
         first, *frames = (_generated(model, *place) for place in places)
     else:
         before = generate_channels(model, start)[0]
         first, *frames = (_added(model, scan, before, *place) for place in places)
-    remarks = (remark,) if remark else ()
-    return Series(along, first, tuple(frames), known, inversion, remarks)
+        volumes = torch.stack([frame.volume for frame in frames])
+        names = [f"the scan at {along} {frame.value:.4g}" for frame in frames]
+        p_values, unlike = remarks_on_scans(model, volumes, names, inversion)
+        remarks += unlike
+        pairs = zip(frames, p_values, strict=True)
+        frames = [replace(frame, p_value=p_value) for frame, p_value in pairs]
+    return Series(along, first, tuple(frames), known, inversion, tuple(remarks))
 
 
 def direction_of(model: "Model", along: str) -> Float[np.ndarray, " L"] | None:
@@ -192,5 +208,4 @@ def _added(
 ) -> Frame:
     after = generate_channels(model, latent)[0]
     image, _ = with_difference(scan, before, after)
-    volume = (scan.volume.cpu() + after[:1] - before[:1]).clamp(-1, 1)
-    return Frame(value, image, volume, latent.values)
+    return Frame(value, image, edited_volume(scan, before, after), latent.values)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medgan.anomaly.context import ScoringContext
 from medgan.anomaly.scorers import available, make_maps
+from medgan.model.inversion import encode_volumes
 from medgan.model.model import Model
 
 SCORERS = ("residual", "density", "discriminator", "latent", "localiser")
@@ -23,8 +24,9 @@ def white_box_scores(
     """Scores of all attacks that a model folder allows, higher for likely members.
 
     `logit` is the discriminator's, where the model has one. `flatness` is the negative norm of its
-    gradient, which the gradient penalty keeps small at training scans. The others are negative
-    means of the model's score maps.
+    gradient, which the gradient penalty keeps small at training scans. `hull` is the negative
+    distance from the latents of the training scans. The others are negative means of the model's
+    score maps.
 
     Args:
         model: with densities and localiser where it has them.
@@ -36,13 +38,17 @@ def white_box_scores(
     scoring_networks = model.scoring_networks()
     names = tuple(name for name in SCORERS if name in available(scoring_networks))
     critic = () if model.networks.discriminator is None else ("logit", "flatness")
-    found: dict[str, list[Tensor]] = {name: [] for name in (*critic, *names)}
+    hull = () if model.hull is None else ("hull",)
+    found: dict[str, list[Tensor]] = {name: [] for name in (*critic, *hull, *names)}
     for part in volumes.split(BATCH):
         part = part.to(model.device, memory_format=torch.channels_last_3d)
         if critic:
             logit, slope = _logits(model, part)
             found["logit"].append(logit)
             found["flatness"].append(-slope)
+        if model.hull is not None:
+            distance = model.hull.distance(encode_volumes(model, part).numpy())
+            found["hull"].append(-torch.from_numpy(distance))
         with torch.inference_mode():
             for name, score_map in make_maps(ScoringContext(part, scoring_networks), names).items():
                 found[name].append(-score_map.flatten(1).mean(dim=1))

@@ -19,6 +19,7 @@ from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.reading import ReadScans, Refuse, log_refusals
 from medgan.data.template import aligned_plan
+from medgan.model.inversion import learn_hull
 from medgan.model.model import Model
 from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
@@ -137,6 +138,8 @@ def train_model(
     }
     model = Model(state.average, preprocessing, config.model, record, densities=task.densities)
     model.label_offset = label_offset(volumes)
+    if model.networks.synthesises:
+        model.hull = learn_hull(model, volumes.batches(), held_out.batches())
     model.save(model_folder)
     log.info("model: %s", model_folder)
     return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **outcome, **metrics}

@@ -68,7 +68,10 @@ def write_inversions(
             volume.save(folder / "recons" / f"{case.case}_{name}.nii.gz", RECON_TEXT)
         _write_inversion_image(folder / "pictures" / f"{case.case}.png", scan.source[0], found)
         row = {**inversion_row(case, found), "recon": f"recons/{case.case}.nii.gz"}
-        more = {"covariates": found.latent.covariates, "latent": found.latent.values.tolist()}
+        more = {
+            "covariates": found.latent.covariates, "latent": found.latent.values.tolist(),
+            "remarks": list(found.remarks),
+        }  # fmt: skip
         return row, row | more
 
     given = {"steps": steps, "model": model.facts, "made_with": facts}
@@ -124,9 +127,10 @@ def write_edits(
         row = {**inversion_row(case, edit.inversion), "mean_change": round(mean, 6)}
         row["after"] = f"after/{case.case}.nii.gz"
         own = edit.inversion.latent.covariates
-        remark = remark_on([edit.inversion.latent.values])
-        said = {"remarks": [remark] if remark else []}
-        return row, row | {"covariates": own, "changed": edit.covariates} | said
+        if edit.p_value is not None:
+            row["edited_p"] = round(edit.p_value, 4)
+        said = {"covariates": own, "changed": edit.covariates, "remarks": list(edit.remarks)}
+        return row, row | said
 
     given = {
         "changes": dict(changes), "known": dict(known), "steps": steps,
@@ -185,7 +189,10 @@ def known_of(model: Model, case: Case) -> dict[str, Value]:
 
 
 def inversion_row(case: Case, found: Inversion) -> Row:
-    """The columns that tables of inverted scans share: pseudonyms, errors, length of the latent."""
+    """The columns that tables of inverted scans share.
+
+    Pseudonyms, errors, length of the latent, and how like the training scans the scan is.
+    """
     length = float(np.linalg.norm(found.latent.values)) / math.sqrt(len(found.latent.values))
     return {
         "case": case.case,
@@ -194,6 +201,7 @@ def inversion_row(case: Case, found: Inversion) -> Row:
         "error_after": round(found.error_after, 5),
         "latent_length": round(length, 4),
         "longer_latents": float(f"{share_longer(found.latent.values):.3g}"),
+        **({} if found.p_value is None else {"scan_p": round(found.p_value, 4)}),
     }
 
 

@@ -193,6 +193,7 @@ def _frame_rows(found: Series) -> list[Row]:
             "step": _mean_change(frame, before),
             "similarity": round(float(ms_ssim(frame.volume[None], found.start.volume[None])), 5),
             "longer_latents": float(f"{share_longer(frame.latent):.3g}"),
+            **({} if frame.p_value is None else {"frame_p": round(frame.p_value, 4)}),
             **{f"label_{n}_mm3": mm3 for n, mm3 in label_volumes(frame.label).items()},
         })  # fmt: skip
         before = frame

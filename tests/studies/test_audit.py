@@ -254,8 +254,9 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     done = inside("audit", tmp_path / "run" / "model", "--data", scans, "-o", tmp_path / "out",
                   *QUICK, *sets, "--json")  # fmt: skip
     result = json.loads(done.stdout)["audit"]
-    names = {"logit", "flatness", "residual", "density", "discriminator", "latent", "localiser"}
-    assert set(result["attacks"]["white_box"]) == names
+    scorers = {"residual", "density", "latent", "localiser"}
+    theirs = {"logit", "flatness", "discriminator", "hull"}
+    assert set(result["attacks"]["white_box"]) == scorers | theirs
     assert result["protocol"]["members_are_its_training_scans"]
     assert result["protocol"]["held_out_subjects"] == 22
     assert result["protocol"]["synthetic_scans"] == 40
@@ -264,7 +265,7 @@ def test_a_model_is_looked_into_as_well(cohort, tmp_path, monkeypatch):
     done = inside("audit", shared / "model", "--data", scans, "-o", tmp_path / "again",
                   *QUICK, *sets, "--json")  # fmt: skip
     result = json.loads(done.stdout)["audit"]
-    assert set(result["attacks"]["white_box"]) == names - {"logit", "flatness", "discriminator"}
+    assert set(result["attacks"]["white_box"]) == scorers
     apart = ["--train", cohort / "members", "--holdout", cohort / "others"]
     for folders, known in ((apart, True), (["--train", apart[3], "--holdout", apart[1]], False)):
         done = inside("audit", shared / "model", *folders, "-o", tmp_path / f"apart-{known}",

@@ -4,6 +4,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
+
 from medgan.app.result import StepResult, written
 from medgan.app.run import Run, check_tracking, facts, open_mlflow
 from medgan.core.config import ImageTask
@@ -94,6 +96,7 @@ def calibrate_step(run: Run) -> StepResult:
     from medgan.anomaly.calibration import ScoringConfig
     from medgan.data.conditions import Value, covariate_of
     from medgan.data.reading import usable
+    from medgan.model.inversion import encode
 
     model = run.model()
     cases = run.manifest().split("calibration")
@@ -101,9 +104,12 @@ def calibrate_step(run: Run) -> StepResult:
     names = settings.covariates
     scoring_config = ScoringConfig(settings.scorers, settings.top_fraction, dict(names))
     covariates: list[dict[str, Value]] = []
+    latents: list[np.ndarray] = []
 
     def prepared(case: "Case") -> "PreparedScan":
         scan = model.prepare(run.scans.read(case, False), case.case)
+        if model.hull is not None:
+            latents.append(encode(model, scan).numpy())
         covariates.append({**case.covariates, **{n: covariate_of(case, n) for n in names}})
         return scan
 
@@ -112,6 +118,8 @@ def calibrate_step(run: Run) -> StepResult:
         known = settings.scorers or model.calibration
         choose = None if known else _choice_on_validation_scans(run, model)
         model.calibrate(scans, scoring_config, tick, len(cases), covariates, choose)
+    if model.hull is not None:
+        model.hull = model.hull.calibrated(np.stack(latents))
     run.refuse(refusals)
     folder = run.model_folder
     if run.config.model_uri and not run.config.model_uri.startswith(("models:/", "runs:/")):
