@@ -14,7 +14,8 @@ def other_values(condition: Condition, value: Value) -> Sequence[Value]:
     """Values to compare a scan with, within those of the training scans.
 
     Of a number, one standard deviation of the training scans less and one more, of an unknown one
-    that of their mean; of a category the most frequent others; of a sentence, none.
+    that of their mean; of a share of a cycle, a quarter before and behind; of a category the most
+    frequent others; of a sentence, none.
 
     Args:
         condition: of the model.
@@ -26,6 +27,8 @@ def other_values(condition: Condition, value: Value) -> Sequence[Value]:
         often = sorted(zip(condition.shares, condition.values, strict=True), reverse=True)
         return [name for _, name in often if name != value][:MOST_CATEGORIES]
     own = float(value) if is_known(value) and value is not None else condition.mean
+    if condition.kind == "periodic":
+        return [float(f"{(own + step) % 1:.4g}") for step in (-0.25, 0.25)]
     low, high = condition.quantiles[0], condition.quantiles[-1]
     moved = (min(max(own + step, low), high) for step in (-condition.spread, condition.spread))
     return [
