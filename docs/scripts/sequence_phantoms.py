@@ -108,7 +108,7 @@ def measure(model: Model) -> None:
     table = [
         (name, f"{np.mean(r[:, 0]):.1%} ({np.max(r[:, 0]):.1%} at most)",
          f"{r[:, 1].mean():.1f} ± {r[:, 1].std():.1f}", *(f"{m:.4f}" for m in r[:, 2:4].mean(0)),
-         f"{r[:, 4].mean():.1%}")
+         "" if np.isnan(r[:, 4]).any() else f"{r[:, 4].mean():.1%}")
         for name, r in ((name, np.array(found)) for name, found in rows.items())
     ]  # fmt: skip
     print(markdown_table(columns, table))
