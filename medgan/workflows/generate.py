@@ -148,11 +148,17 @@ def _tile(
     labels = ", ".join(f"label {n} {mm3:,.0f} mm³" for n, mm3 in volumes.items())
     return Tile(
         f"seed {seed}, number {scan.number}", planes_image(scan.image, scan.label),
-        {k: "unknown" if v is None else f"{v}" for k, v in scan.covariates.items()},
+        {name: _told(value) for name, value in scan.covariates.items()},
         f"{labels}. " if labels else "", share_longer(latent.values),
         share_longer(latent.values, truncation) if truncation else None,
         " ".join([*words, "-o OUT"]),
     )  # fmt: skip
+
+
+def _told(value: Value) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def label_volumes(label: Volume | None) -> dict[int, float]:
