@@ -16,7 +16,7 @@ import medgan
 from medgan.data.manifest import Manifest
 from medgan.data.prepared import read_scans
 from medgan.model.series import series
-from medgan.reporting.slices import INK, PREPARED, panels, plane, save_figure
+from medgan.reporting.slices import INK, PREPARED, aspect_of, panels, plane, save_figure
 
 SUBJECTS, SHOWN = 8, 10
 
@@ -42,17 +42,25 @@ def main(folder: Path, image: Path) -> None:
         told = ", ".join(f"{split} {value:.2f}" for (split, _), value in found.items())
         print(f"subject {number}: {told}; most like a patient of {best[0]}")
         if number == 0:
-            show(image, drawn, patients[best], best[0])
+            show(image, drawn, patients[best], best[0], model.preprocessing.spacing)
 
 
-def show(path: Path, drawn: np.ndarray, beat: np.ndarray, split: str) -> None:
+def show(
+    path: Path,
+    drawn: np.ndarray,
+    beat: np.ndarray,
+    split: str,
+    spacing: tuple[float, float, float],
+) -> None:
     """Sagittal slices through the middle, over the beat; hearts lie obliquely."""
     figure, axes = panels(2, SHOWN, 1.1)
     for row, (name, frames) in enumerate((("drawn", drawn), (f"patient ({split})", beat))):
         for column in range(SHOWN):
             frame = frames[column * len(frames) // SHOWN]
             shown = plane(frame, 0, frame.shape[0] // 2)
-            axes[row, column].imshow(PREPARED.shares(shown), cmap="gray", vmin=0, vmax=1)
+            axes[row, column].imshow(
+                PREPARED.shares(shown), cmap="gray", vmin=0, vmax=1, aspect=aspect_of(0, spacing)
+            )
         axes[row, 0].set_title(name, color=INK, fontsize=8, loc="left")
     figure.subplots_adjust(0.005, 0.01, 0.995, 0.9, 0.03, 0.12)
     save_figure(figure, path)
