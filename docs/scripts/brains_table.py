@@ -5,8 +5,9 @@ Writes the tables of docs/explanation/brains.md.
     python docs/scripts/brains_table.py runs/brain4 docs/images/brains-4mm.png
 
 The folder is that of a training with `data.splits`. Calibration and test scans are compared with as
-many samples; the classifiers learn from half of the training scans' number of samples, and are
-tested on test scans. Intervals of real scans are of 500 random halves of the held-out ones.
+many samples. Classifiers learn from the training scans and as many other samples, and are tested on
+test scans and the samples that are compared. Intervals of real scans are of 500 random halves of the
+held-out ones.
 """
 
 import sys

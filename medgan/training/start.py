@@ -23,6 +23,8 @@ from medgan.model.model import Model
 from medgan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
+_DRAWING = ("synthesis", "sequence")
+"""Tasks whose networks can go on from coarser ones."""
 
 
 def adopted(data: DataConfig, grid: Preprocessing) -> DataConfig:
@@ -62,8 +64,8 @@ def start_plan(
 def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, start: Model) -> None:
     """Refuses a model of another grid, of other scans, sizes or task.
 
-    A model of the same field of view in voxels twice as large fits, too, where the networks have
-    one more stage of the stem, of half the channels, and else are alike.
+    A generator of the same field of view in voxels twice as large fits, too, where the networks
+    have one more stage of the stem, of half the channels, and else are alike.
 
     Raises:
         ModelError: E_START, with all that differs and the settings that would fit.
@@ -71,7 +73,8 @@ def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, sta
     here = _settings(preprocessing, sizes, task)
     there = _settings(start.preprocessing, start.sizes, _task_of(start, task))
     others = {name: value for name, value in there.items() if here[name] != value}
-    if others and here != _twice_as_fine(there):
+    finer = task in _DRAWING and here == _twice_as_fine(there)
+    if others and not finer:
         what = ", ".join(
             f"{name} {_text(here[name])} here and {_text(value)} there"
             for name, value in others.items()

@@ -86,14 +86,14 @@ class Explainer:
         latent = self._model.draw(scan.seed, scan.number, wanted, self._truncation)
         changed = numbered_scan(self._model, latent, scan.seed, scan.number, SMALLEST_COMPONENT)
         difference = changed.image.data.astype(np.float32) - scan.image.data
-        file = f"{DIFFERENCES}/synthetic-s{scan.seed}-{scan.number:05d}_{name}-{_plain(other)}"
-        text = f"{SYNTHETIC}, {name} {_plain(other)} less {name} {_plain(own)}"
+        file = f"{DIFFERENCES}/synthetic-s{scan.seed}-{scan.number:05d}_{name}-{plain(other)}"
+        text = f"{SYNTHETIC}, {name} {plain(other)} less {name} {plain(own)}"
         scan.image.like(difference).save(self._folder / f"{file}.nii.gz", text)
         scale = synthetic_scale(self._model.preprocessing, self._model.preprocessing.channels[0])
         intensities = scale.intensities[-1] - scale.intensities[0]
         mean = float(np.abs(difference).mean()) / intensities
         change = Change(
-            name, _plain(own), _plain(other), mean,
+            name, plain(own), plain(other), mean,
             change_image(scan.image, difference, FULL_COLOUR * intensities),
         )  # fmt: skip
         row = {
@@ -168,7 +168,8 @@ def _in_words(compared: dict[str, Any]) -> str:
     return f"{text} ({compared['remark']})" if compared["remark"] else text
 
 
-def _plain(value: Value) -> str:
+def plain(value: Value) -> str:
+    """A value of a condition as the page shows it: a number in four digits, unknown in words."""
     if not is_known(value):
         return UNKNOWN
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -21,7 +21,7 @@ from medgan.model.hull import share_longer
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 from medgan.reporting.generated import MOST_TILES, Tile, generated_page, planes_image
-from medgan.workflows.explained import Explainer
+from medgan.workflows.explained import Explainer, plain
 
 Entry = dict[str, str | list[str]]
 """Files of a scan in `dataset.json`."""
@@ -148,17 +148,11 @@ def _tile(
     labels = ", ".join(f"label {n} {mm3:,.0f} mm³" for n, mm3 in volumes.items())
     return Tile(
         f"seed {seed}, number {scan.number}", planes_image(scan.image, scan.label),
-        {name: _told(value) for name, value in scan.covariates.items()},
+        {name: plain(value) for name, value in scan.covariates.items()},
         f"{labels}. " if labels else "", share_longer(latent.values),
         share_longer(latent.values, truncation) if truncation else None,
         " ".join([*words, "-o OUT"]),
     )  # fmt: skip
-
-
-def _told(value: Value) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def label_volumes(label: Volume | None) -> dict[int, float]:

@@ -94,6 +94,8 @@ def test_a_training_on_finer_voxels_starts_from_all_but_the_finest_layers():
     half = {"spacing": (2.0, 2.0, 2.0), "shape": tuple(2 * n for n in grid.shape)}
     here = grid.model_copy(update=half), sizes.model_copy(update=finer)
     require_fit(*here, "synthesis", coarse)
+    with pytest.raises(ModelError, match=r"data\.spacing"):
+        require_fit(*here, "", coarse)  # scorers alone are learned: template and grid must be its
     values = {"model": here[1].model_dump()}
     state = chosen_task(here[0], build(values)).start(torch.device("cpu"))
     start_from(state, coarse)

@@ -47,6 +47,8 @@ _SPLITS = {
     "train": ("train",), "validation": ("validation",), "unseen": ("calibration", "test"),
 }  # fmt: skip
 """Scans to learn from, to adapt augmentation by, and to compare with: no training reads those."""
+Begin = Callable[[int, str], Training]
+"""Begins a training with a seed, under a name."""
 _FEWEST = {"train": 8, "validation": 2, "unseen": 8}
 
 
@@ -93,19 +95,19 @@ def convergence(config: Config, manifest: Manifest, out: Path, refuse: Refuse) -
     scans = _read(config, manifest, out, refuse)
     real = band_features(scans.images("unseen"))
     floor = float(kernel_distance(real, band_features(scans.images("train"))))
-    curves: dict[str, list[list[Point]]] = {}
-    for name, recipe in recipes.items():
-        curves[name] = [
-            _measured(out, name, seed, settings.minutes, config, _begin_ours(recipe, scans, out))
-            for seed in _seeds(config)
-        ]
+
+    def curves_of(name: str, minutes: float, begin: Begin) -> list[list[Point]]:
+        seeds = range(config.train.seed, config.train.seed + settings.seeds)
+        return [_measured(out, name, seed, minutes, config, begin) for seed in seeds]
+
+    curves = {
+        name: curves_of(name, settings.minutes, _begin_ours(recipe, scans, out))
+        for name, recipe in recipes.items()
+    }
     limit = settings.factor * _slowest(curves, config)
     for name in settings.generators:
         if name != OURS:
-            curves[name] = [
-                _measured(out, name, seed, limit, config, _begin_peer(name, scans, real, config))
-                for seed in _seeds(config)
-            ]
+            curves[name] = curves_of(name, limit, _begin_peer(name, scans, real, config))
     rows = [row(name, found, settings.goals) for name, found in curves.items()]
     result = {
         "rows": rows,
@@ -135,10 +137,6 @@ def _variant(config: Config, name: str, overrides: Sequence[str]) -> Config:
     return changed
 
 
-def _seeds(config: Config) -> range:
-    return range(config.train.seed, config.train.seed + config.convergence.seeds)
-
-
 def _read(config: Config, manifest: Manifest, out: Path, refuse: Refuse) -> _Scans:
     """The scans of all splits on the grid of the training ones."""
     cases = {name: [c for n in names for c in manifest.split(n)] for name, names in _SPLITS.items()}
@@ -165,7 +163,7 @@ def _slowest(curves: dict[str, list[list[Point]]], config: Config) -> float:
     return settings.minutes
 
 
-def _begin_ours(recipe: Config, scans: _Scans, out: Path) -> Callable[[int, str], Training]:
+def _begin_ours(recipe: Config, scans: _Scans, out: Path) -> Begin:
     """What begins a training of medgan for so many processor minutes, with a seed."""
     minutes = recipe.convergence.minutes
 
@@ -203,9 +201,7 @@ def _begin_ours(recipe: Config, scans: _Scans, out: Path) -> Callable[[int, str]
     return begin
 
 
-def _begin_peer(
-    name: str, scans: _Scans, real: Tensor, config: Config
-) -> Callable[[int, str], Training]:
+def _begin_peer(name: str, scans: _Scans, real: Tensor, config: Config) -> Begin:
     """What begins a training of a generator from the literature, with a seed."""
     device = choose_device(config.train.device)
 
@@ -228,7 +224,7 @@ def _measured(
     seed: int,
     minutes: float,
     config: Config,
-    begin: Callable[[int, str], Training],
+    begin: Begin,
 ) -> list[Point]:
     """The curve of a training: of an earlier run, or of one that is run now."""
     path = out / "curves" / f"{name}-{seed}.json"

@@ -72,7 +72,6 @@ def test_a_variant_on_other_scans_is_refused(pipeline):
 
 
 def test_too_few_unseen_scans_are_refused(pipeline, monkeypatch):
-    monkeypatch.setitem(TINY["data"], "fractions", [0.5, 0.1, 0.2, 0.2])
     monkeypatch.setattr("medgan.studies.convergence.study._FEWEST", {"unseen": 20})
     with pytest.raises(DataError, match="calibration and test"):
         pipeline()
