@@ -18,7 +18,7 @@ from medgan.training.start import require_fit
 
 ZOO = Path(__file__).parents[1] / "zoo"
 MODELS = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
-ONLY_SCORES = "brain-anomalies"
+ONLY_SCORES, ONLY_DRAWS = "brain-anomalies", "brain-4mm"
 TRANSLATE = [
     name
     for name in MODELS
@@ -44,7 +44,7 @@ def test_a_model_is_small_and_says_where_it_comes_from(name):
     assert name in (ZOO / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted({*MODELS} - {ONLY_SCORES, *TRANSLATE}))
+@pytest.mark.parametrize("name", sorted({*MODELS} - {ONLY_SCORES, ONLY_DRAWS, *TRANSLATE}))
 def test_a_model_draws_what_varies_and_scores_what_it_drew(name):
     model = medgan.load(ZOO / name)
     first, second = (scan.image for scan in model.generate(2, seed=5))
@@ -54,6 +54,25 @@ def test_a_model_draws_what_varies_and_scores_what_it_drew(name):
     result = model.score(first)
     assert 0 < result.p_value <= 1
     assert np.isfinite(result.score_map.data).all()
+
+
+def test_the_model_that_only_draws_gives_brains_that_differ_inside_and_air_that_does_not():
+    model = medgan.load(ZOO / ONLY_DRAWS)
+    assert model.calibration is None
+    scans = np.stack([scan.image.data for scan in model.generate(3, seed=5)]).astype(float)
+    assert scans.shape[1:] == model.preprocessing.shape
+    brain = scans.mean(axis=0) > 100
+    assert 0.1 < brain.mean() < 0.3
+    spread = scans.std(axis=0)
+    assert spread[brain].mean() > 20
+    assert spread[:, :, -1].max() == 0  # above the head
+
+
+def test_brains_of_2_mm_start_from_those_of_4_mm():
+    model = medgan.load(ZOO / ONLY_DRAWS)
+    config = build(read_pipeline("brain_2mm")[1], ["data.brain=none"])
+    known = {"spacing": config.data.spacing, "shape": config.data.shape, "brain": config.data.brain}
+    require_fit(model.preprocessing.model_copy(update=known), config.model, "synthesis", model)
 
 
 def test_the_model_that_only_scores_finds_a_dark_ball_in_the_mean_brain():

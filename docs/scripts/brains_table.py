@@ -6,8 +6,8 @@ Writes the tables of docs/explanation/brains.md.
 
 The folder is that of a training with `data.splits`. Calibration and test scans are compared with as
 many samples. Classifiers learn from the training scans and as many other samples, and are tested on
-test scans and the samples that are compared. Intervals of real scans are of 500 random halves of the
-held-out ones.
+test scans and the samples that are compared. Intervals of real scans are of 500 random halves of
+the held-out ones.
 """
 
 import sys
