@@ -117,6 +117,21 @@ def test_a_setting_that_no_step_reads_is_refused(model, tmp_path):
     assert "E_KEY" in inside(*mood, "--set", "train.gama=3").stderr
 
 
+@pytest.mark.parametrize(
+    ("verb", "setting"),
+    [
+        *(("interpolate", f"generate.{key}") for key in ("explain=true", "seed=3", "balance=sex")),
+        *(("augment", f"generate.{key}") for key in ("explain=true", "count=3", "dicom=true")),
+        ("edit", "latent.along=age"), ("series", "latent.changes.age=70"),
+    ],
+)  # fmt: skip
+def test_settings_of_generate_and_latent_are_refused_where_they_change_nothing(
+    verb, setting, tmp_path
+):
+    with pytest.raises(ConfigError, match=rf"E_SET {setting.partition('=')[0]}: not read by"):
+        run_pipeline(verb, [f"out={tmp_path / 'out'}", "model_uri=nowhere", setting])
+
+
 def cuda():
     import torch
 

@@ -3,6 +3,8 @@ import json
 import logging
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import nibabel
 import numpy as np
@@ -12,7 +14,10 @@ import yaml
 import medgan
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
+from medgan.app.run import Run
+from medgan.app.steps.models import register_step, train_step
 from medgan.core.config import build
+from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure, Exit
 from medgan.core.files import locked
 from tests.kit.command_line import inside
@@ -488,3 +493,55 @@ def test_a_section_that_is_no_mapping_is_refused_at_its_name(config, tmp_path):
         build(read_pipeline(str(path))[1])
     assert caught.value.code in ("E_VALUE", "E_KEY")
     assert str(next(iter(config))) in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("settings", "calibrate", "suggested"),
+    [
+        ([], False, ["generate"]),
+        ([], True, ["generate", "score"]),
+        (["train.task=restoration", "train.metric=restoration"], False, ["calibrate"]),
+        (
+            ["train.task=sequence", "data.labels=[]", "data.conditions={time: continuous}",
+             "train.along=time"],
+            False, ["series"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_training_suggests_what_its_model_can_do(
+    settings, calibrate, suggested, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("medgan.training.fit.train_model", lambda *given: {})
+    monkeypatch.setattr(Run, "manifest", lambda run: None)
+    config = build(TINY, [f"out={tmp_path}", "tracking.uri=none", *settings])
+    steps = ("index", "train", *(["scorers", "calibrate"] if calibrate else []))
+    commands = train_step(Run(config, steps=steps)).commands
+    assert [command.split()[1] for command in commands] == suggested
+    assert all(" --along time " in command for command in commands if "series" in command)
+
+
+@pytest.mark.parametrize(
+    ("translator", "kind", "suggested"),
+    [
+        (Conversion("lesions", ("image",), ("image",), False), "", "medgan lesions models:/m@a "),
+        (Conversion("translation", ("a",), ("b",), False), "", "medgan translate models:/m@a "),
+        (None, "periodic", "medgan series models:/m@a seed:0 --along t "),
+        (None, "continuous", "medgan generate models:/m@a "),
+    ],
+)
+def test_a_registered_model_is_suggested_for_what_it_can_do(
+    translator, kind, suggested, tmp_path, monkeypatch
+):
+    converting = translator and SimpleNamespace(conversion=translator)
+    model = SimpleNamespace(
+        networks=SimpleNamespace(synthesises=translator is None, translator=converting),
+        preprocessing=SimpleNamespace(conditions=[SimpleNamespace(name="t", kind=kind)]),
+        calibration=None, facts={},
+    )  # fmt: skip
+    monkeypatch.setattr("medgan.tracking.loading.load", lambda folder: model)
+    monkeypatch.setattr("medgan.tracking.registry.register", lambda *given: 1)
+    monkeypatch.setattr("medgan.app.steps.models.open_mlflow", lambda run: MagicMock())
+    settings = ["tracking.uri=http://x", "tracking.name=m", "tracking.alias=a"]
+    run = Run(build(TINY, [f"out={tmp_path}", *settings]), steps=("register",))
+    (command,) = register_step(run).commands
+    assert command.startswith(suggested)

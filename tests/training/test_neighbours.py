@@ -143,6 +143,7 @@ def test_where_the_time_is_unknown_nothing_is_paired():
         ("data.conditions={phase: categorical}", "data.conditions with phase"),
         ("train.along=age", "data.conditions with age"),
         ("data.caption=report", "data.caption needs"),
+        ("data.conditions={phase: periodic, noise: continuous}", "leave noise out"),
     ],
 )
 def test_what_no_sequence_can_be_learned_with_is_refused(setting: str, said: str):

@@ -85,6 +85,9 @@ ANSWERS = tuple(
     for name in ("answers", "seed", "thickness_mm", "dicom", "given", "rough_mm")
 )
 """What it is asked for once it is trained."""
+_WHICH = tuple(f"generate.{name}" for name in ("conditions", "text", "truncation"))
+"""Which synthetic scans are wanted, wherever they go."""
+_SERIES = tuple(f"latent.{name}" for name in ("along", "start", "stop", "known", "steps"))
 
 STEPS = {
     "phantoms": Step(phantoms_step, ("phantoms", "train.seed"), ("phantoms",)),
@@ -121,7 +124,8 @@ STEPS = {
         resumes=True, extends=True,
     ),
     "augment": Step(
-        augment_step, ("model_uri", *SCANS, "augment", "generate"),
+        augment_step,
+        ("model_uri", *SCANS, "augment", *_WHICH, "generate.seed", "generate.balance"),
         (
             *("imagesTr", "labelsTr", "dataset.json", "splits_final.json", "sub-*", "derivatives"),
             *("dataset_description.json", "participants.tsv", "provenance.json", "work"),
@@ -180,11 +184,13 @@ STEPS = {
         ),
     ),
     "interpolate": Step(
-        interpolate_step, ("model_uri", "latent.ends", "latent.steps", "generate"),
+        interpolate_step,
+        ("model_uri", "latent.ends", "latent.steps", "generate.count", *_WHICH),
         ("images", "labels", "strip.png", "provenance.json"),
     ),
     "edit": Step(
-        edit_step, ("model_uri", *SCANS, "latent"),
+        edit_step,
+        ("model_uri", *SCANS, "latent.changes", "latent.known", "latent.steps"),
         ("before", "after", "difference", "generated", "pictures", "edits.csv", "edits.json"),
     ),
     "directions": Step(
@@ -193,7 +199,7 @@ STEPS = {
         ("directions.png", "directions.json"),
     ),
     "series": Step(
-        series_step, ("model_uri", *SCANS, "latent", "generate.count", "generate.truncation"),
+        series_step, ("model_uri", *SCANS, *_SERIES, "generate.count", "generate.truncation"),
         ("series", "labels", "strips", "films", "series.csv", "series.json"),
     ),
     "report": Step(report_step, ("report",)),

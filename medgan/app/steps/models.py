@@ -33,7 +33,10 @@ def train_step(run: Run) -> StepResult:
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
         TrainingPage(run.out), run.scans, run.refuse, run.start(),
     )  # fmt: skip
-    return StepResult(values, commands=_what_next(str(run.model_folder), run.config.train.task))
+    train = run.config.train
+    along = train.along if train.task == "sequence" else ""
+    commands = _what_next(str(run.model_folder), train.task, "calibrate" in run.steps, along)
+    return StepResult(values, commands=commands)
 
 
 def bare_step(run: Run) -> StepResult:
@@ -196,20 +199,42 @@ def register_step(run: Run) -> StepResult | None:
     address = f"models:/{settings.name}@{settings.alias}"
     log.info("registered version %s as %s", version, address)
     values = {"uri": address, "version": version, "tracking_uri": uri}
+    translator = model.networks.translator
     task = "synthesis" if model.networks.synthesises else "restoration"
-    return StepResult(values, commands=_what_next(address, task, uri))
+    if translator is not None:
+        task = translator.conversion.task
+    conditions = model.preprocessing.conditions
+    along = next((one.name for one in conditions if one.kind == "periodic"), "")
+    scores = model.calibration is not None
+    return StepResult(values, commands=_what_next(address, task, scores, along, uri))
 
 
-def _what_next(model: str, task: str, store: str = "") -> tuple[str, ...]:
-    """Commands that use a model of a task, one that is registered with the store it is in."""
+def _what_next(
+    model: str, task: str, scores: bool, along: str = "", store: str = ""
+) -> tuple[str, ...]:
+    """Commands that use a model.
+
+    Args:
+        model: its folder or address.
+        task: that it was trained for.
+        scores: whether it is calibrated, or will be by a later step.
+        along: the condition that is the time of its sequences; empty where it draws none.
+        store: where it is registered.
+    """
     more = f" --set tracking.uri={store}" if store else ""
+    commands = []
     if task == "lesions":
-        return (f"medgan lesions {model} HEALTHY --examples PATIENTS -o runs/drawn{more}",)
-    if task in get_args(ImageTask):
-        return (f"medgan translate {model} YOUR_SCANS -o runs/translate{more}",)
-    commands = [f"medgan score {model} YOUR_SCANS -o runs/score{more}"]
-    if task == "synthesis":
-        commands.insert(0, f"medgan generate {model} -n 100 -o runs/synthetic{more}")
+        commands.append(f"medgan lesions {model} HEALTHY --examples PATIENTS -o runs/drawn{more}")
+    elif task in get_args(ImageTask):
+        commands.append(f"medgan translate {model} YOUR_SCANS -o runs/translate{more}")
+    elif along:
+        commands.append(f"medgan series {model} seed:0 --along {along} -n 20 -o runs/series{more}")
+    elif task == "synthesis":
+        commands.append(f"medgan generate {model} -n 100 -o runs/synthetic{more}")
+    if scores:
+        commands.append(f"medgan score {model} YOUR_SCANS -o runs/score{more}")
+    elif task == "restoration":
+        commands.append(f"medgan calibrate {model} HEALTHY -o runs/calibrate{more}")
     if store.startswith("sqlite:///"):
         commands.append(f"make ui STORE={store.removeprefix('sqlite:///')}")
     return tuple(commands)

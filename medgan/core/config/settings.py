@@ -121,6 +121,11 @@ class Config(Section):
                 )
             if self.data.labels:
                 raise ValueError("train.task sequence learns no labels: set data.labels to []")
+            if "noise" in self.data.conditions:
+                raise ValueError(
+                    "train.task sequence cannot learn noise as a condition: leave noise out of "
+                    "data.conditions"
+                )
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "
