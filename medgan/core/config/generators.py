@@ -42,7 +42,7 @@ class ConvergenceConfig(Section):
     variants: dict[str, tuple[str, ...]] = Field(
         {},
         description="further trainings of medgan, by name, each with settings that differ, such as "
-        "{thin: [train.gamma=50]}",
+        "{thin: [train.gamma=50]}; letters, digits, _ and - in names",
     )
     goals: tuple[Positive, ...] = Field(
         (1.0, 0.5, 0.3),
@@ -57,7 +57,7 @@ class ConvergenceConfig(Section):
     factor: float = Field(
         5,
         ge=1,
-        description="generators from the literature train so many times as long as medgan took to "
-        "the last goal that it reached",
+        description="generators from the literature train so many times as long as the soonest of "
+        "medgan and its variants took to the smallest goal that any of them reached with all seeds",
     )
     seeds: int = Field(1, gt=0, description="trainings of each, from train.seed on")

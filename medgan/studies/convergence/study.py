@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def convergence(config: Config, manifest: Manifest, out: Path, refuse: Refuse) -
         name: curves_of(name, settings.minutes, _begin_ours(recipe, scans, out))
         for name, recipe in recipes.items()
     }
-    limit = settings.factor * _slowest(curves, config)
+    limit = settings.factor * _soonest(curves, config)
     for name in settings.generators:
         if name != OURS:
             curves[name] = curves_of(name, limit, _begin_peer(name, scans, real, config))
@@ -124,9 +125,14 @@ def _variant(config: Config, name: str, overrides: Sequence[str]) -> Config:
     """The configuration with some settings changed.
 
     Raises:
-        ConfigError: E_KEY, E_VALUE, E_SET; also where it is named like a generator or changes more
-            than model and train.
+        ConfigError: E_KEY, E_VALUE, E_SET; also where it is named like a generator, or its name
+            cannot be that of a file, or it changes more than model and train.
     """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(
+            "E_VALUE", "convergence.variants", f"{name!r} cannot name a file",
+            "use letters, digits, _ and - alone",
+        )  # fmt: skip
     changed = build(config.model_dump(), overrides)
     same = config.model_copy(update={"model": changed.model, "train": changed.train})
     if changed != same or name in (OURS, *BASELINES):
@@ -152,14 +158,19 @@ def _read(config: Config, manifest: Manifest, out: Path, refuse: Refuse) -> _Sca
     return _Scans(preprocessing, splits)
 
 
-def _slowest(curves: dict[str, list[list[Point]]], config: Config) -> float:
-    """Minutes that medgan took to the last goal it reached, or all it had."""
+def _soonest(curves: dict[str, list[list[Point]]], config: Config) -> float:
+    """Minutes of the soonest recipe, its slowest seed, to the smallest goal that any reached.
+
+    A recipe, medgan or a variant, reached a goal if all its trainings did. Where none reached any,
+    or there is none, all the minutes that a recipe has.
+    """
     settings = config.convergence
     for goal in sorted(settings.goals):
-        found = [reached(one, goal) for one in curves.get(OURS, ())]
-        times = [minutes for minutes in found if minutes is not None]
-        if found and len(times) == len(found):
-            return max(times)
+        found = [[reached(one, goal) for one in seeds] for seeds in curves.values()]
+        times = [[minutes for minutes in seeds if minutes is not None] for seeds in found]
+        whole = [max(t) for t, seeds in zip(times, found, strict=True) if len(t) == len(seeds)]
+        if whole:
+            return min(whole)
     return settings.minutes
 
 

@@ -6,9 +6,11 @@ import torch
 import yaml
 
 from medgan.app.pipeline import run_pipeline
+from medgan.core.config import build
 from medgan.core.errors import ConfigError, DataError
 from medgan.studies.convergence import curves
 from medgan.studies.convergence.curves import Point, Training, followed, reached, row, table
+from medgan.studies.convergence.study import _soonest
 from tests.kit.data_sets import TINY, write_folder
 
 CPU = torch.device("cpu")
@@ -69,6 +71,32 @@ def test_a_variant_on_other_scans_is_refused(pipeline):
         pipeline(variants={"coarse": ["data.spacing=[3,3,3]"]})
     with pytest.raises(ConfigError, match=r"E_KEY"):
         pipeline(variants={"typo": ["train.gama=10"]})
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "a b", "ä"])
+def test_a_variant_whose_name_would_leave_its_folder_is_refused(pipeline, name):
+    with pytest.raises(ConfigError, match="cannot name a file"):
+        pipeline(variants={name: ["train.gamma=10"]})
+
+
+def test_peers_get_the_time_of_the_soonest_recipe_at_the_smallest_goal_that_any_reached():
+    config = build({"convergence": {"goals": [1.0, 0.5, 0.3], "minutes": 30}})
+    plain = [[Point(4, 1, 0.9), Point(20, 2, 0.45)], [Point(5, 1, 0.8), Point(25, 2, 0.5)]]
+    thin = [[Point(3, 1, 0.5)], [Point(9, 1, 0.4)]]
+    lucky = [[Point(1, 1, 0.2)], [Point(2, 1, 0.9)]]
+    assert _soonest({"medgan": plain, "thin": thin, "lucky": lucky}, config) == 9
+    assert _soonest({"medgan": plain, "lucky": lucky}, config) == 25
+    assert _soonest({"lucky": lucky}, config) == 2
+    assert _soonest({"thin": thin[1:], "medgan": [[]]}, config) == 9
+    assert _soonest({"medgan": [[Point(30, 9, 2.0)]]}, config) == 30
+    assert _soonest({}, config) == 30
+
+
+@pytest.mark.slow
+def test_peers_are_measured_without_medgan_too(pipeline):
+    _, out = pipeline(generators=["vae"], goals=[1000.0])
+    found = json.loads((out / "convergence.json").read_text())
+    assert [one["name"] for one in found["rows"]] == ["vae"]
 
 
 def test_too_few_unseen_scans_are_refused(pipeline, monkeypatch):
