@@ -124,7 +124,9 @@ def train_model(
             _describe(mlflow, config, preprocessing, manifest, facts, out)
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(task, state, stream, evaluate, criteria, tracker, out, start is not None)
-    outcome = _choose_weights(state, criteria, out / "checkpoints")
+    # The best single volumes may move worst: of sequences the last weights are kept.
+    choosing = config.train.task != "sequence"
+    outcome = _choose_weights(state, criteria, out / "checkpoints", choosing)
     metrics = _metrics_at(out / METRICS, outcome.get("best_at", state.volumes_seen))
     record = {
         "training_scans": len(volumes),
@@ -231,15 +233,24 @@ def _describe(
     mlflow.dataset(manifest.digest, counts)
 
 
-def _choose_weights(state: TrainingState, criteria: Criteria, checkpoints: Path) -> dict[str, Any]:
-    """Replaces the last averaged weights by the best ones, if these are kept; what happened."""
+def _choose_weights(
+    state: TrainingState, criteria: Criteria, checkpoints: Path, choosing: bool
+) -> dict[str, Any]:
+    """Replaces the last averaged weights by the best ones, if these are kept; what happened.
+
+    Args:
+        state: at its end.
+        criteria: by which there are best weights.
+        checkpoints: where they lie.
+        choosing: whether they are taken; otherwise the last ones stay.
+    """
     monitor, outcome = state.monitor, {}
     if monitor.rollbacks:
         outcome["rollbacks"] = monitor.rollbacks
     if reason := monitor.stop_reason(criteria):
         outcome["stopped_early"] = reason
         log.info("stopped early at %d volumes: %s", state.volumes_seen, reason)
-    if monitor.metric == criteria.metric and restore_best(state, checkpoints):
+    if choosing and monitor.metric == criteria.metric and restore_best(state, checkpoints):
         outcome |= {"best_at": monitor.best_at, "best_by": monitor.metric}
         log.info("best %s at %d volumes", monitor.metric, monitor.best_at)
     return outcome

@@ -157,9 +157,10 @@ def test_4d_files_train_a_model_that_writes_4d_files_with_their_time(tmp_path: P
     splits = ["train"] * 16 + ["validation"] * 8 + ["test"] * 8
     cases = tuple(replace(c, split=s) for c, s in zip(manifest.cases, splits, strict=True))
     config = tiny_config(tmp_path, *SETTINGS, "train.volumes=8", "train.autoencode=0.5")
-    train_model(
+    done = train_model(
         config, replace(manifest, cases=cases), tmp_path / "run", tmp_path / "m", {}, lambda: None
     )
+    assert "best_at" not in done  # single volumes choose no weights
     out = tmp_path / "out"
     done = inside("series", tmp_path / "m", "seed:3/0-1", "--along", "phase", "-n", "5", "-o", out)
     assert done.returncode == 0, done.stderr

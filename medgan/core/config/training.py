@@ -137,8 +137,8 @@ class TrainConfig(Section):
     ] = Field(
         "kernel_distance",
         description="metric of the averaged networks by which the shipped weights are chosen "
-        "and training stops early; small is good, diversity, precision and coverage count as "
-        "distance from 1",
+        "and training stops early; sequences keep the last weights; small is good, diversity, "
+        "precision and coverage count as distance from 1",
     )
     stop_at: float | None = Field(None, description="stop and finish once the metric is this small")
     patience: int = Field(
