@@ -3,7 +3,9 @@
     python docs/scripts/condition_plot.py runs/ixi docs/images/age.png
 
 The folder is that of a training with `data.conditions={age: continuous, sex: categorical}` on
-skull-stripped T1 scans.
+skull-stripped T1 scans. Age is measured by the dark share of the brain or, in aligned scans, of its
+middle, where the ventricles are; sex by the volume of the brain or, in aligned scans, which are
+all of one size, by a classifier of the training scans.
 """
 
 import sys
@@ -11,6 +13,10 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
 from torch import Tensor
 
 import medgan
@@ -31,9 +37,23 @@ def brain_millilitres(volume: Tensor, spacing: tuple[float, float, float]) -> Te
     return (volume > -0.9).flatten(1).sum(dim=1) * voxel
 
 
-def measured(volumes: Tensor, spacing: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
-    """Dark share and brain volume of volumes (B, 1, X, Y, Z)."""
-    return dark_share(volumes), brain_millilitres(volumes, spacing)
+def ventricle_share(volume: Tensor) -> Tensor:
+    """Share (B,) of the middle of aligned brains (B, 1, X, Y, Z) that is dark.
+
+    The middle is a box around the ventricles of the mean scan, a tenth of the field of view; the
+    threshold, about halfway from fluid to white matter, was chosen on training scans.
+    """
+    edges = ((0.34, 0.66), (0.28, 0.72), (0.42, 0.66))
+    size = volume.shape[2:]
+    x, y, z = (slice(int(n * a), int(n * b)) for n, (a, b) in zip(size, edges, strict=True))
+    return (volume[:, :, x, y, z] < 0.1).flatten(1).float().mean(dim=1)
+
+
+def by_a_classifier(learned: Tensor, sexes: list[str], volumes: Tensor) -> Tensor:
+    """How male volumes look (logits) to a linear classifier of other volumes and their sexes."""
+    model = make_pipeline(PCA(20, random_state=0), LogisticRegression(C=0.01, max_iter=5000))
+    model.fit(learned.flatten(1).numpy(), [sex == "M" for sex in sexes])
+    return torch.from_numpy(model.decision_function(volumes.flatten(1).numpy()))
 
 
 def main(folder: Path, image: Path) -> None:
@@ -62,10 +82,18 @@ def main(folder: Path, image: Path) -> None:
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    (real_dark, real_size), (dark, size) = (
-        measured(real, grid.spacing),
-        measured(fake, grid.spacing),
-    )
+    learned = torch.tensor([case.split == "train" for case in cases])
+    sexes = [row["sex"] for row in known]
+    aligned = grid.align != "none"
+    share = ventricle_share if aligned else dark_share
+    real_dark, dark = share(real), share(fake)
+    if aligned:
+        of_training = [sex for sex, mine in zip(sexes, learned, strict=True) if mine]
+        real_size, size = (
+            by_a_classifier(real[learned], of_training, volumes) for volumes in (real, fake)
+        )
+    else:
+        real_size, size = (brain_millilitres(volumes, grid.spacing) for volumes in (real, fake))
     for kind, rows, values, filled in (
         ("real", known, real_dark, False), ("synthetic", asked, dark, True),
     ):  # fmt: skip
@@ -76,25 +104,31 @@ def main(folder: Path, image: Path) -> None:
                 facecolors=colour if filled else "none", label=f"{kind}, {sex}",
             )  # fmt: skip
     left.set_xlabel("age, real or asked for (years)")
-    left.set_ylabel("dark share of the brain")
+    left.set_ylabel(f"dark share of the {'middle of the ' if aligned else ''}brain")
     left.legend(fontsize=7)
     sizes, names = [], []
     for sex in COLOURS:
-        for kind, rows, values in (("real", known, real_size), ("synthetic", asked, size)):
-            sizes.append(values[torch.tensor([row["sex"] == sex for row in rows])].numpy())
+        for kind, rows, values, used in (
+            ("real", known, real_size, ~learned), ("synthetic", asked, size, True),
+        ):  # fmt: skip
+            mine = torch.tensor([row["sex"] == sex for row in rows]) & used
+            sizes.append(values[mine].numpy())
             names.append(f"{kind}, {sex}")
     right.boxplot(sizes, tick_labels=names)
     right.tick_params(axis="x", labelsize=7)
-    right.set_ylabel("brain volume (ml)")
+    right.set_ylabel("how male a classifier finds it" if aligned else "brain volume (ml)")
     figure.savefig(image, dpi=110)
 
-    held_out = torch.tensor([case.split != "train" for case in cases])
     age = column(known, "age")
-    for name, chosen in (("all real scans", held_out | ~held_out), ("held-out scans", held_out)):
+    for name, chosen in (("all real scans", learned | ~learned), ("held-out scans", ~learned)):
         found = response(age[chosen], real_dark[chosen], column(asked, "age"), dark)
         print(name, {key: round(value, 4) for key, value in found._asdict().items()})
     for label, values in zip(names, sizes, strict=True):
-        print(f"{label}: {values.mean():.0f} ml, standard deviation {values.std():.0f}")
+        print(f"{label}: {values.mean():.4g}, standard deviation {values.std():.2g}")
+    women, women_asked, men, men_asked = sizes
+    for name, low, high in (("held-out scans", women, men), ("samples", women_asked, men_asked)):
+        male = [0] * len(low) + [1] * len(high)
+        print(f"AUROC of sex, {name}: {roc_auc_score(male, [*low, *high]):.2f}")
 
 
 if __name__ == "__main__":
