@@ -89,6 +89,11 @@ class ResidualBlock(nn.Module):
         return x + self.second(leaky_relu(self.first(x)))
 
 
+def residual_blocks(number: int, channels: int, depth: int) -> nn.Sequential:
+    """So many residual blocks, one behind the other; see `ResidualBlock`."""
+    return nn.Sequential(*(ResidualBlock(channels, depth) for _ in range(number)))
+
+
 class Halving(nn.Module):
     """A convolution of stride 2 whose windows of 4 voxels count every voxel equally often.
 
@@ -201,6 +206,8 @@ class Stages:
             instead.
         blocks: residual blocks a stage.
         stem_stages: resolutions above the first residual stage; 1 puts it at half resolution.
+        stem_blocks: residual blocks of generator and discriminator in the stem stage next to the
+            first residual stage.
         windows: of each image channel, (low, high) of CT in HU, through which networks see it; a
             channel without any is seen as it is.
     """
@@ -209,6 +216,7 @@ class Stages:
     stem_channels: int
     blocks: int
     stem_stages: int = 1
+    stem_blocks: int = 0
     windows: Sequence[Sequence[tuple[float, float]]] = ()
 
     def coarsest(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -226,16 +234,13 @@ class Trunk(nn.Module):
     Args:
         in_channels: channels of the volume.
         stages: its sizes.
+        stem_blocks: residual blocks in the coarsest stage of the stem.
 
     Attributes:
         checkpointed: whether each stage is computed again in the backward pass.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        stages: Stages,
-    ) -> None:
+    def __init__(self, in_channels: int, stages: Stages, stem_blocks: int = 0) -> None:
         super().__init__()
         self.checkpointed = False
         windows, thin = stages.windows, stages.stem_channels
@@ -256,9 +261,9 @@ class Trunk(nn.Module):
         self.downs = nn.ModuleList(downs[len(stem) :])
         depth = stages.blocks * len(stages.widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(stages.blocks)))
-            for w in stages.widths
+            residual_blocks(stages.blocks, width, depth) for width in stages.widths
         )
+        self.stem_blocks = residual_blocks(stem_blocks, stem[-1] if stem else 0, depth)
 
     @property
     def first(self) -> SubBandConvolution:
@@ -274,6 +279,7 @@ class Trunk(nn.Module):
             x = halve(x)
         for stage in self.stem_downs:
             x = leaky_relu(run(self.checkpointed, stage, x))
+        x = run(self.checkpointed, self.stem_blocks, x)
         features = []
         for number in range(len(self.stages)):
             x = run(self.checkpointed, self._stage, number, x)

@@ -32,7 +32,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         base, last = stages.coarsest(shape), stages.widths[-1]
-        self.trunk = Trunk(in_channels, stages)
+        self.trunk = Trunk(in_channels, stages, stages.stem_blocks)
         self.pool = nn.Conv3d(last, last, base, groups=last)
         self.logit = nn.Linear(last, 1)
         nn.init.normal_(self.pool.weight, std=math.prod(base) ** -0.5)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from medgan.networks.bent_template import BentTemplate
 from medgan.networks.blocks import (
     SLOPE,
-    ResidualBlock,
     Stages,
     SubPixel,
     Upsample,
     clip,
     convolution,
     leaky_relu,
+    residual_blocks,
     run,
 )
 from medgan.networks.channels import split_channels
@@ -116,13 +116,13 @@ class Generator(nn.Module):
             nn.init.zeros_(scale.bias)  # pyright: ignore
         depth = stages.blocks * len(stages.widths)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(w, depth) for _ in range(stages.blocks)))
-            for w in coarse_first
+            residual_blocks(stages.blocks, width, depth) for width in coarse_first
         )
         self.ups = nn.ModuleList(Upsample(a, b) for a, b in pairwise(coarse_first))
         thin = stages.stem_channels
         stem = [thin << number for number in reversed(range(stages.stem_stages - 1))]
         self.stem_stages = nn.ModuleList(StemStage(a, b) for a, b in pairwise([finest, *stem]))
+        self.stem_blocks = residual_blocks(stages.stem_blocks, [*stem, thin][0], depth)
         self.stem = convolution([finest, *stem][-1], thin, gain=GAIN)
         self.out = convolution(thin, 8 * out_channels, gain=GAIN)
         self.subbands = SubBands()
@@ -196,7 +196,7 @@ class Generator(nn.Module):
         channels, size = self.out.out_channels // 8, [n << times + 1 for n in x.shape[2:]]
         whole = torch.empty(len(x), channels, *size, device=x.device)
         for box in _boxes(x.shape[2:], max(1, tile >> times + 1)):
-            around, inner = _with_halo(box, x.shape[2:], times)
+            around, inner = _with_halo(box, x.shape[2:], times, len(self.stem_blocks))
             part = self._above_the_stages(x[(..., *around)])
             whole[(..., *_scaled(box, times + 1))] = part[(..., *inner)]
         return whole
@@ -220,8 +220,10 @@ class Generator(nn.Module):
 
     def _above_the_stages(self, x: Tensor) -> Tensor:
         """From the features of the finest stage to full resolution."""
-        for stage in self.stem_stages:
+        for number, stage in enumerate(self.stem_stages):
             x = leaky_relu(run(self.checkpointed, stage, x))
+            if not number:
+                x = run(self.checkpointed, self.stem_blocks, x)
         return self.subbands.join(run(self.checkpointed, self._bands, x))
 
     def _bands(self, x: Tensor) -> Tensor:
@@ -236,14 +238,15 @@ def _boxes(shape: torch.Size, edge: int) -> Iterator[Box]:
         yield x, y, z
 
 
-def _with_halo(box: Box, shape: torch.Size, stem_stages: int) -> tuple[Box, Box]:
+def _with_halo(box: Box, shape: torch.Size, stem_stages: int, stem_blocks: int) -> tuple[Box, Box]:
     """A box with what is around it, up to the border, and where it lies in the volume made of it.
 
     At half resolution two convolutions see two voxels around. Each stem stage sees one
     more of its own (a convolution) and at one of the grid below (doubling), where those around it
-    are half as many: a halo of two, and of one more for each stem stage, holds it all.
+    are half as many. So does each block of the coarsest one, with its two convolutions: a halo of
+    two, and of one more for each stem stage and block, holds it all.
     """
-    halo = 2 + stem_stages
+    halo = 2 + stem_stages + stem_blocks
     around = [
         slice(max(0, s.start - halo), min(n, s.stop + halo))
         for s, n in zip(box, shape, strict=True)

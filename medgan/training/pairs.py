@@ -24,7 +24,7 @@ def pair_discriminator(grid: Preprocessing, sizes: ModelConfig, in_time: bool) -
     """
     images = len(grid.channels)
     narrow = replace(
-        stages(grid, sizes), stem_channels=0, blocks=1,
+        stages(grid, sizes), stem_channels=0, stem_blocks=0, blocks=1,
         widths=tuple(max(8, w // 2) for w in sizes.widths),
     )  # fmt: skip
     if not in_time:

@@ -65,13 +65,15 @@ def require_fit(preprocessing: Preprocessing, sizes: ModelConfig, task: str, sta
     """Refuses a model of another grid, of other scans, sizes or task.
 
     A generator of the same field of view in voxels twice as large fits, too, where the networks
-    have one more stage of the stem, of half the channels, and else are alike.
+    have one more stage of the stem, of half the channels, and else are alike. Residual blocks of
+    the stem may be added: fresh ones change nothing at first.
 
     Raises:
         ModelError: E_START, with all that differs and the settings that would fit.
     """
     here = _settings(preprocessing, sizes, task)
     there = _settings(start.preprocessing, start.sizes, _task_of(start, task))
+    there["model.stem_blocks"] = max(there["model.stem_blocks"], here["model.stem_blocks"])
     others = {name: value for name, value in there.items() if here[name] != value}
     finer = task in _DRAWING and here == _twice_as_fine(there)
     if others and not finer:

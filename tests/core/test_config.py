@@ -306,6 +306,7 @@ def test_yaml_cannot_run_code(tag, tmp_path):
     [
         (["data.shape=[48, 48, 48]", "model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "32"),
         (["model.widths=[8, 8, 8, 8]", "model.stem_stages=2"], "set data.shape"),
+        (["model.stem_blocks=1"], "needs model.stem_stages of 2"),
         (["train.batch=6", "train.micro_batch=4"], "does not divide"),
         (["train.task=restoration", "train.autoencode=0.5"], "needs train.task synthesis"),
     ],

@@ -8,9 +8,10 @@ from medgan.networks.losses import gradient_penalty
 SHAPE, LATENT = (16, 48, 32), 7
 
 
-def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, stem_stages=1):
+def make(labels=2, blocks=2, widths=(4, 6, 8, 10), seed=0, stem_stages=1, stem_blocks=0):
     torch.manual_seed(seed)
-    return Networks.build(SHAPE, labels, LATENT, Stages(widths, 4, blocks, stem_stages))
+    stages = Stages(widths, 4, blocks, stem_stages, stem_blocks)
+    return Networks.build(SHAPE, labels, LATENT, stages)
 
 
 SIZES = [((4, 6, 8, 10), 1), ((4, 6, 8), 2), ((4, 6), 3)]
@@ -163,10 +164,12 @@ def test_halving_takes_means_of_eight_voxels(generator):
     assert torch.allclose(halve(volume)[0, 1, 1, 0, 1], expected)
 
 
+@pytest.mark.parametrize("stem_blocks", [0, 2])
 @pytest.mark.parametrize(("widths", "stem_stages"), SIZES)
 @pytest.mark.parametrize("tile", [8, 24])
-def test_a_volume_made_in_tiles_is_the_volume_made_at_once(widths, stem_stages, tile):
-    networks = make(widths=widths, stem_stages=stem_stages)
+def test_a_volume_made_in_tiles_is_the_volume_made_at_once(widths, stem_stages, tile, stem_blocks):
+    stem_blocks *= stem_stages > 1
+    networks = make(widths=widths, stem_stages=stem_stages, stem_blocks=stem_blocks)
     perturb(networks)
     latent = torch.randn(2, LATENT, generator=torch.Generator().manual_seed(1))
 

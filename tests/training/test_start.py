@@ -111,6 +111,24 @@ def test_a_training_on_finer_voxels_starts_from_all_but_the_finest_layers():
         require_fit(here[0], sizes, "synthesis", coarse)
 
 
+def test_blocks_of_the_stem_that_are_added_change_nothing_at_first():
+    sizes = SIZES.model_copy(update={"stem_stages": 2})
+    known = width(GRID.conditions)
+    start = Model(synthesis_networks(GRID, sizes, 1, known), GRID, sizes, {})
+    more = sizes.model_copy(update={"stem_blocks": 2})
+    require_fit(GRID, more, "synthesis", start)
+    grown = Model(synthesis_networks(GRID, more, 1, known), GRID, more, {})
+    with pytest.raises(ModelError, match=r"model\.stem_blocks 0 here and 2 there"):
+        require_fit(GRID, sizes, "synthesis", grown)
+    state = chosen_task(GRID, build({"model": more.model_dump()})).start(torch.device("cpu"))
+    start_from(state, start)
+    latent, volume = torch.randn(2, sizes.latent), torch.rand(2, 1, *GRID.shape)
+    for old, new in ((start.networks, state.networks), (start.networks, state.average)):
+        assert len(new.generator.stem_blocks) == len(new.critic.trunk.stem_blocks) == 2
+        assert torch.equal(old.generator(latent), new.generator(latent))
+        assert torch.equal(old.critic(volume), new.critic(volume))
+
+
 def test_one_error_says_all_that_differs_and_the_settings_that_would_fit():
     grid = GRID.model_copy(update={"shape": (32, 16, 16), "labels": (1, 2), "conditions": (AGE,)})
     sizes = SIZES.model_copy(update={"widths": (16, 32)})

@@ -126,6 +126,8 @@ class Config(Section):
                     "train.task sequence cannot learn noise as a condition: leave noise out of "
                     "data.conditions"
                 )
+        if self.model.stem_blocks and self.model.stem_stages == 1:
+            raise ValueError("model.stem_blocks needs model.stem_stages of 2 or more")
         if self.data.shape == "auto" and divisor > 16:
             raise ValueError(
                 f"model.widths and model.stem_stages halve {self.model.downsamplings} times: set "

@@ -33,6 +33,13 @@ class ModelConfig(Section):
         "stage of the stem, twice as many at each stage below",
     )
     blocks: int = Field(1, gt=0, description="residual blocks a stage")
+    stem_blocks: int = Field(
+        0,
+        ge=0,
+        le=4,
+        description="residual blocks of generator and discriminator at twice the resolution of the "
+        "first residual stage, which has to be below half resolution (stem_stages of 2 or more)",
+    )
     from_template: bool = Field(
         False,
         description="let the generator bend the mean of aligned scans and add to it, instead of "
