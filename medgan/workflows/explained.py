@@ -1,6 +1,7 @@
 """Where synthetic scans come from: nearest training scans, and what each condition changes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from medgan.workflows.training_scans import TrainingScans, training_scans
 FILE, DIFFERENCES = "explained.json", "differences"
 FULL_COLOUR = 0.25
 """Difference with the full colour, as a share of the range of intensities."""
+_LONGEST = 60
+"""Characters of a condition and its value in the name of a file."""
 ABSENT = (
     "the scans that the model was trained on are not at hand: they lie beside the model of a "
     "training, or are named by --data with the manifest.json of the training"
@@ -70,23 +73,27 @@ class Explainer:
         for condition in self._model.preprocessing.conditions:
             own = scan.covariates[condition.name]
             for other in other_values(condition, own):
-                change, row = self._changed(scan, condition.name, own, other)
+                change, row = self._changed(scan, condition.name, own, other, len(rows) + 1)
                 changes.append(change)
                 rows.append(row)
         self._changes.append(changes)
         self._records.append({"number": scan.number, "changes": rows})
 
     def _changed(
-        self, scan: Synthetic, name: str, own: Value, other: Value
+        self, scan: Synthetic, name: str, own: Value, other: Value, number: int
     ) -> tuple[Change, dict[str, Any]]:
-        """The same latent and noise with another value; its difference on the page and on disk."""
+        """The same latent and noise with another value; its difference on the page and on disk.
+
+        The number of the change tells files apart whose names are alike once they are `plain_part`.
+        """
         assert scan.seed is not None
         known = {n: UNKNOWN if v is None else v for n, v in scan.covariates.items()}
         wanted = {**known, name: other}
         latent = self._model.draw(scan.seed, scan.number, wanted, self._truncation)
         changed = numbered_scan(self._model, latent, scan.seed, scan.number, SMALLEST_COMPONENT)
         difference = changed.image.data.astype(np.float32) - scan.image.data
-        file = f"{DIFFERENCES}/synthetic-s{scan.seed}-{scan.number:05d}_{name}-{plain(other)}"
+        what = plain_part(f"{name}-{plain(other)}")
+        file = f"{DIFFERENCES}/synthetic-s{scan.seed}-{scan.number:05d}_{number}-{what}"
         text = f"{SYNTHETIC}, {name} {plain(other)} less {name} {plain(own)}"
         scan.image.like(difference).save(self._folder / f"{file}.nii.gz", text)
         scale = synthetic_scale(self._model.preprocessing, self._model.preprocessing.channels[0])
@@ -166,6 +173,14 @@ def _in_words(compared: dict[str, Any]) -> str:
         f"{near['largest']:.2f}, half of them by {near['median']:.2f} or more"
     )
     return f"{text} ({compared['remark']})" if compared["remark"] else text
+
+
+def plain_part(text: str) -> str:
+    """A part of the name of a file: what is no Latin letter, digit, dot or hyphen is underscored.
+
+    Names of columns and their values may hold anything, such as `T1/T2` or `../x`.
+    """
+    return re.sub(r"[^\w.-]", "_", text, flags=re.ASCII)[:_LONGEST]
 
 
 def plain(value: Value) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medgan.app.pipeline import run_pipeline
+from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
 from medgan.data.index import index
@@ -79,6 +80,17 @@ def test_a_scan_less_itself_with_another_value_is_what_the_condition_changes(tmp
     stored = Volume.load(tmp_path / "a" / changes[1]["file"]).data
     assert np.array_equal(stored, old.astype(float) - own)
     assert changes[1]["mean_change"] == pytest.approx(np.abs(stored).mean() / 1000, abs=1e-6)
+
+
+@pytest.mark.parametrize("named", ["../../kv", "µ" * 300])
+def test_differences_stay_in_their_folder_whatever_a_condition_is_called(named, tmp_path):
+    sizes = Condition(name=named, kind="categorical", values=("a/1", "a_1"), shares=(0.5, 0.5))
+    make_conditioned(GRID.model_copy(update={"conditions": (sizes,)})).save(tmp_path / "model")
+    _, record = generate(tmp_path / "model", tmp_path / "out", "generate.count=2")
+    files = [change["file"] for scan in record["scans"] for change in scan["changes"]]
+    written = [f"differences/{path.name}" for path in (tmp_path / "out/differences").iterdir()]
+    assert sorted(written) == sorted(files)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
 
 
 def test_directions_of_covariates_come_from_the_training_scans_beside_the_model(tmp_path):
