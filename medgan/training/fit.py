@@ -124,9 +124,7 @@ def train_model(
             _describe(mlflow, config, preprocessing, manifest, facts, out)
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(task, state, stream, evaluate, criteria, tracker, out, start is not None)
-    # The best single volumes may move worst: of sequences the last weights are kept.
-    choosing = config.train.task != "sequence"
-    outcome = _choose_weights(state, criteria, out / "checkpoints", choosing)
+    outcome = _choose_weights(state, criteria, out / "checkpoints")
     metrics = _metrics_at(out / METRICS, outcome.get("best_at", state.volumes_seen))
     record = {
         "training_scans": len(volumes),
@@ -233,16 +231,13 @@ def _describe(
     mlflow.dataset(manifest.digest, counts)
 
 
-def _choose_weights(
-    state: TrainingState, criteria: Criteria, checkpoints: Path, choosing: bool
-) -> dict[str, Any]:
+def _choose_weights(state: TrainingState, criteria: Criteria, checkpoints: Path) -> dict[str, Any]:
     """Replaces the last averaged weights by the best ones, if these are kept; what happened.
 
     Args:
         state: at its end.
-        criteria: by which there are best weights.
+        criteria: by which there are best weights, and whether they are taken.
         checkpoints: where they lie.
-        choosing: whether they are taken; otherwise the last ones stay.
     """
     monitor, outcome = state.monitor, {}
     if monitor.rollbacks:
@@ -250,7 +245,8 @@ def _choose_weights(
     if reason := monitor.stop_reason(criteria):
         outcome["stopped_early"] = reason
         log.info("stopped early at %d volumes: %s", state.volumes_seen, reason)
-    if choosing and monitor.metric == criteria.metric and restore_best(state, checkpoints):
+    mine = criteria.chooses and monitor.metric == criteria.metric
+    if mine and restore_best(state, checkpoints):
         outcome |= {"best_at": monitor.best_at, "best_by": monitor.metric}
         log.info("best %s at %d volumes", monitor.metric, monitor.best_at)
     return outcome

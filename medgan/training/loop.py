@@ -170,7 +170,8 @@ def _evaluate(
     samples = evaluate(state, picture)
     tracker.log(samples, state.volumes_seen)
     tracker.picture(picture)
-    if state.monitor.evaluation(samples, state.volumes_seen, late, criteria):
+    best = state.monitor.evaluation(samples, state.volumes_seen, late, criteria)
+    if best and criteria.chooses:
         save_best(state, folder / "checkpoints")
 
 

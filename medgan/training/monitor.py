@@ -64,18 +64,22 @@ class Criteria:
         patience: or after so many late evaluations without a better one; 0 never.
         bounded_gap: whether a discriminator's gap beyond `WIDEST_GAP` is an alarm; that of wgan-gp
             has no bound.
+        chooses: whether the weights of the best evaluation are kept. Of sequences the last ones
+            are: the best single volumes may move worst.
     """
 
     metric: str
     stop_at: float | None
     patience: int
     bounded_gap: bool
+    chooses: bool
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Criteria":
         """The criteria of a configuration."""
         bounded = config.objective != "wgan-gp"
-        return cls(config.metric, config.stop_at, config.patience, bounded)
+        chooses = config.task != "sequence"
+        return cls(config.metric, config.stop_at, config.patience, bounded, chooses)
 
 
 @dataclass

@@ -161,6 +161,7 @@ def test_4d_files_train_a_model_that_writes_4d_files_with_their_time(tmp_path: P
         config, replace(manifest, cases=cases), tmp_path / "run", tmp_path / "m", {}, lambda: None
     )
     assert "best_at" not in done  # single volumes choose no weights
+    assert not list((tmp_path / "run" / "checkpoints").glob("best-*"))
     out = tmp_path / "out"
     done = inside("series", tmp_path / "m", "seed:3/0-1", "--along", "phase", "-n", "5", "-o", out)
     assert done.returncode == 0, done.stderr
