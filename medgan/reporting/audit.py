@@ -18,6 +18,23 @@ from medgan.reporting.slices import (
 )
 from medgan.reporting.template import data_uri, render
 
+ATTACKS = {
+    "nearest": "similarity to the nearest synthetic scan",
+    "nearest beyond usual": "that, less the similarity to a typical synthetic scan",
+    "logit": "how real the discriminator finds the scan",
+    "flatness": "how little the discriminator's answer changes around the scan",
+    "hull": "how close the scan is to the training scans for the encoder",
+    "deviation": "how close the scan is to the mean scan",
+    "residual": "how well the scan is reconstructed",
+    "restoration": "how little the restorer changes in the scan",
+    "localiser": "how little the localiser finds in the scan",
+    "density": "how usual details of the scan are",
+    "latent": "how usual the scan is for the encoder",
+    "discriminator": "how usual the scan is for the discriminator",
+    "features": "a classifier of the images, trained on other subjects",
+    "neighbours": "similarity to other scans of its own set",
+}
+"""What attacks and controls tell training scans from others by."""
 _SOFT = "#9aa3b2"
 _SYNTHETIC, _FRESH, _PLANTED = "#4cc9f0", "#9aa3b2", "#f9c74f"
 
@@ -132,13 +149,16 @@ def plot_closeness(shown: Closeness) -> bytes:
     return figure_png(figure)
 
 
-def audit_page(result: dict[str, Any], pairs: bytes, shown: Closeness) -> str:
-    """The text of audit.html. It shows training scans: patient data.
+def audit_page(result: dict[str, Any], pairs: bytes | None, shown: Closeness | None) -> str:
+    """The text of audit.html. With pairs it shows training scans: patient data.
 
     Args:
         result: content of audit.json.
-        pairs: of `plot_pairs`.
-        shown: for the plot of closeness.
+        pairs: of `plot_pairs`; None without synthetic scans.
+        shown: for the plot of closeness; None without synthetic scans.
     """
-    images = {"pairs": data_uri(pairs), "curves": data_uri(plot_closeness(shown))}
-    return render("audit.html.j2", **result, **images, planes=", ".join(PLANES))
+    images = {
+        "pairs": None if pairs is None else data_uri(pairs),
+        "curves": None if shown is None else data_uri(plot_closeness(shown)),
+    }
+    return render("audit.html.j2", **result, **images, planes=", ".join(PLANES), by=ATTACKS)

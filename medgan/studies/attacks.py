@@ -6,6 +6,7 @@ from torch import Tensor
 from medgan.core.progress import counting
 from medgan.evaluation.privacy.membership import (
     Attack,
+    Attacks,
     attack,
     black_box_scores,
     feature_control,
@@ -19,24 +20,21 @@ from medgan.studies.nearest_neighbours import (
     LEVEL,
     PERMUTATIONS,
     SCAN_CHECKS,
-    NeighbourComparison,
     shared,
 )
 from medgan.studies.white_box import BATCH, white_box_scores
 
-Attacks = dict[str, dict[str, Attack]]
-"""Attacks by name, in the groups `black_box`, `white_box` and `controls`."""
-
 
 def membership_attacks(
-    found: NeighbourComparison, split: CohortSplit, model: Model | None, seed: int
+    split: CohortSplit, between: Tensor, to_fakes: Tensor | None, model: Model | None, seed: int
 ) -> Attacks:
     """Black-box and white-box attacks, and controls without any model.
 
     Args:
-        found: of the synthetic scans.
-        split: members and held-out scans.
-        model: that generated the scans; None leaves white-box attacks out.
+        split: members and held-out scans, R of them.
+        between: (R, R), their similarities to each other.
+        to_fakes: (R, N), those to synthetic scans; None without any, and without black-box attacks.
+        model: None leaves white-box attacks out.
         seed: of the permutations of the controls.
     """
     member, subject = split.member, split.subject
@@ -53,14 +51,15 @@ def membership_attacks(
     both = (member, subject, shared(LEVEL, 2))
     controls = {
         "features": feature_control(features, *both, PERMUTATIONS // 10, seed),
-        "neighbours": neighbour_control(found.between, *both, PERMUTATIONS // 4, seed),
+        "neighbours": neighbour_control(between, *both, PERMUTATIONS // 4, seed),
     }
+    black_box = {} if to_fakes is None else black_box_scores(to_fakes)
     white_box: dict[str, Tensor] = {}
     if model is not None:
         with counting("white-box attacks") as tick:
             white_box = white_box_scores(model, split.images, tick)
     return {
-        "black_box": attacked(black_box_scores(found.to_fakes), SCAN_CHECKS),
+        "black_box": attacked(black_box, SCAN_CHECKS),
         "white_box": attacked(white_box, max(len(white_box), 1)),
         "controls": controls,
     }

@@ -18,10 +18,9 @@ from medgan.evaluation.privacy.copies import (
     smallest_detectable_excess,
     upper_bound_of_copies,
 )
-from medgan.evaluation.privacy.membership import auroc_half_width
-from medgan.model.model import Model
+from medgan.evaluation.privacy.membership import Attacks, auroc_half_width
 from medgan.reporting.audit import Closeness, Pair, audit_page, plot_pairs
-from medgan.studies.attacks import Attacks, membership_attacks
+from medgan.studies.attacks import membership_attacks
 from medgan.studies.cohort_split import CohortSplit
 from medgan.studies.generated_sets import GeneratedSet
 from medgan.studies.nearest_neighbours import (
@@ -32,20 +31,10 @@ from medgan.studies.nearest_neighbours import (
     SCAN_CHECKS,
     NeighbourComparison,
     compare_neighbours,
+    real_similarities,
     shared,
 )
-from medgan.studies.verdicts import (
-    Check,
-    Verdict,
-    attack_check,
-    copies_check,
-    distortion_check,
-    near_check,
-    planted_check,
-    swapped_check,
-    unless_they_differ,
-    verdict,
-)
+from medgan.studies.verdicts import Verdict, folder_verdict, no_scans, scans_verdict
 
 log = logging.getLogger(__name__)
 REPORT, PAIRS, PAGE = "audit.json", "pairs.png", "audit.html"
@@ -55,7 +44,6 @@ SHOWN = 4
 
 def audit(
     generated: GeneratedSet,
-    model: Model | None,
     manifest: Manifest,
     out: Path,
     settings: AuditConfig,
@@ -63,11 +51,12 @@ def audit(
     facts: dict[str, str],
     refuse: Refuse = log_refusals,
 ) -> dict[str, Any]:
-    """Runs all checks and writes audit.json, pairs.png and audit.html.
+    """Runs all checks and writes audit.json, audit.html and, of synthetic scans, pairs.png.
+
+    A model that draws nothing is judged by the attacks on its folder alone, whatever the scope.
 
     Args:
-        generated: synthetic scans and their grid.
-        model: that generated them; None where there are samples alone.
+        generated: synthetic scans and the model that drew them, or a model without any.
         manifest: its training split are the members; `HELD_OUT` splits are held out.
         out: receives the cache and the files; these show training scans: owner only.
         settings: the audit section.
@@ -80,39 +69,55 @@ def audit(
 
     Raises:
         ConfigError: E_LEAK when a scan is on both sides, E_SPLITS when more scans are given as
-            members than the generator was trained on.
+            members than the model was trained on.
         DataError: E_SPLIT with too few scans or synthetic scans.
     """
-    if len(generated.images) < FEWEST_FAKES:
+    if generated.draws and len(generated.images) < FEWEST_FAKES:
         raise DataError(
             "E_SPLIT", generated.name, f"{len(generated.images)} synthetic scans are too few",
             f"give at least {FEWEST_FAKES}",
         )  # fmt: skip
+    if not generated.draws:
+        settings = settings.model_copy(update={"scope": "model"})
     split = CohortSplit.read(manifest, generated.preprocessing, out, refuse)
     _refuse_non_members(generated, int(split.member.sum()))
-    found = compare_neighbours(generated.images, split, seed)
-    attacks = membership_attacks(found, split, model, seed)
-    verdicts = _verdicts(found, attacks, split, len(generated.images), settings)
-    deciding = [verdicts["scans"], verdicts["model"]][: 1 if settings.scope == "scans" else 2]
-    worst = min(deciding, key=lambda v: ("failed", "inconclusive", "passed").index(v.status))
+    found = compare_neighbours(generated.images, split, seed) if generated.draws else None
+    between = real_similarities(split) if found is None else found.between
+    to_fakes = None if found is None else found.to_fakes
+    attacks = membership_attacks(split, between, to_fakes, generated.model, seed)
+    verdicts = {
+        "scans": no_scans() if found is None else scans_verdict(found, attacks, split),
+        "model": folder_verdict(attacks, split),
+    }
     result = {
         "generator": generated.name,
         "scope": settings.scope,
-        "verdict": worst.status,
+        "verdict": _deciding(verdicts, settings.scope),
         "verdicts": {name: v.as_json() for name, v in verdicts.items()},
         "protocol": _protocol(generated, split, manifest, settings, seed, facts),
-        "metrics": found.as_json(),
+        "metrics": {} if found is None else found.as_json(),
         "attacks": {
             where: {name: a.as_json() for name, a in of.items()} for where, of in attacks.items()
         },
-        "power": _power(len(generated.images), split, attacks, settings),
+        "power": _power(len(generated.images), split, attacks),
     }
-    pairs = plot_pairs(_pairs(found, generated.images, split), split.spacing)
-    shown = Closeness(found.fakes, found.fresh, found.planted.closeness, found.near.threshold)
-    page, report = audit_page(result, pairs, shown), json.dumps(result, indent=1)
-    write_together({out / PAIRS: pairs, out / PAGE: page, out / REPORT: report}, private=True)
+    shown, files = None, {}
+    if found is not None:
+        files[out / PAIRS] = plot_pairs(_pairs(found, generated.images, split), split.spacing)
+        closeness = found.planted.closeness
+        shown = Closeness(found.fakes, found.fresh, closeness, found.near.threshold)
+    page = audit_page(result, files.get(out / PAIRS), shown)
+    report = json.dumps(result, indent=1)
+    write_together(files | {out / PAGE: page, out / REPORT: report}, private=True)
     lines = [f"{name:6} {v.status}: {v.words}" for name, v in verdicts.items()]
     return result | {"lines": lines}
+
+
+def _deciding(verdicts: dict[str, Verdict], scope: str) -> str:
+    """The worse of the verdicts in the scope; what was not tested does not count."""
+    of = ("scans",) if scope == "scans" else ("scans", "model")
+    found = {verdicts[name].status for name in of}
+    return next(status for status in ("failed", "inconclusive", "passed") if status in found)
 
 
 def _refuse_non_members(generated: GeneratedSet, given: int) -> None:
@@ -125,60 +130,8 @@ def _refuse_non_members(generated: GeneratedSet, given: int) -> None:
     if known is not None and given > known:
         raise ConfigError(
             "E_SPLITS", "the two sets", f"{given} scans are given as training scans, but the "
-            f"generator has {known}", "give its training scans alone, by data.splits or in a folder"
+            f"model has {known}", "give its training scans alone, by data.splits or in a folder"
         )  # fmt: skip
-
-
-def _verdicts(
-    found: NeighbourComparison,
-    attacks: Attacks,
-    split: CohortSplit,
-    fakes: int,
-    settings: AuditConfig,
-) -> dict[str, Verdict]:
-    members, others = split.count
-    controls = attacks["controls"]
-    most = min(1.0, 2 * upper_bound_of_copies(found.copies, fakes, LEVEL))  # half lie above
-    scans = [
-        planted_check(found.planted_found, len(found.planted.closeness)),
-        distortion_check(found.distorted),
-        unless_they_differ(near_check(found.near), controls),
-        copies_check(found.copies, fakes, found.copies_fresh, others, most),
-        *(unless_they_differ(check, controls) for check in (
-            swapped_check(
-                "nearer to training",
-                "of synthetic scans are nearer to a training scan than to any held-out one",
-                found.nearer,
-            ),
-            swapped_check(
-                "authenticity",
-                "more are nearer to a training scan than that is to its nearest other than are so "
-                "to a held-out one",
-                found.authenticity,
-            ),
-        )),
-        *(attack_check(f"black-box, {n}", a, controls) for n, a in attacks["black_box"].items()),
-    ]  # fmt: skip
-    white_box = [
-        attack_check(f"white-box, {n}", a, controls) for n, a in attacks["white_box"].items()
-    ]
-    if not white_box:
-        why = "there are samples alone and no model"
-        white_box = [Check("white-box", "inconclusive", why)]
-    sizes = f"n = {fakes} synthetic scans, {members} training subjects and {others} held out"
-    best = max((a.auroc.high for a in attacks["black_box"].values()), default=1.0)
-    worst = max((a.auroc.high for a in attacks["white_box"].values()), default=1.0)
-    return {
-        "scans": verdict(
-            "the synthetic scans", scans, sizes,
-            f"{max(found.near.share.high, 0.0):.1%} near copies, {most:.1%} copies and an AUROC of "
-            f"{best:.2f}",
-        ),
-        "model": verdict(
-            "the model itself", white_box, f"{members} training subjects and {others} held out",
-            f"an AUROC of {worst:.2f}",
-        ),
-    }  # fmt: skip
 
 
 def _protocol(
@@ -200,39 +153,44 @@ def _protocol(
             generated.name,
         )
     members, others = split.count
-    return settings.model_dump(exclude={"train", "holdout"}) | {
-        "seed": seed,
+    of_scans: dict[str, Any] = {
+        "count": settings.count,
         "planted": PLANTED,
         "rate": RATE,
+        "synthetic_scans": len(generated.images),
+        "level_of_scan_checks": shared(LEVEL, SCAN_CHECKS),
+        "samples_sha256": hashlib.sha256(generated.images.numpy().tobytes()).hexdigest(),
+    }
+    return {
+        "scope": settings.scope,
+        "seed": seed,
+        **(of_scans if generated.draws else {"synthetic_scans": 0}),
         "level": LEVEL,
         "permutations": PERMUTATIONS,
-        "synthetic_scans": len(generated.images),
         "training_scans": int(split.member.sum()),
         "training_subjects": members,
         "held_out_scans": int((~split.member).sum()),
         "held_out_subjects": others,
-        "level_of_scan_checks": shared(LEVEL, SCAN_CHECKS),
         "members_are_its_training_scans": same,
         "data_digest": manifest.digest,
-        "samples_sha256": hashlib.sha256(generated.images.numpy().tobytes()).hexdigest(),
         "grid": generated.preprocessing.model_dump(mode="json", include={"shape", "spacing"}),
         **facts,
     }
 
 
-def _power(
-    fakes: int, split: CohortSplit, attacks: Attacks, settings: AuditConfig
-) -> dict[str, float]:
+def _power(fakes: int, split: CohortSplit, attacks: Attacks) -> dict[str, float]:
     """What sets of these sizes can detect."""
     members, others = split.count
-    level = shared(LEVEL, SCAN_CHECKS)
+    found = {}
+    if fakes:
+        level = shared(LEVEL, SCAN_CHECKS)
+        found = {
+            "most_copies_if_none_found": min(1.0, 2 * upper_bound_of_copies(0, fakes, LEVEL)),
+            "least_excess_noticed": smallest_detectable_excess(fakes, others, RATE, level),
+            "auroc_half_width": auroc_half_width(members, others, level),
+        }
     within = shared(LEVEL, max(len(attacks["white_box"]), 1))
-    return {
-        "most_copies_if_none_found": min(1.0, 2 * upper_bound_of_copies(0, fakes, LEVEL)),
-        "least_excess_noticed": smallest_detectable_excess(fakes, others, RATE, level),
-        "auroc_half_width": auroc_half_width(members, others, level),
-        "auroc_half_width_white_box": auroc_half_width(members, others, within),
-    }
+    return found | {"auroc_half_width_white_box": auroc_half_width(members, others, within)}
 
 
 def _pairs(found: NeighbourComparison, fakes: Tensor, split: CohortSplit) -> Sequence[Pair]:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,12 @@ class GeneratedSet:
 
     Attributes:
         name: of its row.
-        images: (N, 1, X, Y, Z) in [-1, 1], as `stored` leaves them.
+        images: (N, 1, X, Y, Z) in [-1, 1], as `stored` leaves them; N is 0 where nothing is drawn.
         label_maps: (N, X, Y, Z) label values; None for a generator without labels.
         preprocessing: the grid and intensities.
         data_digest: of the manifest it was trained on.
         effort: length of its training, for the record.
-        has_model: whether the samples come from a model folder.
+        model: that drew the samples; None for a baseline, which leaves samples alone.
         training_scans: number of its training scans; None if unknown.
         training_digest: of the training scans alone; empty if unknown.
     """
@@ -67,9 +67,14 @@ class GeneratedSet:
     preprocessing: Preprocessing
     data_digest: str
     effort: dict[str, Any]
-    has_model: bool = False
+    model: Model | None = None
     training_scans: int | None = None
     training_digest: str = ""
+
+    @property
+    def draws(self) -> bool:
+        """Whether there can be synthetic scans at all."""
+        return self.model is None or self.model.networks.synthesises
 
 
 def make_baseline(
@@ -161,9 +166,8 @@ def read_generated_set(
     Raises:
         ModelError: E_MODEL.
     """
-    folder = Path(uri)
-    if (folder / RECORD).is_file():
-        return _read_baseline(folder, count)
+    if is_baseline(uri):
+        return _read_baseline(Path(uri), count)
     model = load_model(uri)
     require_one_channel("a generated set", model.preprocessing.channels)
     volumes = []
@@ -178,26 +182,41 @@ def read_generated_set(
         for channels in soft_labels
         if labels
     ]
+    label_maps = torch.from_numpy(np.stack(maps)) if labels else None
+    return replace(undrawn(model, uri), images=stored(images), label_maps=label_maps)
+
+
+def undrawn(model: Model, uri: str) -> GeneratedSet:
+    """A model without any scans of it.
+
+    Args:
+        model: any.
+        uri: it was loaded by.
+    """
+    folder, plan, facts = Path(uri), model.preprocessing, model.facts
     name = uri if ":/" in uri else folder.parent.name if folder.name == "model" else folder.name
     return GeneratedSet(
         name,
-        stored(images),
-        torch.from_numpy(np.stack(maps)) if labels else None,
-        model.preprocessing,
-        str(model.facts.get("data_digest", "")),
-        {key: model.facts[key] for key in ("volumes_seen",) if key in model.facts},
-        True,
-        _count(model.facts),
-        str(model.facts.get("training_digest", "")),
+        torch.zeros(0, len(plan.channels), *plan.shape, device="cpu"),
+        None,
+        plan,
+        str(facts.get("data_digest", "")),
+        {key: facts[key] for key in ("volumes_seen",) if key in facts},
+        model,
+        _count(facts),
+        str(facts.get("training_digest", "")),
     )
+
+
+def is_baseline(uri: str) -> bool:
+    """Whether a URI is the folder of a baseline."""
+    return (Path(uri) / RECORD).is_file()
 
 
 def is_generator(uri: str) -> bool:
     """Whether a URI is a model or the folder of a baseline, and not a folder of scans."""
-    folder = Path(uri)
-    return uri.startswith(("models:/", "runs:/")) or any(
-        (folder / name).is_file() for name in (RECORD, WEIGHTS)
-    )
+    is_model = uri.startswith(("models:/", "runs:/")) or (Path(uri) / WEIGHTS).is_file()
+    return is_model or is_baseline(uri)
 
 
 def _count(facts: Mapping[str, Any]) -> int | None:

@@ -120,6 +120,14 @@ class NeighbourComparison:
         }
 
 
+def real_similarities(split: CohortSplit) -> Tensor:
+    """Similarities (R, R) of real scans to each other, -1 for scans of one subject."""
+    with counting("comparing real scans") as tick:
+        found = similarity(split.images, split.images)
+        tick(1, 1)
+    return mask_same_subject(found, split.subject, split.subject)
+
+
 def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> NeighbourComparison:
     """Compares all synthetic and real scans with all real scans.
 
@@ -134,13 +142,12 @@ def compare_neighbours(fakes: Tensor, split: CohortSplit, seed: int) -> Neighbou
     chosen = torch.randperm(len(members), generator=random)[:PLANTED]
     copies = distort(split.images[members[chosen]], seed)
     held = distort(split.images[others], seed + 1)
-    found: list[Tensor] = []
-    with counting("comparing") as tick:
-        for volumes in (split.images, fakes, copies, held):
+    between, found = real_similarities(split), []
+    with counting("comparing synthetic scans") as tick:
+        for volumes in (fakes, copies, held):
             found.append(similarity(volumes, split.images))
-            tick(len(found), 4)
-    between, of_fakes, of_copies, of_held = found
-    between = mask_same_subject(between, subject, subject)
+            tick(len(found), 3)
+    of_fakes, of_copies, of_held = found
     level = shared(LEVEL, SCAN_CHECKS)
 
     def close(similarities: Tensor, own: Tensor | None = None) -> Tensor:

@@ -5,10 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from medgan.evaluation.interval import Interval
-from medgan.evaluation.privacy.copies import Excess
-from medgan.evaluation.privacy.membership import Attack
+from medgan.evaluation.privacy.copies import Excess, upper_bound_of_copies
+from medgan.evaluation.privacy.membership import Attack, Attacks
+from medgan.studies.cohort_split import CohortSplit
+from medgan.studies.nearest_neighbours import LEVEL, NeighbourComparison
 
 Status = Literal["passed", "failed", "inconclusive"]
+NOT_TESTED = "none"
+"""In place of a status, where there is nothing to test."""
 NO_PROOF = "This is no proof of anonymity and no differential-privacy guarantee."
 
 
@@ -32,12 +36,13 @@ class Verdict:
     """The result of several checks together.
 
     Attributes:
-        status: failed if any check failed, else inconclusive if any was, else passed.
+        status: failed if any check failed, else inconclusive if any was, else passed; `NOT_TESTED`
+            without any.
         words: in a sentence or two.
         checks: all of them.
     """
 
-    status: Status
+    status: Status | Literal["none"]
     words: str
     checks: tuple[Check, ...]
 
@@ -146,6 +151,71 @@ def verdict(of: str, checks: Sequence[Check], sizes: str, least: str) -> Verdict
         return Verdict("inconclusive", words, tuple(checks))
     words = f"These checks of {of}, with {sizes}, found no leakage above {least}. {NO_PROOF}"
     return Verdict("passed", words, tuple(checks))
+
+
+def scans_verdict(found: NeighbourComparison, attacks: Attacks, split: CohortSplit) -> Verdict:
+    """The verdict on synthetic scans.
+
+    Args:
+        found: their neighbours.
+        attacks: with them, and the controls.
+        split: members and held-out scans.
+    """
+    members, others = split.count
+    fakes, controls = len(found.fakes), attacks["controls"]
+    most = min(1.0, 2 * upper_bound_of_copies(found.copies, fakes, LEVEL))  # half lie above
+    checks = [
+        planted_check(found.planted_found, len(found.planted.closeness)),
+        distortion_check(found.distorted),
+        unless_they_differ(near_check(found.near), controls),
+        copies_check(found.copies, fakes, found.copies_fresh, others, most),
+        *(unless_they_differ(check, controls) for check in (
+            swapped_check(
+                "nearer to training",
+                "of synthetic scans are nearer to a training scan than to any held-out one",
+                found.nearer,
+            ),
+            swapped_check(
+                "authenticity",
+                "more are nearer to a training scan than that is to its nearest other than are so "
+                "to a held-out one",
+                found.authenticity,
+            ),
+        )),
+        *(attack_check(f"black-box, {n}", a, controls) for n, a in attacks["black_box"].items()),
+    ]  # fmt: skip
+    best = max((a.auroc.high for a in attacks["black_box"].values()), default=1.0)
+    return verdict(
+        "the synthetic scans", checks,
+        f"n = {fakes} synthetic scans, {members} training subjects and {others} held out",
+        f"{max(found.near.share.high, 0.0):.1%} near copies, {most:.1%} copies and an AUROC of "
+        f"{best:.2f}",
+    )  # fmt: skip
+
+
+def no_scans() -> Verdict:
+    """In place of `scans_verdict`, for a model that draws nothing."""
+    return Verdict(NOT_TESTED, "The model draws no scans, so there was nothing to test.", ())
+
+
+def folder_verdict(attacks: Attacks, split: CohortSplit) -> Verdict:
+    """The verdict on a model folder; inconclusive without any attack.
+
+    Args:
+        attacks: with it, and the controls.
+        split: members and held-out scans.
+    """
+    members, others = split.count
+    found = attacks["white_box"]
+    checks = [attack_check(f"white-box, {n}", a, attacks["controls"]) for n, a in found.items()]
+    if not checks:
+        why = "there is nothing to attack: no model, or one that can score nothing"
+        checks = [Check("white-box", "inconclusive", why)]
+    worst = max((a.auroc.high for a in found.values()), default=1.0)
+    return verdict(
+        "the model itself", checks, f"{members} training subjects and {others} held out",
+        f"an AUROC of {worst:.2f}",
+    )  # fmt: skip
 
 
 def _interval(found: Interval) -> str:

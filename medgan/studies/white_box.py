@@ -1,5 +1,6 @@
 """White-box attacks: scores from a model folder that may be higher for its training scans."""
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,7 @@ from medgan.anomaly.scorers import available, make_maps
 from medgan.model.inversion import encode_volumes
 from medgan.model.model import Model
 
-SCORERS = ("residual", "density", "discriminator", "latent", "localiser")
+SCORERS = ("residual", "density", "discriminator", "latent", "localiser", "restoration")
 """Scorers used as attacks: a training scan may look less unusual to the model."""
 BATCH = 8
 
@@ -25,8 +26,8 @@ def white_box_scores(
 
     `logit` is the discriminator's, where the model has one. `flatness` is the negative norm of its
     gradient, which the gradient penalty keeps small at training scans. `hull` is the negative
-    distance from the latents of the training scans. The others are negative means of the model's
-    score maps.
+    distance from the latents of the training scans, `deviation` that from the mean scan of an
+    aligned model. The others are negative means of the score maps that the model has.
 
     Args:
         model: with densities and localiser where it has them.
@@ -35,14 +36,13 @@ def white_box_scores(
 
     Reference: Hayes et al. 2019, arXiv 1705.07663 (the discriminator's logit).
     """
-    scoring_networks = model.scoring_networks()
-    names = tuple(name for name in SCORERS if name in available(scoring_networks))
-    critic = () if model.networks.discriminator is None else ("logit", "flatness")
-    hull = () if model.hull is None else ("hull",)
-    found: dict[str, list[Tensor]] = {name: [] for name in (*critic, *hull, *names)}
+    networks = model.scoring_networks()
+    names = tuple(name for name in SCORERS if name in available(networks))
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    done = 0
     for part in volumes.split(BATCH):
         part = part.to(model.device, memory_format=torch.channels_last_3d)
-        if critic:
+        if model.networks.discriminator is not None:
             logit, slope = _logits(model, part)
             found["logit"].append(logit)
             found["flatness"].append(-slope)
@@ -50,9 +50,14 @@ def white_box_scores(
             distance = model.hull.distance(encode_volumes(model, part).numpy())
             found["hull"].append(-torch.from_numpy(distance))
         with torch.inference_mode():
-            for name, score_map in make_maps(ScoringContext(part, scoring_networks), names).items():
-                found[name].append(-score_map.flatten(1).mean(dim=1))
-        progress(sum(map(len, found["residual"])), len(volumes))
+            context = ScoringContext(part, networks)
+            maps = make_maps(context, names)
+            if networks.healthy is not None:
+                maps["deviation"] = context.deviation.abs().float().cpu()
+        for name, score_map in maps.items():
+            found[name].append(-score_map.flatten(1).mean(dim=1))
+        done += len(part)
+        progress(done, len(volumes))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -19,12 +20,17 @@ from medgan.data.splits import in_both
 from medgan.evaluation.interval import Interval
 from medgan.evaluation.privacy.distortions import distort
 from medgan.evaluation.privacy.membership import Attack
+from medgan.model.fresh_networks import fresh_restorer
+from medgan.model.model import Model
+from medgan.networks.gan import Networks
 from medgan.studies.verdicts import Check, attack_check, unless_they_differ, verdict
 from tests.kit.command_line import inside
 from tests.kit.data_sets import remove_contrast
+from tests.kit.models import SIZES
 from tests.kit.volumes import subjects
 
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
+ZOO = Path(__file__).parents[2] / "zoo"
 QUICK = ("--set", "audit.count=40")
 
 
@@ -199,7 +205,41 @@ def test_more_members_than_training_scans_are_refused(cohort, tmp_path):
     status, told = in_process("audit", drawn, *sets, "-o", tmp_path / "o")
     assert status == 2
     assert "E_SPLITS the two sets: 24 scans are given as training scans" in told
-    assert "the generator has 12" in told
+    assert "the model has 12" in told
+
+
+def test_a_model_that_draws_nothing_is_judged_by_its_folder_alone(cohort, tmp_path):
+    torch.manual_seed(0)
+    networks = Networks(restorer=fresh_restorer(GRID, SIZES, ("density",)))
+    model = Model(networks, GRID, SIZES, {"training_scans": 24})
+    members = prepared(cohort / "members", tmp_path)
+    model.learn_densities(lambda: members.split(8))
+    model.save(tmp_path / "m")
+    sets = ("--train", cohort / "members", "--holdout", cohort / "others")
+    done = inside("audit", tmp_path / "m", *sets, "-o", tmp_path / "out", "--json")
+    result = json.loads(done.stdout)["audit"]
+    folder = result["verdicts"]["model"]
+    assert result["verdicts"]["scans"] == {
+        "status": "none", "words": "The model draws no scans, so there was nothing to test.",
+        "checks": [],
+    }  # fmt: skip
+    assert (result["scope"], result["verdict"]) == ("model", folder["status"])
+    attacks = ["white-box, density", "white-box, restoration"]
+    assert [check["name"] for check in folder["checks"]] == attacks
+    assert set(result["attacks"]["controls"]) == {"features", "neighbours"}
+    assert done.returncode == (0 if result["verdict"] == "passed" else 6)
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "<img" not in page
+    assert "not part of this verdict" not in page
+    assert not (tmp_path / "out" / "pairs.png").exists()
+
+
+@pytest.mark.parametrize("name", ["sts-mr2ct", "lidc-nodule"])
+def test_a_model_that_makes_one_image_of_another_is_refused_before_scans_are_read(name, tmp_path):
+    sets = ("--train", tmp_path / "none", "--holdout", tmp_path / "nowhere")
+    status, told = in_process("audit", ZOO / name, *sets, "-o", tmp_path / "out")
+    assert status == 4
+    assert "E_GENERATOR the model: makes one image of another: there is no audit" in told
 
 
 def test_an_error_names_the_set_it_is_about(cohort, tmp_path):

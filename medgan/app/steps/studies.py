@@ -8,7 +8,7 @@ from medgan.app.result import StepResult
 from medgan.app.run import MANIFEST, Run, facts
 from medgan.app.steps.scans import read_manifest
 from medgan.core.config import Config
-from medgan.core.errors import ConfigError, about, require_one_channel
+from medgan.core.errors import ConfigError, ModelError, about, require_one_channel
 from medgan.core.progress import counting
 from medgan.data.dicom.conversion import CONVERTED
 from medgan.data.index import index
@@ -19,6 +19,7 @@ from medgan.data.splits import joined, sections_of
 if TYPE_CHECKING:
     from medgan.data.manifest import Case
     from medgan.data.shape_library import LesionShape
+    from medgan.model.model import Model
     from medgan.studies.generated_sets import GeneratedSet
 
 
@@ -73,9 +74,10 @@ def audit_step(run: Run) -> StepResult:
     """Audits whether a model or its synthetic scans leak information about training scans."""
     from medgan.studies.audit import PAGE, audit
     from medgan.studies.cohort_split import members_and_held_out
-    from medgan.studies.generated_sets import read_generated_set
+    from medgan.studies.generated_sets import is_baseline, read_generated_set, undrawn
 
-    settings = run.config.audit
+    settings, uri = run.config.audit, run.config.model_uri
+    model = None if is_baseline(uri) else _auditable(run.model(uri))
     manifest, key = _members_and_others(run.config, run.out / CONVERTED)
     write_private_key(run.out / PRIVATE_KEY, key)
     manifest.save(run.out / MANIFEST)
@@ -83,12 +85,30 @@ def audit_step(run: Run) -> StepResult:
     require_one_channel("an audit", manifest.channels)
     members_and_held_out(manifest)  # refused before hundreds of scans are generated
     seed = run.config.generate.seed
-    generated = read_generated_set(run.config.model_uri, run.model, settings.count, seed)
-    model = run.model() if generated.has_model else None
-    values = audit(generated, model, manifest, run.out, settings, seed, facts(), run.refuse)
+    if model is None or model.networks.synthesises:
+        generated = read_generated_set(uri, run.model, settings.count, seed)
+    else:
+        generated = undrawn(model, uri)
+    values = audit(generated, manifest, run.out, settings, seed, facts(), run.refuse)
     return StepResult(
         values, tuple(values.pop("lines")), run.out / PAGE, passed=values["verdict"] == "passed"
     )
+
+
+def _auditable(model: "Model") -> "Model":
+    """A model that draws scans or scores them, refused before any scan is read otherwise.
+
+    Raises:
+        ModelError: E_GENERATOR for one that makes one image of another.
+        ConfigError: E_CHANNEL for several image channels.
+    """
+    if model.networks.translator is not None:
+        raise ModelError(
+            "E_GENERATOR", "the model", "makes one image of another: there is no audit of models "
+            "that neither draw scans nor score them", "treat it and its images as patient data",
+        )  # fmt: skip
+    require_one_channel("an audit", model.preprocessing.channels)
+    return model
 
 
 def _members_and_others(

@@ -43,6 +43,10 @@ class Attack(NamedTuple):
         return not self.auroc.low <= 0.5 <= self.auroc.high
 
 
+Attacks = dict[str, dict[str, Attack]]
+"""Attacks by name, in the groups `black_box`, `white_box` and `controls`."""
+
+
 def attack(
     members: Float[Tensor, " N"], others: Float[Tensor, " M"], level: float = 0.95
 ) -> Attack:
