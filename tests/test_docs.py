@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 import yaml
 
@@ -102,6 +103,19 @@ def test_the_figure_of_conditions_is_drawn_and_its_figures_are_printed(
     printed = capsys.readouterr().out
     assert "held-out scans" in printed
     assert "synthetic, F" in printed
+
+
+def test_ventricles_and_sex_of_aligned_brains_are_measured():
+    script = runpy.run_path(str(ROOT / "docs" / "scripts" / "condition_plot.py"))
+    brains = torch.ones(2, 1, 20, 20, 20)
+    brains[1, 0, 8:12, 8:12, 8:12] = -0.5  # 64 of 7 x 9 x 5 voxels in the middle
+    brains[:, 0, :2] = -1  # air
+    assert script["ventricle_share"](brains).tolist() == pytest.approx([0, 64 / 315])
+    torch.manual_seed(0)
+    sexes = ["F", "M"] * 20
+    scans = torch.randn(40, 1, 8, 8, 8) + torch.tensor([0.0, 1.0] * 20)[:, None, None, None, None]
+    logits = script["by_a_classifier"](scans[:30], sexes[:30], scans[30:])
+    assert (logits[1::2].min() > logits[::2].max()).item()
 
 
 def test_no_mark_of_a_merge_is_left_in_a_page():
