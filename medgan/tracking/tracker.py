@@ -1,11 +1,14 @@
 """Trackers of a training: the interface, and the one that writes metrics.jsonl."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from medgan.core.files import write_atomic
+
+METRICS = "metrics.jsonl"
 
 
 @runtime_checkable
@@ -28,6 +31,9 @@ class Tracker(Protocol):
 class JsonlTracker:
     """Appends one JSON object a call to a file.
 
+    Each row has its `time`, in milliseconds since 1970, later than that of any row before it: with
+    it a copy elsewhere knows which rows it has.
+
     Args:
         path: the file; its folder is made.
         resume_at: rows beyond this many volumes, from a run that was killed after its last
@@ -37,12 +43,15 @@ class JsonlTracker:
     def __init__(self, path: Path, resume_at: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._time = max((row.get("time", 0) for row in read_metrics(path)), default=0)
         self.rewind(resume_at)
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
-        """One line: volumes_seen and the metrics."""
+        """One line: volumes_seen, time and the metrics."""
+        self._time = max(int(1000 * time.time()), self._time + 1)
+        row = {"volumes_seen": volumes_seen, "time": self._time, **scalars}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"volumes_seen": volumes_seen, **scalars}) + "\n")
+            file.write(json.dumps(row) + "\n")
 
     def picture(self, path: Path) -> None:
         """Nothing to do: pictures are in the same folder."""

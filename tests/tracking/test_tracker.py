@@ -12,10 +12,30 @@ def test_rows_are_read_back_as_logged(tmp_path):
     tracker = JsonlTracker(path)
     tracker.log({"loss": 0.5, "time/rate": 3.0}, 8)
     tracker.log({"loss": 0.25}, 16)
-    assert read_metrics(path) == [
+    assert without_times(path) == [
         {"volumes_seen": 8, "loss": 0.5, "time/rate": 3.0},
         {"volumes_seen": 16, "loss": 0.25},
     ]
+
+
+def without_times(path):
+    return [{k: v for k, v in row.items() if k != "time"} for row in read_metrics(path)]
+
+
+def test_times_of_rows_grow_whatever_the_clock_does_and_over_dropped_rows(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    times = []
+    for clock, resume_at in ((100.0, 0), (100.0, 8), (50.0, 0)):
+        monkeypatch.setattr("time.time", lambda clock=clock: clock)
+        tracker = JsonlTracker(path, resume_at)
+        for seen in (8, 16):
+            tracker.log({"loss": 1.0}, seen)
+            times.append(read_metrics(path)[-1]["time"])
+        tracker.rewind(8)
+        tracker.log({"loss": 1.0}, 16)
+        times.append(read_metrics(path)[-1]["time"])
+    assert times[0] == 100_000
+    assert times == sorted(set(times))
 
 
 def test_a_row_is_on_disk_as_soon_as_it_is_logged(tmp_path):
@@ -46,9 +66,9 @@ def test_a_last_line_cut_off_by_a_kill_is_passed_over_and_mended(length, tmp_pat
     JsonlTracker(path).log({"loss": 1.0}, 8)
     with path.open("a") as file:
         file.write(json.dumps({"volumes_seen": 16, "loss": 0.5})[:length])
-    assert read_metrics(path) == [{"volumes_seen": 8, "loss": 1.0}]
+    assert without_times(path) == [{"volumes_seen": 8, "loss": 1.0}]
     JsonlTracker(path, resume_at=16).log({"loss": 0.5}, 16)
-    assert read_metrics(path) == [{"volumes_seen": n, "loss": 8 / n} for n in (8, 16)]
+    assert without_times(path) == [{"volumes_seen": n, "loss": 8 / n} for n in (8, 16)]
 
 
 def test_a_file_that_is_not_there_has_no_rows(tmp_path):
