@@ -161,13 +161,14 @@ def recorded(tmp_path_factory):
 )
 def test_mlflow_is_asked(function, stage, interrupted_in, recorded, tmp_path):
     from medgan.tracking.mlflow import MlflowRun
+    from medgan.tracking.new_rows import NewRow
     from medgan.tracking.registry import download, register
 
     run, model, folder = recorded
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     stages = {
         "begin": lambda: MlflowRun(uri, "e", tmp_path),
-        "log": lambda: run.log({"samples/x": 1.0}, 1),
+        "log": lambda: run.log([NewRow(1, 1, {"samples/x": 1.0})]),
         "record": lambda: run.model(folder / "model"),
         "finish": run.finish,
         "register": lambda: register(model, uri, "heads", "best", {}),

@@ -20,6 +20,7 @@ from medgan.tracking.loading import load
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
+    from medgan.tracking.mirror import Mirror
     from medgan.tracking.mlflow import MlflowRun
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,26 @@ def open_mlflow(run: Run) -> "MlflowRun | None":
     check_tracking(run)
     uri = run.writing_uri()
     return MlflowRun(uri, run.config.tracking.experiment, run.out) if uri else None
+
+
+def open_mirror(run: Run) -> "Mirror | None":
+    """Begins to copy the training of this folder into MLflow; None when tracking is off.
+
+    Raises:
+        ConfigError: E_VALUE when MLflow does not accept a name.
+        EnvironmentFailure: E_TRACKING when the store cannot be used, unless a server merely does
+            not answer.
+    """
+    from medgan.tracking.mirror import Mirror
+    from medgan.tracking.mlflow import MlflowRun
+
+    check_tracking(run)
+    uri, tracking = run.writing_uri(), run.config.tracking
+    if not uri:
+        return None
+    same = " with the same tracking.uri" if tracking.uri else ""
+    later = f"medgan sync {run.out}{same}"
+    return Mirror(lambda: MlflowRun(uri, tracking.experiment, run.out), run.out, later)
 
 
 def check_tracking(run: Run) -> None:

@@ -33,9 +33,10 @@ def connect(uri: str, write: bool = False) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # --json is there
     import mlflow
 
-    for name in ("mlflow", "alembic"):  # they log whole statements, with paths and values
+    for name in ("mlflow", "alembic", "urllib3"):  # they log statements, paths, addresses
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     database = database_file(uri)

@@ -13,10 +13,11 @@ from medgan.core.errors import EnvironmentFailure, MedganError
 _OTHER = "name another store with --set tracking.uri=sqlite:///path/mlflow.db"
 _WITHOUT = "--set tracking.uri=none works without MLflow"
 READ_ONLY = ("the store is read-only", f"ask for permission to write to it, or {_OTHER}")
+_NO_ANSWER, _LOCKED = "the server does not answer", "another program has locked the store"
 _KNOWN = (
     ("readonly database|Read-only file system", *READ_ONLY),
     (
-        "database is locked", "another program has locked the store",
+        "database is locked", _LOCKED,
         "wait until it is done and run the same command again",
     ),
     (
@@ -42,7 +43,7 @@ _KNOWN = (
         "check the user name, password or token in MLFLOW_TRACKING_USERNAME and the like",
     ),
     (
-        "Max retries exceeded|[Cc]onnection|timed out", "the server does not answer",
+        "Max retries exceeded|[Cc]onnection|timed out", _NO_ANSWER,
         f"start it or check tracking.uri; {_WITHOUT}",
     ),
 )  # fmt: skip
@@ -69,6 +70,11 @@ def explain(error: Exception) -> EnvironmentFailure:
         if re.search(pattern, text):
             return failure(what, remedy)
     return failure(f"failed ({type(error).__name__})", f"check tracking.uri; {_WITHOUT}")
+
+
+def may_pass(error: EnvironmentFailure) -> bool:
+    """Whether the store may work again later without anybody changing a setting."""
+    return error.what in (_NO_ANSWER, _LOCKED)
 
 
 def failure(what: str, remedy: str, where: str = "MLflow") -> EnvironmentFailure:

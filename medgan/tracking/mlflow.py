@@ -1,56 +1,61 @@
-"""The record of a training in MLflow: a copy of metrics.jsonl, pictures, settings and models."""
+"""A run in MLflow: rows of metrics.jsonl, pictures, settings, models; any call may be repeated."""
 
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Callable
-from contextlib import suppress
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
+from medgan.core.errors import EnvironmentFailure
 from medgan.core.files import write_atomic
 from medgan.tracking.client import connect, database_file
-from medgan.tracking.failures import explain, failure, mlflow_failures
+from medgan.tracking.failures import failure, mlflow_failures
 from medgan.tracking.names import check_names
-
-if TYPE_CHECKING:
-    from mlflow.utils.async_logging.run_operations import RunOperations
+from medgan.tracking.new_rows import NewRow
+from medgan.tracking.record import Record, ended_by
+from medgan.tracking.sent import SentFile
 
 log = logging.getLogger(__name__)
 RUN_FILE = "mlflow_run.txt"
 MODEL_ARTIFACT = "model"
-_SECONDS_BETWEEN_ROWS = 2.0
-_PENDING = 100
+PICTURES = "samples"
+METRICS_AT_ONCE = 1000
 _PARAMETERS_AT_ONCE = 100
-"""More in one request are refused by MLflow."""
+"""More of either in one request are refused by MLflow."""
+_TOKEN = "medgan.folder"
+_LONGEST_NAME = 250
 
 
 class MlflowRun:
     """One MLflow run, continued when the same folder is trained again; closed by `with`.
 
-    When a server fails during a training, the training goes on: the first failure is logged, and
-    later metrics are written to metrics.jsonl alone.
+    Every call may be repeated when it is not known whether it arrived. MLflow's stores keep metrics
+    under run, name, time, step and value, and pass over what they have.
 
     Args:
         uri: of the tracking store.
         experiment: made if missing.
-        folder: of the run; keeps the run's id.
+        folder: of the run; keeps the run's id, and what MLflow has of the run.
+        runs: whether MLflow shows it as running until it is closed.
 
     Raises:
         ConfigError: E_VALUE when MLflow does not accept a name.
-        EnvironmentFailure: E_TRACKING when the store cannot be reached at the start.
+        EnvironmentFailure: E_TRACKING when the store cannot be reached.
     """
 
-    def __init__(self, uri: str, experiment: str, folder: Path) -> None:
+    def __init__(self, uri: str, experiment: str, folder: Path, runs: bool = True) -> None:
         check_names(experiment)
         self._client = connect(uri, write=True)
-        self._pending: list[RunOperations] = []
-        self._last_row = 0.0
-        self._lost = False
+        self._file = SentFile(folder)
         with mlflow_failures():
-            self.run_id = self._resume(folder) or self._create(uri, experiment, folder)
+            found = self._resume(folder)
+            self.run_id = found or self._create(uri, experiment, folder)
+            self.sent = self._file.of(self.run_id)
+            if found and runs:
+                self._client.update_run(self.run_id, status="RUNNING")
+                self.sent.status = ""
 
     def __enter__(self) -> "MlflowRun":
         return self
@@ -61,8 +66,14 @@ class MlflowRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failed = "FAILED" if isinstance(error, Exception) else "KILLED"
-        self.finish("FINISHED" if error is None else failed)
+        try:
+            self.finish(ended_by(error))
+        except EnvironmentFailure as failed:  # what was done is done
+            log.warning("%s", failed)
+
+    def save(self) -> None:
+        """Writes down what MLflow has acknowledged."""
+        self._file.save()
 
     def _resume(self, folder: Path) -> str | None:
         from mlflow.exceptions import MlflowException
@@ -71,9 +82,8 @@ class MlflowRun:
         if not path.is_file():
             return None
         try:
-            run_id = path.read_text().strip()
-            self._client.update_run(run_id, status="RUNNING")
-            return run_id
+            found = self._client.get_run(path.read_text().strip()).info
+            return found.run_id if found.lifecycle_stage == "active" else None
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
@@ -81,15 +91,20 @@ class MlflowRun:
 
     def _create(self, uri: str, experiment: str, folder: Path) -> str:
         experiment_id = self._experiment(uri, experiment)
-        tags = {"mlflow.user": "medgan", "mlflow.source.name": "medgan"}
-        run_id = self._client.create_run(experiment_id, run_name=folder.name, tags=tags).info.run_id
-        try:
-            write_atomic(folder / RUN_FILE, run_id)
-        except BaseException:
-            with suppress(Exception):
-                self._client.set_terminated(run_id, "FAILED")
-            raise
+        self._file.save()  # the mark by which the run is found again, whatever happens next
+        run_id = self._known(experiment_id) or self._new(experiment_id, folder)
+        write_atomic(folder / RUN_FILE, run_id)
         return run_id
+
+    def _known(self, experiment_id: str) -> str | None:
+        """The run that this folder has in the store, if its id was lost or another one written."""
+        found = self._client.search_runs([experiment_id], f"tags.`{_TOKEN}` = '{self._file.token}'")
+        return found[0].info.run_id if found else None
+
+    def _new(self, experiment_id: str, folder: Path) -> str:
+        tags = {"mlflow.user": "medgan", "mlflow.source.name": "medgan", _TOKEN: self._file.token}
+        started = Record.read(folder).started or None
+        return self._client.create_run(experiment_id, started, tags, folder.name).info.run_id
 
     def _experiment(self, uri: str, name: str) -> str:
         """The id of an experiment, which is made if missing."""
@@ -115,71 +130,58 @@ class MlflowRun:
             )  # fmt: skip
         return found.experiment_id
 
-    def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
-        """Records metrics in the background.
-
-        At most one row in two seconds; those that belong to a picture always.
-        """
+    def log(self, rows: Iterable[NewRow]) -> None:
+        """Records rows of metrics.jsonl, at most METRICS_AT_ONCE metrics."""
         from mlflow.entities import Metric
 
-        now = time.monotonic()
-        with_picture = any(name.startswith("samples/") for name in scalars)
-        if self._lost or (now - self._last_row < _SECONDS_BETWEEN_ROWS and not with_picture):
-            return
-        self._last_row = now
-        stamp = int(1000 * time.time())
-        metrics = [Metric(name, value, stamp, volumes_seen) for name, value in scalars.items()]
-
-        def record() -> None:
-            operations = self._client.log_batch(self.run_id, metrics=metrics, synchronous=False)
-            self._pending += [operations] if operations else []
-
-        self._try(record)
-        while len(self._pending) > _PENDING:  # the oldest are done; their faults show here
-            self._try(self._pending.pop(0).wait)
+        metrics = [
+            Metric(_accepted(name), value, row.time, row.step)
+            for row in rows
+            for name, value in row.metrics.items()
+        ]
+        with mlflow_failures():
+            self._client.log_batch(self.run_id, metrics=metrics)
 
     def picture(self, path: Path) -> None:
-        """Records a picture."""
-        self._try(lambda: self._client.log_artifact(self.run_id, str(path), "samples"))
+        """Records a picture, in place of an older one of its name."""
+        with mlflow_failures():
+            self._client.log_artifact(self.run_id, str(path), PICTURES)
 
-    def rewind(self, volumes_seen: int) -> None:
-        """MLflow keeps all rows; `train/rollbacks` and the time tell which are void."""
-
-    def describe(self, parameters: dict[str, Any], tags: dict[str, str], config_file: Path) -> None:
-        """Records settings, tags and the resolved configuration.
+    def describe(self, record: Record, config_file: Path) -> None:
+        """Records settings, tags, data set and the resolved configuration.
 
         MLflow never changes a parameter once it is set: what a resumed training changed goes
         into a tag `resumed.<name>`.
 
         Args:
-            parameters: flat; no paths.
-            tags: such as the git revision.
+            record: of the training.
             config_file: YAML without paths of scans.
         """
         from mlflow.entities import Param, RunTag
 
-        def record() -> None:
+        with mlflow_failures():
             old = self._client.get_run(self.run_id).data.params
-            new = {key: str(value)[:500] for key, value in parameters.items()}
+            new = {key: str(value)[:500] for key, value in record.parameters.items()}
             changed = {f"resumed.{k}": v for k, v in new.items() if old.get(k, v) != v}
             params = [Param(key, value) for key, value in new.items() if key not in old]
             for start in range(0, len(params), _PARAMETERS_AT_ONCE):
                 part = params[start : start + _PARAMETERS_AT_ONCE]
                 self._client.log_batch(self.run_id, params=part)
-            labels = [RunTag(key, value) for key, value in {**tags, **changed}.items()]
+            labels = [RunTag(key, value) for key, value in {**record.tags, **changed}.items()]
             self._client.log_batch(self.run_id, tags=labels)
+            if record.digest:
+                self._dataset(record.digest, record.counts)
+            if config_file.is_file():
+                self._client.log_artifact(self.run_id, str(config_file))
 
-        self._try(record)
-        self._try(lambda: self._client.log_artifact(self.run_id, str(config_file)))
-
-    def dataset(self, digest: str, counts: dict[str, int]) -> None:
-        """Records the manifest's digest as the data set of the run; no names, no paths."""
+    def _dataset(self, digest: str, counts: dict[str, int]) -> None:
+        """The manifest's digest as the data set of the run; no names, no paths."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         data = Dataset("manifest", digest[:32], "local", json.dumps({"sha256": digest}),
                        profile=json.dumps(counts))  # fmt: skip
         entry = DatasetInput(data, [InputTag("mlflow.data.context", "training")])
-        self._try(lambda: self._client.log_inputs(self.run_id, datasets=[entry]))
+        self._client.log_inputs(self.run_id, datasets=[entry])
 
     def model(self, folder: Path) -> str:
         """Records the model folder under a name made from its content.
@@ -198,21 +200,19 @@ class MlflowRun:
             self._client.log_artifacts(self.run_id, str(folder), path)
         return f"runs:/{self.run_id}/{path}"
 
-    def finish(self, status: str = "FINISHED") -> None:
-        """Waits for pending requests and closes the run: FINISHED, FAILED or KILLED."""
-        for operations in self._pending:
-            self._try(operations.wait)
-        self._pending = []
-        # Even after a failure: the run must not look alive.
-        self._try(lambda: self._client.set_terminated(self.run_id, status), always=True)
+    def finish(self, status: str = "FINISHED", ended: int = 0) -> None:
+        """Closes the run: FINISHED, FAILED or KILLED.
 
-    def _try(self, call: Callable[[], object], always: bool = False) -> None:
-        """Calls MLflow; its failure must not become one of the training."""
-        if self._lost and not always:
-            return
-        try:
-            call()
-        except Exception as error:
-            if not self._lost:
-                log.warning("%s; metrics are still written to metrics.jsonl", explain(error))
-            self._lost = True
+        Args:
+            status: of the run.
+            ended: when, in milliseconds since 1970; 0 is now.
+        """
+        with mlflow_failures():
+            self._client.set_terminated(self.run_id, status, ended or None)
+        self.sent.status = status
+        self.save()
+
+
+def _accepted(name: str) -> str:
+    """A metric's name as MLflow takes it: names of conditions may hold other characters."""
+    return re.sub(r"[^\w./ -]", "_", name)[:_LONGEST_NAME]

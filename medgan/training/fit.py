@@ -21,8 +21,9 @@ from medgan.data.reading import ReadScans, Refuse, log_refusals
 from medgan.data.template import aligned_plan
 from medgan.model.inversion import learn_hull
 from medgan.model.model import Model
-from medgan.tracking.mlflow import MlflowRun
-from medgan.tracking.tracker import JsonlTracker, Tracker, Trackers, read_metrics
+from medgan.tracking.mirror import Mirror
+from medgan.tracking.record import CONFIG, Record, recorded
+from medgan.tracking.tracker import METRICS, JsonlTracker, Tracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
 from medgan.training.memory import refuse_what_cannot_fit
@@ -33,7 +34,6 @@ from medgan.training.state import TrainingState
 from medgan.training.tasks import chosen_task
 
 log = logging.getLogger(__name__)
-METRICS = "metrics.jsonl"
 MOST_VALIDATION = 40
 FEWEST_VALIDATION = 2
 """With one scan there is no kernel distance."""
@@ -49,7 +49,7 @@ def train_model(
     out: Path,
     model_folder: Path,
     facts: dict[str, str],
-    open_mlflow: Callable[[], MlflowRun | None],
+    open_mirror: Callable[[], Mirror | None],
     page: Tracker | None = None,
     scans: ReadScans | None = None,
     refuse: Refuse = log_refusals,
@@ -63,7 +63,7 @@ def train_model(
         out: receives cache, checkpoints, samples and metrics.jsonl.
         model_folder: receives the model, without calibration.
         facts: versions, for the card.
-        open_mlflow: opens a run of MLflow, or gives None.
+        open_mirror: begins to copy the training into MLflow, or gives None.
         page: called after each evaluation, once its metrics and picture are on disk.
         scans: those that are in memory since they were checked; cleared once they are prepared.
         refuse: receives training and validation scans that cannot be prepared.
@@ -119,9 +119,8 @@ def train_model(
     evaluate, criteria = task.evaluator(state, held_out, volumes), Criteria.of(config.train)
     stream = BatchStream(volumes, config.train.batch, config.train.seed, prepare=task.arrays)
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
-    with open_mlflow() or nullcontext() as mlflow:
-        if mlflow is not None:
-            _describe(mlflow, config, preprocessing, manifest, facts, out)
+    record = _describe(config, preprocessing, manifest, facts, out)
+    with recorded(record, out, state.volumes_seen > 0), open_mirror() or nullcontext() as mlflow:
         tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
         train(task, state, stream, evaluate, criteria, tracker, out, start is not None)
     outcome = _choose_weights(state, criteria, out / "checkpoints")
@@ -208,18 +207,16 @@ def _log_plan(preprocessing: Preprocessing) -> None:
 
 
 def _describe(
-    mlflow: MlflowRun,
     config: Config,
     preprocessing: Preprocessing,
     manifest: Manifest,
     facts: dict[str, str],
     out: Path,
-) -> None:
-    """Records settings and data in MLflow, without paths of scans."""
+) -> Record:
+    """What MLflow is told about settings and data, without paths of scans; writes resolved.yaml."""
     public = without_names(config)
     public["data"] |= preprocessing.model_dump(mode="json", exclude={"conditions"})
-    path = out / "resolved.yaml"
-    write_atomic(path, yaml.safe_dump(public))
+    write_atomic(out / CONFIG, yaml.safe_dump(public))
     flat = {
         f"{section}.{key}": value
         for section, values in public.items()
@@ -227,8 +224,8 @@ def _describe(
         for key, value in values.items()
     }
     counts = {split: len(manifest.split(split)) for split in SPLITS}
-    mlflow.describe(flat, {**facts, "manifest_sha256": manifest.digest}, path)
-    mlflow.dataset(manifest.digest, counts)
+    tags = {**facts, "manifest_sha256": manifest.digest}
+    return Record(flat, tags, manifest.digest, counts)
 
 
 def _choose_weights(state: TrainingState, criteria: Criteria, checkpoints: Path) -> dict[str, Any]:

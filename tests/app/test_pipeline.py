@@ -16,6 +16,7 @@ from medgan.anomaly.calibration import ScoringConfig
 from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
 from medgan.app.run import Run
 from medgan.app.steps.models import register_step, train_step
+from medgan.app.sync import sync
 from medgan.core.config import build
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure, Exit
@@ -363,11 +364,32 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         run_pipeline("check", [f"out={out}", f"data.source={tmp_path}"])
 
 
-def test_a_dead_server_stops_before_training_with_a_clear_error(tmp_path):
+def test_a_dead_server_stops_no_training_and_gets_it_later(finished, tmp_path, monkeypatch, caplog):
     source = write_folder(tmp_path / "scans", 12, labels=False)
-    pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": "http://127.0.0.1:9"})
-    with pytest.raises(EnvironmentFailure, match="E_TRACKING"):
+    dead = "http://127.0.0.1:9"
+    steps = ["index", "train", "calibrate"]
+    pipeline = write_pipeline(tmp_path, steps, tracking={"uri": dead, "experiment": "e"})
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("medgan.tracking.mirror.SECONDS_AT_END", 0.1)
+    out = tmp_path / "o"
+    with caplog.at_level(logging.WARNING):
+        run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])
+    rows = len((out / "metrics.jsonl").read_text().splitlines())
+    assert f"MLflow has not got {rows} rows" in caplog.text
+    assert f"medgan sync {out} with the same tracking.uri" in caplog.text
+    assert f"medgan register {out / 'model'}" in caplog.text
+    done = sync(out, [f"tracking.uri={finished[2]}"])
+    pictures = len(list((out / "samples").glob("*.png")))
+    assert (done.rows, done.pictures) == (rows, pictures)
+    assert (done.settings, done.status) == (True, "FINISHED")
+
+
+def test_a_wrong_address_stops_before_training(tmp_path):
+    source = write_folder(tmp_path / "scans", 12, labels=False)
+    pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": "htp://server"})
+    with pytest.raises(EnvironmentFailure, match="no store of MLflow"):
         run_pipeline(pipeline, [f"out={tmp_path / 'o'}", f"data.source={source}"])
+    assert not (tmp_path / "o" / "model").exists()
 
 
 @pytest.mark.parametrize("bad", ["alias=v1", "name=a/b", "experiment="])
@@ -393,6 +415,7 @@ def test_a_server_that_dies_during_training_costs_only_the_mirror(tmp_path, monk
     pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": store})
     for name in ("log_batch", "log_artifact", "set_terminated"):
         monkeypatch.setattr(MlflowClient, name, dead)
+    monkeypatch.setattr("medgan.tracking.mirror.SECONDS_AT_END", 0.1)
     out = tmp_path / "out"
     with caplog.at_level(logging.WARNING):
         run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])

@@ -12,6 +12,7 @@ from medgan.core.errors import ConfigError, EnvironmentFailure, Interrupted
 from medgan.tracking.client import connect, database_file, sqlite_uri
 from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.names import check_names
+from medgan.tracking.record import Record
 from medgan.tracking.registry import download, register
 
 
@@ -146,12 +147,12 @@ def test_a_run_ends_with_what_it_encloses(error, status, database, tmp_path):
     assert statuses(MlflowClient(uri, uri)) == [status]
 
 
-def test_a_run_whose_folder_cannot_be_written_does_not_stay_running(database, tmp_path):
+def test_a_run_whose_folder_cannot_be_written_is_not_begun(database, tmp_path):
     uri = sqlite_uri(database)
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailure, match="E_DISK"):
         MlflowRun(uri, "e", tmp_path / "file" / "run")
-    assert statuses(MlflowClient(uri, uri)) == ["FAILED"]
+    assert statuses(MlflowClient(uri, uri)) == []
 
 
 def test_a_deleted_experiment_is_named_with_how_to_restore_it(database, tmp_path):
@@ -305,10 +306,18 @@ def test_models_that_are_not_there_say_what_is_missing(database, model_folder, t
             download(address, uri, tmp_path / "back")
 
 
+def test_a_run_whose_id_was_not_written_down_is_found_again_by_its_mark(database, tmp_path):
+    uri = sqlite_uri(database)
+    run = MlflowRun(uri, "e", tmp_path)  # the process dies here, before it knows the answer
+    (tmp_path / "mlflow_run.txt").unlink()
+    assert MlflowRun(uri, "e", tmp_path).run_id == run.run_id
+    assert len(statuses(MlflowClient(uri, uri))) == 1
+
+
 def test_more_than_a_hundred_parameters_are_all_recorded(database, tmp_path):
     uri = sqlite_uri(database)
     (tmp_path / "c.yaml").touch()
     with MlflowRun(uri, "e", tmp_path) as run:
-        run.describe({f"p{n}": n for n in range(250)}, {"t": "1"}, tmp_path / "c.yaml")
+        run.describe(Record({f"p{n}": n for n in range(250)}, {"t": "1"}), tmp_path / "c.yaml")
     data = MlflowClient(uri, uri).get_run(run.run_id).data
     assert (len(data.params), data.tags["t"]) == (250, "1")

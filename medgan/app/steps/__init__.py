@@ -94,7 +94,7 @@ STEPS = {
     "index": Step(index_step, (*SCANS, "train.task", "translate.target_data")),
     "train": Step(
         train_step, ("data", "model", "train", *CONVERSION),
-        ("checkpoints", "samples", "mlflow_run.txt"), resumes=True,
+        ("checkpoints", "samples", "mlflow_run.txt", "mlflow_sent.json"), resumes=True,
     ),
     "bare": Step(bare_step, ("data", "model", "train.start_from")),
     "scorers": Step(scorers_step, ("localiser", "train.seed", "train.start_from")),

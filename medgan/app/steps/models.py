@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from medgan.app.result import StepResult, written
-from medgan.app.run import Run, check_tracking, facts, open_mlflow
+from medgan.app.run import Run, check_tracking, facts, open_mirror, open_mlflow
 from medgan.core.config import ImageTask
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, EnvironmentFailure
 from medgan.core.progress import counting
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def train_step(run: Run) -> StepResult:
     from medgan.training.fit import train_model
 
     values = train_model(
-        run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mlflow(run),
+        run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mirror(run),
         TrainingPage(run.out), run.scans, run.refuse, run.start(),
     )  # fmt: skip
     train = run.config.train
@@ -130,10 +130,19 @@ def calibrate_step(run: Run) -> StepResult:
     model.facts["calibration_digest"] = run.manifest().digest
     model.save(folder)
     log.info("calibrated on %d healthy scans: %s", len(cases) - len(refusals), folder)
-    if "train" in run.results and (tracker := open_mlflow(run)) is not None:
-        with tracker:
-            run.results["train"].values["run"] = tracker.model(folder)
+    if "train" in run.results:
+        _record_model(run, folder)
     return StepResult({"scans": len(cases) - len(refusals), "model": str(folder)})
+
+
+def _record_model(run: Run, folder: Path) -> None:
+    """Puts a trained model into MLflow; a store that cannot be used costs only that copy."""
+    try:
+        if (tracker := open_mlflow(run)) is not None:
+            with tracker:
+                run.results["train"].values["run"] = tracker.model(folder)
+    except EnvironmentFailure as error:
+        log.warning("%s; the model is not in MLflow: medgan register %s", error, folder)
 
 
 def _choice_on_validation_scans(run: Run, model: "Model") -> "Choose | None":

@@ -1,0 +1,150 @@
+"""A background thread that keeps MLflow in step with a run folder, and never stops its training.
+
+metrics.jsonl is the truth. The thread sends what MLflow has not got of the folder, in batches, and
+tries again for as long as the training runs; the training itself only wakes it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from medgan.core.errors import EnvironmentFailure
+from medgan.tracking.failures import explain, may_pass
+from medgan.tracking.mlflow import MlflowRun
+from medgan.tracking.record import ended_by
+from medgan.tracking.sending import Sender, rows_left
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN = 2.0
+"""Between two requests: each costs the same whether it carries one row or a hundred."""
+LONGEST_PAUSE = 30.0
+"""Between two tries of a server that does not answer; the first is SECONDS_BETWEEN, each next one
+twice as long."""
+SECONDS_AT_END = 30.0
+"""That a finished training waits for what MLflow has not got yet."""
+SECONDS_AT_STOP = 5.0
+"""Likewise of one that was asked to stop: whoever asked may kill it soon."""
+_SECONDS_BETWEEN_LAST_TRIES = 1.0
+
+
+class Mirror:
+    """A tracker that copies a training into MLflow; used by `with`.
+
+    Args:
+        open_run: opens the MLflow run of the folder.
+        folder: of the run.
+        later: the command that sends what is missing after the training.
+
+    Raises:
+        ConfigError: E_VALUE when MLflow does not accept a name.
+        EnvironmentFailure: E_TRACKING when the store cannot be used; one that does not answer is
+            waited for during the training.
+    """
+
+    def __init__(self, open_run: Callable[[], MlflowRun], folder: Path, later: str) -> None:
+        self._open, self._folder, self._later = open_run, folder, later
+        self._run: MlflowRun | None = None
+        self._lost = False
+        try:
+            self._run = open_run()
+        except EnvironmentFailure as error:
+            if not may_pass(error):
+                raise
+            self._lose(error)
+        self._sender = Sender(folder)
+        self._news, self._end = threading.Event(), threading.Event()
+        self._pictures = True
+        self._status = ""
+        self._given_up = False
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Mirror":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        status = ended_by(error)
+        self.finish(status, SECONDS_AT_STOP if status == "KILLED" else SECONDS_AT_END)
+
+    def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
+        """There is a new row in metrics.jsonl."""
+        self._news.set()
+
+    def picture(self, path: Path) -> None:
+        """There is a new picture in the folder."""
+        self._pictures = True
+        self._news.set()
+
+    def rewind(self, volumes_seen: int) -> None:
+        """Rows were dropped; MLflow keeps those it has: `train/rollbacks` tells which are void."""
+        self._sender.again()
+
+    def finish(self, status: str, seconds: float) -> None:
+        """Waits a while for the rest, closes the run, and says so if something is left.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            seconds: to wait at most.
+        """
+        self._status = status
+        self._end.set()
+        self._news.set()
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._given_up = True
+            log.warning(
+                "MLflow has not got %d rows of metrics.jsonl, nor the end of the run; once it "
+                "answers: %s", rows_left(self._folder), self._later,
+            )  # fmt: skip
+
+    def _work(self) -> None:
+        pause = SECONDS_BETWEEN
+        while not self._given_up:
+            ending = self._end.is_set()  # all that was written before is sent below
+            self._news.clear()
+            try:
+                self._send()
+                if ending and self._run is not None:
+                    self._run.finish(self._status)
+                if self._lost:
+                    self._lost = False
+                    log.info("MLflow answers again")
+                if ending:
+                    return
+                pause = SECONDS_BETWEEN
+                self._news.wait()
+                self._end.wait(pause)
+            except Exception as error:
+                self._run = None  # opened again: it may be another store by then
+                self._lose(error)
+                if self._end.is_set():
+                    time.sleep(_SECONDS_BETWEEN_LAST_TRIES)
+                    continue
+                self._end.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _send(self) -> None:
+        if self._run is None:
+            self._run = self._open()
+            self._sender.again()
+            self._pictures = True
+        self._sender.settings(self._run)
+        self._sender.metrics(self._run, lambda: self._given_up)
+        if self._pictures and not self._given_up:
+            self._pictures = False  # true again once the run is opened anew after a failure
+            self._sender.pictures(self._run)
+
+    def _lose(self, error: Exception) -> None:
+        """Says once that the store is out of reach."""
+        if not self._lost:
+            known = error if isinstance(error, EnvironmentFailure) else explain(error)
+            log.warning("%s; the training goes on, and MLflow gets the rest once it answers", known)
+        self._lost = True
