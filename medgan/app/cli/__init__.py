@@ -18,7 +18,7 @@ VERBS = {
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),
     ),
-    "Service": (service.run, service.report, service.doctor),
+    "Service": (service.run, service.report, service.sync, service.doctor),
 }
 """All verbs but those of `bench`, by their group in the help."""
 BENCH = (

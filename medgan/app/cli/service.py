@@ -33,6 +33,29 @@ def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
     run_verb("report", {"out": out}, set_, as_json)
 
 
+def sync(
+    run: Annotated[str, typer.Argument(help="folder of a training that is over")],
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Send MLflow what it has not got of a training: metrics, pictures, settings, status.
+
+    For trainings without a server. A second call sends nothing twice.
+
+    Example: medgan sync runs/demo --set tracking.uri=http://mlflow.example:5000
+    """
+
+    def work() -> Answer:
+        from dataclasses import asdict
+
+        from medgan.app.sync import sync as send
+
+        done = send(Path(run), set_ or ())
+        return Answer(asdict(done), done.lines())
+
+    answer(work, as_json)
+
+
 def doctor(out: Out = "runs/latest", set_: Set = None, as_json: Json = False) -> None:
     """Check whether this machine can do the work; status 4 where it cannot.
 
