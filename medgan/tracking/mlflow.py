@@ -4,8 +4,10 @@ import hashlib
 import json
 import logging
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from medgan.core.errors import EnvironmentFailure
@@ -19,7 +21,7 @@ from medgan.tracking.sent import SentFile
 
 log = logging.getLogger(__name__)
 RUN_FILE = "mlflow_run.txt"
-MODEL_ARTIFACT = "model"
+MODEL_ARTIFACT, REGISTERED_ARTIFACT = "model", "registered"
 PICTURES = "samples"
 METRICS_AT_ONCE = 1000
 _PARAMETERS_AT_ONCE = 100
@@ -194,10 +196,29 @@ class MlflowRun:
         Raises:
             EnvironmentFailure: E_TRACKING when it could not be stored.
         """
-        content = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:12]
-        path = f"{MODEL_ARTIFACT}/{content}"
+        path = f"{MODEL_ARTIFACT}/{_content(folder)}"
         with mlflow_failures():
             self._client.log_artifacts(self.run_id, str(folder), path)
+        return f"runs:/{self.run_id}/{path}"
+
+    def mlflow_model(self, folder: Path) -> str:
+        """Records the model folder as an MLflow model, from which versions are registered.
+
+        Returns:
+            Its URI, `runs:/<run>/registered/<content>`.
+
+        Raises:
+            EnvironmentFailure: E_TRACKING when it could not be stored.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow warns of its own type hints
+            from medgan.tracking.pyfunc import write_mlflow_model
+
+        path = f"{REGISTERED_ARTIFACT}/{_content(folder)}"
+        with TemporaryDirectory() as parent, mlflow_failures():
+            made = Path(parent) / MODEL_ARTIFACT
+            write_mlflow_model(folder, made)
+            self._client.log_artifacts(self.run_id, str(made), path)
         return f"runs:/{self.run_id}/{path}"
 
     def finish(self, status: str = "FINISHED", ended: int = 0) -> None:
@@ -216,3 +237,8 @@ class MlflowRun:
 def _accepted(name: str) -> str:
     """A metric's name as MLflow takes it: names of conditions may hold other characters."""
     return re.sub(r"[^\w./ -]", "_", name)[:_LONGEST_NAME]
+
+
+def _content(folder: Path) -> str:
+    """A name made from the content of a model folder."""
+    return hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:12]

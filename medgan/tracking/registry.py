@@ -13,21 +13,25 @@ from medgan.tracking.names import check_names
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+FOLDER = "model"
+"""Of the model folder among the artifacts of an MLflow model."""
 _MODEL = re.compile(r"models:/([^@]+?)(?:@([^@/]+)|/(\d+))|runs:/([\w-]+)/(.+)")
 
 
-def register(model_uri: str, uri: str, name: str, alias: str, tags: dict[str, str]) -> str:
-    """Registers a model folder that a run has recorded, as a new version.
+def register(
+    model_uri: str, uri: str, name: str, alias: str, tags: dict[str, str], card: str = ""
+) -> str:
+    """Registers a model that a run has recorded, as a new version.
 
-    The folder is stored as plain files, tensors and JSON: nothing in it can run code. A failed
-    registration leaves no version behind.
+    A failed registration leaves no version behind.
 
     Args:
-        model_uri: from `MlflowRun.model`.
+        model_uri: from `MlflowRun.mlflow_model`.
         uri: of the tracking store.
         name: of the registered model; made if missing.
         alias: points at the new version afterwards.
         tags: of the version.
+        card: its description, Markdown.
 
     Returns:
         The version.
@@ -51,7 +55,9 @@ def register(model_uri: str, uri: str, name: str, alias: str, tags: dict[str, st
                     raise
             run_id, _, _ = model_uri.removeprefix("runs:/").partition("/")
             source = _source(client, model_uri)
-            version = client.create_model_version(name, source, run_id, tags=tags).version
+            version = client.create_model_version(
+                name, source, run_id, tags=tags, description=card
+            ).version
             client.set_registered_model_alias(name, alias, str(version))
             return str(version)
         except BaseException:
@@ -110,7 +116,16 @@ def download(model_uri: str, tracking_uri: str, folder: Path) -> Path:
                 "its files cannot be read from the artifact store",
                 "check that the artifacts of the store were not moved or deleted", model_uri,
             ) from None  # fmt: skip
-        return Path(path)
+    return model_folder(Path(path))
+
+
+def model_folder(folder: Path) -> Path:
+    """The model folder in one that was downloaded: within an MLflow model, or the folder itself.
+
+    Nothing else of an MLflow model is read: its code is not run.
+    """
+    inside = folder / "artifacts" / FOLDER
+    return inside if inside.is_dir() else folder
 
 
 def _source(client: "MlflowClient", model_uri: str) -> str:

@@ -8,6 +8,7 @@ from unittest.mock import MagicMock
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -138,6 +139,19 @@ def test_the_registered_model_scores_as_the_folder_does(finished):
     assert np.array_equal(a.score_map.data, b.score_map.data)
     by_number = medgan.load("models:/tiny/1", store)
     assert by_number.score(scan).score == a.score
+
+
+def test_the_registered_version_is_a_model_that_mlflow_can_load(finished):
+    from mlflow import MlflowClient
+    from mlflow.pyfunc import load_model
+
+    _, out, store, source = finished
+    version = MlflowClient(store).get_model_version("tiny", "1")
+    assert version.description == (out / "model" / "card.md").read_text()
+    assert version.tags["data_digest"]
+    scan = source / "person-00.nii.gz"
+    found = load_model(version.source).predict(pd.DataFrame({"image": [str(scan)]}))
+    assert found["score"][0] == pytest.approx(medgan.load(str(out / "model")).score(scan).score)
 
 
 def test_a_registered_version_never_changes(finished, same_site):

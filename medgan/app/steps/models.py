@@ -186,6 +186,7 @@ def share_step(run: Run) -> StepResult:
 
 def register_step(run: Run) -> StepResult | None:
     """Records the model folder in MLflow and registers it under name and alias."""
+    from medgan.model.folder import CARD
     from medgan.tracking.loading import load
     from medgan.tracking.registry import register
 
@@ -204,7 +205,10 @@ def register_step(run: Run) -> StepResult | None:
     tags = {key: str(value) for key, value in model.facts.items()}
     uri = run.writing_uri()
     with tracker:
-        version = register(tracker.model(folder), uri, settings.name, settings.alias, tags)
+        card = folder / CARD
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        recorded = tracker.mlflow_model(folder)
+        version = register(recorded, uri, settings.name, settings.alias, tags, text)
     address = f"models:/{settings.name}@{settings.alias}"
     log.info("registered version %s as %s", version, address)
     values = {"uri": address, "version": version, "tracking_uri": uri}
