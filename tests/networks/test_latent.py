@@ -78,7 +78,7 @@ def generator():
 def test_a_fit_comes_close_to_what_the_generator_can_draw(generator):
     latent = torch.randn(1, 8, generator=source())
     latent *= 2 / latent.norm()  # of plausible length, so that it costs nothing
-    found = fit(generator, generator(latent), latent + 0.3, steps=200)
+    found = fit(generator, generator(latent), latent + 0.3, steps=30)
     assert found.error_after < 0.1 * found.error_before
     assert float((generator(found.latent) - generator(latent)).abs().mean()) == pytest.approx(
         found.error_after, rel=1e-4

@@ -213,6 +213,7 @@ def test_a_store_that_cannot_be_used_says_why_without_its_path(
         assert secret not in str(error) + caplog.text + printed
 
 
+@pytest.mark.slow  # waits five seconds for the lock
 def test_a_locked_store_and_a_folder_that_cannot_be_written(database, tmp_path, monkeypatch):
     with closing(sqlite3.connect(database, isolation_level=None)) as holder:
         holder.execute("begin exclusive")
