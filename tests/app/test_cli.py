@@ -146,6 +146,7 @@ def test_train_then_score_gives_json_and_status_0(training, tmp_path):
     assert (tmp_path / "s" / "scores.csv").read_text().count("\n") == 2
 
 
+@pytest.mark.slow
 def test_the_latent_verbs_say_where_their_results_are(tmp_path):
     make_conditioned().save(tmp_path / "model")
     scan = write_folder(tmp_path / "scans", 1, labels=False) / "person-00.nii.gz"
@@ -268,6 +269,7 @@ def test_a_process_that_fails_says_so_in_one_line_and_by_its_status(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
     folder, pipeline, source = training
     command = ["train", pipeline, "--data", source]

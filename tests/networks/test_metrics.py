@@ -85,6 +85,7 @@ def test_kernel_distance_is_symmetric_and_blind_to_order_and_units(generator):
     assert torch.allclose(kernel_distance(real * units + zero, fake * units + zero), distance)
 
 
+@pytest.mark.slow
 def test_kernel_distance_of_a_shifted_sample_hardly_depends_on_its_size():
     means = []
     for n in (16, 96):

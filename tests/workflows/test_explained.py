@@ -34,6 +34,7 @@ def generate(model, out, *settings):
     return (out / "generated.html").read_text(), json.loads((out / "explained.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_nearest_training_scans_are_named_by_pseudonyms_alone(trained, tmp_path):
     page, record = generate(trained / "model", tmp_path / "a", "generate.count=2")
     known = {case.case for case in Manifest.load(trained / "manifest.json").split("train")}
