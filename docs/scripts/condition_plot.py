@@ -41,7 +41,8 @@ def ventricle_share(volume: Tensor) -> Tensor:
     """Share (B,) of the middle of aligned brains (B, 1, X, Y, Z) that is dark.
 
     The middle is a box around the ventricles of the mean scan, a tenth of the field of view; the
-    threshold, about halfway from fluid to white matter, was chosen on training scans.
+    threshold, about halfway from fluid to white matter, was chosen by its correlation with age in
+    real scans of all splits.
     """
     edges = ((0.34, 0.66), (0.28, 0.72), (0.42, 0.66))
     size = volume.shape[2:]

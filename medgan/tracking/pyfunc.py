@@ -111,7 +111,7 @@ class ServedModel(PythonModel):
         known = {str(name): value for name, value in row.items() if _given(value)}
         try:
             if SEED in known:
-                return self._drawn(known) | {"error": ""}
+                return self._drawn(f"row {number}", known) | {"error": ""}
             return self._scored(f"row {number}", known, maps) | {"error": ""}
         except MedganError as error:
             return {"error": str(error)}
@@ -138,9 +138,11 @@ class ServedModel(PythonModel):
         }  # fmt: skip
         return result | ({"map": found.score_map.data} if maps else {})
 
-    def _drawn(self, row: Row) -> dict[str, Any]:
-        seed, conditions = int(row[SEED]), {k: v for k, v in row.items() if k != SEED}
-        drawn = self.model.generate(1, seed, conditions=conditions)[0]
+    def _drawn(self, name: str, row: Row) -> dict[str, Any]:
+        seed, conditions = float(row[SEED]), {k: v for k, v in row.items() if k != SEED}
+        if not seed.is_integer():
+            raise ConfigError("E_VALUE", name, f"has {SEED} {seed}", "give a whole number")
+        drawn = self.model.generate(1, int(seed), conditions=conditions)[0]
         label = None if drawn.label is None else drawn.label.data
         return {"image": drawn.image.data, "label": label, SPACING: list(drawn.image.spacing)}
 
@@ -154,20 +156,25 @@ def _scan(value: Any, spacing: Iterable[float], name: str) -> str | Volume:  # n
     """A scan of a cell: a path as it is, an array with its spacing."""
     if isinstance(value, str):
         return value
-    data = np.asarray(value, dtype=np.float32)
-    if data.ndim != 3:
+    try:
+        data, affine = np.asarray(value, dtype=np.float32), np.diag([*map(float, spacing), 1.0])
+    except (TypeError, ValueError):
+        data, affine = np.zeros(0), np.eye(4)
+    if data.ndim != 3 or affine.shape != (4, 4):
         raise ConfigError(
-            "E_VALUE", name, f"holds an array of {data.ndim} dimensions",
-            "give the path of a NIfTI file or an array (X, Y, Z)",
+            "E_VALUE", name, "holds no scan",
+            f"give the path of a NIfTI file, or an array (X, Y, Z) and three numbers of {SPACING}",
         )  # fmt: skip
-    return Volume(data, np.diag([*spacing, 1.0]))
+    return Volume(data, affine)
 
 
 def _signature(model: "Model") -> ModelSignature:
-    conditions = [condition.name for condition in model.preprocessing.conditions]
-    scans = [*model.preprocessing.channels, SPACING] if model.calibration else []
+    grid, calibration = model.preprocessing, model.calibration
+    known = [condition.name for condition in grid.conditions]
+    known += () if calibration is None else calibration.adjusts
+    names = dict.fromkeys((*grid.channels, SPACING, *known))
     columns: list[ColSpec | TensorSpec] = [
-        ColSpec(AnyType(), name, required=False) for name in (*scans, *conditions)
+        ColSpec(AnyType(), name, required=False) for name in names
     ]
     if model.networks.synthesises:
         columns.append(ColSpec(DataType.double, SEED, required=False))  # whole; holes allowed
@@ -176,6 +183,6 @@ def _signature(model: "Model") -> ModelSignature:
 
 
 def _example(model: "Model") -> pd.DataFrame:
-    if model.calibration is None:
+    if model.calibration is None and model.networks.synthesises:
         return pd.DataFrame({SEED: [0.0, 1.0]})
     return pd.DataFrame({name: [f"{name}.nii.gz"] for name in model.preprocessing.channels})

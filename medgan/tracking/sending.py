@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from medgan.tracking.mlflow import METRICS_AT_ONCE, PICTURES, RUN_FILE, MlflowRun
@@ -10,23 +9,6 @@ from medgan.tracking.new_rows import NewRows
 from medgan.tracking.record import CONFIG, Record
 from medgan.tracking.sent import SentFile
 from medgan.tracking.tracker import METRICS
-
-
-@dataclass
-class Count:
-    """What was sent.
-
-    Attributes:
-        rows: of metrics.jsonl.
-        pictures: of samples/.
-        settings: whether settings, tags and data set.
-        status: of the run, if MLflow had another one.
-    """
-
-    rows: int = 0
-    pictures: int = 0
-    settings: bool = False
-    status: str = ""
 
 
 class Sender:

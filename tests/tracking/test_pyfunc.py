@@ -5,11 +5,15 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc import load_model
 
+from medgan.anomaly.calibration import ScoringConfig
+from medgan.core.conversion import Conversion
 from medgan.core.volume import Volume
+from medgan.model.fresh_networks import translating_networks
 from medgan.model.model import Model
 from medgan.tracking.pyfunc import write_mlflow_model
 from medgan.tracking.registry import model_folder
-from tests.kit.models import BY_AGE_AND_SEX, make_model
+from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_model
+from tests.kit.paired_scans import MR_AND_CT
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -18,7 +22,7 @@ SPACING = (2.0, 2.0, 3.0)
 def scans():
     rng = np.random.default_rng(0)
     ramp = np.linspace(100, 900, 18)[:, None, None]
-    return [(ramp + 60 * rng.random((18, 17, 12))).astype(np.float32) for _ in range(8)]
+    return [(ramp + 60 * rng.random((18, 17, 12))).astype(np.float32) for _ in range(20)]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,9 @@ def recorded(tmp_path_factory, scans):
     model = make_model()
     affine = np.diag([*SPACING, 1])
     model.learn_densities(lambda: [model.channels(model.draw(0, n))[None, :1] for n in range(4)])
-    model.calibrate([Volume(scan, affine) for scan in scans])
+    ages = [{"age": 30.0 + 5 * n} for n in range(len(scans))]
+    by_age = ScoringConfig(("density",), covariates={"age": "continuous"})
+    model.calibrate([Volume(scan, affine) for scan in scans], by_age, covariates=ages)
     model.save(folder)
     write_mlflow_model(folder, folder.parent / "mlflow")
     return folder, folder.parent / "mlflow"
@@ -38,12 +44,19 @@ def test_mlflow_scores_paths_and_arrays_as_medgan_does(recorded, scans, tmp_path
     folder, made = recorded
     affine = np.diag([*SPACING, 1])
     Volume(scans[0], affine).save(tmp_path / "scan.nii.gz")
-    expected = Model.load(folder).score(str(tmp_path / "scan.nii.gz"))
+    expected = Model.load(folder).score(str(tmp_path / "scan.nii.gz"), covariates={"age": 80})
+    assert expected.score != Model.load(folder).score(str(tmp_path / "scan.nii.gz")).score
     served = load_model(str(made))
     table = pd.DataFrame(
         {
-            "image": [str(tmp_path / "scan.nii.gz"), scans[0], "absent.nii.gz", np.zeros((2, 2))],
+            "image": [
+                str(tmp_path / "scan.nii.gz"),
+                scans[0],
+                "absent.nii.gz",
+                [[1.0], [2.0, 3.0]],
+            ],
             "spacing": [None, list(SPACING), None, None],
+            "age": [80.0] * 4,
         }
     )
     found = served.predict(table, params={"maps": True})
@@ -59,12 +72,30 @@ def test_mlflow_draws_scans_by_seed_and_condition(tmp_path):
     make_model(BY_AGE_AND_SEX).save(tmp_path / "model")
     write_mlflow_model(tmp_path / "model", tmp_path / "mlflow")
     rows = pd.DataFrame(
-        {"seed": [3.0, 3.0, None], "age": [70.0, "old", None], "sex": ["F", None, "F"]}
+        {
+            "seed": [3.0, 3.0, None, 1.5],
+            "age": [70.0, "old", None, 1.0],
+            "sex": ["F", None, "F", "F"],
+        }
     )
     found = load_model(str(tmp_path / "mlflow")).predict(rows)
     same = Model.load(tmp_path / "model").generate(1, 3, conditions={"age": 70, "sex": "F"})[0]
     assert np.array_equal(found["image"][0], same.image.data)
-    assert found["error"].str.partition(" ")[0].tolist() == ["", "E_CONDITION", "E_CHANNEL"]
+    assert found["error"].str.partition(" ")[0].tolist() == [
+        *("", "E_CONDITION", "E_CHANNEL", "E_VALUE")
+    ]
+
+
+def test_a_model_that_neither_scores_nor_draws_is_recorded_and_says_so(tmp_path):
+    conversion = Conversion("translation", ("T1w",), ("ct",), noise=False)
+    networks = translating_networks(MR_AND_CT, SIZES, conversion)
+    Model(networks, MR_AND_CT, SIZES, {}).save(tmp_path / "model")
+    write_mlflow_model(tmp_path / "model", tmp_path / "mlflow")
+    scan = np.zeros((4, 4, 4))
+    found = load_model(str(tmp_path / "mlflow")).predict(
+        pd.DataFrame({"T1w": [scan], "ct": [scan]})
+    )
+    assert found["error"][0].startswith("E_")
 
 
 def test_nothing_of_this_machine_is_written_and_native_loading_runs_no_code(recorded):
