@@ -269,7 +269,6 @@ def test_a_process_that_fails_says_so_in_one_line_and_by_its_status(tmp_path):
     assert done.stdout == ""
 
 
-@pytest.mark.slow
 def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
     folder, pipeline, source = training
     command = ["train", pipeline, "--data", source]

@@ -113,7 +113,6 @@ def test_scans_that_cannot_be_prepared_are_left_out_of_an_audit(cohort, tmp_path
     assert done.returncode == 3
 
 
-@pytest.mark.slow
 def test_a_generator_that_returns_training_scans_fails_even_in_disguise(cohort, tmp_path):
     for generator in ("copier", "disguiser"):
         done = audit(cohort, generator, tmp_path / generator)
