@@ -1,0 +1,1 @@
+"""Models at work in a hospital: a server, a node of the PACS, packages to install."""
