@@ -150,7 +150,7 @@ def _unpack(raw: bytes, zipped: bool, case: str):  # noqa: ANN202 - nibabel head
     try:
         start = stream.read(NIFTI2_HEADER + 4)
         header = _parse_header(start, case)
-        expected = _announced_bytes(header, case)
+        expected = _announced(header, case)[0]
         plain = start + stream.read(max(0, expected - len(start)))
         if len(plain) < expected:
             raise EOFError
@@ -195,7 +195,28 @@ def _broken_header(case: str, what: str) -> DataError:
     return DataError("E_HEADER", case, f"broken header ({what})", "export the scan again")
 
 
-def _announced_bytes(header, case: str) -> int:  # noqa: ANN001 - nibabel header types
+def voxel_bytes(path: Path, case: str) -> int:
+    """Bytes that the voxels of a file take in memory while it is read, by its header alone.
+
+    Args:
+        path: a .nii or .nii.gz file.
+        case: the pseudonym under which an error names it.
+
+    Raises:
+        DataError: E_SIZE, or what is wrong with the header.
+    """
+    zipped = path.name.lower().endswith(".gz")
+    try:
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return _announced(_parse_header(file.read(NIFTI2_HEADER + 4), case), case)[1]
+    except EOFError:
+        raise DataError("E_TRUNCATED", case, "the file ends early", "copy it again") from None
+    except (OSError, zlib.error):  # gzip's own is an OSError
+        raise DataError("E_UNREADABLE", case, "cannot be read", "copy it again") from None
+
+
+def _announced(header, case: str) -> tuple[int, int]:  # noqa: ANN001 - nibabel header types
+    """Bytes up to the end of the voxels, and bytes of the voxels in memory."""
     from nibabel.spatialimages import HeaderDataError
 
     try:
@@ -216,7 +237,7 @@ def _announced_bytes(header, case: str) -> int:  # noqa: ANN001 - nibabel header
             "E_SIZE", case, f"{in_memory / 2**30:.0f} GiB of voxels announced",
             "crop or resample it",
         )  # fmt: skip
-    return int(offset) + voxels * item
+    return int(offset) + voxels * item, in_memory
 
 
 def _check_header(header, case: str, sequence: bool) -> tuple[int, ...]:  # noqa: ANN001

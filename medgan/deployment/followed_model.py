@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple
@@ -63,16 +64,18 @@ class FollowedModel:
         tracking_uri: where MLflow keeps its records; empty takes the default of `load`.
         device: of the networks.
         every_s: seconds between two looks at the alias.
+        prepare: called with each model before it is used.
 
     Raises:
         ModelError, EnvironmentFailure: when the first model cannot be loaded.
     """
 
     def __init__(
-        self, uri: str, tracking_uri: str = "", device: str = "cpu", every_s: float = 5.0
-    ) -> None:
+        self, uri: str, tracking_uri: str = "", device: str = "cpu", every_s: float = 5.0,
+        prepare: Callable[[Current], None] = lambda current: None,
+    ) -> None:  # fmt: skip
         self._uri, self._tracking_uri, self._device = uri, tracking_uri, device
-        self._every_s = every_s
+        self._every_s, self._prepare = every_s, prepare
         self._checking = threading.Lock()
         self._closed = threading.Event()
         self._pause, self._not_before, self._refused = _FIRST_PAUSE, 0.0, ""
@@ -151,7 +154,9 @@ class FollowedModel:
     def _load(self, uri: str) -> Current:
         model = load(uri, self._tracking_uri, self._device)
         registered = uri.startswith("models:/") and "@" not in uri
-        return Current(model, _name(uri) if registered else model.digest[:12])
+        found = Current(model, _name(uri) if registered else model.digest[:12])
+        self._prepare(found)
+        return found
 
     def __enter__(self) -> "FollowedModel":
         if self.follows:

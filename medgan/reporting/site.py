@@ -61,7 +61,7 @@ def write_report(
     if scored is None:
         return report / TRAINING
     scores = json.loads((scored / "scores.json").read_text(encoding="utf-8"))
-    calibration, rows = _flagged(scores)
+    calibration, rows = flagged(scores)
     regions = _read_csv(scored / "regions.csv")
     for row in rows:
         row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
@@ -86,8 +86,12 @@ def _false_alarms(cases: Mapping[str, Case], rows: list[Row]) -> list[GroupAlarm
     ]
 
 
-def _flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
-    """The calibration with the rate and the limit of flags, and the rows with `flagged`."""
+def flagged(scores: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
+    """The calibration with the rate and the limit of flags, and the rows with `flagged`.
+
+    Args:
+        scores: as in scores.json.
+    """
     rate = scores["false_alarms"] or USUAL_RATE
     calibration = scores["calibration"] | {"rate": rate, "limit": None}
     calibration["windows"] = scores.get("windows", [])

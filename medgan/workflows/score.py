@@ -21,6 +21,7 @@ from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
 from medgan.model.model import Model
+from medgan.model.outputs import ScanScore
 from medgan.workflows.bids import MAP, REGIONS, bids_prefixes, write_derivative
 
 log = logging.getLogger(__name__)
@@ -125,10 +126,28 @@ def _score_case(
     for name, volume in list(result.recons.items())[1:]:
         images.append((volume, f"recons/{case.case}_{name}.nii.gz", RECON_TEXT))
     _save(folder, images)
-    row = {
-        "case": case.case,
-        "subject": case.subject,
-        "healthy": case.healthy if health_is_known else None,
+    healthy = case.healthy if health_is_known else None
+    row = score_row(case.case, case.subject, result, healthy) | {
+        "map": files["maps"],
+        "recon": files["recons"],
+        "regions": files["regions"],
+    }
+    return row, region_rows(case.case, result)
+
+
+def score_row(case: str, subject: str, result: ScanScore, healthy: bool | None = None) -> Row:
+    """A scan's row of the table, without q-value and alarm, which are of all rows together.
+
+    Args:
+        case: its pseudonym.
+        subject: likewise.
+        result: of scoring it.
+        healthy: whether it is; None where nobody knows.
+    """
+    return {
+        "case": case,
+        "subject": subject,
+        "healthy": healthy,
         "score": round(result.score, 5),
         "p_value": result.p_value,
         "q_value": None,
@@ -136,11 +155,12 @@ def _score_case(
         "comparable": not result.reasons,
         "explanation": result.explanation,
         **{name: round(value, 5) for name, value in result.parts.items()},
-        "map": files["maps"],
-        "recon": files["recons"],
-        "regions": files["regions"],
     }
-    return row, [_region_row(case.case, region) for region in result.regions]
+
+
+def region_rows(case: str, result: ScanScore) -> list[Row]:
+    """The rows of `regions.csv` of a scan under its pseudonym, highest peak first."""
+    return [_region_row(case, region) for region in result.regions]
 
 
 def _save(folder: Path, images: Sequence[tuple[Volume, str, str]]) -> None:
@@ -197,19 +217,28 @@ def _order(row: Row) -> tuple[bool, float, str]:
 def _write_rows(
     model: Model, rows: list[Row], regions: list[Row], settings: ScoreConfig, folder: Path
 ) -> None:
+    summary = {**summary_of(model, settings.false_alarms), "scans": rows}
+    write_atomic(folder / "scores.csv", table_text(rows))
+    write_atomic(folder / "regions.csv", table_text(regions))
+    write_atomic(folder / "scores.json", json.dumps(summary, indent=1))
+
+
+def summary_of(model: Model, false_alarms: float) -> dict[str, Any]:
+    """What `scores.json` says beside its rows: model, calibration scores, counterpart, windows.
+
+    Args:
+        model: calibrated.
+        false_alarms: rate of the column alarm; 0 is none.
+    """
     grid = model.preprocessing
     calibration = {"scores": [], "level": 0.0}
     if model.calibration is not None:
         healthy = [round(float(score), 5) for score in model.calibration.scores]
         calibration = {"scores": healthy, "level": model.calibration.level}
-    summary = {
+    return {
         "model": model.facts,
         "calibration": calibration,
         "counterpart": model.scoring_networks().counterpart,
         "windows": [list(window) for window in grid.windows_of(grid.channels[0])],
-        "false_alarms": settings.false_alarms,
-        "scans": rows,
+        "false_alarms": false_alarms,
     }
-    write_atomic(folder / "scores.csv", table_text(rows))
-    write_atomic(folder / "regions.csv", table_text(regions))
-    write_atomic(folder / "scores.json", json.dumps(summary, indent=1))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from medgan.app.cli import data, latent, models, running, scans, service, studies
+from medgan.app.cli import data, latent, models, running, scans, service, serving, studies
 from medgan.core.version import __version__
 
 VERBS = {
@@ -18,7 +18,7 @@ VERBS = {
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),
     ),
-    "Service": (service.run, service.report, service.sync, service.doctor),
+    "Service": (service.run, service.report, service.sync, service.doctor, serving.serve),
 }
 """All verbs but those of `bench`, by their group in the help."""
 BENCH = (

@@ -8,6 +8,7 @@ from medgan.core.config.data import DataConfig
 from medgan.core.config.fields import Count, Section
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
+from medgan.core.config.serving import ServeConfig
 from medgan.core.config.studies import (
     AuditConfig,
     AugmentConfig,
@@ -78,6 +79,7 @@ class Config(Section):
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
+    serve: ServeConfig = ServeConfig()  # pyright: ignore[reportCallIssue]
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":

@@ -1,0 +1,1 @@
+"""`medgan serve`: scores and synthetic scans over HTTP, one model, one queue."""

@@ -1,0 +1,285 @@
+"""The routes, as a client sees them."""
+
+import gzip
+import io
+import json
+import logging
+import threading
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from medgan.core.errors import ModelError
+from medgan.core.nifti import read_nifti
+from medgan.core.volume import Volume
+from medgan.deployment.serving.tokens import add_token
+from medgan.model.model import Model
+from tests.deployment.serving.conftest import AFFINE
+from tests.kit.dicom import make_series, save
+
+SCAN = {"path": "sub-DOE/scan.nii.gz"}
+
+
+def code(answer) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_a_scan_by_path_and_by_upload_scores_as_the_model_does(serving, root, model_folder, left):
+    client, _ = serving()
+    expected = Model.load(model_folder).score(root / SCAN["path"])
+    by_path = client.post("/v1/score", json=SCAN).json()
+    raw = (root / SCAN["path"]).read_bytes()
+    upload = {"scan": ("DOE^JANE.nii", raw, "text/plain")}
+    uploaded = client.post("/v1/score/upload", files=upload, data={"page": "false"}).json()
+    for answer in (by_path, uploaded):
+        assert answer["score"] == pytest.approx(expected.score, abs=1e-5)
+        assert answer["p_value"] == expected.p_value
+        assert answer["reasons"] == list(expected.reasons)
+        assert len(answer["regions"]) == len(expected.regions)
+        assert answer["model"]["version"] == Model.load(model_folder).digest[:12]
+    assert by_path["case"] != uploaded["case"]
+    assert "DOE" not in json.dumps([by_path, uploaded])
+    assert set(by_path["links"]) == {"map.nii.gz", "page.html"}
+    assert set(uploaded["links"]) == {"map.nii.gz"}
+    assert len(left()) == 2  # the results
+
+
+def test_the_map_lies_on_the_grid_of_the_scan_and_the_page_shows_it(serving, root, tmp_path):
+    client, _ = serving()
+    answer = client.post("/v1/score", json=SCAN).json()
+    map_ = client.get(answer["links"]["map.nii.gz"])
+    assert map_.headers["content-type"] == "application/gzip"
+    (tmp_path / "map.nii.gz").write_bytes(map_.content)
+    found = read_nifti(tmp_path / "map.nii.gz", "the map").volume
+    scan = Volume.load(root / SCAN["path"])
+    assert found.data.shape == scan.data.shape
+    np.testing.assert_array_equal(found.affine, scan.affine)
+    expected = client.get(answer["links"]["page.html"])
+    assert expected.headers["content-type"].startswith("text/html")
+    assert answer["case"] in expected.text
+    assert "../niivue/niivue.umd.js" in expected.text
+    assert client.get("/v1/results/niivue/niivue.umd.js").status_code == 200
+    assert client.get(f"/v1/results/{answer['id']}").json() == answer
+
+
+def test_a_zip_of_a_dicom_series_is_scored(serving, tmp_path, left):
+    save(make_series("CT", seed=1, PatientName="DOE^JANE", PatientID="J1"), tmp_path / "ct")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted((tmp_path / "ct").iterdir()):
+            archive.write(path, f"DOE/{path.name}")
+    client, _ = serving()
+    answer = client.post("/v1/score/upload", files={"scan": packed.getvalue()})
+    assert answer.status_code == 200, answer.text
+    assert "DOE" not in answer.text
+    assert len(left()) == 1
+
+
+def test_synthetic_scans_are_drawn_by_seed_and_conditions(serving, model_folder, tmp_path):
+    client, _ = serving(scans=2)
+    asked = {"count": 2, "seed": 5, "conditions": {"age": 70, "sex": "F"}}
+    answer = client.post("/v1/generate", json=asked).json()
+    assert [scan["number"] for scan in answer["scans"]] == [0, 1]
+    assert answer["scans"][0]["conditions"] == {"age": 70, "sex": "F"}
+    expected = Model.load(model_folder).generate(2, 5, conditions=asked["conditions"])[1]
+    for name, volume in (("", expected.image), ("-label", expected.label)):
+        file = f"synthetic-s5-00001{name}.nii.gz"
+        (tmp_path / file).write_bytes(client.get(answer["links"][file]).content)
+        np.testing.assert_array_equal(Volume.load(tmp_path / file).data, volume.data)
+    assert code(client.post("/v1/generate", json={"count": 3})) == (400, "E_VALUE")
+    unknown = client.post("/v1/generate", json={"conditions": {"height": 3}})
+    assert code(unknown) == (400, "E_CONDITION")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../secret.nii.gz", "link.nii.gz", "{root}/../secret.nii.gz", "/etc/passwd", "absent.nii.gz",
+     "sub-DOE/../../secret.nii.gz", "", "a\0b", "x" * 5000, "scan.nii.gz/../sub-DOE/no"],
+)  # fmt: skip
+def test_no_path_leads_out_of_the_served_folder(path, serving, root):
+    client, _ = serving()
+    answer = client.post("/v1/score", json={"path": path.format(root=root)})
+    assert code(answer) == ((404, "E_PATH") if path else (400, "E_REQUEST"))
+    same = client.post("/v1/score", json={"path": "/nowhere/at/all.nii.gz"}).json()
+    assert not path or answer.json() == same
+
+
+def test_paths_inside_may_be_absolute_or_links(serving, root):
+    client, _ = serving()
+    for path in (str(root / SCAN["path"]), "inner.nii.gz", "./sub-DOE/../sub-DOE/scan.nii.gz"):
+        assert client.post("/v1/score", json={"path": path, "page": False}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", (422, "E_TRUNCATED")),
+        (b"\x1f\x8b" + bytes(50), (422, "E_UNREADABLE")),
+        (bytes(400), (422, "E_MAGIC")),
+        (b"PK" + bytes(50), (422, "E_ARCHIVE")),
+        (gzip.compress(bytes(2**20)), (422, "E_MAGIC")),
+    ],
+)
+def test_an_upload_that_is_no_scan_leaves_nothing(body, expected, serving, left):
+    client, _ = serving()
+    answer = client.post("/v1/score/upload", files={"scan": ("DOE.nii.gz", body)})
+    assert code(answer) == expected
+    assert "DOE" not in answer.text
+    assert left() == []
+
+
+def test_what_is_too_large_is_refused_before_it_is_unpacked(serving, scans, tmp_path, left):
+    client, _ = serving(upload_mb=1, unpacked_mb=1)
+    assert code(client.post("/v1/score/upload", files={"scan": bytes(2**21)})) == (413, "E_UPLOAD")
+    Volume(np.zeros((70, 70, 70), np.float32), AFFINE).save(tmp_path / "zeros.nii.gz")
+    bomb = (tmp_path / "zeros.nii.gz").read_bytes()
+    assert code(client.post("/v1/score/upload", files={"scan": bomb})) == (413, "E_UPLOAD")
+    assert code(client.post("/v1/generate", content=b" " * 10**5)) == (413, "E_UPLOAD")
+    assert left() == []
+
+
+def test_forms_that_make_no_sense_are_refused_without_their_values(serving, root, left):
+    client, _ = serving()
+    scan = (root / SCAN["path"]).read_bytes()
+    post = lambda **form: client.post("/v1/score/upload", **form)  # noqa: E731
+    for answer in (
+        post(content=scan),
+        post(files={"other": scan}),
+        post(data={"scan": "text"}),
+        post(files={"scan": scan}, data={"covariates": "DOE"}),
+        post(files={"scan": scan}, data={"covariates": '["DOE"]'}),
+        post(files={"scan": scan}, data={"DOE": "x"}),
+        post(content=b"--x\r\nDOE", headers={"content-type": "multipart/form-data; boundary=x"}),
+        client.post("/v1/score", content=b"{DOE", headers={"content-type": "application/json"}),
+        client.post("/v1/score", json={"DOE": 1, "covariates": {"DOE": [1]}}),
+        client.post("/v1/score", json=SCAN | {"paths": {"DOE": "x"}}),
+    ):
+        assert code(answer) == (400, "E_REQUEST")
+        assert "DOE" not in answer.text
+    assert left() == []
+
+
+def test_tokens_and_their_roles(serving, tmp_path):
+    file = tmp_path / "tokens"
+    tokens = {name: add_token(file, f"{name}:{role}") for name, role in
+              (("ann", "reader"), ("bob", "reader"), ("eve", "operator"))}  # fmt: skip
+    client, _ = serving(tokens=file)
+
+    def as_(name, method, path, **more):
+        headers = {"Authorization": f"Bearer {tokens[name]}"}
+        return client.request(method, path, headers=headers, **more)
+
+    assert client.get("/health").status_code == 200
+    for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": tokens["ann"]}):
+        refused = client.post("/v1/score", json=SCAN, headers=headers)
+        assert code(refused) == (401, "E_ACCESS")
+        assert refused.headers["www-authenticate"] == "Bearer"
+    answer = as_("ann", "POST", "/v1/score", json=SCAN).json()
+    map_ = answer["links"]["map.nii.gz"]
+    assert as_("ann", "GET", map_).status_code == 200
+    assert code(as_("bob", "GET", map_)) == (404, "E_RESULT")
+    assert code(as_("bob", "DELETE", f"/v1/results/{answer['id']}")) == (404, "E_RESULT")
+    assert as_("eve", "GET", map_).status_code == 200
+    assert code(as_("ann", "GET", "/metrics")) == (403, "E_ACCESS")
+    assert code(as_("ann", "POST", "/v1/reload")) == (403, "E_ACCESS")
+    assert as_("eve", "POST", "/v1/reload").json()["failure"] is None
+    assert "medgan_requests_total" in as_("eve", "GET", "/metrics").text
+    assert as_("ann", "DELETE", f"/v1/results/{answer['id']}").status_code == 204
+    assert code(as_("ann", "GET", map_)) == (404, "E_RESULT")
+    file.write_text("\n".join(file.read_text().splitlines()[1:]))  # Ann leaves
+    assert code(as_("ann", "POST", "/v1/score", json=SCAN)) == (401, "E_ACCESS")
+    file.chmod(0o644)
+    assert code(as_("eve", "GET", "/metrics")) == (401, "E_ACCESS")
+
+
+def test_only_known_names_of_the_server_and_no_pages_of_others(serving):
+    client, _ = serving()
+    assert code(client.get("/health", headers={"Host": "evil.example"})) == (400, "E_HOST")
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        assert code(client.get("/health", headers={"Origin": origin})) == (403, "E_HOST")
+    own = {"Origin": "http://127.0.0.1:8080", "Host": "127.0.0.1:8080"}
+    assert client.get("/health", headers=own).status_code == 200
+
+
+def test_a_full_queue_and_a_time_out(serving, monkeypatch, left):
+    client, service = serving(queue=1, timeout_s=0.5)
+    go = threading.Event()
+    running = service.worker.submit(lambda job: go.wait(20))
+    try:
+        while service.worker.waiting:
+            time.sleep(0.01)
+        late = client.post("/v1/score", json=SCAN)
+        assert code(late) == (504, "E_TIMEOUT")
+        assert service.worker.waiting == 0  # it was dropped
+        service.worker.submit(lambda job: None)
+        full = client.post("/v1/score", json=SCAN)
+        assert code(full) == (429, "E_QUEUE")
+        assert int(full.headers["retry-after"]) >= 1
+        assert left() == []
+    finally:
+        go.set()
+    assert running.future.result(10)
+
+
+def test_a_server_that_stops_refuses_work_and_says_so(serving):
+    client, service = serving()
+    answer = client.post("/v1/score", json=SCAN).json()
+    service.stopping = True
+    assert code(client.post("/v1/score", json=SCAN)) == (503, "E_STOPPING")
+    assert client.get("/health").status_code == 503
+    assert client.get(answer["links"]["map.nii.gz"]).status_code == 200
+
+
+def test_the_log_and_the_metrics_hold_routes_and_pseudonyms_alone(serving, caplog, root):
+    client, _ = serving()
+    with caplog.at_level(logging.DEBUG, "medgan"):
+        answer = client.post("/v1/score?name=DOE", json=SCAN).json()
+        client.get(answer["links"]["page.html"] + "?patient=DOE")
+        client.get("/DOE")
+        client.request("DOE", "/DOE")
+        client.post("/v1/score", json={"path": "sub-DOE/none"})
+        metrics = client.get("/metrics").text
+    text = caplog.text + metrics
+    assert "DOE" not in text
+    assert answer["id"] not in text
+    assert "POST /v1/score 200 " in caplog.text
+    assert answer["case"] in caplog.text
+    assert 'medgan_requests_total{route="/v1/results/{id_}/{name}",status="200"} 1.0' in metrics
+    assert 'medgan_requests_total{route="other",status="404"} 2.0' in metrics
+    assert f'medgan_model_info{{version="{answer["model"]["version"]}"}} 1.0' in metrics
+
+
+def test_results_are_few_and_expire(serving, left):
+    client, service = serving(results=2)
+    ids = [client.post("/v1/score", json=SCAN | {"page": False}).json()["id"] for _ in range(3)]
+    assert [client.get(f"/v1/results/{id_}").status_code for id_ in ids] == [404, 200, 200]
+    assert len(left()) == 2
+    service.results._seconds = -1.0
+    last = client.post("/v1/generate", json={}).json()["id"]
+    assert client.get(f"/v1/results/{last}").status_code == 404
+    service.results.sweep()
+    assert len(left()) == 1
+
+
+def test_an_unexpected_fault_is_told_without_its_text(serving, monkeypatch, caplog, left):
+    client, _ = serving()
+
+    def fault(*arguments):
+        raise RuntimeError("DOE")
+
+    monkeypatch.setattr("medgan.deployment.serving.tasks.score", fault)
+    answer = client.post("/v1/score", json=SCAN)
+    assert code(answer) == (500, "E_INTERNAL")
+    assert "DOE" not in answer.text + caplog.text
+    assert left() == []
+
+
+def test_a_model_without_calibration_scores_nothing(serving, monkeypatch):
+    client, service = serving()
+    service.followed.current().model.calibration = None
+    with pytest.raises(ModelError):
+        _ = service.followed.current().model.needed_calibration
+    assert code(client.post("/v1/score", json=SCAN)) == (409, "E_UNCALIBRATED")
+    assert client.get("/v1/model").json()["scores"] is False
