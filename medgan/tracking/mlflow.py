@@ -1,6 +1,5 @@
 """A run in MLflow: rows of metrics.jsonl, pictures, settings, models; any call may be repeated."""
 
-import hashlib
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from medgan.tracking.failures import failure, mlflow_failures
 from medgan.tracking.names import check_names
 from medgan.tracking.new_rows import NewRow
 from medgan.tracking.record import Record, ended_by
+from medgan.tracking.registry import content_of
 from medgan.tracking.sent import SentFile
 
 log = logging.getLogger(__name__)
@@ -241,4 +241,4 @@ def _accepted(name: str) -> str:
 
 def _content(folder: Path) -> str:
     """A name made from the content of a model folder."""
-    return hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:12]
+    return content_of(folder)[:12]

@@ -1,14 +1,17 @@
 """The MLflow model registry: register a model folder, set an alias, download it."""
 
+import hashlib
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgan.core.errors import ConfigError
-from medgan.tracking.client import connect, reading_uri, store_exists
+from medgan.tracking.client import connect, reading_uri
 from medgan.tracking.failures import failure, mlflow_failures
 from medgan.tracking.names import check_names
+from medgan.tracking.promotions import CHAMPION
+from medgan.tracking.versions import find_version, history_of, reader, require_vouched
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,12 +40,17 @@ def register(
         The version.
 
     Raises:
-        ConfigError: E_VALUE when MLflow does not accept a name.
+        ConfigError: E_VALUE when MLflow does not accept a name; E_GATE for the champion.
         EnvironmentFailure: E_TRACKING.
     """
     from mlflow.exceptions import MlflowException
 
     check_names(name=name, alias=alias)
+    if alias == CHAMPION:
+        raise ConfigError(
+            "E_GATE", "--alias", f"{CHAMPION} is given by the gate alone",
+            "register it as challenger, then run medgan promote",
+        )  # fmt: skip
     client = connect(uri, write=True)
     new, version = False, None
     with mlflow_failures():
@@ -82,33 +90,43 @@ def download(model_uri: str, tracking_uri: str, folder: Path) -> Path:
 
     Raises:
         ConfigError: E_USAGE when `model_uri` has another form.
+        ModelError: E_TAMPERED when the files are not those that were registered or promoted,
+            E_GATE for a champion that the gate has not promoted.
         EnvironmentFailure: E_TRACKING when MLflow is out of reach or has no such model.
     """
-    if not _MODEL.fullmatch(model_uri):
+    asked = _MODEL.fullmatch(model_uri)
+    if not asked:
         raise ConfigError(
             "E_USAGE", model_uri, "is no URI of a model",
             "give models:/name@alias, models:/name/3 or runs:/id/model/content",
         )  # fmt: skip
     uri = tracking_uri or reading_uri()
-    if not uri or not store_exists(uri):
-        raise failure(
-            "no tracking store here", "name one with --set tracking.uri=sqlite:///path/mlflow.db",
-            model_uri,
-        )  # fmt: skip
+    client = reader(uri, model_uri)
+    name, alias, number = asked[1], asked[2] or "", asked[3] or ""
+    if name is None:
+        return _fetched(_source(client, model_uri), model_uri, uri, folder)
+    version = find_version(uri, name, number, alias)
+    found = _fetched(version.source, model_uri, uri, folder)
+    require_vouched(version, alias, content_of(found), history_of(uri, name))
+    return found
+
+
+def content_of(folder: Path) -> str:
+    """What vouches for a model folder: SHA-256 of its `config.json`, which has all other hashes."""
+    file = folder / "config.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def _fetched(source: str, model_uri: str, uri: str, folder: Path) -> Path:
+    """A copy of a model folder from the artifact store.
+
+    Raises:
+        EnvironmentFailure: E_TRACKING.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    client = connect(uri)
     with mlflow_failures():
-        try:
-            source = _source(client, model_uri)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            raise failure(
-                "not found in the store", "check the name, the alias or version, and tracking.uri",
-                model_uri,
-            ) from None  # fmt: skip
         try:
             path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
         except (OSError, MlflowException):
@@ -129,12 +147,22 @@ def model_folder(folder: Path) -> Path:
 
 
 def _source(client: "MlflowClient", model_uri: str) -> str:
-    """Where the files behind a model's URI are stored."""
+    """Where the files behind `runs:/id/path` are stored.
+
+    Raises:
+        EnvironmentFailure: E_TRACKING.
+    """
+    from mlflow.exceptions import MlflowException
+
     found = _MODEL.fullmatch(model_uri)
     assert found is not None
-    name, alias, version, run, path = found.groups()
-    if run:
-        return f"{client.get_run(run).info.artifact_uri}/{path}"
-    if alias:
-        return str(client.get_model_version_by_alias(name, alias).source)
-    return str(client.get_model_version(name, version).source)
+    run, path = found[4], found[5]
+    with mlflow_failures():
+        try:
+            return f"{client.get_run(run).info.artifact_uri}/{path}"
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise failure(
+                "not found in the store", "check the run and tracking.uri", model_uri
+            ) from None

@@ -4,12 +4,23 @@ from typing import Annotated
 
 import typer
 
-from medgan.app.cli import data, latent, models, running, scans, service, serving, studies
+from medgan.app.cli import (
+    data,
+    latent,
+    models,
+    registry,
+    running,
+    scans,
+    service,
+    serving,
+    studies,
+)
 from medgan.core.version import __version__
 
 VERBS = {
     "Scans": (data.check, data.phantoms),
-    "Models": (models.train, models.calibrate, models.share, models.register),
+    "Models": (models.train, models.calibrate, models.share),
+    "Register": (models.register, registry.promote, registry.models),
     "What a model does": (
         *(scans.generate, scans.score, scans.translate, scans.augment, scans.lesions),
         *(latent.invert, latent.interpolate, latent.edit, latent.series, latent.directions),

@@ -86,7 +86,7 @@ def register(
 ) -> None:
     """Register a model folder in MLflow under a name and an alias.
 
-    Example: medgan register runs/ixi/model --name brain --alias champion
+    Example: medgan register runs/ixi/model --name brain
     """
     in_mlflow = model.startswith(("models:/", "runs:/"))
     out = out or ("runs/register" if in_mlflow else str(Path(model).parent))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from medgan.app.result import StepResult
 from medgan.app.run import Run
+from medgan.app.steps.gate import gate_step
 from medgan.app.steps.models import (
     bare_step,
     calibrate_step,
@@ -105,6 +106,10 @@ STEPS = {
     "share": Step(share_step, ("model_uri",), ("model",), overwrites=True),
     "register": Step(register_step, ("tracking",)),
     "load_back": Step(load_back_step),
+    "gate": Step(
+        gate_step, (*SCANS, "tracking", "gate", "audit", "generate.seed"),
+        ("gate.json", "gate.html", "audit"),
+    ),
     "generate": Step(
         generate_step, ("model_uri", "generate", "data.source", "data.suffix"),
         ("imagesTr", "labelsTr", "dicom", "dataset.json", "provenance.json", "covariates.csv",

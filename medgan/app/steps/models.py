@@ -188,7 +188,8 @@ def register_step(run: Run) -> StepResult | None:
     """Records the model folder in MLflow and registers it under name and alias."""
     from medgan.model.folder import CARD
     from medgan.tracking.loading import load
-    from medgan.tracking.registry import register
+    from medgan.tracking.registry import content_of, register
+    from medgan.tracking.versions import CONTENT
 
     if run.config.model_uri.startswith(("models:/", "runs:/")):
         raise ConfigError(
@@ -202,7 +203,7 @@ def register_step(run: Run) -> StepResult | None:
     tracker = open_mlflow(run)
     assert tracker is not None
     settings = run.config.tracking
-    tags = {key: str(value) for key, value in model.facts.items()}
+    tags = {key: str(value) for key, value in model.facts.items()} | {CONTENT: content_of(folder)}
     uri = run.writing_uri()
     with tracker:
         card = folder / CARD

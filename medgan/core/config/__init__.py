@@ -2,6 +2,7 @@
 
 from medgan.core.config.data import Condition, DataConfig, Preprocessing
 from medgan.core.config.fields import Section, Share
+from medgan.core.config.gate import GateConfig, GateMetric, Limit
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
 from medgan.core.config.reading import build, merge, read_yaml, without_names
@@ -35,10 +36,13 @@ __all__ = [
     "DetectionConfig",
     "DrawConfig",
     "EvaluateConfig",
+    "GateConfig",
+    "GateMetric",
     "GenerateConfig",
     "ImageTask",
     "LatentConfig",
     "LesionsConfig",
+    "Limit",
     "LocaliserConfig",
     "ModelConfig",
     "Preprocessing",

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from medgan.core.config.data import DataConfig
 from medgan.core.config.fields import Count, Section
+from medgan.core.config.gate import GateConfig
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
 from medgan.core.config.serving import ServeConfig
@@ -77,6 +78,7 @@ class Config(Section):
     resolution: ResolutionConfig = ResolutionConfig()  # pyright: ignore[reportCallIssue]
     latent: LatentConfig = LatentConfig()  # pyright: ignore[reportCallIssue]
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
+    gate: GateConfig = GateConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
     serve: ServeConfig = ServeConfig()  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,1 @@
+"""The gate: is a registered model good enough, and no worse than the champion?"""
