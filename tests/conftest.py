@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: tiny volumes, a tiny configuration, a private home."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,19 @@ def real_data():
     if not folder or not (Path(folder) / "splits.json").is_file():
         pytest.skip("MEDGAN_DATA names no folder of real scans")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory):
+    """A SQLite store as MLflow makes it: making one takes seconds."""
+    from medgan.tracking.client import connect, sqlite_uri
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(sqlite_uri(database), write=True)
+    return database
+
+
+@pytest.fixture
+def database(fresh_store, tmp_path) -> Path:
+    """A store of the test's own."""
+    return Path(shutil.copy(fresh_store, tmp_path / "mlflow.db"))

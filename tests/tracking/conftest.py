@@ -1,24 +1,8 @@
-"""A SQLite store as MLflow makes it, copied for each test: making one takes seconds."""
+"""What stands for a model where only its files matter."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-
-from medgan.tracking.client import connect, sqlite_uri
-
-
-@pytest.fixture(scope="session")
-def fresh_store(tmp_path_factory):
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(sqlite_uri(database), write=True)
-    return database
-
-
-@pytest.fixture
-def database(fresh_store, tmp_path) -> Path:
-    """A store of the test's own."""
-    return Path(shutil.copy(fresh_store, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture

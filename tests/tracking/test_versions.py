@@ -13,8 +13,8 @@ def test_an_alias_is_followed_from_version_to_version(database):
     client.create_registered_model("brain")
     for version in ("1", "2"):
         client.create_model_version("brain", "file:///nowhere")
-        client.set_registered_model_alias("brain", "champion", version)
-        assert version_behind("models:/brain@champion", uri) == f"models:/brain/{version}"
+        client.set_registered_model_alias("brain", "challenger", version)
+        assert version_behind("models:/brain@challenger", uri) == f"models:/brain/{version}"
     for missing in ("models:/brain@best", "models:/head@champion"):
         with pytest.raises(EnvironmentFailure, match=r"E_TRACKING .* not found in the store"):
             version_behind(missing, uri)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from medgan.app.cli.options import Json, Out, Pipeline, Preset, Replace, Set
+from medgan.app.cli.options import Json, Out, Preset, Replace, Set
 from medgan.app.cli.running import Answer, answer, refuse, run_verb
 
 
@@ -25,7 +25,9 @@ def promote(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="give the alias back to the version before")
     ] = False,
-    gate: Pipeline = "gate",
+    gate: Annotated[
+        str, typer.Option(help="pipeline file with limits of your own, which extends gate")
+    ] = "gate",
     config: Preset = "",
     out: Out = "runs/promote",
     replace: Replace = False,

@@ -55,6 +55,8 @@ class GateConfig(Section):
     samples: int = Field(
         0, ge=0, description="synthetic scans that are measured; 0 is as many as training scans"
     )
-    limits: dict[GateMetric, Limit] = Field(
-        {}, description="what each metric has to keep, such as {auroc: {least: 0.7}}"
+    limits: dict[GateMetric, Limit | None] = Field(
+        {},
+        description="what each metric has to keep, such as {auroc: {least: 0.7}}; null takes a "
+        "limit of the extended file away",
     )

@@ -83,7 +83,7 @@ def run_gate(
         DataError: E_SPLIT with too few scans.
     """
     settings = config.gate
-    if not settings.limits:
+    if not any(settings.limits.values()):
         raise ConfigError(
             "E_GATE", "gate.limits", "is empty: nothing would be checked",
             "name limits, as pipelines/gate.yaml does",
@@ -141,6 +141,9 @@ def _audited(
         found = audit(drawn, manifest, out, settings, seed, facts, refuse)
     except (ConfigError, DataError, ModelError) as error:
         return Check(*about, False, f"cannot be run: {error}", limit="not run")
+    if not found["protocol"]["members_are_its_training_scans"]:
+        what = "the version does not record its training scans, or others than those given"
+        return Check(*about, False, what, limit="not run")
     verdict = str(found["verdict"])
     words = "; ".join(
         f"{name}: {one['words']}" for name, one in found["verdicts"].items() if one["words"]

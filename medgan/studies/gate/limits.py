@@ -88,16 +88,20 @@ class Check:
 
 
 def checks(
-    figures: Figures, champion: Figures | None, limits: Mapping[GateMetric, Limit]
+    figures: Figures, champion: Figures | None, limits: Mapping[GateMetric, Limit | None]
 ) -> tuple[Check, ...]:
     """A line for each limit.
 
     Args:
         figures: of the version that asks.
         champion: of the present champion on the same scans; None without one.
-        limits: by names of `METRICS`.
+        limits: by names of `METRICS`; None is no limit.
     """
-    found = [_check(name, figures, champion, limit) for name, limit in limits.items()]
+    found = [
+        _check(name, figures, champion, limit)
+        for name, limit in limits.items()
+        if limit is not None
+    ]
     if not any(one.value for one in found):
         found.append(Check("scope", "scope", False, "nothing that the gate measures applies to it"))
     return tuple(found)

@@ -59,7 +59,7 @@ def measure(
     Raises:
         DataError: E_SPLIT with too few scans.
     """
-    wanted = settings.limits.keys()
+    wanted = {name for name, limit in settings.limits.items() if limit is not None}
     one_channel = len(model.preprocessing.channels) == 1
     draws = model.networks.synthesises and one_channel
     found: dict[str, Interval] = {}
