@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register check-data doctor ui test test-slow check format bench docs clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow check format bench docs clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -43,6 +43,12 @@ share: $(READY) ## write MODEL without its discriminator into OUT, to hand on
 
 register: $(READY) ## register MODEL in MLflow under NAME and ALIAS
 	$(BIN)/medgan register "$(call need,MODEL)" --name $(or $(NAME),medgan) --alias $(or $(ALIAS),challenger) $(if $(OUT),-o "$(OUT)") $(SET)
+
+promote: $(READY) ## let the challenger of NAME through the gate, measured on DATA
+	$(BIN)/medgan promote $(or $(NAME),medgan) --data "$(call need,DATA)" -o "$(or $(OUT),runs/promote)" $(SET)
+
+models: $(READY) ## list registered models
+	$(BIN)/medgan models -o "$(or $(OUT),runs/models)" $(SET)
 
 check-data: $(READY) ## validate the scans in DATA
 	$(BIN)/medgan check "$(call need,DATA)" -o "$(or $(OUT),runs/check)" $(SET)
