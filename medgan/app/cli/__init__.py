@@ -66,8 +66,8 @@ def _assemble() -> typer.Typer:
         help="Learn healthy 3D anatomy; get synthetic scans and calibrated anomaly maps. "
         "Research use only.",
         epilog="Exit status: 0 done, 2 wrong usage, 3 some scans refused and the rest done, "
-        "4 disk, memory, device or server failed, 5 training diverged, 6 an audit or a gate was not "
-        "passed, 70 internal fault, 75 stopped and resumable.",
+        "4 disk, memory, device or server failed, 5 training diverged, 6 an audit or a gate was "
+        "not passed, 70 internal fault, 75 stopped and resumable.",
     )
     app.callback()(_options)
     for group, verbs in VERBS.items():
