@@ -32,7 +32,7 @@ IDENTITY = (
     *("AccessionNumber", "IssuerOfAccessionNumberSequence", "ReferringPhysicianName"),
 )
 """Elements of the patient and the study."""
-_NUMBERS = {"map": 1, "regions": 2, "summary": 3}
+_NUMBERS = {"map": 1, "regions": 2, "summary": 3, "report": 4}
 """Last digit of the series number of each object."""
 
 
@@ -92,10 +92,10 @@ def map_object(
             ],
             content_label="ANOMALY_MAP", content_description=f"Anomaly map, {RESEARCH}",
             series_description=f"medgan anomaly map, {RESEARCH}",
-            **_common(source, "map", model),
+            **common(source, "map", model),
         )  # fmt: skip
 
-    return _made(source, build)
+    return made_of(source, build)
 
 
 def regions_object(
@@ -138,10 +138,10 @@ def regions_object(
             source_slices(source), frames, "BINARY", segments, content_label="UNUSUAL_REGIONS",
             content_description=f"Regions above the level of healthy maps, {RESEARCH}",
             series_description=f"medgan unusual regions, {RESEARCH}",
-            **_common(source, "regions", model),
+            **common(source, "regions", model),
         )  # fmt: skip
 
-    return _made(source, build)
+    return made_of(source, build)
 
 
 def summary_object(
@@ -164,7 +164,7 @@ def summary_object(
         from highdicom.sc import SCImage
         from pydicom.sequence import Sequence as Items
 
-        common = _common(source, "summary", model)
+        common = common(source, "summary", model)
         study = str(source.header.StudyInstanceUID)
         made = SCImage(
             picture, "RGB", 8, "PATIENT", study, patient_orientation=("L", "P"),
@@ -178,10 +178,10 @@ def summary_object(
         made.SourceImageSequence = Items(once(references))
         return made
 
-    return _made(source, build)
+    return made_of(source, build)
 
 
-def _made(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
+def made_of(source: Source, build: "Callable[[], Dataset]") -> "Dataset":
     """An object with the patient and study of its source and references to its files."""
     check_extra()
     try:
@@ -203,7 +203,7 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
     for name in (*IDENTITY, "BodyPartExamined"):
         if name in header:
             made[name] = header[name]
-    if made.Modality == "SEG":  # which may not have it
+    if made.Modality in ("SEG", "SR"):  # which may not have it
         return
     if "Laterality" in header:
         made["Laterality"] = header["Laterality"]
@@ -211,18 +211,17 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
         made.Laterality = None
 
 
-def _common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that all objects have in common; their UIDs are new."""
-    from pydicom.uid import generate_uid
+def common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that all objects have in common."""
 
     first = 90
     with suppress(Exception):  # pydicom's, of any kind, for what is no number
         number = int(source.header.SeriesNumber)
         first = number if 0 < number < 10**6 else first
     return {
-        "series_instance_uid": str(generate_uid()),
+        "series_instance_uid": uid_of(source, kind, "series"),
         "series_number": 100 * first + _NUMBERS[kind],
-        "sop_instance_uid": str(generate_uid()),
+        "sop_instance_uid": uid_of(source, kind, "instance"),
         "instance_number": 1,
         "manufacturer": "medgan",
         "manufacturer_model_name": "medgan",
@@ -231,6 +230,13 @@ def _common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, An
             json.dumps(model, sort_keys=True).encode()
         ).hexdigest()[:16],
     }
+
+
+def uid_of(source: Source, *names: str) -> str:
+    """A new UID; of a source with a seed the same one for the same names each time."""
+    from pydicom.uid import generate_uid
+
+    return str(generate_uid(entropy_srcs=[source.seed, *names] if source.seed else None))
 
 
 def save_private(made: "Dataset", path: Path) -> None:

@@ -29,14 +29,16 @@ class Source:
         stack: the slices in order.
         header: of the first of them, without pixels.
         case: pseudonym of the series.
+        seed: what the UIDs of its objects are made from; empty makes new ones each time.
     """
 
     stack: SliceStack
     header: "Dataset"
     case: str
+    seed: str = ""
 
     @classmethod
-    def read(cls, stack: SliceStack, case: str) -> "Source":
+    def read(cls, stack: SliceStack, case: str, seed: str = "") -> "Source":
         """Reads the header of the first slice.
 
         Raises:
@@ -50,7 +52,7 @@ class Source:
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         except Exception:  # a damaged file makes pydicom raise nearly anything
             raise DataError("E_DICOM", case, "cannot be read as DICOM", "export it again") from None
-        return cls(stack, header, case)
+        return cls(stack, header, case, seed)
 
 
 def source_slices(source: Source) -> "list[Dataset]":
