@@ -43,7 +43,7 @@ def write_together(files: Mapping[Path, bytes | str], private: bool = False) -> 
         for path, temporary in temporaries.items():
             temporary.replace(path)
         for folder in {path.parent for path in files}:
-            _flush_folder(folder)
+            flush_folder(folder)
     except OSError as error:
         raise disk_failure(path, error) from None
     finally:
@@ -61,7 +61,8 @@ def _write_temporary(path: Path, temporary: Path, data: bytes | str, private: bo
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -8,6 +8,7 @@ from medgan.app.cli import (
     data,
     latent,
     models,
+    pacs,
     registry,
     running,
     scans,
@@ -29,7 +30,9 @@ VERBS = {
     "Studies": (
         *(studies.evaluate, studies.compare, studies.baseline, studies.utility, studies.audit),
     ),
-    "Service": (service.run, service.report, service.sync, service.doctor, serving.serve),
+    "Service": (
+        *(service.run, service.report, service.sync, service.doctor, serving.serve, pacs.pacs),
+    ),
 }
 """All verbs but those of `bench`, by their group in the help."""
 BENCH = (

@@ -5,6 +5,7 @@ from medgan.core.config.fields import Section, Share
 from medgan.core.config.gate import GateConfig, GateMetric, Limit
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
+from medgan.core.config.node import PacsConfig
 from medgan.core.config.reading import build, merge, read_yaml, without_names
 from medgan.core.config.serving import ServeConfig
 from medgan.core.config.settings import Config
@@ -45,6 +46,7 @@ __all__ = [
     "Limit",
     "LocaliserConfig",
     "ModelConfig",
+    "PacsConfig",
     "Preprocessing",
     "ResolutionConfig",
     "ScoreConfig",

@@ -9,6 +9,7 @@ from medgan.core.config.fields import Count, Section
 from medgan.core.config.gate import GateConfig
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
 from medgan.core.config.inference import GenerateConfig, LatentConfig, ScoreConfig
+from medgan.core.config.node import PacsConfig
 from medgan.core.config.serving import ServeConfig
 from medgan.core.config.studies import (
     AuditConfig,
@@ -82,6 +83,7 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
     serve: ServeConfig = ServeConfig()  # pyright: ignore[reportCallIssue]
+    pacs: PacsConfig = PacsConfig()  # pyright: ignore[reportCallIssue]
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":

@@ -164,11 +164,11 @@ def summary_object(
         from highdicom.sc import SCImage
         from pydicom.sequence import Sequence as Items
 
-        common = common(source, "summary", model)
+        arguments = common(source, "summary", model)
         study = str(source.header.StudyInstanceUID)
         made = SCImage(
             picture, "RGB", 8, "PATIENT", study, patient_orientation=("L", "P"),
-            series_description=f"medgan summary, {RESEARCH}", **common,
+            series_description=f"medgan summary, {RESEARCH}", **arguments,
         )  # fmt: skip
         made.add_new("PatientOrientation", "CS", None)  # there are three planes
         made.ConversionType = "WSD"
@@ -213,7 +213,6 @@ def _identify(made: "Dataset", header: "Dataset") -> None:
 
 def common(source: Source, kind: str, model: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments that all objects have in common."""
-
     first = 90
     with suppress(Exception):  # pydicom's, of any kind, for what is no number
         number = int(source.header.SeriesNumber)

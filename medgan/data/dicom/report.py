@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from medgan.core.version import __version__
 from medgan.data.dicom.objects import RESEARCH, common, made_of, uid_of
-from medgan.data.dicom.references import reference
 from medgan.data.dicom.sources import Source, source_slices
 
 if TYPE_CHECKING:
@@ -166,9 +165,7 @@ def _whole(
             (_code("p-value", SCHEME, "p-value among healthy scans"), findings.p_value, ratio),
         ):
             measured.append(Measurement(name, float(f"{value:.6g}"), unit))
-    images = [
-        SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID) for one in slices
-    ]
+    images = [SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID) for one in slices]
     said = QualitativeEvaluation(
         _code("comparable", SCHEME, "Comparable with the calibration scans"),
         codes.SCT.Yes if comparable else codes.SCT.No,
@@ -199,8 +196,9 @@ def _region(
         source_series=SourceSeriesForSegmentation(source.stack.frames[0].series),
     )  # fmt: skip
     deviations = _code("{SD}", "UCUM", "standard deviations of healthy scans")
+    volume = float(f"{region.volume_mm3:.6g}")
     measured = [
-        Measurement(codes.SCT.Volume, float(f"{region.volume_mm3:.6g}"), codes.UCUM.CubicMillimeter),
+        Measurement(codes.SCT.Volume, volume, codes.UCUM.CubicMillimeter),
         Measurement(
             _code("map", SCHEME, "Anomaly map"), float(f"{region.peak:.6g}"), deviations,
             derivation=codes.SCT.Maximum,
