@@ -1,27 +1,75 @@
 """Fixtures shared by all tests: tiny volumes, a tiny configuration, a private home."""
 
+import gc
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from tests.kit import connections, shape_checks
+
+shape_checks.install()
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+gc.disable()  # what is imported stays: looking through it again and again takes seconds
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(connections)
+
+
+def pytest_collection_finish():
+    gc.enable()
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory):
+    """Numbered folders in one of their own: pytest's own numbers take longer with every folder."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def private_home(tmp_path_factory, monkeypatch):
+def private_home(homes, monkeypatch):
     """The site's secret never comes from, or goes to, the real home."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
 
 
 @pytest.fixture(autouse=True)
 def same_draws():
     """What draws without a generator of its own draws the same in every run."""
+    import torch
+
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory):
+    """A SQLite store as MLflow makes it, to be copied: making one takes seconds."""
+    from medgan.core.files import locked
+    from medgan.tracking.client import connect, sqlite_uri
+
+    own = tmp_path_factory.getbasetemp()
+    side_by_side = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (own.parent if side_by_side else own) / "store"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / ".making", wait=True):
+        if not (folder / "made").exists():
+            connect(sqlite_uri(folder / "mlflow.db"), write=True)
+            (folder / "made").touch()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def database(fresh_store, tmp_path) -> Path:
+    """A store of the test's own."""
+    return Path(shutil.copy(fresh_store, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture
@@ -31,6 +79,8 @@ def rng():
 
 @pytest.fixture
 def generator():
+    import torch
+
     return torch.Generator().manual_seed(0)
 
 
@@ -41,19 +91,3 @@ def real_data():
     if not folder or not (Path(folder) / "splits.json").is_file():
         pytest.skip("MEDGAN_DATA names no folder of real scans")
     return Path(folder)
-
-
-@pytest.fixture(scope="session")
-def fresh_store(tmp_path_factory):
-    """A SQLite store as MLflow makes it: making one takes seconds."""
-    from medgan.tracking.client import connect, sqlite_uri
-
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(sqlite_uri(database), write=True)
-    return database
-
-
-@pytest.fixture
-def database(fresh_store, tmp_path) -> Path:
-    """A store of the test's own."""
-    return Path(shutil.copy(fresh_store, tmp_path / "mlflow.db"))

@@ -1,8 +1,7 @@
 """A request to stop is never taken for the fault of a scan, a file or a server."""
 
+import shutil
 import signal
-import subprocess
-import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from medgan.core.errors import Interrupted, MedganError
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
+from tests.kit.command_line import inside
 from tests.kit.data_sets import write_folder
 from tests.kit.dicom import compress, make_series, save
 from tests.kit.models import CONFIG, GRID, fresh_state
@@ -119,28 +119,25 @@ def test_a_data_set_is_scored(interrupted_in, tmp_path):
         score_cases(model, manifest.cases, tmp_path)
 
 
-def test_a_command_ends_with_its_status_and_refuses_nothing(tmp_path):
+def test_a_command_ends_with_its_status_and_refuses_nothing(tmp_path, monkeypatch, caplog):
     save(make_series("MR"), tmp_path / "in")
-    code = (
-        "import signal, pydicom; from medgan.app.cli import main\n"
-        "pydicom.dcmread = lambda *_, **__: signal.raise_signal(signal.SIGTERM)\n"
-        "main()"
-    )
-    command = [sys.executable, "-c", code, "check", tmp_path / "in", "-o", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    stop = lambda *_, **__: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr("pydicom.dcmread", stop)
+    done = inside("check", tmp_path / "in", "-o", tmp_path / "out")
     assert done.returncode == 75, done.stderr
     assert done.stderr.splitlines()[-1].startswith("medgan: E_STOPPED")
-    assert "refused" not in done.stderr
+    assert "refused" not in done.stderr + caplog.text
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def recorded(tmp_path_factory, fresh_store):
     """A store with a run that has a model, and the model's URI."""
     from medgan.tracking.mlflow import MlflowRun
 
     folder = tmp_path_factory.mktemp("mlflow")
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text("{}")
+    shutil.copy(fresh_store, folder / "mlflow.db")
     run = MlflowRun(f"sqlite:///{folder / 'mlflow.db'}", "e", folder)
     return run, run.model(folder / "model"), folder
 

@@ -47,10 +47,16 @@ def model(hippocampi):
     return model
 
 
-def test_every_real_scan_is_accepted_and_the_splits_are_kept(real_data):
-    for name, labels in (("msd_hippocampus", (1, 2)), ("ixi_brain_2mm", ())):
+@pytest.fixture(scope="module")
+def brains(real_data):
+    """The manifest of all brains."""
+    return index(real_data / "ixi_brain_2mm", PSEUDONYMS)[0]
+
+
+def test_every_real_scan_is_accepted_and_the_splits_are_kept(real_data, hippocampi, brains):
+    cases = ((index(hippocampi, PSEUDONYMS)[0], (1, 2)), (brains, ()))
+    for name, (manifest, labels) in zip(("msd_hippocampus", "ixi_brain_2mm"), cases, strict=True):
         source = real_data / name
-        manifest, _ = index(source, PSEUDONYMS)
         assert not manifest.refusals
         splits = read_splits(real_data / "splits.json", source)
         manifest = with_given_splits(manifest, splits, PSEUDONYMS)
@@ -151,9 +157,8 @@ def _as_bids(data: Path, names: list[str], out: Path) -> Path:
     return out
 
 
-def test_older_brains_have_a_larger_dark_share(real_data, tmp_path):
-    manifest, _ = index(real_data / "ixi_brain_2mm", PSEUDONYMS)
-    known = [case for case in manifest.cases if case.covariates["age"] != "n/a"]
+def test_older_brains_have_a_larger_dark_share(brains, tmp_path):
+    known = [case for case in brains.cases if case.covariates["age"] != "n/a"][::2]
     grid = Preprocessing(spacing=(4, 4, 4), shape=(48, 48, 48))
     prepared = PreparedVolumes(known, grid, tmp_path)
     shares = [float(dark_share(prepared[i][0][None])) for i in range(len(prepared))]

@@ -126,7 +126,7 @@ def test_brains_are_drawn_by_age_and_sex():
 def test_held_out_brains_are_comparable_and_turned_or_inverted_ones_are_not(real_data):
     model = medgan.load(ZOO / "ixi-brain")
     folder = real_data / "ixi_brain_2mm"
-    wanted = json.loads((real_data / "splits.json").read_text())["ixi_brain_2mm"]["test"][:4]
+    wanted = json.loads((real_data / "splits.json").read_text())["ixi_brain_2mm"]["test"][:2]
     for subject in wanted:
         scan = medgan.Volume.load(next((folder / subject).rglob("*T1w.nii.gz")))
         assert model.score(scan).reasons == ()

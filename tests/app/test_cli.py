@@ -85,16 +85,22 @@ def test_a_task_without_the_format_it_belongs_to_is_refused(tmp_path):
     assert "E_USAGE --task" in done.stderr
 
 
-def complete(words, shell="bash"):
-    """What the shell is offered for the last of some words."""
+def completion(words):
+    """The variables by which bash asks for the last of some words."""
     line = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
-    variables = {**os.environ, "_MEDGAN_COMPLETE": f"complete_{shell}", **line}
-    done = subprocess.run(MEDGAN, env=variables, capture_output=True, text=True)
-    return done.stdout.split()
+    return {"_MEDGAN_COMPLETE": "complete_bash", **line}
+
+
+def complete(words):
+    """What the shell is offered for the last of some words."""
+    asked = CliRunner(env=completion(words))
+    return asked.invoke(app, [], prog_name="medgan").stdout.split()
 
 
 def test_the_shell_completes_verbs_and_presets():
-    assert complete("medgan ge") == ["generate"]
+    asked = {**os.environ, **completion("medgan ge")}
+    done = subprocess.run(MEDGAN, env=asked, capture_output=True, text=True)
+    assert done.stdout.split() == complete("medgan ge") == ["generate"]
     assert {"check", "doctor", "train", "bench"} <= set(complete("medgan "))
     assert complete("medgan bench sp") == ["speed"]
     assert set(complete("medgan train ixi")) == {"ixi_brain", "ixi_brain_2mm"}
@@ -218,18 +224,18 @@ def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(training, tmp_p
     assert "E_NO_DATA" in nothing.stderr
 
 
-def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path):
+def test_a_refused_file_gives_status_3_and_one_line_without_its_name(training, tmp_path, caplog):
     _, _, source = training
     folder = tmp_path / "scans"
     folder.mkdir()
     for name in ("person-00.nii.gz", "person-01.nii.gz"):
         (folder / name).write_bytes((source / name).read_bytes())
     (folder / "MUSTERMANN_MAX.nii.gz").write_bytes((folder / "person-00.nii.gz").read_bytes()[:900])
-    done = medgan("check", folder, "-o", tmp_path / "out")
+    done = inside("check", folder, "-o", tmp_path / "out")
     assert done.returncode == 3
-    lines = [line for line in done.stderr.splitlines() if "E_TRUNCATED" in line]
+    lines = [line for line in caplog.messages if "E_TRUNCATED" in line]
     assert len(lines) == 1
-    assert "MUSTERMANN" not in done.stdout + done.stderr
+    assert "MUSTERMANN" not in done.stdout + done.stderr + caplog.text
 
 
 slow = pytest.mark.slow
@@ -270,9 +276,11 @@ def test_a_process_that_fails_says_so_in_one_line_and_by_its_status(tmp_path):
 
 
 def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
-    folder, pipeline, source = training
+    folder, _, source = training
+    pipeline = folder / "train.yaml"
+    pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": TINY}))
     command = ["train", pipeline, "--data", source]
-    command += ["--set", "train.volumes=60", "--set", "train.sample_every=24"]
+    command += ["--set", "train.volumes=48", "--set", "train.sample_every=16"]
     whole, stopped = folder / "whole", folder / "stopped"
     assert inside(*command, "-o", whole).returncode == 0
     process = subprocess.Popen(

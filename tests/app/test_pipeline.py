@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import shutil
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +39,7 @@ def write_pipeline(folder, steps=ALL, **config):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, fresh_store):
     """One whole run, from scans to page, with MLflow; shared by several tests."""
     folder = tmp_path_factory.mktemp("whole") / "in a folder"
     folder.mkdir()
@@ -46,7 +47,7 @@ def finished(tmp_path_factory):
     (source / "broken.nii.gz").write_bytes(b"not a scan")
     home = pytest.MonkeyPatch()
     home.setenv("XDG_CONFIG_HOME", str(folder / "home"))
-    store = f"sqlite:///{folder / 'mlflow.db'}"
+    store = f"sqlite:///{shutil.copy(fresh_store, folder / 'mlflow.db')}"
     pipeline = write_pipeline(folder, tracking={"uri": store, "name": "tiny"})
     out = folder / "out"
     done = run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])
@@ -418,14 +419,16 @@ def test_a_name_that_mlflow_refuses_stops_before_the_training_and_makes_no_store
     assert not (tmp_path / "o" / "cache").exists()
 
 
-def test_a_server_that_dies_during_training_costs_only_the_mirror(tmp_path, monkeypatch, caplog):
+def test_a_server_that_dies_during_training_costs_only_the_mirror(
+    tmp_path, fresh_store, monkeypatch, caplog
+):
     from mlflow import MlflowClient
 
     def dead(*args: object, **kwargs: object) -> None:
         raise ConnectionError("gone")
 
     source = write_folder(tmp_path / "scans", 12, labels=False)
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = f"sqlite:///{shutil.copy(fresh_store, tmp_path / 'mlflow.db')}"
     pipeline = write_pipeline(tmp_path, ["index", "train"], tracking={"uri": store})
     for name in ("log_batch", "log_artifact", "set_terminated"):
         monkeypatch.setattr(MlflowClient, name, dead)

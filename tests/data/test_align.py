@@ -67,11 +67,11 @@ def scan_of(image: np.ndarray, moved: np.ndarray, spacing: tuple[float, ...]) ->
 
 
 def test_every_voxel_of_a_map_lies_where_it_lay_in_the_file() -> None:
-    """Over 200 poses, spacings and orientations: coordinates that go there and back stay."""
+    """Over 100 poses, spacings and orientations: coordinates that go there and back stay."""
     rng = np.random.default_rng(0)
     small = (20, 26, 22)
     checked = 0
-    for _ in range(200):
+    for _ in range(100):
         spacing = rng.uniform(1.5, 7.0, 3).tolist()
         shape = tuple(int(n) for n in rng.integers(18, 30, 3))
         moved = pose(rng, rng.uniform(0, 180))
@@ -94,7 +94,7 @@ def test_every_voxel_of_a_map_lies_where_it_lay_in_the_file() -> None:
         checked += int(known.sum())
         if known.any():
             assert np.abs(back - where)[:, known].max() < 0.1
-    assert checked > 20_000
+    assert checked > 10_000
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 6.0, 12.0])
@@ -146,13 +146,13 @@ def test_one_wrong_voxel_does_not_move_a_scan() -> None:
 
 @pytest.mark.data
 def test_real_brains_are_found_however_they_lie(real_data: Path) -> None:
-    paths = sorted((real_data / "ixi_brain_2mm").glob("sub-*/anat/*T1w.nii.gz"))[:4]
+    paths = sorted((real_data / "ixi_brain_2mm").glob("sub-*/anat/*T1w.nii.gz"))[:3]
     shape, spacing = (80, 96, 80), (2.0, 2.0, 2.0)
     brains = [Volume.load(path) for path in paths]
     mean = centred(brains[0], shape, spacing).forward(brains[0].data)
     aligner = Aligner(np.nan_to_num(mean), spacing, "rigid", 0.97)
     rng = np.random.default_rng(0)
-    for brain, degrees in zip(brains[1:], (40.0, 90.0, 180.0), strict=True):
+    for brain, degrees in zip(brains[1:], (90.0, 180.0), strict=True):
         moved = pose(rng, 15.0) @ pose(rng, 0.0)
         moved[:3, :3] = (
             moved[:3, :3] @ Rotation.from_rotvec([0, np.radians(degrees), 0]).as_matrix()
