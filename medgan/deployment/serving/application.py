@@ -30,7 +30,6 @@ from medgan.deployment.serving.requests import (
     invalid,
     wanted,
 )
-from medgan.deployment.serving.scratch import remove
 from medgan.deployment.serving.service import Asked, Service, timed_out
 from medgan.deployment.serving.tasks import Drawing
 from medgan.deployment.serving.tokens import Tokens
@@ -151,9 +150,9 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 "E_USAGE", "the server", "serves no folder", f"upload the scan to {UPLOAD}"
             )
         found = {name: service.root.find(path) for name, path in body.images().items()}
-        first = next(iter(found.values()))
+        name = str(next(iter(found.values())).relative_to(service.root.folder))
         asked = Asked(
-            found, first.name, as_text(body.covariates), wanted(body), service.scratch.new_folder(),
+            found, name, as_text(body.covariates), wanted(body), service.scratch.new_folder(),
             service.root.folder,
         )  # fmt: skip
         return await service.score(request, asked)
@@ -162,12 +161,8 @@ def _add_work(app: FastAPI, service: Service) -> None:
     async def upload(request: Request) -> dict[str, Any]:
         """Scores an uploaded scan: NIfTI, or a zip of one DICOM series."""
         _refuse_early(service)
-        work = service.scratch.new_folder()
-        try:
+        with service.receiving() as work:
             asked = await _received(service, request, work)
-        except BaseException:
-            remove(work)
-            raise
         return await service.score(request, asked)
 
     @app.post("/v1/generate")

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,26 @@ class Service:
         self.results = Results(settings.results, 60 * settings.keep_minutes)
         self.reader = ScanReader(settings.unpacked_mb * 2**20)
         self.stopping = False
+        self._receiving = 0
+
+    @contextmanager
+    def receiving(self) -> Iterator[Path]:
+        """A private folder for an upload, removed where none comes of it.
+
+        Raises:
+            Refused: E_QUEUE where as many are received as may wait: they fill the disk.
+        """
+        if self._receiving >= self.settings.queue:
+            raise self.worker.full()
+        self._receiving += 1
+        folder = self.scratch.new_folder()
+        try:
+            yield folder
+        except BaseException:
+            remove(folder)
+            raise
+        finally:
+            self._receiving -= 1
 
     async def score(self, request: Request, asked: Asked) -> dict[str, Any]:
         """Scores a scan and gives the JSON of its result. `asked.work` is removed afterwards.

@@ -83,11 +83,15 @@ class Worker:
             Refused: E_QUEUE, 429, with the seconds after which a place may be free.
         """
         if len(self._jobs) >= self._most:
-            seconds = str(min(math.ceil(self._usual_s * (self._most + 1) / 2), 600))
-            raise Refused(
-                429, "E_QUEUE", "the server", f"{self._most} requests wait already",
-                f"try again in {seconds} seconds", {"Retry-After": seconds},
-            )  # fmt: skip
+            raise self.full()
+
+    def full(self) -> Refused:
+        """429, with the seconds that half of a full queue takes."""
+        seconds = str(min(math.ceil(self._usual_s * (self._most + 1) / 2), 600))
+        return Refused(
+            429, "E_QUEUE", "the server", f"{self._most} requests wait already",
+            f"try again in {seconds} seconds", {"Retry-After": seconds},
+        )  # fmt: skip
 
     def submit(self, work: Work, cleanup: Callable[[], None] = lambda: None) -> Job:
         """Puts work into the queue.
