@@ -43,6 +43,7 @@ EXCEPTIONS = {
     "generate runs/nodule-text": "takes a model of tests/training/test_captions.py",
     "sync": "needs a server: tests/tracking/test_sync.py",
     "pacs": "runs until it is stopped: tests/deployment/pacs",
+    "serve": "runs until it is stopped: tests/deployment/serving/test_load.py",
     "check /path/to/cine": "takes sequences, which tests/data/test_sequences.py has",
     "train sequence": "takes sequences, which tests/training/test_neighbours.py has",
     "series runs/cine": "takes a model of tests/training/test_neighbours.py",

@@ -60,7 +60,7 @@ def scan_page(
         maps: the volumes to show.
         calibration: of scores.json: `scores` of healthy scans, the `level` of regions, what the
             `counterpart` is and, for CT, the `windows` in HU that are the model's input.
-        neighbours: other pages of the same group, if there are any.
+        neighbours: other pages of the same group; None for a page on its own, without links.
     """
     shown, reduced = _shown(maps)
     volume = shown.scan
@@ -108,7 +108,7 @@ def scan_page(
         named=any(region["label"] for region in regions), reduced=reduced, windows=windows,
         presets=_presets(windows) if hounsfield else {},
         plot=distribution(calibration["scores"], dots, calibration.get("limit")),
-        neighbours=neighbours or Neighbours(), drivers=drivers(row),
+        neighbours=neighbours, drivers=drivers(row),
         rarity=rarity(row["p_value"], len(calibration["scores"])) if row["comparable"] else "",
         contrasts=[contrast(region, whole[1] - whole[0]) for region in regions],
         counterpart=COUNTERPARTS[calibration.get("counterpart", "reconstructed")],

@@ -57,7 +57,12 @@ def application(service: Service, hosts: Collection[str], tokens: Tokens | None)
         task.cancel()
 
     app = FastAPI(
-        title="medgan", version=__version__, docs_url=None, redoc_url=None, lifespan=sweeping
+        title="medgan",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=sweeping,
+        redirect_slashes=False,
     )
     metrics = Metrics(
         lambda: service.followed.state, lambda: service.worker.waiting,

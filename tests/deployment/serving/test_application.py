@@ -4,13 +4,16 @@ import gzip
 import io
 import json
 import logging
+import re
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import medgan
 from medgan.core.errors import ModelError
 from medgan.core.nifti import read_nifti
 from medgan.core.volume import Volume
@@ -60,6 +63,7 @@ def test_the_map_lies_on_the_grid_of_the_scan_and_the_page_shows_it(serving, roo
     assert expected.headers["content-type"].startswith("text/html")
     assert answer["case"] in expected.text
     assert "../niivue/niivue.umd.js" in expected.text
+    assert "All scans" not in expected.text  # there is no such page here
     assert client.get("/v1/results/niivue/niivue.umd.js").status_code == 200
     assert client.get(f"/v1/results/{answer['id']}").json() == answer
 
@@ -274,6 +278,17 @@ def test_an_unexpected_fault_is_told_without_its_text(serving, monkeypatch, capl
     assert code(answer) == (500, "E_INTERNAL")
     assert "DOE" not in answer.text + caplog.text
     assert left() == []
+
+
+def test_the_requests_of_the_how_to_are_understood(serving):
+    client, _ = serving()
+    page = (Path(medgan.__file__).parents[1] / "docs" / "how-to" / "serve.md").read_text()
+    asked = re.findall(r"curl -s localhost:8080(\S+) -H '(.+?): (.+?)' -d '(.+?)'", page)
+    kinds = [client.post(route, content=body, headers={name: value}).status_code
+             for route, name, value, body in asked]  # fmt: skip
+    assert kinds == [404, 200]  # there is no such scan
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    compile(python, "serve.md", "exec")
 
 
 def test_a_model_without_calibration_scores_nothing(serving, monkeypatch):
