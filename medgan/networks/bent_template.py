@@ -71,7 +71,7 @@ class BentTemplate(nn.Module):
         voxels = torch.tensor(size, dtype=torch.float32, device=field.device)
         shift = _resized(field.float() * (2 / voxels)[:, None, None, None], size)
         where = (_positions(size, field.device) + shift).flip(1).permute(0, 2, 3, 4, 1)
-        whole = self.statistics.expand(len(field), -1, -1, -1, -1)
+        whole = self.statistics.expand(field.shape[0], -1, -1, -1, -1)
         bent = F.grid_sample(whole, where, padding_mode="border", align_corners=False)
         mean, spread = bent.chunk(2, dim=1)
         return mean - 1 + spread * drawn

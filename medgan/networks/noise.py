@@ -56,7 +56,9 @@ class ScannerNoise(nn.Module):
         kinds = torch.tensor([band.bit_count() for band in range(8)], device="cpu").repeat(images)
         self.register_buffer("kinds", kinds, persistent=False)
 
-    def level(self, condition: Float[Tensor, "B D"] | None, count: int) -> Float[Tensor, " B"]:
+    def level(
+        self, condition: Float[Tensor, "B D"] | None, count: int | torch.SymInt
+    ) -> Float[Tensor, " B"]:
         """Standard deviations in [-1, 1]; the mean one where the condition is unknown."""
         known = 0.0 if condition is None else condition[:, self.column].float()
         return torch.relu(self.line[0] + self.line[1] * known).expand(count)
@@ -77,5 +79,5 @@ class ScannerNoise(nn.Module):
         scale = self.subbands.scales.flatten().repeat(self.images) * 8**-0.5
         gains = _FASTER * self.gains[self.kinds]
         bands = white.float() * (scale * gains)[:, None, None, None]
-        level = self.level(condition, len(image))[:, None, None, None, None]
+        level = self.level(condition, image.shape[0])[:, None, None, None, None]
         return image + level * self.subbands.join(bands) * (image > _BLACK)
