@@ -41,6 +41,10 @@ EXCEPTIONS = {
     "bench super-resolution": "takes a model of tests/training/test_super_resolution.py",
     "train lidc_nodule_text": "takes captions, which tests/training/test_captions.py has",
     "generate runs/nodule-text": "takes a model of tests/training/test_captions.py",
+    "export models:": "needs a register: tests/deployment/packages/test_registered.py",
+    "export zoo/phantom-head --format folder": "builds and downloads wheels: "
+    "tests/deployment/packages/test_folder.py",
+    "verify": "takes a package: tests/deployment/packages/test_folder.py",
     "sync": "needs a server: tests/tracking/test_sync.py",
     "pacs": "runs until it is stopped: tests/deployment/pacs",
     "serve": "runs until it is stopped: tests/deployment/serving/test_load.py",
@@ -140,7 +144,7 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
             word = "members"
         found.append(word.replace("=python ", f"={sys.executable} "))
         before = word
-    if verb == "export-dicom":
+    if verb in ("export-dicom", "export"):
         return found
     name = words[2] if verb in ("train", "bench") else VERBS.get(verb, verb)
     steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]

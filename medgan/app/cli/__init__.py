@@ -8,6 +8,7 @@ from medgan.app.cli import (
     data,
     latent,
     models,
+    packages,
     pacs,
     registry,
     running,
@@ -20,7 +21,10 @@ from medgan.core.version import __version__
 
 VERBS = {
     "Scans": (data.check, data.phantoms),
-    "Models": (models.train, models.calibrate, models.share),
+    "Models": (
+        *(models.train, models.calibrate, models.share),
+        *(packages.export, packages.verify),
+    ),
     "Register": (models.register, registry.promote, registry.models),
     "What a model does": (
         *(scans.generate, scans.score, scans.translate, scans.augment, scans.lesions),

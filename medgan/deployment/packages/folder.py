@@ -23,7 +23,7 @@ from medgan.model.model import Model
 
 PATTERNS = (
     *("model", "wheels", FOLDER, "requirements.txt", "wheels.txt", "sbom.cdx.json"),
-    *("registry.json", "INSTALL.md", LICENCE, "SHA256SUMS"),
+    *("registry.json", "promotions.json", "INSTALL.md", LICENCE, "SHA256SUMS"),
 )
 """What this package may hold."""
 
@@ -59,11 +59,9 @@ def write_folder(packaged: Packaged, out: Path, wheels: bool = False) -> dict[st
 
 
 def _records(packaged: Packaged) -> dict[str, Any]:
-    """What the register says of the version, file by file.
-
-    The record of a gate that the version has passed belongs here, as a file of its own.
-    """
-    return {"registry.json": packaged.version} if packaged.version else {}
+    """What the register says of the version, and the gate's records on it, file by file."""
+    found = {"registry.json": packaged.version, "promotions.json": packaged.promotions}
+    return {name: record for name, record in found.items() if record}
 
 
 def _write_texts(

@@ -77,11 +77,8 @@ def _listing(packaged: Packaged) -> str:
         ("requirements.txt", "their exact versions"),
         ("sbom.cdx.json", "the bill of materials, CycloneDX 1.5: licences and hashes"),
         ("proof/", "a scan of no patient, and what the model has to make of it"),
-        *(
-            [("registry.json", "what the register says of this version")]
-            if packaged.version
-            else []
-        ),
+        ("registry.json", "what the register says of this version" if packaged.version else ""),
+        ("promotions.json", "the gate's records on it" if packaged.promotions else ""),
         ("SHA256SUMS", "checksums of everything"),
     ]
-    return "\n".join(f"- `{name}`: {what}" for name, what in rows)
+    return "\n".join(f"- `{name}`: {what}" for name, what in rows if what)

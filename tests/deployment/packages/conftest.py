@@ -17,7 +17,7 @@ def packaged(tmp_path_factory) -> Packaged:
     model.save(folder)
     (folder / "notes_on_patients.txt").write_text("somebody")
     version = {"name": "brain", "version": "3", "aliases": ["champion"], "tags": {}}
-    return Packaged(folder, Model.load(folder), version)
+    return Packaged(folder, Model.load(folder), version, [{"number": 1, "action": "promoted"}])
 
 
 @pytest.fixture

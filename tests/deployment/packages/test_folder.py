@@ -26,11 +26,22 @@ def stand_in(folder):
         archive.writestr(zipfile.ZipInfo("medgan/__init__.py"), "")
 
 
-@pytest.fixture
-def package(packaged, tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def no_build(monkeypatch):
     monkeypatch.setattr(folders, "own_wheel", stand_in)
-    write_folder(packaged, tmp_path / "package")
-    return tmp_path / "package"
+
+
+@pytest.fixture(scope="module")
+def made(packaged, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "own_wheel", stand_in)
+        write_folder(packaged, folder := tmp_path_factory.mktemp("made") / "package")
+    return folder
+
+
+@pytest.fixture
+def package(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "package")
 
 
 def test_a_package_holds_all_it_names_and_nothing_of_this_machine(
@@ -39,10 +50,11 @@ def test_a_package_holds_all_it_names_and_nothing_of_this_machine(
     names = {path.name for path in package.iterdir()}
     assert names == {
         *("model", "wheels", "proof", "requirements.txt", "wheels.txt", "sbom.cdx.json"),
-        *("registry.json", "INSTALL.md", "LICENSE", "SHA256SUMS"),
+        *("registry.json", "promotions.json", "INSTALL.md", "LICENSE", "SHA256SUMS"),
     }
     assert sorted(path.name for path in (package / "model").iterdir()) == packaged.files
     assert json.loads((package / "registry.json").read_text()) == packaged.version
+    assert json.loads((package / "promotions.json").read_text()) == packaged.promotions
     says_nothing_of_this_machine(package)
 
 
@@ -125,7 +137,7 @@ def test_a_download_that_fails_is_one_line_without_pips_text(tmp_path, monkeypat
         wheels.collect([Installed("a", "1", "", ())], tmp_path)
 
 
-def test_a_model_that_cannot_score_proves_itself_by_a_sample(package, packaged, tmp_path):
+def test_a_model_that_cannot_score_proves_itself_by_a_sample(tmp_path):
     model = make_model()
     model.save(tmp_path / "plain")
     found = write_folder(Packaged(tmp_path / "plain", model, {}), tmp_path / "other")
