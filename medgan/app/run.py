@@ -177,7 +177,8 @@ def open_mirror(run: Run) -> "Mirror | None":
         EnvironmentFailure: E_TRACKING when the store cannot be used, unless a server merely does
             not answer.
     """
-    from medgan.tracking.mirror import Mirror
+    from medgan.tracking.client import database_file
+    from medgan.tracking.mirror import SECONDS_AT_START, Mirror
     from medgan.tracking.mlflow import MlflowRun
 
     check_tracking(run)
@@ -186,7 +187,8 @@ def open_mirror(run: Run) -> "Mirror | None":
         return None
     same = " with the same tracking.uri" if tracking.uri else ""
     later = f"medgan sync {run.out}{same}"
-    return Mirror(lambda: MlflowRun(uri, tracking.experiment, run.out), run.out, later)
+    seconds = SECONDS_AT_START if database_file(uri) is None else None
+    return Mirror(lambda: MlflowRun(uri, tracking.experiment, run.out), run.out, later, seconds)
 
 
 def check_tracking(run: Run) -> None:

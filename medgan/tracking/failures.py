@@ -77,6 +77,11 @@ def may_pass(error: EnvironmentFailure) -> bool:
     return error.what in (_NO_ANSWER, _LOCKED)
 
 
+def no_answer() -> EnvironmentFailure:
+    """The error of a server that does not answer."""
+    return explain(ConnectionError("timed out"))
+
+
 def failure(what: str, remedy: str, where: str = "MLflow") -> EnvironmentFailure:
     """An error of the tracking store."""
     return EnvironmentFailure("E_TRACKING", where, what, remedy)

@@ -5,6 +5,7 @@ tries again for as long as the training runs; the training itself only wakes it.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from pathlib import Path
 from types import TracebackType
 
 from medgan.core.errors import EnvironmentFailure
-from medgan.tracking.failures import explain, may_pass
+from medgan.tracking.failures import explain, may_pass, no_answer
 from medgan.tracking.mlflow import MlflowRun
 from medgan.tracking.record import ended_by
 from medgan.tracking.sending import Sender, rows_left
 
 log = logging.getLogger(__name__)
+SECONDS_AT_START = 3.0
+"""That a training waits for the first answer of a server; later ones come while it runs."""
 SECONDS_BETWEEN = 2.0
 """Between two requests: each costs the same whether it carries one row or a hundred."""
 LONGEST_PAUSE = 30.0
@@ -27,6 +30,10 @@ SECONDS_AT_END = 30.0
 """That a finished training waits for what MLflow has not got yet."""
 SECONDS_AT_STOP = 5.0
 """Likewise of one that was asked to stop: whoever asked may kill it soon."""
+SECONDS_WITHOUT_ANSWER = 3.0
+"""Likewise where a server does not answer: it has had the whole training to do so."""
+_SILENT = 10.0
+"""Seconds without an answer to one request from which on a server counts as one that gives none."""
 _SECONDS_BETWEEN_LAST_TRIES = 1.0
 
 
@@ -37,6 +44,7 @@ class Mirror:
         open_run: opens the MLflow run of the folder.
         folder: of the run.
         later: the command that sends what is missing after the training.
+        seconds: to wait for the store to be opened; None waits for as long as that takes.
 
     Raises:
         ConfigError: E_VALUE when MLflow does not accept a name.
@@ -44,23 +52,40 @@ class Mirror:
             waited for during the training.
     """
 
-    def __init__(self, open_run: Callable[[], MlflowRun], folder: Path, later: str) -> None:
+    def __init__(
+        self,
+        open_run: Callable[[], MlflowRun],
+        folder: Path,
+        later: str,
+        seconds: float | None = None,
+    ) -> None:
         self._open, self._folder, self._later = open_run, folder, later
         self._run: MlflowRun | None = None
         self._lost = False
-        try:
-            self._run = open_run()
-        except EnvironmentFailure as error:
-            if not may_pass(error):
-                raise
-            self._lose(error)
         self._sender = Sender(folder)
+        self._begun = threading.Event()
+        self._refusal: Exception | None = None
         self._news, self._end = threading.Event(), threading.Event()
         self._pictures = True
         self._status = ""
         self._given_up = False
+        self._asked = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
+        self._await_start(seconds)
+
+    def _await_start(self, seconds: float | None) -> None:
+        """Until the store has answered or refused, or the seconds are over."""
+        try:
+            self._begun.wait(seconds)
+        except BaseException:
+            self.finish("KILLED", SECONDS_AT_STOP)
+            raise
+        if self._refusal is not None:
+            raise self._refusal
+        if not self._begun.is_set():
+            self._begun.set()
+            self._lose(no_answer())
 
     def __enter__(self) -> "Mirror":
         return self
@@ -72,7 +97,9 @@ class Mirror:
         trace: TracebackType | None,
     ) -> None:
         status = ended_by(error)
-        self.finish(status, SECONDS_AT_STOP if status == "KILLED" else SECONDS_AT_END)
+        silent = self._lost or time.monotonic() - self._asked > _SILENT
+        at_end = SECONDS_WITHOUT_ANSWER if silent else SECONDS_AT_END
+        self.finish(status, SECONDS_AT_STOP if status == "KILLED" else at_end)
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
         """There is a new row in metrics.jsonl."""
@@ -112,6 +139,7 @@ class Mirror:
             self._news.clear()
             try:
                 self._send()
+                self._asked = math.inf
                 if ending and self._run is not None:
                     self._run.finish(self._status)
                 if self._lost:
@@ -124,7 +152,12 @@ class Mirror:
                 self._end.wait(pause)
             except Exception as error:
                 self._run = None  # opened again: it may be another store by then
+                if not self._begun.is_set() and not _may_pass(error):
+                    self._refusal = error
+                    self._begun.set()
+                    return
                 self._lose(error)
+                self._begun.set()
                 if self._end.is_set():
                     time.sleep(_SECONDS_BETWEEN_LAST_TRIES)
                     continue
@@ -132,15 +165,22 @@ class Mirror:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _send(self) -> None:
+        self._asked = time.monotonic()
         if self._run is None:
             self._run = self._open()
+            self._begun.set()
             self._sender.again()
             self._pictures = True
         self._sender.settings(self._run)
-        self._sender.metrics(self._run, lambda: self._given_up)
+        self._sender.metrics(self._run, self._stops)
         if self._pictures and not self._given_up:
             self._pictures = False  # true again once the run is opened anew after a failure
             self._sender.pictures(self._run)
+
+    def _stops(self) -> bool:
+        """Asked before each request: whether it is the last one."""
+        self._asked = time.monotonic()
+        return self._given_up
 
     def _lose(self, error: Exception) -> None:
         """Says once that the store is out of reach."""
@@ -148,3 +188,7 @@ class Mirror:
             known = error if isinstance(error, EnvironmentFailure) else explain(error)
             log.warning("%s; the training goes on, and MLflow gets the rest once it answers", known)
         self._lost = True
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, EnvironmentFailure) and may_pass(error)

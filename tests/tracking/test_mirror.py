@@ -167,6 +167,44 @@ def test_a_server_that_hangs_holds_up_no_step_and_the_end_only_for_a_while(
     assert not mirror._thread.is_alive()
 
 
+def test_a_server_that_is_silent_at_the_start_holds_it_up_for_a_moment_and_gets_everything_later(
+    store, caplog
+):
+    caplog.set_level(logging.INFO)
+    store.hangs.clear()
+    started = time.monotonic()
+    with Mirror(store.open, store.folder, LATER, 0.05) as mirror:
+        assert time.monotonic() - started < 1
+        assert caplog.text.count("does not answer") == 1
+        write(store, mirror, range(5))
+        assert steps(store) == []
+        store.hangs.set()
+    assert steps(store) == list(range(5))
+    assert caplog.text.count("answers again") == 1
+    assert store.statuses == ["FINISHED"]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_server_without_an_answer_holds_up_the_end_less_than_one_that_answers(
+    silent, store, caplog, monkeypatch
+):
+    monkeypatch.setattr(module, "SECONDS_WITHOUT_ANSWER", 0.05)
+    monkeypatch.setattr(module, "_SILENT", 0.1)
+    with Mirror(store.open, store.folder, LATER) as mirror:
+        if silent:
+            store.hangs.clear()
+        else:
+            store.failures = 10**9
+        write(store, mirror, range(5))
+        time.sleep(0.2)
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+    assert "5 rows" in caplog.text
+    store.failures = 0
+    store.hangs.set()
+    mirror._thread.join(5)
+
+
 def test_rewinding_loses_and_repeats_nothing(store):
     """Rows after the rewinding begin within those that were read before, and end beyond them."""
     jsonl = JsonlTracker(store.folder / METRICS)

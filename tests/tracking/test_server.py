@@ -53,7 +53,8 @@ def write_rows(folder, uri, count, goes_on):
 def test_a_server_that_is_killed_at_random_has_every_row_once_in_the_end(
     count, kills, database, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "SECONDS_AT_END", 300.0)
+    for name in ("SECONDS_AT_END", "SECONDS_WITHOUT_ANSWER"):
+        monkeypatch.setattr(module, name, 300.0)
     run, done = tmp_path / "run", []
     with TrackingServer(database) as server:
         draw = random.Random(0)
