@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     gc.enable()
+    slices = sys.modules.get("medgan.reporting.slices")
+    if slices is not None:
+        slices.DPI = 30  # the pictures of hundreds of trainings
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PLANES = ("sagittal", "coronal", "axial")
+DPI = 110
+"""Of pictures in a folder."""
 LEFT_SIDES = ("A", "R", "R")
 """Orientation letter at the left edge of each plane: anterior, the patient's right."""
 INK, PAPER, GREY, PANEL = "#e8e8e8", "#111111", "#9a9a9a", "#1c1c1c"
@@ -186,7 +188,7 @@ def panels(rows: int, columns: int, cell: float) -> "tuple[Figure, np.ndarray]":
 def save_figure(figure: "Figure", path: Path) -> None:
     """Writes a PNG and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, facecolor=figure.get_facecolor())
+    figure.savefig(path, dpi=DPI, facecolor=figure.get_facecolor())
 
 
 def figure_png(figure: "Figure") -> bytes:

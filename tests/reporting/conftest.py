@@ -17,6 +17,7 @@ from medgan.data.index import index
 from medgan.data.manifest import Case, Manifest, Refusal
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import with_health
+from medgan.reporting import slices
 from medgan.reporting.sample_grid import sample_grid
 from medgan.reporting.site import write_report
 from medgan.workflows.score import score_cases
@@ -34,6 +35,12 @@ class Scored(NamedTuple):
     folder: Path
     page: Path
     rows: list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def full_size(monkeypatch):
+    """Here pictures are looked at; other tests draw them small."""
+    monkeypatch.setattr(slices, "DPI", 110)
 
 
 @pytest.fixture(scope="session")
