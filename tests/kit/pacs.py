@@ -1,8 +1,10 @@
 """A DICOM node to test: a tiny calibrated model, studies, a peer that sends and one that keeps."""
 
+import gc
 import threading
+import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import date
@@ -130,6 +132,7 @@ class Archive:
         objects: by SOP Instance UID, the last that came.
         times: how often each came.
         status: that it answers.
+        kept: called with the number of objects after one was kept, before it is answered.
         port: where it listens.
     """
 
@@ -137,6 +140,7 @@ class Archive:
         self.objects: dict[str, Dataset] = {}
         self.times: Counter[str] = Counter()
         self.status = 0x0000
+        self.kept: Callable[[int], None] = lambda count: None
         self.port = 0
         self._lock = threading.Lock()
 
@@ -147,6 +151,7 @@ class Archive:
             if self.status == 0:
                 self.objects[ds.SOPInstanceUID] = ds
                 self.times[ds.SOPInstanceUID] += 1
+                self.kept(sum(self.times.values()))
             return self.status
 
     @contextmanager
@@ -174,13 +179,24 @@ class Archive:
 
     def of(self, slices: list[Dataset]) -> dict[str, Dataset]:
         """What came of a study, by modality: OT is the map, or the picture."""
-        found = [ds for ds in self.objects.values()
+        found = [ds for ds in list(self.objects.values())
                  if ds.StudyInstanceUID == slices[0].StudyInstanceUID]  # fmt: skip
         kinds = {}
         for ds in found:
             kinds[kind_of(ds)] = ds
         assert len(kinds) == len(found), [kind_of(ds) for ds in found]
         return kinds
+
+
+@contextmanager
+def no_leaked_sockets() -> Iterator[None]:
+    """pynetdicom leaves the socket of a refused connection to the garbage collector."""
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def kind_of(ds: Dataset) -> str:

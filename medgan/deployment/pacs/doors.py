@@ -1,8 +1,9 @@
 """Two doors to a PACS: C-STORE to a named peer, and STOW-RS, QIDO-RS and WADO-RS of DICOMweb."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,9 @@ from medgan.deployment.pacs.peers import Peer
 log = logging.getLogger(__name__)
 _TIMEOUT = 30.0
 """Seconds to wait for a peer."""
+_PAGE = 500
+"""Answers of a search that are asked for at a time."""
+_FIELDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 Note = Callable[[Path, str], None]
 """Receives a file that was answered, and why it was refused; empty where it was stored."""
 
@@ -151,21 +155,17 @@ class WebDoor:
         first = today - timedelta(days=days - 1)
         wanted = {"StudyDate": f"{first:%Y%m%d}-{today:%Y%m%d}", "ModalitiesInStudy": modality}
         found = {}
-        for answer in self._looked(
-            lambda: self._client.search_for_studies(search_filters=wanted, get_remaining=True)
-        ):
-            study = _value(answer, "0020000D")
-            if study:
-                found[study] = list(self._instances(study))
+        for study in self._looked("0020000D", self._client.search_for_studies, wanted):
+            found[study] = list(self._instances(study))
         return found
 
     def _instances(self, study: str) -> Iterator[Instance]:
-        fields = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"]
-        for answer in self._looked(
-            lambda: self._client.search_for_instances(study, fields=fields, get_remaining=True)
-        ):
+        def search(**page: Any) -> list[Any]:  # noqa: ANN401 - as the client's
+            return self._client.search_for_instances(study, fields=_FIELDS, **page)
+
+        for uid, answer in self._looked("00080018", search, {}).items():
             if _value(answer, "00080016") in MODALITIES:
-                yield Instance(study, _value(answer, "0020000E"), _value(answer, "00080018"))
+                yield Instance(study, _value(answer, "0020000E"), uid)
 
     def fetch(self, one: Instance) -> bytes:
         """A file as it is stored there.
@@ -182,11 +182,24 @@ class WebDoor:
         found.save_as(file, enforce_file_format=True)
         return file.getvalue()
 
-    def _looked(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - a list of JSON
-        found = self._asked(ask)
-        if isinstance(found, str):
-            raise PeerDown(f"does not list its studies ({found})")
-        return found
+    def _looked(
+        self, tag: str, search: Callable[..., list[Any]], filters: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """All answers of a search by the UID in `tag`, page by page, until one has nothing new.
+
+        Servers limit their pages differently, and some give the first one again and again.
+        """
+        found: dict[str, Any] = {}
+        while True:
+            given = {"limit": _PAGE, "offset": len(found), "search_filters": dict(filters)}
+            page = self._asked(partial(search, **given))
+            if isinstance(page, str):
+                raise PeerDown(f"does not list its studies ({page})")
+            new = {_value(one, tag): one for one in page}
+            new = {uid: one for uid, one in new.items() if uid and uid not in found}
+            if not new:
+                return found
+            found |= new
 
     def _asked(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the client gives
         """The answer, or why it was refused."""

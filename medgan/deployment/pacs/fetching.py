@@ -3,12 +3,43 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from medgan.deployment.pacs.doors import Instance, WebDoor
+from medgan.core.errors import as_coded
+from medgan.deployment.pacs.doors import Instance, PeerDown, WebDoor
 from medgan.deployment.pacs.spool import Spool
 
 log = logging.getLogger(__name__)
+
+
+def keep_fetching(
+    spool: Spool, web: WebDoor, modality: Callable[[], str], days: int, pause: float,
+    stop: threading.Event,
+) -> None:  # fmt: skip
+    """Fetches what is new until it is stopped; troubles are said to the log, each once.
+
+    Args:
+        spool: receives the studies.
+        web: where they are.
+        modality: gives MR or CT.
+        days: of which studies are wanted, today the first.
+        pause: seconds between two looks.
+        stop: ends it.
+    """
+    before = ""
+    while not stop.is_set():
+        trouble = ""
+        try:
+            fetch_new(spool, web, modality(), days, stop)
+        except PeerDown as down:
+            trouble = str(down)
+        except Exception as error:
+            log.debug("%s", web, exc_info=True)
+            trouble = str(as_coded(error))
+        if trouble and trouble != before:
+            log.warning("%s: %s; tried again", web, trouble)
+        before = trouble
+        stop.wait(pause)
 
 
 def fetch_new(spool: Spool, web: WebDoor, modality: str, days: int, stop: threading.Event) -> None:

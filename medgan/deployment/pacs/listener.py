@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 SYNTAXES = (*NATIVE, *PLUGINS)
 """Transfer syntaxes that are accepted: those that can be decoded."""
 OK, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
-_ASSOCIATIONS = 10
-"""Peers at a time."""
+_ASSOCIATIONS = 100
+"""Connections at a time; those that have not said who they are count, too."""
+_FIRST_WORD = 5.0
+"""Seconds in which a connection must say who calls."""
 _TIMEOUT = 60.0
 """Seconds after which a silent peer is dropped."""
 _TAGS = ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "Manufacturer")
@@ -70,7 +72,8 @@ class Listener:
         ae.require_calling_aet = list(allowed)
         ae.require_called_aet = True
         ae.maximum_associations = _ASSOCIATIONS
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _TIMEOUT
+        ae.acse_timeout = _FIRST_WORD
+        ae.dimse_timeout = ae.network_timeout = _TIMEOUT
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, lambda event: OK),
             (evt.EVT_REJECTED, self._rejected), (evt.EVT_ACCEPTED, self._accepted),

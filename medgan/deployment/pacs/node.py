@@ -11,17 +11,18 @@ from pathlib import Path
 
 from medgan.anomaly.alarms import require_calibration
 from medgan.core.config import PacsConfig, ScoreConfig
-from medgan.core.errors import EnvironmentFailure, MedganError, as_coded, require_one_channel
+from medgan.core.errors import DataError, as_coded, of_scan, require_one_channel
 from medgan.core.files import locked
 from medgan.core.threads import shared_cores
 from medgan.data.dicom.files import quiet_pydicom
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.deployment.followed_model import FollowedModel
-from medgan.deployment.pacs.doors import Door, PeerDown, StoreDoor, WebDoor
-from medgan.deployment.pacs.fetching import fetch_new
+from medgan.deployment.pacs.doors import Door, StoreDoor, WebDoor
+from medgan.deployment.pacs.fetching import keep_fetching
 from medgan.deployment.pacs.listener import Listener, Turned
 from medgan.deployment.pacs.page import STATES, write_page
 from medgan.deployment.pacs.peers import Peer, check_extra
+from medgan.deployment.pacs.quiet import quiet_peers
 from medgan.deployment.pacs.records import SCORED
 from medgan.deployment.pacs.scoring import Outcome, StudyScorer, modality_of
 from medgan.deployment.pacs.sender import Sender
@@ -34,7 +35,7 @@ _TURNED = 50
 _LOOK = 0.2
 """Seconds between two looks at what is complete."""
 _PAUSE = 30.0
-"""Seconds until a study is tried again that could not be scored for want of disk or memory."""
+"""Seconds until a study is tried again that could not be scored for want of disk, or a model."""
 _PAGE_EVERY = 2.0
 """Seconds between two versions of the page."""
 _SWEEP_EVERY = 60.0
@@ -93,6 +94,7 @@ class Node:
         self._scorer: tuple[str, StudyScorer] | None = None
         self._not_before: dict[str, float] = {}
         self._cores = shared_cores()
+        self._trouble = ""
         self._shown: tuple[object, ...] = ()
 
     @property
@@ -156,7 +158,8 @@ class Node:
                 raise RuntimeError("a thread of the node has ended")
 
     def _write_page(self, always: bool = False) -> None:
-        shown = (self._spool.changes, len(self._turned), self._sender.trouble)
+        troubles = {"scored": self._trouble, "sent": self._sender.trouble}
+        shown = (self._spool.changes, len(self._turned), *troubles.values())
         shown = (*shown, self._turned[-1] if self._turned else None, time.monotonic() // 60)
         if shown == self._shown and not always:
             return
@@ -164,8 +167,7 @@ class Node:
         with self._said("the page"):
             write_page(
                 self._folder / PAGE, self._spool.records(), list(self._turned),
-                self._model.current().version, self._settings, str(self._door),
-                self._sender.trouble,
+                self._model.current().version, self._settings, str(self._door), troubles,
             )  # fmt: skip
 
     @contextmanager
@@ -189,13 +191,14 @@ class Node:
             try:
                 self._score(study)
                 self._not_before.pop(study, None)
+                self._trouble = ""
             except Exception as error:
                 log.debug("%s", study, exc_info=True)
-                log.warning("%s: %s; tried again", study, as_coded(error))
+                self._trouble = str(as_coded(error))
+                log.warning("%s: %s; tried again", study, self._trouble)
                 self._not_before[study] = time.monotonic() + _PAUSE
-                if isinstance(error, (EnvironmentFailure, OSError)):  # no fault of the study
-                    with self._said(study), self._spool.changing(study) as record:
-                        record.attempts = max(0, record.attempts - 1)
+                with self._said(study), self._spool.changing(study) as record:
+                    record.attempts = max(0, record.attempts - 1)  # no fault of the study
 
     def _resting(self, study: str) -> bool:
         return self._not_before.get(study, 0.0) > time.monotonic()
@@ -206,7 +209,7 @@ class Node:
             record.attempts += 1
             count, known = record.instances, dict(record.series)
         if begun >= MOST_ATTEMPTS:
-            why = f"E_CRASH {study}: its scoring did not end {begun} times; look at it by hand"
+            why = f"E_CRASH {study}: its scoring was broken off {begun} times; score it by hand"
             self._note(study, count, Outcome("", {}, [], [why]))
             return
         self._cores.share()
@@ -214,7 +217,11 @@ class Node:
         if self._scorer is None or self._scorer[0] != version:
             scorer = StudyScorer(model, version, self._settings.scoring, self._pseudonyms)
             self._scorer = version, scorer
-        outcome = self._scorer[1].score(self._spool.path(study), known)
+        try:
+            with of_scan(study):
+                outcome = self._scorer[1].score(self._spool.path(study), known)
+        except DataError as error:
+            outcome = Outcome("", {}, [], [str(error)])
         self._note(study, count, outcome)
 
     def _note(self, study: str, count: int, outcome: Outcome) -> None:
@@ -231,20 +238,11 @@ class Node:
                 record.stage = SCORED
 
     def _fetch_all(self) -> None:
-        timing, web, before = self._settings.timing, self._needed_web, ""
-        while not self._stop.is_set():
-            trouble = ""
-            try:
-                modality = modality_of(self._model.current().model)
-                fetch_new(self._spool, web, modality, self._settings.fetch_days, self._stop)
-            except (PeerDown, MedganError) as error:
-                trouble = str(error)
-            except Exception as error:
-                trouble = str(as_coded(error))
-            if trouble and trouble != before:
-                log.warning("%s: %s; tried again", web, trouble)
-            before = trouble
-            self._stop.wait(timing.poll_seconds)
+        def modality() -> str:
+            return modality_of(self._model.current().model)
+
+        days, pause = self._settings.fetch_days, self._settings.timing.poll_seconds
+        keep_fetching(self._spool, self._needed_web, modality, days, pause, self._stop)
 
 
 def run_node(
@@ -271,7 +269,7 @@ def run_node(
     """
     check_extra()
     make_private(folder)
-    with locked(folder), quiet_pydicom(), _quiet_peers():
+    with locked(folder), quiet_pydicom(), quiet_peers():
         with FollowedModel(model_uri, tracking_uri) as followed:
             model = followed.current().model
             require_one_channel("the DICOM node", model.preprocessing.channels)
@@ -279,17 +277,3 @@ def run_node(
             if settings.scoring.false_alarms:
                 require_calibration(len(scores), settings.scoring.false_alarms)
             return Node(folder, followed, settings, stop).run(ready)
-
-
-@contextmanager
-def _quiet_peers() -> Iterator[None]:
-    """Silences messages of the libraries that talk to peers: they quote headers and UIDs."""
-    loggers = [logging.getLogger(name) for name in ("pynetdicom", "dicomweb_client", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,6 +1,6 @@
 """The page of the node: what was received, waits, was sent, was refused; pseudonyms only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ _CLASSES = {"sent": "passed", "refused": "failed"}
 
 def write_page(
     path: Path, records: Sequence[Record], turned: Sequence[Turned], version: str,
-    settings: "NodeSettings", destination: str, trouble: str,
+    settings: "NodeSettings", destination: str, troubles: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Writes the page.
 
@@ -38,7 +38,7 @@ def write_page(
         version: of the model in use.
         settings: of the node.
         destination: where results go.
-        trouble: why they do not at the moment; empty when they do.
+        troubles: why studies are not scored and results not sent at the moment; empty if they are.
 
     Raises:
         EnvironmentFailure: E_DISK.
@@ -50,7 +50,7 @@ def write_page(
     text = render(
         "pacs.html.j2",
         written=_time(datetime.now().timestamp()), version=version, destination=destination,
-        trouble=trouble, counts=counts, states=STATES,
+        troubles=troubles, counts=counts, states=STATES,
         listens=f"{settings.title} on {settings.host}:{settings.port}" if settings.allowed else "",
         allowed=settings.allowed, fetch_days=settings.fetch_days,
         quiet=settings.timing.quiet_seconds, keep=settings.timing.keep_hours,

@@ -62,7 +62,7 @@ class Record:
         attempts: scorings that were begun and did not end.
         series: results by the key of the series and model that they are of.
         outgoing: objects of these results.
-        remarks: what was refused or is not comparable, and why.
+        remarks: what was refused, and why.
         fetched: digest of the list of files when they were fetched last over DICOMweb.
         deleted: whether its files are gone, after the retention time.
     """

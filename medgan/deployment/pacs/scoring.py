@@ -44,7 +44,7 @@ class Outcome:
         subject: pseudonym.
         series: results by the key of series and model.
         outgoing: objects of these.
-        remarks: what was refused, ignored or is not comparable, and why.
+        remarks: what was refused, and why.
     """
 
     subject: str
@@ -114,8 +114,8 @@ class StudyScorer:
                         remarks.append(f"{error.code} {case}: {error.what}; {error.remedy}")
         if not usable:
             remarks.append(_nothing_usable(folder.name, ignored))
-        outgoing, told = self._comparable_first(folder, found, outgoing, known)
-        return Outcome(subject, found, outgoing, [*remarks, *told])
+        outgoing = self._comparable_first(folder, found, outgoing, known)
+        return Outcome(subject, found, outgoing, remarks)
 
     def _key(self, series: Series) -> str:
         """Names the result of a series by this model: the same slices give the same key."""
@@ -146,8 +146,8 @@ class StudyScorer:
         make_private(folder / place)
         for kind, one in made.items():
             save_private(one, folder / place / f"{kind}.dcm")
-        if row["comparable"]:
-            log.info("%s: %s", case, row["text"])
+        say = log.info if row["comparable"] else log.warning
+        say("%s: %s", case, row["text"])
         scored = Scored(case, len(stack.frames), self._version, row["comparable"], row["text"])
         return scored, [Outgoing(f"{place}/{kind}.dcm", kind) for kind in KINDS if kind in made]
 
@@ -191,15 +191,14 @@ class StudyScorer:
     def _comparable_first(
         self, folder: Path, found: Mapping[str, Scored], outgoing: list[Outgoing],
         known: Mapping[str, Scored],
-    ) -> tuple[list[Outgoing], list[str]]:  # fmt: skip
-        """The objects that are sent, and remarks on the series that are not comparable."""
-        told = [f"{one.case}: {one.text}" for one in found.values() if not one.comparable]
+    ) -> list[Outgoing]:  # fmt: skip
+        """The objects that are sent: of comparable series, if there are any."""
         if not any(one.comparable for one in (*found.values(), *known.values())):
-            return outgoing, told
+            return outgoing
         dropped = {f"{RESULTS}/{key}" for key, one in found.items() if not one.comparable}
         for place in dropped:
             shutil.rmtree(folder / place, ignore_errors=True)
-        return [one for one in outgoing if one.file.rpartition("/")[0] not in dropped], told
+        return [one for one in outgoing if one.file.rpartition("/")[0] not in dropped]
 
 
 def modality_of(model: Model) -> str:

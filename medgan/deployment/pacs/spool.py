@@ -20,8 +20,10 @@ from medgan.deployment.pacs.records import COMPLETE, RECEIVING, RECORD, SCORED, 
 
 log = logging.getLogger(__name__)
 INSTANCES, RESULTS = "instances", "results"
-MOST_ATTEMPTS = 5
-"""A study whose scoring ended the node this often is refused."""
+MOST_ATTEMPTS = 12
+"""A study whose scoring was broken off this often is refused: it may be what ends the node."""
+_SOON, _FIRST_PAUSE = 3, 10.0
+"""From so many attempts on a study pauses, for so many seconds, and twice as long each time."""
 REMEMBERED_DAYS = 365.0
 """Then the record of a settled study goes, too."""
 
@@ -146,8 +148,9 @@ class Spool:
             if new:
                 del self._records[study]
             raise
+        self._arrived[study] = time.monotonic()
         if not new:
-            log.info("%s: more files came; it is scored again", study)
+            log.info("%s: more files come", study)
 
     def complete(self, quiet_seconds: float) -> list[str]:
         """Marks the studies that have got nothing for so long as complete, and names them."""
@@ -165,11 +168,15 @@ class Spool:
     def next_to_score(self, but: Callable[[str], bool]) -> str | None:
         """The complete study that is scored next; those whose scoring was broken off come last.
 
+        A study that ends the node stops the others less and less; one that was only under way when
+        the node was killed loses nothing.
+
         Args:
             but: whether a study is left out for now.
         """
         with self._lock:
             queue = [one for one in self._unsettled(but) if one.stage == COMPLETE]
+            queue = [one for one in queue if time.time() >= one.changed + pause_of(one.attempts)]
             first = min(queue, key=lambda one: (one.attempts, one.begun), default=None)
             return None if first is None else first.study
 
@@ -213,6 +220,11 @@ class Spool:
     def _delete_files(self, study: str) -> None:
         for name in (INSTANCES, RESULTS):
             shutil.rmtree(self.path(study, name), ignore_errors=True)
+
+
+def pause_of(attempts: int) -> float:
+    """Seconds that a study waits after so many scorings that did not end."""
+    return 0.0 if attempts < _SOON else _FIRST_PAUSE * 2.0 ** (attempts - _SOON)
 
 
 def make_private(folder: Path) -> None:

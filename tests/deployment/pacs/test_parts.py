@@ -24,7 +24,7 @@ from medgan.deployment.pacs import scoring
 from medgan.deployment.pacs.doors import StoreDoor, WebDoor
 from medgan.deployment.pacs.fetching import fetch_new
 from medgan.deployment.pacs.listener import Listener
-from medgan.deployment.pacs.node import NodeSettings
+from medgan.deployment.pacs.node import NodeSettings, run_node
 from medgan.deployment.pacs.page import write_page
 from medgan.deployment.pacs.peers import Peer, checked_title
 from medgan.deployment.pacs.records import COMPLETE, RECEIVING, SCORED, Outgoing
@@ -34,6 +34,9 @@ from medgan.deployment.pacs.spool import Spool
 from tests.kit.pacs import NAMES, Archive, StubModel, as_file, send, study
 
 PSEUDONYMS = Pseudonyms(b"s" * 32)
+SETTINGS = NodeSettings(
+    "MEDGAN", "127.0.0.1", 11112, ["PACS"], None, "", 0, PacsConfig(), ScoreConfig()
+)
 
 
 @pytest.fixture
@@ -166,6 +169,7 @@ def test_a_full_disk_is_out_of_resources_and_leaves_nothing_of_the_file(
     assert files(spool) == before
     assert "no space left" in turned[0].what
     assert [record.instances for record in spool.records()] == [1]
+    assert spool.complete(0) == [spool.records()[0].study]
     assert send(slices[1:], port) == [0]
 
 
@@ -204,6 +208,34 @@ def test_a_study_killed_before_its_record_was_written_is_found(spool):
     spool.path(name, "record.json").unlink()
     (record,) = Spool(spool.folder, PSEUDONYMS).records()
     assert (record.study, record.stage, record.instances) == (name, RECEIVING, 2)
+
+
+def test_a_study_that_was_under_way_at_each_kill_comes_last_and_waits_but_is_not_lost(
+    spool, monkeypatch
+):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    names = [put(spool, study()[:1])]
+    clock[0] = 1
+    names.append(put(spool, study(1)[:1]))
+    clock[0] = 100
+    spool.complete(1)
+    begun = []
+    for _ in range(4):
+        name = spool.next_to_score(lambda study: False)
+        begun.append(name)
+        with spool.changing(name) as record:
+            record.attempts += 1  # and it is killed
+        spool = Spool(spool.folder, PSEUDONYMS)
+    assert begun == names * 2
+    for name in names:
+        with spool.changing(name) as record:
+            record.attempts = 3 if name == names[0] else 11
+    assert spool.next_to_score(lambda study: False) is None
+    clock[0] = 111
+    assert spool.next_to_score(lambda study: study == names[1]) == names[0]
+    assert spool.next_to_score(lambda study: study == names[0]) is None
 
 
 class Killed(BaseException):
@@ -258,7 +290,7 @@ def test_a_study_scored_twice_has_the_same_uids_and_one_with_more_slices_others(
     assert "of 16 slices; an earlier one was of 12 slices" in report.to_json()
 
 
-# pynetdicom leaves the socket of a refused connection to the garbage collector.
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dead_peer_keeps_the_queue_and_a_refused_class_does_not_stop_the_rest(scored):
     spool, name = scored
@@ -326,15 +358,16 @@ def test_new_studies_are_fetched_once_from_dicomweb(spool):
     class Client:
         fetched = 0
 
-        def search_for_studies(self, search_filters, get_remaining):
+        def search_for_studies(self, search_filters, limit, offset):
             assert search_filters["ModalitiesInStudy"] == "MR"
             return [{"0020000D": {"Value": [slices[0].StudyInstanceUID]}}]
 
-        def search_for_instances(self, study, fields, get_remaining):
+        def search_for_instances(self, study, fields, limit, offset, search_filters):
             names = {"00080016": "SOPClassUID", "00080018": "SOPInstanceUID",
                      "0020000E": "SeriesInstanceUID"}  # fmt: skip
             return [
-                {tag: {"Value": [ds[name].value]} for tag, name in names.items()} for ds in slices
+                {tag: {"Value": [ds[name].value]} for tag, name in names.items()}
+                for ds in slices[offset : offset + 10]  # of which there are 16
             ]
 
         def retrieve_instance(self, study, series, instance, media_types):
@@ -389,7 +422,8 @@ def test_a_series_that_is_not_comparable_is_told_and_sent_only_without_a_better_
     name = put(spool, study())
     outcome = score(spool, name, StubModel(comparable=False))
     assert [one.kind for one in outcome.outgoing] == ["summary", "report"]
-    assert "Not comparable" in outcome.remarks[0]
+    (found,) = outcome.series.values()
+    assert "Not comparable" in found.text
 
 
 def test_the_report_reads_back(scored):
@@ -420,12 +454,8 @@ def test_the_report_reads_back(scored):
 def test_the_page_tells_the_state_and_no_name(scored, tmp_path):
     spool, name = scored
     put(spool, study(1)[:3])
-    settings = NodeSettings(
-        "MEDGAN", "127.0.0.1", 11112, ["PACS"], None, "", 0, PacsConfig(), ScoreConfig()
-    )
-    write_page(
-        tmp_path / "p.html", spool.records(), [], "brain/4", settings, "A@b:1", "cannot be reached"
-    )
+    troubles = {"sent": "cannot be reached", "scored": ""}
+    write_page(tmp_path / "p.html", spool.records(), [], "brain/4", SETTINGS, "A@b:1", troubles)
     text = (tmp_path / "p.html").read_text()
     assert name in text
     for part in ("1 receiving", "1 scored", "0 of 4", "Score 4.20", "cannot be reached"):
@@ -455,8 +485,8 @@ def test_settled_studies_are_deleted_after_their_time_and_never_sent_again(score
 
 
 def test_a_second_node_on_one_folder_is_refused(tmp_path):
-    with locked(tmp_path), pytest.raises(EnvironmentFailure, match="E_BUSY"), locked(tmp_path):
-        pass
+    with locked(tmp_path), pytest.raises(EnvironmentFailure, match="E_BUSY"):
+        run_node(tmp_path, "nowhere", "", SETTINGS, threading.Event())
 
 
 @pytest.mark.parametrize("text", ["", "PACS", "PACS@host", "@host:1", "A" * 17 + "@h:1", "A@h:0"])
