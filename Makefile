@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow check format bench docs clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-server check format bench docs clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -64,6 +64,10 @@ test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
+
+test-server: $(READY) ## test against PostgreSQL, S3 and MLflow with accounts; needs Debian's postgresql
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "PostgreSQL is missing: apt-get install postgresql"; exit 4; }
+	$(BIN)/python -m pytest -q -m slow tests/tracking/test_real_server.py
 
 check: $(READY) ## ruff, types, layers
 	$(BIN)/ruff check .

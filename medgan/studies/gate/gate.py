@@ -96,8 +96,8 @@ def run_gate(
     numbers = {name: round(one.value, 4) for name, one in figures.items()}
     numbers |= _facts(candidate.model)
     if settings.audit:
-        check = _audited(candidate, manifest, out / "audit", config, facts, refuse)
-        found, numbers = (*found, check), {**numbers, "audit": check.limit}
+        check, words = _audited(candidate, manifest, out / "audit", config, facts, refuse)
+        found, numbers = (*found, check), {**numbers, "audit": words}
     before = {} if others is None else {n: round(one.value, 4) for n, one in others.items()}
     verdict = Verdict(found, numbers, before)
     result = _result(candidate, champion, manifest, settings, verdict, facts)
@@ -118,16 +118,18 @@ def _audited(
     config: Config,
     facts: dict[str, str],
     refuse: Refuse,
-) -> Check:
-    """The privacy audit of the version on its training scans, run now."""
-    about = ("audit", "privacy audit")
+) -> tuple[Check, str]:
+    """The privacy audit of the version on its training scans, run now, and its verdict."""
+
+    def check(finding: str, verdict: str = "not run") -> tuple[Check, str]:
+        passed = verdict == "passed"
+        return Check("audit", "privacy audit", passed, finding, limit="passed"), verdict
+
     known = candidate.model.facts.get("training_digest")
     if known and known != manifest.training_digest:
-        what = "the training scans given are not those that it learned from"
-        return Check(*about, False, what, limit="not run")
+        return check("the training scans given are not those that it learned from")
     if candidate.model.networks.translator is not None:
-        what = "there is none of models that make one image of another"
-        return Check(*about, False, what, limit="not run")
+        return check("there is none of models that make one image of another")
     out.mkdir(parents=True, exist_ok=True)
     settings: AuditConfig = config.audit
     seed = config.generate.seed
@@ -140,15 +142,12 @@ def _audited(
             drawn = undrawn(candidate.model, candidate.uri)
         found = audit(drawn, manifest, out, settings, seed, facts, refuse)
     except (ConfigError, DataError, ModelError) as error:
-        return Check(*about, False, f"cannot be run: {error}", limit="not run")
+        return check(f"cannot be run: {error}")
     if not found["protocol"]["members_are_its_training_scans"]:
-        what = "the version does not record its training scans, or others than those given"
-        return Check(*about, False, what, limit="not run")
+        return check("the version records no training scans, or others than those given")
     verdict = str(found["verdict"])
-    words = "; ".join(
-        f"{name}: {one['words']}" for name, one in found["verdicts"].items() if one["words"]
-    )
-    return Check(*about, verdict == "passed", f"{verdict}: {words}", limit=verdict)
+    words = [f"{name}: {one['words'].rstrip('.')}" for name, one in found["verdicts"].items()]
+    return check(f"{verdict}; {'; '.join(words)}", verdict)
 
 
 def _result(

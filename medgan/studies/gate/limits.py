@@ -29,7 +29,7 @@ class Metric:
 METRICS = {
     "kernel_distance": Metric(
         "kernel distance", True,
-        "of synthetic scans from held-out real ones; training scans are beside it",
+        "of synthetic scans from the test scans",
     ),
     "dice_ratio": Metric(
         "Dice ratio", False,
