@@ -114,8 +114,9 @@ def _readme(packaged: Packaged, networks: list[Network], done: dict[str, Exporte
         "`monai-bundle` and `folder`.",
         "## Networks",
         _table(networks, done),
-        f"*Difference*: the largest one of any output from the original network on random inputs, "
-        f"batches of 2 and of 1, by onnxruntime (`check.json`); above {TOLERANCE:g} nothing is "
+        "*Difference*: the largest one of any output from the original network on random inputs "
+        "and on zeros, batches of 2 and of 1, by onnxruntime (`check.json`); above "
+        f"{TOLERANCE:g} nothing is "
         "exported. The batch is free, the other sizes are fixed.",
     ]
     if model.preprocessing.conditions:

@@ -121,11 +121,12 @@ def _compare(network: Network, module: nn.Module, found: Outputs) -> tuple[float
 
 
 def _cases(network: Network) -> Iterator[tuple[Tensor, ...]]:
-    """Random inputs, whole batches and single ones."""
+    """Random inputs, whole batches and single ones, and zeros, which are unknown conditions."""
     for seed in SEEDS:
         inputs = network.examples(seed)
         yield inputs
         yield tuple(one[:1] for one in inputs)
+    yield tuple(torch.zeros_like(one[:1]) for one in network.examples())
 
 
 def _listed(outputs: Tensor | tuple[Tensor, ...]) -> list[Tensor]:

@@ -1,6 +1,9 @@
+import base64
+import hashlib
 import json
 import shutil
 import zipfile
+from importlib.metadata import Distribution
 
 import numpy as np
 import pytest
@@ -167,6 +170,25 @@ def test_a_folder_with_another_package_is_refused_until_it_is_to_be_replaced(pac
 def test_a_folder_is_opened_without_a_register(packaged):
     with opened(str(packaged.folder)) as found:
         assert (found.folder, found.version) == (packaged.folder, {})
+
+
+def test_an_installation_is_packed_again_without_what_names_this_machine(tmp_path, monkeypatch):
+    about = tmp_path / "medgan-0.1.0.dist-info"
+    held = {"medgan/__init__.py": "code", "medgan-0.1.0.dist-info/METADATA": "Name: medgan\n"}
+    added = {"medgan-0.1.0.dist-info/direct_url.json": str(tmp_path), "../bin/medgan": "script"}
+    for name, text in (held | added).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (about / "RECORD").write_text("".join(f"{name},,\n" for name in (*held, *added)))
+    monkeypatch.setattr(wheels, "files", lambda name: Distribution.at(about).files)
+    monkeypatch.setattr(wheels, "ROOT", tmp_path)
+    wheels.own_wheel(tmp_path / "wheels")
+    ((name, path),) = wheels.found(tmp_path / "wheels").items()
+    archive = zipfile.ZipFile(path)
+    assert (name, set(archive.namelist())) == ("medgan", {*held, f"{about.name}/RECORD"})
+    assert archive.read("medgan/__init__.py") == b"code"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(b"code").digest()).decode().rstrip("=")
+    assert f"medgan/__init__.py,sha256={digest},4" in archive.read(f"{about.name}/RECORD").decode()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from medgan.deployment.packages.onnx_files import write_network
 from medgan.deployment.packages.sealing import SUMS
 from medgan.model.fresh_networks import stages
 from medgan.networks.restorer import Restorer
+from tests.kit.captions import captioned_grid
 from tests.kit.models import TWO_LABELS, make_model
 
 
@@ -38,7 +39,7 @@ def test_without_onnx_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize("wrong", [1.0, np.nan])
 def test_a_file_that_computes_something_else_is_refused_and_removed(wrong, monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_files, "_onnx_bytes", lambda network, module: b"")
-    outputs = [[np.full((count, 3), wrong)] for count in (2, 1, 2, 1)]
+    outputs = [[np.full((count, 3), wrong)] for count in (2, 1, 2, 1, 1)]
     monkeypatch.setattr(onnx_files, "_by_onnxruntime", lambda network, path: outputs)
     with pytest.raises(ModelError, match="E_PACKAGE doubling: as onnx it differs"):
         write_network(doubling(), tmp_path)
@@ -116,3 +117,10 @@ def test_restorers_and_generators_with_noise_agree_too(tmp_path):
     assert done.keys() == {"generator", "encoder", "restorer"}
     assert {one.format for one in done.values()} == {"onnx"}
     assert all(one.difference < 1e-4 for one in done.values())
+
+
+@pytest.mark.slow
+def test_a_generator_of_sentences_takes_their_words_along(tmp_path):
+    network = next(networks_of(make_model(captioned_grid())))
+    done = write_network(network, tmp_path)
+    assert (done.format, done.difference < 1e-4) == ("onnx", True)
