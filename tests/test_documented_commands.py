@@ -44,7 +44,6 @@ EXCEPTIONS = {
     "export models:": "needs a register: tests/deployment/packages/test_registered.py",
     "export zoo/phantom-head --format folder": "builds and downloads wheels: "
     "tests/deployment/packages/test_folder.py",
-    "verify": "takes a package: tests/deployment/packages/test_folder.py",
     "sync": "needs a server: tests/tracking/test_sync.py",
     "pacs": "runs until it is stopped: tests/deployment/pacs",
     "serve": "runs until it is stopped: tests/deployment/serving/test_load.py",

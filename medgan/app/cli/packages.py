@@ -47,7 +47,7 @@ def verify(
 ) -> None:
     """Check an installed package: checksums, and the values it has to compute; status 6 if not.
 
-    Example: venv/bin/medgan verify .
+    Example: medgan verify runs/package
     """
 
     def work() -> Answer:
