@@ -112,16 +112,16 @@ def send(
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
     for sop_class, syntax in {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in slices}:
         ae.add_requested_context(sop_class, syntax)
-    found = ae.associate("127.0.0.1", port, ae_title=called)
-    if not found.is_established:
-        return []
+    opened: list[Any] = []
+    note = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
+    found = ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=[note])
     statuses = []
-    for ds in slices:
-        if not found.is_established:
-            statuses.append(-1)
-            continue
-        statuses.append(found.send_c_store(ds).get("Status", -1))
+    for ds in slices if found.is_established else ():
+        going = found.is_established
+        statuses.append(found.send_c_store(ds).get("Status", -1) if going else -1)
     found.release()
+    for one in opened:  # pynetdicom leaves those to a killed peer open
+        one.close()
     return statuses
 
 
@@ -168,14 +168,19 @@ class Archive:
         )
         for context in contexts:
             ae.add_supported_context(context.abstract_syntax)
-        server = ae.start_server(
-            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
+        opened: list[Any] = []
+        handlers = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket)),
+        ]
+        server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
         self.port = server.server_address[1]
         try:
             yield self
         finally:
             ae.shutdown()
+            for one in opened:  # pynetdicom leaves those of killed peers open
+                one.close()
 
     def of(self, slices: list[Dataset]) -> dict[str, Dataset]:
         """What came of a study, by modality: OT is the map, or the picture."""
