@@ -6,13 +6,15 @@ Steps hand over through files in one folder, so any of them can be run again alo
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medgan.app.folder import RECORD, Aside, asked, claim, inputs, note
+from medgan.app.done import DoneSteps
+from medgan.app.folder import RECORD, Aside, Asked, asked, claim, inputs, note
 from medgan.app.presets import shipped_pipelines
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
@@ -27,6 +29,21 @@ if TYPE_CHECKING:
     from medgan.training.forecast import Forecast
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Again:
+    """How a pipeline is run where it was run before.
+
+    Attributes:
+        first: the step to begin with; empty begins with the first.
+        force: whether unchanged steps are done, too.
+    """
+
+    first: str = ""
+    force: bool = False
+
+
 RESOLVED = "config.yaml"
 
 
@@ -35,6 +52,7 @@ def run_pipeline(
     overrides: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
     replace: bool = False,
+    again: Again | None = None,
 ) -> Run:
     """Runs every step of a pipeline file in order.
 
@@ -43,6 +61,7 @@ def run_pipeline(
         overrides: `section.key=value`, which win over the file and the values.
         values: nested settings, which win over the file.
         replace: whether to remove what other commands have left under the same names.
+        again: skips steps that are unchanged since they were last done; None does all.
 
     Returns:
         The run, with what each step has done.
@@ -50,6 +69,54 @@ def run_pipeline(
     Raises:
         MedganError: whatever a step cannot do; steps before it have left their files.
     """
+    run = _read_run(name, overrides, values)
+    cores = shared_cores()
+    with locked(run.out):
+        sweep(run.out)
+        done = None if again is None else DoneSteps(run, again.first, again.force)
+        with Aside(run.out) as aside:
+            claimed = _claim(run, replace)
+            aside.keep(run.out / RESOLVED)
+
+            def make_way(step: str) -> None:
+                if step in claimed:
+                    settings, same = claimed[step]
+                    replaced = replace or (same and not STEPS[step].resumes)
+                    _make_way(run, step, settings, replaced, aside)
+
+            for step in run.steps if done is None else ():
+                make_way(step)
+            if "index" in run.steps:  # other pipelines work in the folder of one that had it
+                write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
+            for number, step in enumerate(run.steps):
+                cores.share()
+                if done is None:
+                    _work(run, step)
+                elif done.plan(number)[0]:
+                    make_way(step)
+                    begun = done.begin(number)
+                    _work(run, step)
+                    done.end(number, begun)
+                else:
+                    log.info("%s: unchanged, skipped", step)
+                    if step in claimed:  # what it leaves is what is asked for now
+                        note(run.folder(STEPS[step].folder), step, claimed[step][0])
+                    done.skip(number)
+    return run
+
+
+def plan_pipeline(
+    name: str, overrides: Sequence[str], values: Mapping[str, Any], again: Again
+) -> tuple[list[str], list[str]]:
+    """The steps of a pipeline, and why each would be done; an empty text where it is skipped.
+
+    Writes nothing. The steps after `index` are judged as if the scans were the same.
+    """
+    run = _read_run(name, overrides, values)
+    return list(run.steps), DoneSteps(run, again.first, again.force).plan()
+
+
+def _read_run(name: str, overrides: Sequence[str], values: Mapping[str, Any] | None) -> Run:
     steps, described = read_pipeline(name)
     _refuse_unread(overrides, steps)
     run = Run(build(merge(described, values or {}), overrides), steps=tuple(steps))
@@ -57,21 +124,15 @@ def run_pipeline(
         raise ConfigError(
             "E_SET", "train.start_from", f"not read by {', '.join(steps)}", "leave it out"
         )
-    cores = shared_cores()
-    with locked(run.out):
-        sweep(run.out)
-        with Aside(run.out) as aside:
-            _claim(run, replace, aside)
-            if "index" in steps:  # other pipelines work in the folder of one that had it
-                write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
-            for step in steps:
-                started = time.monotonic()
-                cores.share()
-                result = STEPS[step].work(run)
-                if result is not None:
-                    run.results[step] = result
-                log.debug("%s took %.1f s", step, time.monotonic() - started)
     return run
+
+
+def _work(run: Run, step: str) -> None:
+    started = time.monotonic()
+    result = STEPS[step].work(run)
+    if result is not None:
+        run.results[step] = result
+    log.debug("%s took %.1f s", step, time.monotonic() - started)
 
 
 def _refuse_unread(overrides: Sequence[str], steps: Sequence[str]) -> None:
@@ -98,31 +159,43 @@ def _refuse_unread(overrides: Sequence[str], steps: Sequence[str]) -> None:
             )  # fmt: skip
 
 
-def _claim(run: Run, replace: bool, aside: Aside) -> None:
-    """Makes the folders of all steps ready, or refuses them before any step begins.
+def _claim(run: Run, replace: bool) -> dict[str, tuple[Asked, bool]]:
+    """Refuses folders that hold anything else, before any step begins.
 
-    What another run has left there is put aside.
+    Returns:
+        Of each step that writes: what it is asked for, and whether its folder holds just that.
 
     Raises:
         ConfigError: E_OUT.
     """
-    wanted = {
-        name: asked(run.config, STEPS[name].reads) for name in run.steps if STEPS[name].writes
-    }
-    same = {}
-    for name, settings in wanted.items():
-        step = STEPS[name]
-        if name != "train":  # which refuses by itself: E_RESUME
-            same[name] = claim(
-                run.folder(step.folder), name, step.writes, settings, replace, step.extends
-            )
-    aside.keep(run.out / RESOLVED)
-    for name, settings in wanted.items():
-        step, folder = STEPS[name], run.folder(STEPS[name].folder)
-        aside.keep(folder / RECORD)
-        if not step.overwrites and (replace or (same.get(name) and not step.resumes)):
-            aside.take(folder, step.writes, inputs(run.config))
-        note(folder, name, settings)
+    claimed = {}
+    for name in (name for name in run.steps if STEPS[name].writes):
+        step, settings = STEPS[name], asked(run.config, STEPS[name].reads)
+        same = name != "train" and claim(  # which refuses by itself: E_RESUME
+            run.folder(step.folder), name, step.writes, settings, replace, step.extends
+        )
+        claimed[name] = settings, same
+    return claimed
+
+
+def _make_way(run: Run, name: str, settings: Asked, replaced: bool, aside: Aside) -> None:
+    """Puts aside what a step replaces, and writes down what it is asked for.
+
+    Args:
+        run: of the step.
+        name: of the step.
+        settings: that it is asked for.
+        replaced: whether what its folder holds is replaced.
+        aside: receives it.
+
+    Raises:
+        ConfigError: E_OUT when what would go is to be read.
+    """
+    step, folder = STEPS[name], run.folder(STEPS[name].folder)
+    aside.keep(folder / RECORD)
+    if not step.overwrites and replaced:
+        aside.take(folder, step.writes, inputs(run.config))
+    note(folder, name, settings)
 
 
 def forecast_pipeline(

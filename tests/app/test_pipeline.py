@@ -15,7 +15,14 @@ import yaml
 
 import medgan
 from medgan.anomaly.calibration import ScoringConfig
-from medgan.app.pipeline import STEPS, find_pipeline, read_pipeline, run_pipeline
+from medgan.app.pipeline import (
+    STEPS,
+    Again,
+    find_pipeline,
+    plan_pipeline,
+    read_pipeline,
+    run_pipeline,
+)
 from medgan.app.run import Run
 from medgan.app.steps.models import register_step, train_step
 from medgan.app.sync import sync
@@ -50,7 +57,7 @@ def finished(tmp_path_factory, fresh_store):
     store = f"sqlite:///{shutil.copy(fresh_store, folder / 'mlflow.db')}"
     pipeline = write_pipeline(folder, tracking={"uri": store, "name": "tiny"})
     out = folder / "out"
-    done = run_pipeline(pipeline, [f"out={out}", f"data.source={source}"])
+    done = run_pipeline(pipeline, [f"out={out}", f"data.source={source}"], again=Again())
     yield done, out, store, source
     home.undo()
 
@@ -59,6 +66,19 @@ def finished(tmp_path_factory, fresh_store):
 def same_site(finished, monkeypatch):
     """The site's secret that the whole run was made with."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(finished[1].parent / "home"))
+
+
+@pytest.mark.usefixtures("same_site")
+def test_nothing_but_the_scans_is_looked_at_when_a_whole_run_is_asked_for_again(finished):
+    _, out, _, source = finished
+    settings = [f"out={out}", f"data.source={source}"]
+    steps, reasons = plan_pipeline(str(out.parent / "tiny.yaml"), settings, {}, Again())
+    assert [step for step, reason in zip(steps, reasons, strict=True) if reason] == ["index"]
+    again = dict(zip(*plan_pipeline(
+        str(out.parent / "tiny.yaml"), [*settings, "score.smallest_mm3=90"], {}, Again()
+    ), strict=True))  # fmt: skip
+    assert again["score"] == "another score.smallest_mm3"
+    assert {step for step, reason in again.items() if reason} == {"index", "score", "report"}
 
 
 def test_the_scorers_of_a_run_come_back_with_its_model(finished):

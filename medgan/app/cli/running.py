@@ -38,6 +38,7 @@ def run_verb(
     sections: Sequence[str] = ("data",),
     replace: bool = False,
     folder: str = "",
+    again: tuple[str, bool] | None = None,
 ) -> None:
     """Runs a pipeline with what a verb was given; --set wins over it.
 
@@ -50,17 +51,19 @@ def run_verb(
         sections: which.
         replace: whether to remove what other commands have left in the folder.
         folder: receives everything where neither the pipeline nor the values name one.
+        again: step to begin with and whether to do unchanged ones, where these are skipped.
     """
 
     def work() -> Answer:
-        from medgan.app.pipeline import read_pipeline, run_pipeline
+        from medgan.app.pipeline import Again, read_pipeline, run_pipeline
         from medgan.core.config import merge
 
         described = read_pipeline(preset)[1] if preset else {}
         taken = {name: described[name] for name in sections if name in described}
         if folder and "out" not in read_pipeline(pipeline)[1]:
             taken["out"] = folder
-        done = run_pipeline(pipeline, overrides or [], merge(taken, values), replace)
+        skips = None if again is None else Again(*again)
+        done = run_pipeline(pipeline, overrides or [], merge(taken, values), replace, skips)
         return Answer(done.as_json(), done.closing_lines(), int(done.exit_status))
 
     answer(work, as_json)

@@ -14,15 +14,33 @@ def run(
     data: Annotated[str, typer.Option(help="scans to read")] = "",
     out: OutOfFile = "",
     replace: Replace = False,
+    first: Annotated[
+        str, typer.Option("--from", metavar="STEP", help="do this step and those after it")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="do unchanged steps, too")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done and why, and write nothing")
+    ] = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Run the steps of any pipeline file.
+    """Run the steps of any pipeline file; steps that are unchanged since the last time are skipped.
 
-    Example: medgan run demo -o runs/demo
+    Example: medgan run demo -o runs/demo --dry-run
     """
     values = ({"out": out} if out else {}) | ({"data": {"source": data}} if data else {})
-    run_verb(pipeline, values, set_, as_json, replace=replace)
+
+    def plan() -> Answer:
+        from medgan.app.done import plan_lines
+        from medgan.app.pipeline import Again, plan_pipeline
+
+        steps, reasons = plan_pipeline(pipeline, set_ or (), values, Again(first, force))
+        return Answer(dict(zip(steps, reasons, strict=True)), plan_lines(steps, reasons))
+
+    if dry_run:
+        answer(plan, as_json)
+    else:
+        run_verb(pipeline, values, set_, as_json, replace=replace, again=(first, force))
 
 
 def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
