@@ -5,14 +5,14 @@ all that the steps before it have left in the folder. `index` is always done: it
 scans, and the steps after it go by its manifest, which holds the digest of each file.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medgan.app.folder import ASIDE, RECORD, Asked, asked, inputs
+from medgan.app.digests import FILE, digest_of, files_of, fingerprint, hash_of
+from medgan.app.folder import Asked, asked, inputs
 from medgan.app.result import StepResult
 from medgan.app.run import Run, facts
 from medgan.app.steps import STEPS
@@ -21,14 +21,7 @@ from medgan.core.errors import ConfigError
 from medgan.core.files import write_atomic
 from medgan.data.manifest import Refusal
 
-FILE = ".medgan_done.json"
-"""Readable by the owner only, as the manifest: settings that a step found out may hold paths."""
 _ALWAYS = "index"
-_NOT_OUTPUTS = {
-    *("cache", "checkpoints", ASIDE, RECORD, FILE, "config.yaml", "refused.csv"),
-    *("mlflow_run.txt", "mlflow_sent.json", "tracking.json"),
-}
-"""What may change without a step being out of date."""
 _PAGES = "report"
 """The step that writes all pages anew, and their folder, which no other step reads."""
 _AGAIN = "--force runs it again"
@@ -160,7 +153,7 @@ class DoneSteps:
                 return f"{name} is gone"
             state = path.stat()
             same = (state.st_size, state.st_mtime_ns) == (size, time)
-            if not same and _digest(path) != digest:
+            if not same and digest_of(path) != digest:
                 return f"{name} was changed"
         return ""
 
@@ -183,8 +176,8 @@ class DoneSteps:
             for step in steps[:number]
         }
         return Given(
-            asked(config, STEPS[steps[number]].reads), self._code, _fingerprint(outside),
-            _hash(json.dumps(before)),
+            asked(config, STEPS[steps[number]].reads), self._code, fingerprint(outside),
+            hash_of(json.dumps(before)),
         )  # fmt: skip
 
     def begin(self, number: int) -> "Begun":
@@ -193,15 +186,15 @@ class DoneSteps:
         before = self._left(self._run.steps[number])
         self._known.pop(self._run.steps[number], None)
         self._save()
-        files = _files(self._run.out)
+        files = files_of(self._run.out)
         return Begun(given, files, {*before}, self._run.config, self._run.refusals)
 
     def end(self, number: int, begun: "Begun") -> None:
         """Writes down a step that is done."""
         run, step = self._run, self._run.steps[number]
         left = {
-            name: (*state, _digest(run.out / name))
-            for name, state in _files(run.out).items()
+            name: (*state, digest_of(run.out / name))
+            for name, state in files_of(run.out).items()
             if (begun.files.get(name) != state or name in begun.before)
             and (step == _PAGES or not name.startswith(f"{_PAGES}/"))
         }
@@ -270,35 +263,6 @@ def _read(path: Path) -> dict[str, Done]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
-
-
-def _files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file that a step may have left."""
-    found = {}
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        name = path.relative_to(folder)
-        if not _NOT_OUTPUTS.intersection(name.parts) and path.is_file():
-            state = path.stat()
-            found[name.as_posix()] = (state.st_size, state.st_mtime_ns)
-    return found
-
-
-def _fingerprint(paths: Sequence[Path]) -> str:
-    """Of files by their content; of folders by the names, sizes and times of their files."""
-    found = [
-        [str(path), _digest(path) if path.is_file() else sorted(_files(path).items())]
-        for path in paths
-    ]
-    return _hash(json.dumps(found))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _changes(before: Config, after: Config) -> dict[str, Any]:
