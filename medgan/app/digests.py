@@ -40,7 +40,7 @@ def fingerprint(paths: Sequence[Path]) -> str:
 def digest_of(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
-        return hashlib.filedigest_of(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of(text: str) -> str:
