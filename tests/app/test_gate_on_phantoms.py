@@ -79,7 +79,7 @@ def test_four_are_refused_for_their_own_reasons_and_two_promoted(
     copying = site.train(
         "copying", "phantoms.subjects=[60,4]", "data.fractions=[0.14,0.04,0.41,0.41]",
         "train.volumes=5000", "train.learning_rate=2.0e-4", "train.gamma=10",
-        "train.augment=none", "localiser.volumes=200",
+        "train.augment=0", "localiser.volumes=200",
     )  # fmt: skip
     refused = site.promote(copying, 6, tmp_path / "copying" / "manifest.json",
                            "gate.limits.kernel_distance={most: 1000}")  # fmt: skip
