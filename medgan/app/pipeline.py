@@ -15,7 +15,7 @@ import yaml
 
 from medgan.app.done import DoneSteps
 from medgan.app.folder import RECORD, Aside, Asked, asked, claim, inputs, note
-from medgan.app.presets import shipped_pipelines
+from medgan.app.presets import find_pipeline, shipped_pipelines
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
 from medgan.app.steps.scans import read_manifest
@@ -290,23 +290,3 @@ def _extended(path: Path, name: str) -> Path:
 
 def _wrong(path: Path, what: str, remedy: str) -> ConfigError:
     return ConfigError("E_PIPELINE", path.name, what, remedy)
-
-
-def find_pipeline(name: str) -> Path:
-    """A file as given, or one that ships with medgan.
-
-    The bare name of one that ships means that one, whatever else lies in the current folder.
-
-    Raises:
-        ConfigError: E_MISSING.
-    """
-    shipped = shipped_pipelines()
-    if name in shipped:
-        return shipped[name]
-    if Path(name).is_file():
-        return Path(name)
-    stem = Path(name).stem
-    if Path(name).name == name and stem in shipped:
-        return shipped[stem]
-    names = ", ".join(sorted(shipped))
-    raise ConfigError("E_MISSING", name, "no such pipeline", f"use a path or {names}")

@@ -2,12 +2,34 @@
 
 from pathlib import Path
 
+from medgan.core.errors import ConfigError
+
 
 def shipped_pipelines() -> dict[str, Path]:
     """Their files by name, from the package or from the checkout that it runs from."""
     package = Path(__file__).parents[1]
     folders = (package.parent / "pipelines", package / "pipelines")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_pipeline(name: str) -> Path:
+    """A file as given, or one that ships with medgan.
+
+    The bare name of one that ships means that one, whatever else lies in the current folder.
+
+    Raises:
+        ConfigError: E_MISSING.
+    """
+    shipped = shipped_pipelines()
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_file():
+        return Path(name)
+    stem = Path(name).stem
+    if Path(name).name == name and stem in shipped:
+        return shipped[stem]
+    names = ", ".join(sorted(shipped))
+    raise ConfigError("E_MISSING", name, "no such pipeline", f"use a path or {names}")
 
 
 def shipped_models() -> dict[str, Path]:

@@ -18,11 +18,11 @@ from medgan.anomaly.calibration import ScoringConfig
 from medgan.app.pipeline import (
     STEPS,
     Again,
-    find_pipeline,
     plan_pipeline,
     read_pipeline,
     run_pipeline,
 )
+from medgan.app.presets import find_pipeline
 from medgan.app.run import Run
 from medgan.app.steps.models import register_step, train_step
 from medgan.app.sync import sync

@@ -11,7 +11,8 @@ import yaml
 
 import medgan
 from medgan.app.cli.options import conditions
-from medgan.app.pipeline import find_pipeline, run_pipeline
+from medgan.app.pipeline import run_pipeline
+from medgan.app.presets import find_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
