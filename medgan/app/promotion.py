@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.core.config import build
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, ModelError
 from medgan.core.files import write_atomic
 from medgan.tracking.client import reading_uri
 from medgan.tracking.promotions import Promotion
@@ -43,7 +43,7 @@ def roll_back(name: str, alias: str, why: str, by: str, overrides: Sequence[str]
         name: of the registered model.
         alias: such as champion.
         why: for the record.
-        by: who decides; empty is the user's login name.
+        by: who decides; empty is the MLflow account, else the login name.
         overrides: `section.key=value`, of `tracking` and `gate.command`.
 
     Raises:
@@ -66,7 +66,7 @@ def roll_back(name: str, alias: str, why: str, by: str, overrides: Sequence[str]
     version = find_version(uri, name, before.version)
     load(version.uri, uri)
     if version.content != before.content:
-        raise ConfigError(
+        raise ModelError(
             "E_TAMPERED", version.uri, "its files are not those that were promoted",
             "restore the artifacts and the tags of the store from a backup",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The gate on head phantoms: the four that it refuses, and the two that it lets through.
+"""The gate on head phantoms: the three that it refuses, and the two that it lets through.
 
 pytest -m slow tests/app/test_gate_on_phantoms.py
 """
@@ -54,7 +54,7 @@ def failing(result) -> set[str]:
     return {line.partition(":")[0] for line in result["failed"]}
 
 
-def test_four_are_refused_for_their_own_reasons_and_two_promoted(
+def test_three_are_refused_for_their_own_reasons_and_two_promoted(
     tmp_path, database, record_property
 ):
     site = Site(tmp_path, database)

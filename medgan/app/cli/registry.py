@@ -21,7 +21,7 @@ def promote(
         str, typer.Option(help="scans and splits as for its training, such as a manifest.json")
     ] = "",
     why: Annotated[str, typer.Option(help="the reason, for the record")] = "",
-    by: Annotated[str, typer.Option(help="who decides; default: your login name")] = "",
+    by: Annotated[str, typer.Option(help="who decides; default: your account or login name")] = "",
     rollback: Annotated[
         bool, typer.Option("--rollback", help="give the alias back to the version before")
     ] = False,

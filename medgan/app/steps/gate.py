@@ -1,15 +1,11 @@
 """A version of a registered model before the gate."""
 
-import logging
-
 from medgan.app.promotion import run_command, who
 from medgan.app.result import StepResult
 from medgan.app.run import Run, facts
 from medgan.core.errors import ConfigError, EnvironmentFailure
 from medgan.tracking.promotions import CHAMPION
 from medgan.tracking.versions import Version, find_version, history_of, record
-
-log = logging.getLogger(__name__)
 
 
 def gate_step(run: Run) -> StepResult:
@@ -19,7 +15,7 @@ def gate_step(run: Run) -> StepResult:
 
     settings, name, uri = run.config.gate, run.config.tracking.name, run.reading_uri()
     version = _asked(run)
-    holder = _holder(uri, name, settings.to)
+    holder = before = _holder(uri, name, settings.to)
     if holder is not None and holder.number == version.number:
         vouched = history_of(uri, name).vouches_for(settings.to, version.number, version.content)
         if vouched or settings.to != CHAMPION:
@@ -37,7 +33,7 @@ def gate_step(run: Run) -> StepResult:
     )
     history = history_of(uri, name)
     present = _holder(uri, name, settings.to)
-    if champion is not None and (present is None or present.uri != champion.uri):
+    if settings.to == CHAMPION and (present and present.uri) != (before and before.uri):
         raise ConfigError(
             "E_GATE", name, "another champion was promoted meanwhile", "run the same command again"
         )

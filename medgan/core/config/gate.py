@@ -38,7 +38,11 @@ class GateConfig(Section):
         "version where it is to become challenger",
     )
     to: Literal["challenger", "champion"] = Field("champion", description="alias it asks for")
-    by: str = Field("", max_length=100, description="who decides; empty is the user's login name")
+    by: str = Field(
+        "",
+        max_length=100,
+        description="who decides; empty is the MLflow account, else the login name",
+    )
     why: str = Field("", max_length=500, description="the reason, for the record")
     command: str = Field(
         "",

@@ -1,7 +1,6 @@
 """Whether a version of a registered model becomes challenger or champion, measured now."""
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from medgan.studies.gate.limits import Check, checks
 from medgan.studies.gate.measure import Read, measure
 from medgan.studies.generated_sets import read_generated_set, undrawn
 
-log = logging.getLogger(__name__)
 REPORT, PAGE = "gate.json", "gate.html"
 
 
