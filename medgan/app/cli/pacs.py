@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medgan.app.cli.options import Json, Model, Set
-from medgan.app.cli.running import Answer, answer
+from medgan.app.cli.running import Answer, answer, refuse_unread
 
 _READ = {"pacs", "score.false_alarms", "score.smallest_mm3", "tracking.uri"}
 """Settings that the node reads."""
@@ -53,7 +53,7 @@ def pacs(
         from medgan.deployment.pacs.node import NodeSettings, run_node
         from medgan.deployment.pacs.peers import Peer, checked_title
 
-        refuse_unread(set_ or [])
+        refuse_unread(set_ or [], _READ, "pacs")
         config = build({}, set_ or [])
         if not (send_to or dicomweb):
             raise ConfigError(
@@ -85,17 +85,3 @@ def pacs(
         return Answer({"studies": counts, "folder": out}, lines)
 
     answer(work, as_json)
-
-
-def refuse_unread(overrides: list[str]) -> None:
-    """Refuses settings that the node does not read.
-
-    Raises:
-        ConfigError: E_SET.
-    """
-    from medgan.core.errors import ConfigError
-
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key not in _READ and key.partition(".")[0] not in _READ:
-            raise ConfigError("E_SET", key, "not read by pacs", "leave it out")

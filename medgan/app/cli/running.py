@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,26 @@ def refuse(where: str, what: str, remedy: str, as_json: bool) -> None:
         raise ConfigError("E_USAGE", where, what, remedy)
 
     answer(work, as_json)
+
+
+def refuse_unread(overrides: Sequence[str], read: Collection[str], verb: str) -> None:
+    """Refuses settings that a verb without a pipeline does not read.
+
+    Args:
+        overrides: texts of --set.
+        read: sections, or single settings by their full names.
+        verb: for the message.
+
+    Raises:
+        ConfigError: E_SET.
+    """
+    from medgan.core.errors import ConfigError
+
+    for override in overrides:
+        key, given, _ = override.partition("=")
+        key = key.strip()
+        if given and key not in read and key.partition(".")[0] not in read:
+            raise ConfigError("E_SET", key, f"not read by {verb}", "leave it out")
 
 
 def _stop(number: int, frame: object) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from medgan.app.cli.options import Json, Model, Set
-from medgan.app.cli.running import Answer, answer
+from medgan.app.cli.running import Answer, answer, refuse_unread
 
-_READ = ("serve.", "score.smallest_mm3", "score.false_alarms", "tracking.uri", "train.device")
+_READ = {"serve", "score.smallest_mm3", "score.false_alarms", "tracking.uri", "train.device"}
+"""Settings that the server reads."""
 
 
 def serve(
@@ -45,7 +46,6 @@ def serve(
 
     def work() -> Answer:
         from medgan.core.config import build
-        from medgan.core.errors import ConfigError
         from medgan.deployment.serving.server import Listening
         from medgan.deployment.serving.server import serve as run
         from medgan.tracking.client import reading_uri
@@ -53,10 +53,7 @@ def serve(
 
         if add_token:
             return _new_token(tokens, add_token)
-        for text in set_ or ():
-            key = text.partition("=")[0].strip()
-            if "=" in text and not key.startswith(_READ):
-                raise ConfigError("E_SET", key, "not read by serve", "leave it out")
+        refuse_unread(set_ or [], _READ, "serve")
         config = build({}, set_ or ())
         uri = "" if config.tracking.uri == "none" else config.tracking.uri or reading_uri()
         listening = Listening(
