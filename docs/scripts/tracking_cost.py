@@ -1,10 +1,12 @@
 """What the copy in MLflow costs a training: with a server, a dead, a killed, a slow one, and none.
 
 python docs/scripts/tracking_cost.py SCANS [-v 480] [-r 3]
+python docs/scripts/tracking_cost.py --system
 
 Trains the preset `msd_hippocampus` in a process of its own for each repeat, in an order that turns
 around every time. Prints seconds of processor and wall time, and the processor time of the
-copying thread, as Linux counts it.
+copying thread, as Linux counts it. With `--system`: milliseconds of processor of one sample of the
+machine's figures, and of a step at which none is due.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from medgan.tracking.client import connect, sqlite_uri
+from medgan.tracking.system_metrics import WithSystemMetrics
 from tests.kit.tracking_server import TrackingServer
 
 _CHILD = """
@@ -117,16 +120,45 @@ def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path) -> dic
         return found
 
 
+class _Nowhere:
+    """A tracker that keeps nothing."""
+
+    def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
+        """Does nothing."""
+
+    def picture(self, path: Path) -> None:
+        """Does nothing."""
+
+    def rewind(self, volumes_seen: int) -> None:
+        """Does nothing."""
+
+
+def system_cost() -> None:
+    """Prints what figures of the machine cost the training's own thread."""
+    row = {f"metric {number}": 1.0 for number in range(12)}
+    for text, seconds, steps in (("a sample", 0.0, 2000), ("a step without one", 10.0, 200_000)):
+        tracker = WithSystemMetrics(_Nowhere(), Path.cwd(), False, seconds)
+        started = time.process_time()
+        for step in range(steps):
+            tracker.log(row, step)
+        print(f"{text}: {(time.process_time() - started) / steps * 1e3:.4f} ms of processor")
+
+
 def main() -> None:
     """Prints a row for each repeat, and medians beside those without MLflow."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("scans")
+    parser.add_argument("scans", nargs="?")
+    parser.add_argument("--system", action="store_true")
     parser.add_argument("-v", "--volumes", type=int, default=480)
     parser.add_argument("-r", "--repeats", type=int, default=3)
     parser.add_argument(
         "-a", "--arms", nargs="+", default=["none", "server", "dead", "killed", "slow"]
     )
     asked = parser.parse_args()
+    if asked.system:
+        return system_cost()
+    if not asked.scans:
+        parser.error("name scans")
     found = defaultdict(list)
     with TemporaryDirectory() as folder:
         for number in range(asked.repeats):

@@ -31,6 +31,7 @@ _GROUPS = (
     ("pair", "Discriminator of images with labels", "losses and penalties"),
     ("train", "Course", "learning rate and other automatic changes"),
     ("time", "Speed", "volumes per second, and share of time spent waiting for scans"),
+    ("system", "Machine", "all programs together; the network since the training began"),
 )
 _SHOWN = ("data", "model", "train", "localiser", "score")
 _PRIVATE = ("data.source", "data.splits")

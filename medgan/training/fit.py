@@ -23,6 +23,7 @@ from medgan.model.inversion import learn_hull
 from medgan.model.model import Model
 from medgan.tracking.mirror import Mirror
 from medgan.tracking.record import CONFIG, Record, recorded
+from medgan.tracking.system_metrics import WithSystemMetrics
 from medgan.tracking.tracker import METRICS, JsonlTracker, Tracker, Trackers, read_metrics
 from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
@@ -121,7 +122,8 @@ def train_model(
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
     record = _describe(config, preprocessing, manifest, facts, out)
     with recorded(record, out, state.volumes_seen > 0), open_mirror() or nullcontext() as mlflow:
-        tracker = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
+        trackers = Trackers([one for one in (jsonl, mlflow, page) if one is not None])
+        tracker = WithSystemMetrics(trackers, out, device.type == "cuda")
         train(task, state, stream, evaluate, criteria, tracker, out, start is not None)
     outcome = _choose_weights(state, criteria, out / "checkpoints")
     metrics = _metrics_at(out / METRICS, outcome.get("best_at", state.volumes_seen))

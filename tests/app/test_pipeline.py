@@ -296,6 +296,7 @@ def test_mlflow_holds_metrics_pictures_configuration_and_the_data_digest(finishe
     assert run.info.status == "FINISHED"
     assert run.data.params["train.batch"] == "2"
     assert {"samples/kernel_distance", "critic/loss"} <= set(run.data.metrics)
+    assert 0 < run.data.metrics["system/system_memory_usage_percentage"] < 100
     assert (
         run.inputs.dataset_inputs[0].dataset.digest
         == (json.loads((out / "model" / "config.json").read_text())["facts"]["data_digest"][:32])
