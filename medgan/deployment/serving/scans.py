@@ -9,6 +9,7 @@ from medgan.core.errors import DataError, of_scan
 from medgan.core.nifti import voxel_bytes
 from medgan.data.checks import CheckedScan
 from medgan.data.dicom.conversion import Conversion
+from medgan.data.dicom.files import looks_like_dicom
 from medgan.data.dicom.series import IGNORED
 from medgan.data.index import examine
 from medgan.data.layouts.files import is_nifti
@@ -94,7 +95,8 @@ class ScanReader:
                 "E_LAYOUT", case, "several channels, and one is no NIfTI file",
                 "give a NIfTI file for each channel",
             )  # fmt: skip
-        self._refuse_many(listed.image)
+        if listed.image.is_dir() or looks_like_dicom(listed.image):
+            self._refuse_many(listed.image)
         series = conversion.expand(listed)
         ready, faults = [], []
         for one in sorted(series, key=lambda one: one.series is None):
@@ -119,12 +121,15 @@ class ScanReader:
         if 4 * math.prod(listed.series.extent[0]) > self._most:
             raise too_large(f"it holds more than {self._most // 2**20} MB of voxels")
 
-    def _refuse_many(self, folder: Path) -> None:
-        """Refuses a folder that no single series fills, before its headers are read."""
-        files = size = 0
-        for place, _, names in os.walk(folder):
+    def _refuse_many(self, place: Path) -> None:
+        """Refuses a folder that no single series fills, before its headers are read.
+
+        Of a DICOM file it is the folder that it lies in, where the rest of its series is.
+        """
+        folder, files, size = place if place.is_dir() else place.parent, 0, 0
+        for inner, _, names in os.walk(folder):
             files += len(names)
-            size += sum(os.lstat(os.path.join(place, name)).st_size for name in names)
+            size += sum(os.lstat(os.path.join(inner, name)).st_size for name in names)
             if files > MOST_FILES or size > self._most:
                 raise too_large("the folder holds more than one series should")
 

@@ -180,14 +180,17 @@ class Service:
 
     async def _wait(self, request: Request, job: Job, deadline: float) -> dict[str, Any]:
         waiting = asyncio.wrap_future(job.future)
-        while not waiting.done():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise timed_out(self.settings.timeout_s)
-            await asyncio.wait({waiting}, timeout=min(left, _LOOK_S))
-            if not waiting.done() and await request.is_disconnected():
-                raise ClientDisconnect
-        return waiting.result()
+        try:
+            while not waiting.done():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise timed_out(self.settings.timeout_s)
+                await asyncio.wait({waiting}, timeout=min(left, _LOOK_S))
+                if not waiting.done() and await request.is_disconnected():
+                    raise ClientDisconnect
+            return waiting.result()
+        finally:
+            waiting.cancel()  # or asyncio would log what a job in vain raises
 
     def deadline(self, visit: Visit) -> float:
         """Monotonic seconds at which a request ends."""

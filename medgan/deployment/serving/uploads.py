@@ -48,7 +48,7 @@ class Upload:
         self._folder, self._most = folder, most_bytes
         self._received, self._parts, self._ended = 0, 0, False
         self._header, self._value, self._headers = b"", b"", dict[bytes, bytes]()
-        self._name, self._field, self._file = "", bytearray(), None
+        self._name, self._field = "", bytearray()
         self._file: IO[bytes] | None = None
         self._parse_options = parse_options_header
         callbacks: MultipartCallbacks = {

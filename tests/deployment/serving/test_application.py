@@ -1,5 +1,6 @@
 """The routes, as a client sees them."""
 
+import gc
 import gzip
 import io
 import json
@@ -225,6 +226,29 @@ def test_a_full_queue_and_a_time_out(serving, monkeypatch, left):
     finally:
         go.set()
     assert running.future.result(10)
+
+
+def test_what_runs_too_long_fails_in_silence_and_leaves_nothing(serving, monkeypatch, caplog, left):
+    client, service = serving(timeout_s=0.2)
+    go = threading.Event()
+
+    def slow(*arguments):
+        go.wait(20)
+        raise RuntimeError("DOE")
+
+    monkeypatch.setattr("medgan.deployment.serving.tasks.score", slow)
+    raw = b"\x1f\x8b"
+    monkeypatch.setattr(service.reader, "read", lambda *a: (None, None, ()))
+    answer = client.post("/v1/score/upload", files={"scan": raw})
+    assert code(answer) == (504, "E_TIMEOUT")
+    assert len(left()) == 2  # the upload and what was to become of it
+    go.set()
+    while not service.worker.idle:
+        time.sleep(0.01)
+    gc.collect()
+    assert left() == []
+    assert "DOE" not in caplog.text
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_server_that_stops_refuses_work_and_says_so(serving):

@@ -230,7 +230,7 @@ def test_an_alias_that_moves_under_load_drops_no_request(
     make_model().save(damaged)
     (damaged / "model.safetensors").write_bytes(b"damaged")
     client.create_model_version("brain", str(damaged))
-    client.set_registered_model_alias("brain", "champion", "1")
+    client.set_registered_model_alias("brain", "challenger", "1")
     moves = [*["2", "1"] * 4, "3", "2"]
     settings = ("--set", f"tracking.uri={uri}", "--set", "serve.follow_s=0.2")
     seen, over = [], threading.Event()
@@ -240,13 +240,13 @@ def test_an_alias_that_moves_under_load_drops_no_request(
             status, answer = server.post("/v1/score", SCAN)
             seen.append((status, json.loads(answer).get("model", {}).get("version")))
 
-    with start("models:/brain@champion", root, *settings) as server, ThreadPoolExecutor() as pool:
+    with start("models:/brain@challenger", root, *settings) as server, ThreadPoolExecutor() as pool:
         for number in range(4):
             pool.submit(ask, number)
         try:
             for version in moves:
                 time.sleep(2)
-                client.set_registered_model_alias("brain", "champion", version)
+                client.set_registered_model_alias("brain", "challenger", version)
             time.sleep(4)
         finally:
             over.set()
