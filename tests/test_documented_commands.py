@@ -44,6 +44,7 @@ EXCEPTIONS = {
     "export models:": "needs a register: tests/deployment/packages/test_registered.py",
     "export zoo/phantom-head --format folder": "builds and downloads wheels: "
     "tests/deployment/packages/test_folder.py",
+    "run demo": "takes minutes; tests/app/test_every_pipeline.py runs it with tiny settings",
     "sync": "needs a server: tests/tracking/test_sync.py",
     "pacs": "runs until it is stopped: tests/deployment/pacs",
     "serve": "runs until it is stopped: tests/deployment/serving/test_load.py",
@@ -145,7 +146,7 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
         before = word
     if verb in ("export-dicom", "export"):
         return found
-    name = words[2] if verb in ("train", "bench") else VERBS.get(verb, verb)
+    name = words[2] if verb in ("train", "bench", "run") else VERBS.get(verb, verb)
     steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]
     for setting in (*TINY.get(verb, ()), "tracking.uri=none"):
         without_labels = "export" in found and setting.startswith("data.labels")  # DICOM has none

@@ -126,7 +126,7 @@ class DoneSteps:
         step = self._run.steps[number]
         if self._force:
             return "asked for by --force"
-        if step == _ALWAYS:
+        if step == _ALWAYS or STEPS[step].always:
             return "looks at the scans"
         known = self._known.get(step)
         if known is None:
@@ -195,7 +195,8 @@ class DoneSteps:
         left = {
             name: (*state, digest_of(run.out / name))
             for name, state in files_of(run.out).items()
-            if (begun.files.get(name) != state or name in begun.before)
+            if not STEPS[step].always
+            and (begun.files.get(name) != state or name in begun.before)
             and (step == _PAGES or not name.startswith(f"{_PAGES}/"))
         }
         result = run.results.get(step)

@@ -1,6 +1,7 @@
 """Files that are written completely or not at all, and locks of folders."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from medgan.core.errors import EnvironmentFailure
+
+_UNFINISHED = re.compile(r"\..*\.tmp|\.\d+\..*\.nii(\.gz)?")
+"""Temporary names of `write_atomic` and of `Volume.save`."""
 
 
 def write_atomic(path: Path, data: bytes | str, private: bool = False) -> None:
@@ -74,8 +78,9 @@ def flush_folder(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Removes incomplete files of killed processes; the folder must be `locked`."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for path in folder.rglob(".*"):
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def disk_failure(path: Path, error: OSError) -> EnvironmentFailure:

@@ -32,6 +32,8 @@ Key = list[tuple[str, str, str]]
 Keep = Callable[[str, CheckedScan], None]
 Found = tuple[Listed, str, str]
 """A scan, its pseudonym and that of its subject."""
+Choose = Callable[[list[Found]], list[Found]]
+"""Gives those scans of a listing that are to be read."""
 Outcome = tuple[Case, tuple[str, ...]]
 """A case, and what was corrected on the way from DICOM."""
 
@@ -47,6 +49,7 @@ def index(
     session: str = "",
     channels: Sequence[str] = (),
     keep: Keep = lambda case, scan: None,
+    choose: Choose | None = None,
 ) -> tuple[Manifest, Key]:
     """Lists and checks every scan of a data set.
 
@@ -64,6 +67,8 @@ def index(
         channels: image channels in order: BIDS suffixes, columns of a table or channel names of
             nnU-Net; empty is all that the layout names, else one.
         keep: receives what was read of each scan, so that it need not be read again.
+        choose: which of the listed scans are read, where that is not all; loose files are then
+            named by their place alone (`Selection.by_place`).
 
     Returns:
         The manifest, without splits yet unless one was read, and the key: case, subject and file
@@ -73,7 +78,8 @@ def index(
         DataError: E_NO_SCANS when nothing is usable, E_LAYOUT when the layout is not known,
             E_MANIFEST for a damaged manifest.
     """
-    listing = list_scans(source, Selection(suffix, session, tuple(channels)))
+    selection = Selection(suffix, session, tuple(channels), by_place=choose is not None)
+    listing = list_scans(source, selection)
     wanted = _pseudonyms_of(subjects, pseudonyms)
     cases: list[Case] = []
     refusals: list[Refusal] = []
@@ -92,6 +98,7 @@ def index(
             ]
         if not found:
             raise no_scans()
+        found = found if choose is None else choose(found)
         read = partial(_read, readers=(conversion, sequences), keep=keep)
         for one, outcome in _outcomes(found, read, sequences, pseudonyms, progress):
             listed, name, subject = one

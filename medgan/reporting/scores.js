@@ -1,11 +1,11 @@
 "use strict";
-// Sorts and filters the table of scans; without this script the table stays in its first order.
-(() => {
-  const table = document.getElementById("scans");
+// Sorts and filters each table of scans; without this script tables stay in their first order.
+document.querySelectorAll("section.group").forEach((group) => {
+  const table = group.querySelector("table[id^=scans]");
   if (!table) return;
   const body = table.tBodies[0], rows = [...body.rows], headings = [...table.tHead.rows[0].cells];
-  const search = document.getElementById("search"), state = document.getElementById("state");
-  const most = document.getElementById("most"), count = document.getElementById("count");
+  const field = (name) => group.querySelector(`[id^=${name}]`);
+  const search = field("search"), state = field("state"), most = field("most"), count = field("count");
 
   function sort(column) {
     const heading = headings[column], numbers = heading.dataset.sort === "number";
@@ -40,7 +40,7 @@
   headings.forEach((heading, column) => {
     heading.querySelector("button")?.addEventListener("click", () => sort(column));
   });
-  for (const field of [search, state, most]) field.addEventListener("input", filter);
+  for (const one of [search, state, most]) one.addEventListener("input", filter);
   search.form.addEventListener("submit", (event) => event.preventDefault());
   search.form.addEventListener("reset", () => setTimeout(filter));
-})();
+});

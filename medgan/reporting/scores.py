@@ -14,6 +14,7 @@ from medgan.reporting.template import data_uri, render
 _FIXED = (
     *("case", "subject", "healthy", "score", "p_value", "q_value", "alarm", "comparable"),
     *("explanation", "map", "recon", "regions", "flagged", "regions_found", "page", "thumbnail"),
+    *("parts", "scored", "batch", "model", "model_sha256", "calibration", "replaces"),
 )
 
 Row = dict[str, Any]
@@ -60,24 +61,63 @@ def scores_page(
         trained: whether there is a page of the training.
         alarms: false alarms of healthy scans by group.
     """
+    facts = {name.replace("_", " "): fact for name, fact in scores["model"].items()}
+    shown = _shown(Group(rows, calibration, facts))
+    return render(
+        "scores.html.j2", groups=[shown], refused=refused, trained=trained, alarms=alarms,
+        rate=calibration["rate"],
+    )  # fmt: skip
+
+
+class Group(NamedTuple):
+    """Scans that one model scored.
+
+    Attributes:
+        rows: with `flagged`, `regions_found`, `page` and `thumbnail`.
+        calibration: `scores` of healthy scans, `rate` and `limit` of flags.
+        facts: of the model.
+        title: of its part of a page that shows several models.
+        replaced: rows of scans that were scored again, each with the new one's name as `by`.
+    """
+
+    rows: list[Row]
+    calibration: dict[str, Any]
+    facts: dict[str, Any]
+    title: str = ""
+    replaced: Sequence[Row] = ()
+
+
+def cohort_page(groups: Sequence[Group], refused: list[dict[str, str]]) -> str:
+    """The page of scans that were scored over months.
+
+    Args:
+        groups: the newest model first.
+        refused: rows of refused.csv.
+    """
+    shown = [_shown(group) for group in groups]
+    return render("scores.html.j2", groups=shown, refused=refused, trained=False, alarms=(), rate=0)
+
+
+def _shown(group: Group) -> dict[str, Any]:
+    """What the page shows of a group."""
+    rows, calibration = group.rows, group.calibration
     parts = [name for name in rows[0] if name not in _FIXED] if rows else []
     comparable = [row for row in rows if row["comparable"]]
     dots = [Score(row["case"], row["score"], state_of(row)) for row in comparable]
-    return render(
-        "scores.html.j2",
-        scored=bool(rows),
-        rows=comparable,
-        incomparable=[row for row in rows if not row["comparable"]],
-        parts=parts if len(parts) > 1 else [],
-        known=any(row["healthy"] is not None for row in rows),
-        summary=_summary(comparable, len(rows), calibration),
-        calibration=calibration,
-        plot=distribution(calibration["scores"], dots, calibration["limit"]),
-        refused=refused,
-        trained=trained,
-        alarms=alarms,
-        facts={name.replace("_", " "): fact for name, fact in scores["model"].items()},
-    )
+    return {
+        "scored": bool(rows),
+        "rows": comparable,
+        "incomparable": [row for row in rows if not row["comparable"]],
+        "parts": parts if len(parts) > 1 else [],
+        "known": any(row.get("healthy") is not None for row in rows),
+        "dated": any("scored" in row for row in rows),
+        "summary": _summary(comparable, len(rows), calibration),
+        "calibration": calibration,
+        "plot": distribution(calibration["scores"], dots, calibration["limit"]),
+        "facts": group.facts,
+        "title": group.title,
+        "replaced": group.replaced,
+    }
 
 
 def thumbnail_of(maps: Maps, level: float) -> dict[str, str]:

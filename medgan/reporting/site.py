@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.anomaly.alarms import is_alarm, threshold
+from medgan.anomaly.cohort import RECORDS
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.table_files import read_table
@@ -52,6 +53,10 @@ def write_report(
         ConfigError: E_MISSING.
     """
     scored = next((p for p in (folder, folder / "scores") if (p / "scores.json").is_file()), None)
+    if (folder / RECORDS).is_dir():
+        from medgan.reporting.cohort import write_cohort_page
+
+        return write_cohort_page(folder, scans)
     trained = write_training_page(folder)
     if scored is None and not trained:
         raise ConfigError(
@@ -120,18 +125,47 @@ def _write_scans(
         old.unlink()
     if not rows:
         return
+    write_viewer(report)
+    for number, row in enumerate(rows, start=1):
+        case = cases[row["case"]]
+        scan = read(case, False).volumes[0]
+        write_scan(report, scored, row, case, scan, calibration, _neighbours(rows, row))
+        progress(number, len(rows))
+
+
+def write_viewer(report: Path) -> None:
+    """Writes the script of the 3D view, which the pages of scans share."""
     shipped = files("medgan.reporting") / "niivue"
     script = gzip.decompress((shipped / "niivue.umd.js.gz").read_bytes())
     write_atomic(report / "niivue" / "niivue.umd.js", script)
     write_atomic(report / "niivue" / "LICENSE.txt", (shipped / "LICENSE.txt").read_bytes())
-    for number, row in enumerate(rows, start=1):
-        case = cases[row["case"]]
-        maps = _read_maps(case, read(case, False).volumes[0], scored, row)
-        page = scan_page(row, row["regions_found"], maps, calibration, _neighbours(rows, row))
-        row["page"] = f"scans/{row['case']}.html"
-        row["thumbnail"] = thumbnail_of(maps, calibration["level"])
-        write_atomic(report / row["page"], page)
-        progress(number, len(rows))
+
+
+def write_scan(
+    report: Path,
+    scored: Path,
+    row: Row,
+    case: Case,
+    scan: Volume,
+    calibration: dict[str, Any],
+    neighbours: Neighbours,
+) -> None:
+    """Writes the page of a scan; adds `page` and `thumbnail` to its row.
+
+    Args:
+        report: folder of the pages.
+        scored: folder of the maps.
+        row: with `flagged` and `regions_found`.
+        case: of the scan.
+        scan: its first channel.
+        calibration: as `flagged` gives it.
+        neighbours: other pages of the same group.
+    """
+    maps = _read_maps(case, scan, scored, row)
+    page = scan_page(row, row["regions_found"], maps, calibration, neighbours)
+    row["page"] = f"scans/{row['case']}.html"
+    row["thumbnail"] = thumbnail_of(maps, calibration["level"])
+    write_atomic(report / row["page"], page)
 
 
 def _neighbours(rows: list[Row], row: Row) -> Neighbours:

@@ -139,6 +139,7 @@ def _export_one(
     conversion: Conversion, series: Series, row: dict[str, Any], summary: dict[str, Any],
     scores: Path, out: Path,
 ) -> None:  # fmt: skip
+    summary = summary.get("models", {}).get(row.get("calibration"), summary)  # of this scan
     case, model = row["case"], summary["model"]
     stack = stack_slices(series, case)
     scan, _ = conversion.volume(series, case)

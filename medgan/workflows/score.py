@@ -80,7 +80,7 @@ def score_cases(
             try:
                 place = bids.get(case.case, "")
                 with of_scan(case.case):
-                    row, found = _score_case(
+                    row, found = score_case(
                         model, case, read(case), folder, settings, health_is_known, place
                     )
                 rows.append(row)
@@ -97,15 +97,33 @@ def score_cases(
     return rows, refusals
 
 
-def _score_case(
+def score_case(
     model: Model,
     case: Case,
     scan: CheckedScan,
     folder: Path,
     settings: ScoreConfig,
-    health_is_known: bool,
-    bids: str,
+    health_is_known: bool = False,
+    bids: str = "",
 ) -> tuple[Row, list[Row]]:
+    """Scores one scan and writes its maps.
+
+    Args:
+        model: calibrated.
+        case: what its files are named after.
+        scan: its checked files.
+        folder: receives `maps/`, `recons/` and `regions/`.
+        settings: the score section.
+        health_is_known: whether `healthy` of the case is known.
+        bids: begin of the names of its files in a BIDS derivative; empty for the usual names.
+
+    Returns:
+        Its row of the table, without q-value and alarm, and the rows of its regions.
+
+    Raises:
+        DataError: why it cannot be scored.
+        EnvironmentFailure: E_DISK.
+    """
     label_map = scan.label.volume if scan.label else None
     covariates = model.needed_calibration.covariates_of(case)
     result = model.score(

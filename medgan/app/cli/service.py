@@ -1,7 +1,7 @@
 """Verbs around the work: any pipeline, report pages, checks of the machine, speed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from medgan.app.cli.running import Answer, answer, run_verb
 def run(
     pipeline: Pipeline,
     data: Annotated[str, typer.Option(help="scans to read")] = "",
+    model: Annotated[
+        str, typer.Option(help="model to use: folder, models:/name@alias or runs:/id/model")
+    ] = "",
     out: OutOfFile = "",
     replace: Replace = False,
     first: Annotated[
@@ -28,7 +31,9 @@ def run(
 
     Example: medgan run demo -o runs/demo --dry-run
     """
-    values = ({"out": out} if out else {}) | ({"data": {"source": data}} if data else {})
+    values: dict[str, Any] = {"out": out} if out else {}
+    values |= {"data": {"source": data}} if data else {}
+    values |= {"model_uri": model} if model else {}
 
     def plan() -> Answer:
         from medgan.app.done import plan_lines

@@ -15,6 +15,7 @@ from medgan.app.steps.models import (
     share_step,
     train_step,
 )
+from medgan.app.steps.nightly import nightly_step
 from medgan.app.steps.reading import (
     edit_step,
     invert_step,
@@ -60,6 +61,8 @@ class Step:
             instead of doing its work again.
         extends: whether it knows by itself what of an earlier request still holds.
         overwrites: whether it replaces its files itself, and keeps what must not be lost.
+        always: whether it is done whenever it is asked for, since it looks at what is new and knows
+            by itself what it has done.
     """
 
     work: Callable[[Run], StepResult | None]
@@ -69,6 +72,7 @@ class Step:
     resumes: bool = False
     extends: bool = False
     overwrites: bool = False
+    always: bool = False
 
 
 _GRID = (
@@ -173,6 +177,18 @@ STEPS = {
         ("model_uri", *SCANS, "score.false_alarms", "score.smallest_mm3", "score.layout"),
         ("maps", "recons", "regions", "scores.csv", "scores.json", "regions.csv", "derivatives"),
         "scores",
+    ),
+    "nightly": Step(
+        nightly_step,
+        (
+            *("model_uri", *SCANS, "score.false_alarms", "score.smallest_mm3", "nightly"),
+            "report.scans",
+        ),
+        (
+            *("records", "maps", "recons", "regions", "scores.csv", "scores.json", "regions.csv"),
+            "inbox.json",
+        ),
+        resumes=True, extends=True, always=True,
     ),
     "mood": Step(
         mood_step, ("model_uri", "data.source", "score.layout"), ("*.txt", "*.nii", "*.nii.gz")

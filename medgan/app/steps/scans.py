@@ -58,7 +58,7 @@ def phantoms_step(run: Run) -> StepResult:
 
 def index_step(run: Run) -> StepResult:
     """Checks every scan, reads or makes the splits, writes the manifest and the refusals."""
-    manifest, key = read_manifest(_with_channels(run), run.out / CONVERTED, run.scans.keep)
+    manifest, key = read_manifest(with_channels(run), run.out / CONVERTED, run.scans.keep)
     if run.config.train.task == "harmonisation" and "train" in run.steps:
         manifest, key = _with_wanted(run, manifest, key)
     if _LEARNING & set(run.steps) and not run.config.data.synthetic:
@@ -105,13 +105,13 @@ def _with_wanted(
             "E_NO_DATA", "translate.target_data", "no scans named",
             "name scans of other subjects in the style that is wanted",
         )  # fmt: skip
-    settings = _with_channels(run).model_copy(update={"source": source})
+    settings = with_channels(run).model_copy(update={"source": source})
     with about("translate.target_data"):
         wanted, more = read_manifest(settings, run.out / CONVERTED, run.scans.keep)
     return with_wanted(manifest, wanted), [*key, *more]
 
 
-def _with_channels(run: Run) -> DataConfig:
+def with_channels(run: Run) -> DataConfig:
     """The data section; unless it names channels, with those that the model is given."""
     settings = run.config.data
     if settings.channels or not run.config.model_uri:

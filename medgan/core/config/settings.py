@@ -53,6 +53,16 @@ class ReportConfig(Section):
     )
 
 
+class NightlyConfig(Section):
+    """The pipeline that scores what is new in an inbox."""
+
+    settle_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="a scan of which a file was written to since then waits for the next run",
+    )
+
+
 class Config(Section):
     """All settings of a pipeline."""
 
@@ -81,6 +91,7 @@ class Config(Section):
     phantoms: PhantomConfig = PhantomConfig()  # pyright: ignore[reportCallIssue]
     gate: GateConfig = GateConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
+    nightly: NightlyConfig = NightlyConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
     serve: ServeConfig = ServeConfig()  # pyright: ignore[reportCallIssue]
     pacs: PacsConfig = PacsConfig()  # pyright: ignore[reportCallIssue]

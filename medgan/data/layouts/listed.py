@@ -19,11 +19,14 @@ class Selection:
         session: of a BIDS tree; empty is all.
         channels: image channels in order, as the layout names them; empty is all it names, else
             one.
+        by_place: whether loose files have their names and subjects by their place below the folder
+            alone, whatever else lies there: for a folder that scans come to and go from.
     """
 
     suffix: str = ""
     session: str = ""
     channels: tuple[str, ...] = ()
+    by_place: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ def list_scans(folder: Path, selection: Selection) -> list[Listed]:
         DataError: E_MIXED where NIfTI and DICOM lie together, E_CHANNEL where file names end in
             channel numbers outside the layout of nnU-Net.
     """
-    del selection  # nothing to choose from
     files = scans_below(folder)
     labels = {
         p
@@ -53,17 +52,20 @@ def list_scans(folder: Path, selection: Selection) -> list[Listed]:
             "name a folder of one kind, or list the scans in a CSV",
         )  # fmt: skip
     _refuse_numbered_channels(images)
-    named = {(p.parent, without_mark(p)): p for p in labels}
-    base = Path(os.path.commonpath([path.parent for path in images])) if images else folder
+    of_image = {(p.parent, without_mark(p)): p for p in labels}
+    base = folder
+    if images and not selection.by_place:
+        base = Path(os.path.commonpath([path.parent for path in images]))
     listing = []
     for path in images:
         name = stem(path)
         parents = (path.parent, *(path.parent.parent / d for d in LABEL_FOLDERS))
-        label = next((named[key] for p in parents if (key := (p, name)) in named), None)
+        label = next((of_image[key] for p in parents if (key := (p, name)) in of_image), None)
         unique = str(path.relative_to(folder).with_name(name))
         listing.append(Listed(unique, _subject_at(path, base), {IMAGE: path}, label, root=folder))
     warn_of_unused(labels, [listed.label for listed in listing])
-    return as_sequences(with_plain_names(listing), flat=len({p.parent for p in images}) < 2)
+    named = listing if selection.by_place else with_plain_names(listing)
+    return as_sequences(named, flat=len({p.parent for p in images}) < 2)
 
 
 def _refuse_numbered_channels(images: list[Path]) -> None:
