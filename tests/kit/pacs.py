@@ -25,6 +25,7 @@ from medgan.anomaly.calibration import ScoringConfig
 from medgan.anomaly.regions import Region
 from medgan.core.volume import Volume
 from medgan.data.dicom.synthetic import write_synthetic_series
+from medgan.deployment.pacs.spool import Spool
 from medgan.model.outputs import ScanScore
 from tests.kit.models import GRID, make_model
 from tests.kit.volumes import AFFINE, ball, scans
@@ -102,6 +103,13 @@ def as_file(ds: Dataset) -> bytes:
     file = BytesIO()
     ds.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def put(spool: Spool, slices: list[Dataset]) -> str:
+    """Stores a study as the listener does, and gives its pseudonym."""
+    for ds in slices:
+        name = spool.store(ds.StudyInstanceUID, ds.SOPInstanceUID, as_file(ds))
+    return name
 
 
 def send(

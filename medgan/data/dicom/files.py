@@ -4,11 +4,32 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 PREAMBLE = 128
 """Bytes before the letters DICM."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def read_meta(file: BytesIO | BufferedReader) -> "Dataset":
+    """The elements of group 2 before a data set, as pydicom finds them, with a preamble or without.
+
+    Tells whether a file is `DEFLATED` before pydicom reads it: that may unpack kilobytes to any
+    amount of memory.
+    """
+    from pydicom.filereader import (
+        _read_file_meta_info,  # pyright: ignore[reportPrivateUsage] - the same as dcmread's
+        read_preamble,
+    )
+
+    read_preamble(file, force=True)
+    return _read_file_meta_info(file)
 
 
 @contextmanager

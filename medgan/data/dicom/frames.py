@@ -15,7 +15,7 @@ from medgan.data.dicom.elements import (
     get_text,
     get_transfer_syntax,
 )
-from medgan.data.dicom.files import PREAMBLE, is_dicom, quiet_pydicom
+from medgan.data.dicom.files import DEFLATED, PREAMBLE, is_dicom, quiet_pydicom, read_meta
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -37,7 +37,6 @@ OTHER_MODALITIES = frozenset(
     "RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR STAIN US VL XA XC".split()
 )
 """Standard terms that may be printed; anything else in the tag might be a name."""
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality",
     "PatientID", "IssuerOfPatientID", "ImageType", "BurnedInAnnotation", "Rows", "Columns",
@@ -117,28 +116,26 @@ def read_frames(path: Path) -> list[Frame]:
         DataError: E_DICOM, E_EMPTY, E_SYNTAX, E_UNREADABLE; without the name of the file.
     """
     import pydicom
-    from pydicom.filereader import read_file_meta_info
 
     remedy = "export it again"
     try:
         with quiet_pydicom():
             with path.open("rb") as file:
-                start = file.read(PREAMBLE + 4)
-            if not any(start):
+                empty = not any(file.read(PREAMBLE + 4))
+            if empty:
                 raise DataError("E_EMPTY", "a file", "is empty, or holds only zeros", remedy)
             if not is_dicom(path):
                 raise DataError("E_DICOM", "a file", "is named like DICOM and is not", remedy)
-            has_preamble = start[PREAMBLE:] == b"DICM"
-            meta = read_file_meta_info(str(path)) if has_preamble else None
-            if meta is not None and meta.get("MediaStorageSOPClassUID") == DIRECTORY:
+            with path.open("rb") as file:
+                meta = read_meta(file)
+            if meta.get("MediaStorageSOPClassUID") == DIRECTORY:
                 return []
-            if meta is not None and meta.get("TransferSyntaxUID") == DEFLATED:
-                # Opening a small deflated file can take any amount of memory.
+            if meta.get("TransferSyntaxUID") == DEFLATED:
                 raise DataError(
                     "E_SYNTAX", "a file", "deflated, which is not read", "export it uncompressed"
                 )
             header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=list(_TAGS), force=not has_preamble
+                path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True
             )
             return _frames(header, path)
     except DataError:

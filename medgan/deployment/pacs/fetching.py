@@ -3,11 +3,12 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from medgan.core.errors import as_coded
-from medgan.deployment.pacs.doors import Instance, PeerDown, WebDoor
+from medgan.deployment.pacs.doors import PeerDown
 from medgan.deployment.pacs.spool import Spool
+from medgan.deployment.pacs.web import Denied, Instance, WebDoor
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ def keep_fetching(
         trouble = ""
         try:
             fetch_new(spool, web, modality(), days, stop)
-        except PeerDown as down:
-            trouble = str(down)
+        except (PeerDown, Denied) as why:
+            trouble = str(why)
         except Exception as error:
             log.debug("%s", web, exc_info=True)
             trouble = str(as_coded(error))
@@ -45,31 +46,44 @@ def keep_fetching(
 def fetch_new(spool: Spool, web: WebDoor, modality: str, days: int, stop: threading.Event) -> None:
     """Fetches the studies that have files which were not fetched yet.
 
+    What the server denies of a study does not stop the others, and is tried again at the next call.
+
     Args:
         spool: receives them.
         web: where they are.
         modality: MR or CT.
         days: of which studies are wanted, today the first.
-        stop: ends it between two files; the next call begins the study anew.
+        stop: ends it between two files.
 
     Raises:
         PeerDown: the server does not answer.
+        Denied: it does not give a study, or a file; the last one.
         EnvironmentFailure: E_DISK.
     """
     seen = {record.study: record.fetched for record in spool.records()}
-    for uid, instances in web.studies(modality, days).items():
-        study, digest = spool.study_of(uid), _digest(instances)
-        if not instances or seen.get(study) == digest:
+    denied: Denied | None = None
+    for uid in web.studies(modality, days):
+        study = spool.study_of(uid)
+        try:
+            instances = web.instances(uid)
+            digest = _digest(instances)
+            if not instances or seen.get(study) == digest:
+                continue
+            for one in instances:
+                if stop.is_set():
+                    return
+                if not spool.holds(one.study, one.uid):
+                    spool.store(one.study, one.uid, web.fetch(one))
+        except Denied as why:
+            denied = why
             continue
-        for one in instances:
-            if stop.is_set():
-                return
-            spool.store(one.study, one.uid, web.fetch(one))
         with spool.changing(study) as record:
             record.fetched = digest
         log.info("%s: fetched, %d files", study, len(instances))
+    if denied is not None:
+        raise denied
 
 
-def _digest(instances: Sequence[Instance]) -> str:
+def _digest(instances: Iterable[Instance]) -> str:
     """Tells whether a study has got other files."""
     return hashlib.sha256("\n".join(sorted(one.uid for one in instances)).encode()).hexdigest()[:32]

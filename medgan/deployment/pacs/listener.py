@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medgan.core.errors import EnvironmentFailure
 from medgan.data.dicom.decoder import NATIVE, PLUGINS
+from medgan.data.dicom.files import DEFLATED, read_meta
 from medgan.data.dicom.frames import MODALITIES
 from medgan.deployment.pacs.peers import printable
 from medgan.deployment.pacs.spool import Spool
@@ -105,6 +106,8 @@ class Listener:
         peer = printable(event.assoc.requestor.ae_title)
         try:
             data = event.encoded_dataset()
+            if read_meta(BytesIO(data)).get("TransferSyntaxUID") == DEFLATED:
+                raise ValueError  # said in the data set itself, against what was agreed on
             header = pydicom.dcmread(
                 BytesIO(data), stop_before_pixels=True, specific_tags=list(_TAGS)
             )

@@ -17,7 +17,7 @@ from medgan.core.threads import shared_cores
 from medgan.data.dicom.files import quiet_pydicom
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.deployment.followed_model import FollowedModel
-from medgan.deployment.pacs.doors import Door, StoreDoor, WebDoor
+from medgan.deployment.pacs.doors import Door
 from medgan.deployment.pacs.fetching import keep_fetching
 from medgan.deployment.pacs.listener import Listener, Turned
 from medgan.deployment.pacs.page import STATES, write_page
@@ -26,7 +26,9 @@ from medgan.deployment.pacs.quiet import quiet_peers
 from medgan.deployment.pacs.records import SCORED
 from medgan.deployment.pacs.scoring import Outcome, StudyScorer, modality_of
 from medgan.deployment.pacs.sender import Sender
-from medgan.deployment.pacs.spool import MOST_ATTEMPTS, Spool, make_private
+from medgan.deployment.pacs.spool import MOST_ATTEMPTS, Spool, make_private, refuse_foreign
+from medgan.deployment.pacs.store import StoreDoor
+from medgan.deployment.pacs.web import WebDoor
 
 log = logging.getLogger(__name__)
 PAGE = "pacs.html"
@@ -95,6 +97,7 @@ class Node:
         self._not_before: dict[str, float] = {}
         self._cores = shared_cores()
         self._trouble = ""
+        self._told: dict[str, str] = {}
         self._shown: tuple[object, ...] = ()
 
     @property
@@ -172,12 +175,16 @@ class Node:
 
     @contextmanager
     def _said(self, what: str) -> Iterator[None]:
-        """What goes wrong inside is said to the log; the node goes on."""
+        """What goes wrong inside is said to the log, once until it goes well; the node goes on."""
+        text = ""
         try:
             yield
         except Exception as error:
             log.debug("%s", what, exc_info=True)
-            log.warning("%s: %s", what, as_coded(error))
+            text = str(as_coded(error))
+            if text != self._told.get(what):
+                log.warning("%s: %s; tried again", what, text)
+        self._told[what] = text
 
     def _score_all(self) -> None:
         while not self._stop.is_set():
@@ -194,10 +201,12 @@ class Node:
                 self._trouble = ""
             except Exception as error:
                 log.debug("%s", study, exc_info=True)
-                self._trouble = str(as_coded(error))
-                log.warning("%s: %s; tried again", study, self._trouble)
+                trouble = str(as_coded(error))
+                if trouble != self._trouble:
+                    log.warning("%s: %s; tried again", study, trouble)
+                self._trouble = trouble
                 self._not_before[study] = time.monotonic() + _PAUSE
-                with self._said(study), self._spool.changing(study) as record:
+                with self._said("the record of a study"), self._spool.changing(study) as record:
                     record.attempts = max(0, record.attempts - 1)  # no fault of the study
 
     def _resting(self, study: str) -> bool:
@@ -265,9 +274,10 @@ def run_node(
     Raises:
         EnvironmentFailure: E_EXTRA, E_BUSY, E_PORT, E_DISK and those of loading a model.
         ModelError: E_MODEL, E_UNCALIBRATED.
-        ConfigError, DataError: E_CHANNEL; E_CALIBRATION.
+        ConfigError, DataError: E_OUT; E_CHANNEL; E_CALIBRATION.
     """
     check_extra()
+    refuse_foreign(folder)
     make_private(folder)
     with locked(folder), quiet_pydicom(), quiet_peers():
         with FollowedModel(model_uri, tracking_uri) as followed:

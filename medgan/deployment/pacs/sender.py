@@ -64,11 +64,10 @@ class Sender:
             return str(down)
         except MedganError as error:  # a full disk, on which the answer could not be noted
             return f"cannot be served: {error.what}"
-        except Exception as error:  # of one object, which must not stop the others
+        except Exception as error:  # nothing is given up: the study waits, and others go on
             log.debug("%s", study, exc_info=True)
-            why = f"it cannot be sent ({type(error).__name__})"
-            for path in self._spool.waiting(study):
-                self._note(study, path, why)
+            log.warning("%s: not sent (%s); tried again", study, type(error).__name__)
+            self._not_before[study] = time.monotonic() + LONGEST_PAUSE
         return ""
 
     def _note(self, study: str, path: Path, why: str) -> None:

@@ -12,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
+from medgan.core.errors import ConfigError
 from medgan.core.files import disk_failure, flush_folder, sweep, write_atomic
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.deployment.pacs.records import COMPLETE, RECEIVING, RECORD, SCORED, WAITING, Record
 
 log = logging.getLogger(__name__)
-INSTANCES, RESULTS = "instances", "results"
+STUDIES, INSTANCES, RESULTS = "studies", "instances", "results"
 MOST_ATTEMPTS = 12
 """A study whose scoring was broken off this often is refused: it may be what ends the node."""
 _SOON, _FIRST_PAUSE = 3, 10.0
@@ -43,7 +45,7 @@ class Spool:
         self.folder = folder
         self._pseudonyms = pseudonyms
         self._lock = threading.RLock()
-        self._studies = folder / "studies"
+        self._studies = folder / STUDIES
         make_private(self._studies)
         sweep(folder)
         self._arrived: dict[str, float] = {}
@@ -76,7 +78,7 @@ class Spool:
         """
         with self._lock:
             record = self._records[study]
-            before = dict(vars(record))
+            before = deepcopy(vars(record))
             try:
                 yield record
                 record.changed = time.time()
@@ -120,8 +122,7 @@ class Spool:
             EnvironmentFailure: E_DISK; nothing is left of the file.
         """
         study = self.study_of(study_uid)
-        name = hashlib.sha256(f"{study} {instance_uid}".encode()).hexdigest()[:32]
-        path = self.path(study, f"{INSTANCES}/{name}.dcm")
+        path = self._instance(study, instance_uid)
         with self._lock:
             if path.exists():
                 if study in self._arrived:
@@ -135,6 +136,14 @@ class Spool:
             self._records[study].instances += 1
             self._arrived[study] = time.monotonic()
         return study
+
+    def holds(self, study_uid: str, instance_uid: str) -> bool:
+        """Whether a file is there; `store` says of what."""
+        return self._instance(self.study_of(study_uid), instance_uid).exists()
+
+    def _instance(self, study: str, uid: str) -> Path:
+        name = hashlib.sha256(f"{study} {uid}".encode()).hexdigest()[:32]
+        return self.path(study, f"{INSTANCES}/{name}.dcm")
 
     def _open(self, study: str) -> None:
         now = time.time()
@@ -176,7 +185,8 @@ class Spool:
         """
         with self._lock:
             queue = [one for one in self._unsettled(but) if one.stage == COMPLETE]
-            queue = [one for one in queue if time.time() >= one.changed + pause_of(one.attempts)]
+            now = time.time()  # an earlier one than `changed` where the clock was set back
+            queue = [o for o in queue if not 0 <= now - o.changed < pause_of(o.attempts)]
             first = min(queue, key=lambda one: (one.attempts, one.begun), default=None)
             return None if first is None else first.study
 
@@ -206,6 +216,9 @@ class Spool:
         for record in self.records():
             with self._lock:
                 folder, age = self.path(record.study), now - record.changed
+                if age < 0:  # the clock was set back
+                    with self.changing(record.study):
+                        pass
                 if not record.settled or age < keep_seconds:
                     continue
                 if not record.deleted:
@@ -225,6 +238,20 @@ class Spool:
 def pause_of(attempts: int) -> float:
     """Seconds that a study waits after so many scorings that did not end."""
     return 0.0 if attempts < _SOON else _FIRST_PAUSE * 2.0 ** (attempts - _SOON)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuses a folder that others use, since it would be closed to them.
+
+    Raises:
+        ConfigError: E_OUT.
+    """
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    if held - {".lock"} and STUDIES not in held:
+        raise ConfigError(
+            "E_OUT", "-o", "holds something else than the queue of a node",
+            "choose another folder, which only the node uses",
+        )  # fmt: skip
 
 
 def make_private(folder: Path) -> None:

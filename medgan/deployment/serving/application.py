@@ -30,7 +30,7 @@ from medgan.deployment.serving.requests import (
     invalid,
     wanted,
 )
-from medgan.deployment.serving.service import Asked, Service, timed_out
+from medgan.deployment.serving.service import Asked, Service
 from medgan.deployment.serving.tasks import Drawing
 from medgan.deployment.serving.tokens import Tokens
 from medgan.deployment.serving.uploads import Upload
@@ -72,13 +72,14 @@ def application(service: Service, hosts: Collection[str], tokens: Tokens | None)
     _add_state(app, service, metrics)
     _add_work(app, service)
     _add_results(app, service)
-    return Guard(app, hosts, tokens, metrics, lambda: service.stopping)
+    return Guard(app, hosts, tokens, metrics, lambda: service.stopping, service.settings.timeout_s)
 
 
 async def _sweep(service: Service) -> None:
     while True:
         await asyncio.sleep(_SWEEP_S)
         await run_in_threadpool(service.results.sweep)
+        await run_in_threadpool(service.scratch.touch)
 
 
 def _add_answers_to_errors(app: FastAPI) -> None:
@@ -91,6 +92,8 @@ def _add_answers_to_errors(app: FastAPI) -> None:
 
     async def no_route(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, Refused):  # while FastAPI read the body
+            return answer_of(error.__cause__)
         what = {404: "no such route", 405: "not a method of this route"}
         text = what.get(error.status_code, "its body cannot be read")
         return answer_of(
@@ -189,12 +192,7 @@ def _refuse_early(service: Service) -> None:
 async def _received(service: Service, request: Request, work: Path) -> Asked:
     """The scan of an upload, in a private folder."""
     form = Upload(request.headers.get("content-type", ""), work, service.settings.upload_mb * 2**20)
-    deadline = asyncio.get_running_loop().time() + service.settings.timeout_s
-    try:
-        async with asyncio.timeout_at(deadline):
-            await form.receive(request.stream())
-    except TimeoutError:
-        raise timed_out(service.settings.timeout_s) from None
+    await form.receive(request.stream())
     fields = fields_of(form.fields)
     channels = service.followed.current().model.preprocessing.channels
     expected = (_SCAN,) if len(channels) == 1 else channels

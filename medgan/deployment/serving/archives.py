@@ -10,6 +10,8 @@ MOST_FILES = 10_000
 _MOST_DIRECTORY = 4 * 2**20
 """Bytes of the list of files, which Python's reader takes into memory as a whole."""
 _END, _END_SIZE, _COMMENT = b"PK\x05\x06", 22, 2**16
+_LOCATOR_SIZE = 20
+"""Of what announces ZIP64, before the end record."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CHUNK = 2**18
 
@@ -72,7 +74,7 @@ def _check_directory(archive: Path) -> None:
     """Refuses a list of files that would fill the memory, found as Python's reader finds it."""
     size = archive.stat().st_size
     with archive.open("rb") as file:
-        file.seek(max(0, size - _COMMENT - _END_SIZE))
+        file.seek(max(0, size - _COMMENT - _END_SIZE - _LOCATOR_SIZE))
         tail = file.read()
     at = len(tail) - _END_SIZE if tail[-_END_SIZE:-18] == _END else tail.rfind(_END)
     record = tail[at : at + _END_SIZE] if at >= 0 else b""

@@ -3,6 +3,7 @@
 Refused requests are answered before their body is read.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from medgan.core.errors import MedganError
 from medgan.deployment.serving.metrics import Metrics
-from medgan.deployment.serving.refusals import Refused, answer_of, too_large
+from medgan.deployment.serving.refusals import Refused, answer_of, timed_out, too_large
 from medgan.deployment.serving.tokens import LOCAL, OPERATOR, Tokens, User
 
 if TYPE_CHECKING:
@@ -65,15 +66,16 @@ class Guard:
         tokens: None lets everybody in as an operator.
         metrics: count the answers.
         stopping: whether new work is refused.
+        timeout_s: seconds in which a body has to be there.
     """
 
     def __init__(
         self, app: "ASGIApp", hosts: Collection[str], tokens: Tokens | None, metrics: Metrics,
-        stopping: Callable[[], bool],
+        stopping: Callable[[], bool], timeout_s: float,
     ) -> None:  # fmt: skip
         self._app, self._tokens, self._metrics = app, tokens, metrics
         self._hosts = {host.casefold() for host in hosts}
-        self._stopping = stopping
+        self._stopping, self._timeout_s = stopping, timeout_s
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answers one connection."""
@@ -95,7 +97,7 @@ class Guard:
         try:
             scope["medgan"] = visit
             visit.user = self._let_in(scope)
-            await self._app(scope, _limited(scope, receive), sending)
+            await self._app(scope, self._limited(scope, receive), sending)
         except ClientDisconnect:
             status = 0
         except Exception as error:
@@ -154,6 +156,25 @@ class Guard:
             )  # fmt: skip
         return user
 
+    def _limited(self, scope: "Scope", receive: "Receive") -> "Receive":
+        """Refuses a body that comes too slowly, or is too large; an upload counts its own."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        received = 0
+
+        async def limited() -> "Message":
+            nonlocal received
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise timed_out(self._timeout_s) from None
+            received += len(message.get("body", b""))
+            if received > MOST_BODY and scope["path"] != UPLOAD:
+                raise too_large(f"its body is larger than {MOST_BODY} bytes")
+            return message
+
+        return limited
+
     def _note(self, scope: "Scope", visit: Visit, status: int) -> None:
         """A line of the log and the metrics: the route, never the path or the query."""
         seconds = time.monotonic() - visit.start
@@ -173,20 +194,3 @@ def _without_port(host: str) -> str:
     """A host without its port, in lower case; IPv6 keeps its brackets."""
     name, separator, port = host.rpartition(":")
     return (name if separator and port.isdigit() else host).casefold()
-
-
-def _limited(scope: "Scope", receive: "Receive") -> "Receive":
-    """Counts a body without a stated length; an upload counts its own."""
-    if scope["path"] == UPLOAD:
-        return receive
-    received = 0
-
-    async def counting() -> "Message":
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MOST_BODY:
-            raise too_large(f"its body is larger than {MOST_BODY} bytes")
-        return message
-
-    return counting

@@ -39,7 +39,7 @@ class Root:
             raise _not_here()
         try:
             found = (self.folder / wanted.relative_to(base)).resolve(strict=True)
-        except (OSError, RuntimeError):  # missing, or links in a circle
+        except (OSError, RuntimeError, ValueError):  # missing, links in a circle, no UTF-8
             raise _not_here() from None
         if not found.is_relative_to(self.folder) or not (found.is_file() or found.is_dir()):
             raise _not_here()

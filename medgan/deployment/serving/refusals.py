@@ -41,6 +41,14 @@ def too_large(what: str) -> Refused:
     return Refused(413, "E_UPLOAD", "the request", what, "crop or resample the scan")
 
 
+def timed_out(seconds: float) -> Refused:
+    """504."""
+    return Refused(
+        504, "E_TIMEOUT", "the request", f"took longer than {seconds:g} seconds",
+        "try again when the server has less to do, or raise serve.timeout_s",
+    )  # fmt: skip
+
+
 def malformed(what: str, remedy: str) -> Refused:
     """400 of a body that does not say what the route needs."""
     return Refused(400, "E_REQUEST", "the request", what, remedy)

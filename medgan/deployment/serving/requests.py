@@ -64,7 +64,7 @@ def fields_of(texts: dict[str, str]) -> UploadedFields:
     values: dict[str, Any] = dict(texts)
     try:
         values["covariates"] = json.loads(texts.get("covariates") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise malformed("its field covariates is no JSON", 'send such as {"age": 61}') from None
     try:
         return UploadedFields.model_validate(values)

@@ -58,7 +58,7 @@ class ScanReader:
         """
         case = self.pseudonym(name)
         only = next(iter(images.values()))
-        if len(images) == 1 and only.suffix == ".zip":
+        if len(images) == 1 and only.suffix == ".zip" and only.is_file():
             folder = work / "unpacked"
             folder.mkdir()
             unpack(only, folder, self._most)

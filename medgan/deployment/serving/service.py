@@ -16,7 +16,7 @@ from medgan.deployment.followed_model import Current, FollowedModel
 from medgan.deployment.serving import tasks
 from medgan.deployment.serving.guard import Visit
 from medgan.deployment.serving.places import Root
-from medgan.deployment.serving.refusals import Refused
+from medgan.deployment.serving.refusals import Refused, timed_out
 from medgan.deployment.serving.results import Results
 from medgan.deployment.serving.scans import ScanReader
 from medgan.deployment.serving.scratch import Scratch, remove
@@ -199,11 +199,3 @@ class Service:
     def close(self) -> None:
         """Ends the worker, after what runs."""
         self.worker.close()
-
-
-def timed_out(seconds: float) -> Refused:
-    """504."""
-    return Refused(
-        504, "E_TIMEOUT", "the request", f"took longer than {seconds:g} seconds",
-        "try again when the server has less to do, or raise serve.timeout_s",
-    )  # fmt: skip

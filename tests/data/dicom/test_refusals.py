@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from medgan.core.errors import DataError
 from medgan.data.dicom.decoder import Decoder
+from medgan.data.dicom.files import PREAMBLE
 from medgan.data.dicom.frames import DIRECTORY, read_frames
 from tests.kit.dicom import compress, indexed, make_enhanced, make_series, save
 
@@ -319,11 +320,13 @@ def test_a_syntax_that_is_not_read_is_named(syntax, tmp_path):
     assert ("of a private kind" if private else name) in row.what
 
 
-def test_a_deflated_file_is_not_even_opened(tmp_path):
+@pytest.mark.parametrize("start", [0, PREAMBLE + 4])
+def test_a_deflated_file_is_not_even_opened(start, tmp_path):
     series = make_series("MR", slices=2)
     for ds in series:
         ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
-    save(series, tmp_path / "in")
+    for path in save(series, tmp_path / "in").iterdir():
+        path.write_bytes(path.read_bytes()[start:])
     assert {row.code for row in indexed(tmp_path / "in", tmp_path).series} == {"E_SYNTAX"}
 
 

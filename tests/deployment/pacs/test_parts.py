@@ -21,7 +21,6 @@ from medgan.core.errors import ConfigError, EnvironmentFailure
 from medgan.core.files import locked
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.deployment.pacs import scoring
-from medgan.deployment.pacs.doors import StoreDoor, WebDoor
 from medgan.deployment.pacs.fetching import fetch_new
 from medgan.deployment.pacs.listener import Listener
 from medgan.deployment.pacs.node import NodeSettings, run_node
@@ -31,7 +30,9 @@ from medgan.deployment.pacs.records import COMPLETE, RECEIVING, SCORED, Outgoing
 from medgan.deployment.pacs.scoring import StudyScorer
 from medgan.deployment.pacs.sender import Sender
 from medgan.deployment.pacs.spool import Spool
-from tests.kit.pacs import NAMES, Archive, StubModel, as_file, send, study
+from medgan.deployment.pacs.store import StoreDoor
+from medgan.deployment.pacs.web import WebDoor
+from tests.kit.pacs import NAMES, Archive, StubModel, put, send, study
 
 PSEUDONYMS = Pseudonyms(b"s" * 32)
 SETTINGS = NodeSettings(
@@ -79,13 +80,6 @@ def scored(template, tmp_path):
 def no_picture(monkeypatch):
     """Drawing takes half a second."""
     monkeypatch.setattr(scoring, "summarise", lambda *_: np.zeros((48, 64, 3), np.uint8))
-
-
-def put(spool, slices):
-    """Stores a study as the listener does."""
-    for ds in slices:
-        name = spool.store(ds.StudyInstanceUID, ds.SOPInstanceUID, as_file(ds))
-    return name
 
 
 def score(spool, name, model=None):

@@ -1,11 +1,14 @@
 """The routes, as a client sees them."""
 
+import asyncio
 import gc
 import gzip
 import io
 import json
 import logging
+import os
 import re
+import struct
 import threading
 import time
 import zipfile
@@ -18,6 +21,8 @@ import medgan
 from medgan.core.errors import ModelError
 from medgan.core.nifti import read_nifti
 from medgan.core.volume import Volume
+from medgan.deployment.serving.archives import unpack
+from medgan.deployment.serving.refusals import Refused
 from medgan.deployment.serving.tokens import add_token
 from medgan.model.model import Model
 from tests.deployment.serving.conftest import AFFINE
@@ -164,6 +169,81 @@ def test_forms_that_make_no_sense_are_refused_without_their_values(serving, root
         assert code(answer) == (400, "E_REQUEST")
         assert "DOE" not in answer.text
     assert left() == []
+
+
+def test_what_is_nested_too_deeply_or_no_unicode_is_refused(serving, root, left):
+    client, _ = serving()
+    scan = {"scan": (root / SCAN["path"]).read_bytes()}
+    deep = client.post("/v1/score/upload", files=scan, data={"covariates": "[" * 16_000})
+    assert code(deep) == (400, "E_REQUEST")
+    kind = {"content-type": "application/json"}
+    lone = [("/v1/score", b'{"path": "\\ud800"}'), ("/v1/score", b'{"paths": {"\\ud800": "x"}}'),
+            ("/v1/generate", b'{"text": "\\ud800"}'),
+            ("/v1/generate", b'{"conditions": {"\\ud800": 1}}')]  # fmt: skip
+    for route, body in lone:
+        answer = client.post(route, content=body, headers=kind)
+        assert 400 <= answer.status_code < 500, answer.text
+    assert left() == []
+
+
+def test_a_folder_may_be_named_like_an_archive(serving, root):
+    (root / "empty.zip").mkdir(exist_ok=True)
+    client, _ = serving()
+    assert code(client.post("/v1/score", json={"path": "empty.zip"})) == (422, "E_NO_SCANS")
+
+
+def test_a_list_of_files_is_not_hidden_behind_a_comment(tmp_path):
+    """Python's reader follows a ZIP64 record wherever it lies, whatever the end record says."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, *[0] * 7, 1, *[0] * 6) + b"a"
+    entries = entry * 3
+    parts = [
+        struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 3, 3, len(entries), 0),
+        struct.pack("<4sLQL", b"PK\6\7", 0, len(entries), 1),
+        struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(entry), 0, 65535), bytes(65535),
+    ]  # fmt: skip
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(entries + b"".join(parts))
+    assert len(zipfile.ZipFile(archive).infolist()) == 3
+    with pytest.raises(Refused, match="huge archives"):
+        unpack(archive, tmp_path, 2**20)
+
+
+def asked(app, route, *messages):
+    """The status of a request whose body comes in parts, and then no more."""
+    waiting, found = list(messages), []
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": route, "raw_path": route.encode(),
+             "query_string": b"", "headers": headers, "http_version": "1.1"}  # fmt: skip
+
+    async def receive():
+        if not waiting:
+            await asyncio.sleep(5)
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": True}
+
+    async def send(message):
+        found.append(message.get("status"))
+
+    asyncio.run(app(scope, receive, send))
+    return found[0]
+
+
+def test_a_body_that_comes_too_slowly_or_without_end_is_broken_off(serving):
+    client, _ = serving(timeout_s=0.3)
+    for route in ("/v1/score", "/v1/generate"):
+        assert asked(client.app, route, b"{") == 504
+        assert asked(client.app, route, b" " * 2**15, b" " * 2**15, b" ") == 413
+
+
+def test_the_folder_for_temporary_files_does_not_grow_old(serving, monkeypatch):
+    monkeypatch.setattr("medgan.deployment.serving.application._SWEEP_S", 0.01)
+    _, service = serving()
+    paths = (service.scratch.folder, service.scratch.folder / ".lock")
+    for path in paths:
+        os.utime(path, (0, 0))
+    end = time.monotonic() + 10
+    while any(path.stat().st_mtime < 1 for path in paths):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_tokens_and_their_roles(serving, tmp_path):
