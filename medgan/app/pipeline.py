@@ -24,6 +24,7 @@ from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import locked, sweep, write_atomic
 from medgan.core.threads import shared_cores
 from medgan.data.plan import plan
+from medgan.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from medgan.training.forecast import Forecast
@@ -53,6 +54,7 @@ def run_pipeline(
     values: Mapping[str, Any] | None = None,
     replace: bool = False,
     again: Again | None = None,
+    follow: Tracker | None = None,
 ) -> Run:
     """Runs every step of a pipeline file in order.
 
@@ -62,6 +64,7 @@ def run_pipeline(
         values: nested settings, which win over the file.
         replace: whether to remove what other commands have left under the same names.
         again: skips steps that are unchanged since they were last done; None does all.
+        follow: hears of the training, evaluation by evaluation.
 
     Returns:
         The run, with what each step has done.
@@ -70,6 +73,7 @@ def run_pipeline(
         MedganError: whatever a step cannot do; steps before it have left their files.
     """
     run = _read_run(name, overrides, values)
+    run.follow = follow
     cores = shared_cores()
     with locked(run.out):
         sweep(run.out)

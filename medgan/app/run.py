@@ -17,6 +17,7 @@ from medgan.core.version import __version__
 from medgan.data.manifest import Manifest, Refusal
 from medgan.data.reading import ReadScans
 from medgan.tracking.loading import load
+from medgan.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
@@ -37,6 +38,7 @@ class Run:
         refusals: files that were left out.
         scans: what the step `index` read, for the steps to come.
         steps: names of all steps of the pipeline.
+        follow: hears of the training, evaluation by evaluation.
     """
 
     config: Config
@@ -44,6 +46,7 @@ class Run:
     refusals: tuple[Refusal, ...] = ()
     scans: ReadScans = field(default_factory=ReadScans)
     steps: tuple[str, ...] = ()
+    follow: Tracker | None = None
     _models: dict[str, "Model"] = field(default_factory=dict)
 
     @property

@@ -13,6 +13,8 @@ MOST_POINTS = 300
 _BINS = 24
 _DOT = 4.0
 _MOST_STACKED = 12
+_SIDE_BY_SIDE = 5
+"""Most different numbers that stand side by side, whatever lies between them."""
 
 
 class Tick(NamedTuple):
@@ -157,6 +159,62 @@ def distribution(healthy: Sequence[float], scores: Sequence[Score], limit: float
         "score, healthy standard deviations", [], bars, dots,
         None if limit is None else across(limit),
     )  # fmt: skip
+
+
+class Point(NamedTuple):
+    """A value over a setting; kind is a class of the style sheet."""
+
+    x: str
+    y: float
+    kind: str
+    text: str
+
+
+def scatter(title: str, points: Sequence[Point], label: str) -> Plot:
+    """Values over a setting: numbers along an axis, few different ones or words side by side.
+
+    Args:
+        title: name of the value.
+        points: any number.
+        label: name of the setting.
+    """
+    size, box = (300, 150), (44.0, 22.0, 290.0, 118.0)
+    points = [point for point in points if math.isfinite(point.y)]
+    if not points:
+        return Plot(title, f"{title}: no values", size, box, [], [], label)
+    xs, places = _places([point.x for point in points], box[0] + 12, box[2] - 12)
+    values = [point.y for point in points]
+    ys, up = _axis(min(values), max(values), box[3], box[1], 4)
+    dots = [
+        Dot(x, up(point.y), point.kind, f"{label} {point.x}, {point.text}")
+        for x, point in zip(places, points, strict=True)
+    ]
+    text = f"{title} of {len(points)} trainings over {label}"
+    return Plot(title, text, size, box, xs, ys, label, dots=dots)
+
+
+def _places(texts: Sequence[str], start: float, end: float) -> tuple[list[Tick], list[float]]:
+    """Ticks, and the position of each text; numbers over a factor of ten by their logarithm."""
+    known = list(dict.fromkeys(texts))
+    try:
+        numbers = [float(text) for text in known]
+    except ValueError:
+        numbers = []
+    if len(known) <= _SIDE_BY_SIDE or not numbers:
+        if numbers:
+            known = [text for _, text in sorted(zip(numbers, known, strict=True))]
+        step = (end - start) / len(known)
+        at = {text: start + (n + 0.5) * step for n, text in enumerate(known)}
+        return [Tick(at[text], text) for text in known], [at[text] for text in texts]
+    values = [float(text) for text in texts]
+    if min(values) > 0 and max(values) / min(values) >= 10:
+        logs = [math.log10(value) for value in values]
+        ticks, across = _axis(min(logs), max(logs), start, end, 4)
+        steps = [across.low + (tick.at - start) / across.slope for tick in ticks]
+        ticks = [Tick(t.at, f"{10**at:.2g}") for t, at in zip(ticks, steps, strict=True)]
+        return ticks, [across(log) for log in logs]
+    ticks, across = _axis(min(values), max(values), start, end, 4)
+    return ticks, [across(value) for value in values]
 
 
 class _Scale(NamedTuple):

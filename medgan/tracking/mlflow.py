@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,12 +22,16 @@ from medgan.tracking.sent import SentFile
 
 log = logging.getLogger(__name__)
 RUN_FILE = "mlflow_run.txt"
+PARENT_FILE = "mlflow_parent.txt"
+"""Names the folder, relative to its own, whose run a run belongs to, such as that of a sweep."""
 MODEL_ARTIFACT, REGISTERED_ARTIFACT = "model", "registered"
 PICTURES = "samples"
 METRICS_AT_ONCE = 1000
 _PARAMETERS_AT_ONCE = 100
 """More of either in one request are refused by MLflow."""
 _TOKEN = "medgan.folder"
+_OPENING = threading.RLock()
+"""Runs are opened one at a time: that of a sweep is needed by its trials' as well."""
 _LONGEST_NAME = 250
 
 
@@ -50,8 +55,8 @@ class MlflowRun:
     def __init__(self, uri: str, experiment: str, folder: Path, runs: bool = True) -> None:
         check_names(experiment)
         self._client = connect(uri, write=True)
-        self._file = SentFile(folder)
-        with mlflow_failures():
+        with _OPENING, mlflow_failures():
+            self._file = SentFile(folder)
             found = self._resume(folder)
             self.run_id = found or self._create(uri, experiment, folder)
             self.sent = self._file.of(self.run_id)
@@ -94,7 +99,12 @@ class MlflowRun:
     def _create(self, uri: str, experiment: str, folder: Path) -> str:
         experiment_id = self._experiment(uri, experiment)
         self._file.save()  # the mark by which the run is found again, whatever happens next
-        run_id = self._known(experiment_id) or self._new(experiment_id, folder)
+        run_id = self._known(experiment_id)
+        if run_id is None:
+            beside = folder / PARENT_FILE
+            above = folder / beside.read_text().strip() if beside.is_file() else None
+            parent = MlflowRun(uri, experiment, above.resolve(), runs=False).run_id if above else ""
+            run_id = self._new(experiment_id, folder, parent)
         write_atomic(folder / RUN_FILE, run_id)
         return run_id
 
@@ -103,8 +113,10 @@ class MlflowRun:
         found = self._client.search_runs([experiment_id], f"tags.`{_TOKEN}` = '{self._file.token}'")
         return found[0].info.run_id if found else None
 
-    def _new(self, experiment_id: str, folder: Path) -> str:
+    def _new(self, experiment_id: str, folder: Path, parent: str) -> str:
         tags = {"mlflow.user": "medgan", "mlflow.source.name": "medgan", _TOKEN: self._file.token}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
         started = Record.read(folder).started or None
         return self._client.create_run(experiment_id, started, tags, folder.name).info.run_id
 

@@ -73,13 +73,13 @@ def recorded(record: Record, folder: Path, resumes: bool) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(EnvironmentFailure):  # the error itself matters more
-            _end(record, ended_by(error), folder)
+            _end(ended_by(error), folder)
         raise
-    _end(record, "FINISHED", folder)
+    _end("FINISHED", folder)
 
 
-def _end(record: Record, status: str, folder: Path) -> None:
-    replace(record, status=status, ended=int(1000 * time.time())).write(folder)
+def _end(status: str, folder: Path) -> None:
+    replace(Record.read(folder), status=status, ended=int(1000 * time.time())).write(folder)
 
 
 def ended_by(error: BaseException | None) -> str:

@@ -9,8 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from medgan.core.errors import ConfigError, EnvironmentFailure, Interrupted
+from medgan.core.files import write_atomic
 from medgan.tracking.client import connect, database_file, sqlite_uri
-from medgan.tracking.mlflow import MlflowRun
+from medgan.tracking.mlflow import PARENT_FILE, MlflowRun
 from medgan.tracking.names import check_names
 from medgan.tracking.record import Record
 from medgan.tracking.registry import download, register
@@ -313,6 +314,19 @@ def test_a_run_whose_id_was_not_written_down_is_found_again_by_its_mark(database
     (tmp_path / "mlflow_run.txt").unlink()
     assert MlflowRun(uri, "e", tmp_path).run_id == run.run_id
     assert len(statuses(MlflowClient(uri, uri))) == 1
+
+
+def test_a_run_belongs_to_that_of_another_folder_whichever_is_opened_first(database, tmp_path):
+    sweep, uri = tmp_path / "sweep", sqlite_uri(database)
+    for name in ("trial-000", "trial-001"):
+        write_atomic(sweep / name / PARENT_FILE, "..")
+    child = MlflowRun(uri, "nested", sweep / "trial-000")
+    parent = MlflowRun(uri, "nested", sweep)
+    other = MlflowRun(uri, "nested", sweep / "trial-001")
+    client = connect(uri)
+    for run in (child, other):
+        assert client.get_run(run.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
+    assert client.get_run(parent.run_id).info.run_name == "sweep"
 
 
 def test_more_than_a_hundred_parameters_are_all_recorded(database, tmp_path):

@@ -16,13 +16,14 @@ from medgan.app.cli import (
     service,
     serving,
     studies,
+    sweep,
 )
 from medgan.core.version import __version__
 
 VERBS = {
     "Scans": (data.check, data.phantoms),
     "Models": (
-        *(models.train, models.calibrate, models.share),
+        *(models.train, sweep.sweep, models.calibrate, models.share),
         *(packages.export, packages.verify),
     ),
     "Register": (models.register, registry.promote, registry.models),

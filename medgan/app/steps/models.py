@@ -11,6 +11,7 @@ from medgan.app.run import Run, check_tracking, facts, open_mirror, open_mlflow
 from medgan.core.config import ImageTask
 from medgan.core.errors import ConfigError, EnvironmentFailure
 from medgan.core.progress import counting
+from medgan.tracking.tracker import Trackers
 
 if TYPE_CHECKING:
     from medgan.anomaly.calibration import Calibration
@@ -29,9 +30,10 @@ def train_step(run: Run) -> StepResult:
     from medgan.reporting.training import TrainingPage
     from medgan.training.fit import train_model
 
+    page = TrainingPage(run.out)
     values = train_model(
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mirror(run),
-        TrainingPage(run.out), run.scans, run.refuse, run.start(),
+        Trackers([page, run.follow]) if run.follow else page, run.scans, run.refuse, run.start(),
     )  # fmt: skip
     train = run.config.train
     along = train.along if train.task == "sequence" else ""

@@ -20,6 +20,7 @@ from medgan.core.config.studies import (
     TranslationConfig,
     UtilityConfig,
 )
+from medgan.core.config.sweep import Range, SweepConfig
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
 from medgan.core.config.translation import ImageTask, TranslateConfig
 from medgan.core.config.windows import WINDOWS
@@ -48,11 +49,13 @@ __all__ = [
     "ModelConfig",
     "PacsConfig",
     "Preprocessing",
+    "Range",
     "ResolutionConfig",
     "ScoreConfig",
     "Section",
     "ServeConfig",
     "Share",
+    "SweepConfig",
     "TrainConfig",
     "TranslateConfig",
     "TranslationConfig",

@@ -22,6 +22,7 @@ from medgan.core.config.studies import (
     TranslationConfig,
     UtilityConfig,
 )
+from medgan.core.config.sweep import SweepConfig
 from medgan.core.config.training import LocaliserConfig, ModelConfig, TrainConfig
 from medgan.core.config.translation import ImageTask, TranslateConfig
 
@@ -71,6 +72,7 @@ class Config(Section):
     data: DataConfig = DataConfig()  # pyright: ignore[reportCallIssue]
     model: ModelConfig = ModelConfig()  # pyright: ignore[reportCallIssue]
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
+    sweep: SweepConfig = SweepConfig()  # pyright: ignore[reportCallIssue]
     localiser: LocaliserConfig = LocaliserConfig()  # pyright: ignore[reportCallIssue]
     score: ScoreConfig = ScoreConfig()  # pyright: ignore[reportCallIssue]
     generate: GenerateConfig = GenerateConfig()  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,1 @@
+"""Trainings with several settings, compared by the figure that chooses their weights."""
