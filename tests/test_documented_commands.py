@@ -70,6 +70,7 @@ LOCALISER = ("localiser.volumes=16", "localiser.minutes=0")
 CONDITIONS = "data.conditions={age: continuous, sex: categorical, diagnosis: categorical}"
 TINY = {
     "train": (*GRID, *NETWORKS, *LOCALISER),
+    "sweep": (*GRID, *NETWORKS),
     "baseline": (*GRID, *NETWORKS),
     "compare": GRID,
     "utility": (*GRID, *NETWORKS, "utility.sizes=[20]", "utility.share=0.25", "utility.seeds=1",
@@ -137,7 +138,9 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
     for word in words[2:]:
         if before == "-o" and verb != "report":
             word = out
-        elif before not in ("--config", "-n", "--set") and not (verb == "train" and before == ""):
+        elif before not in ("--config", "-n", "--set") and not (
+            verb in ("train", "sweep") and not before
+        ):
             two = word == "/path/to/bids" and any("data.channels" in other for other in words)
             word = "channels" if two else PATHS.get(word, word)
         if before == "--train":
@@ -146,7 +149,7 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
         before = word
     if verb in ("export-dicom", "export"):
         return found
-    name = words[2] if verb in ("train", "bench", "run") else VERBS.get(verb, verb)
+    name = words[2] if verb in ("train", "bench", "run", "sweep") else VERBS.get(verb, verb)
     steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]
     for setting in (*TINY.get(verb, ()), "tracking.uri=none"):
         without_labels = "export" in found and setting.startswith("data.labels")  # DICOM has none

@@ -8,6 +8,7 @@ from medgan.app.run import Run
 from medgan.core.config import build, read_yaml
 from medgan.core.errors import ConfigError
 from medgan.core.files import locked
+from medgan.tracking.mlflow import PARENT_FILE
 from medgan.tracking.record import CONFIG, Record
 from medgan.tracking.tracker import METRICS
 
@@ -37,6 +38,11 @@ class Synced:
         parts += ["settings, tags and data set"] * self.settings
         parts += [f"status {self.status}"] * bool(self.status)
         return [f"MLflow run {self.run}: {', '.join(parts) or 'nothing was missing'}"]
+
+
+def with_trials(folder: Path) -> list[Path]:
+    """A folder, and those of its trainings where it is that of a sweep."""
+    return [folder, *sorted(path.parent for path in folder.glob(f"*/{PARENT_FILE}"))]
 
 
 def sync(folder: Path, overrides: Sequence[str] = ()) -> Synced:

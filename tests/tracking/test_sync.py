@@ -10,7 +10,7 @@ from medgan.app.sync import sync
 from medgan.core.errors import ConfigError, EnvironmentFailure
 from medgan.core.files import locked
 from medgan.tracking.client import sqlite_uri
-from medgan.tracking.mlflow import MlflowRun
+from medgan.tracking.mlflow import PARENT_FILE, MlflowRun
 from medgan.tracking.new_rows import NewRows
 from medgan.tracking.record import Record, recorded
 from medgan.tracking.tracker import METRICS, JsonlTracker
@@ -66,6 +66,19 @@ def test_a_killed_training_is_killed_in_mlflow_and_goes_on_in_the_same_run(train
     second = sync(trained, [f"tracking.uri={uri}"])
     assert (first.status, second.status) == ("KILLED", "FINISHED")
     assert (second.run, second.rows, second.settings) == (first.run, 1, False)
+
+
+def test_a_sweep_is_sent_with_its_trials_below_it(trained, database):
+    (trained / "trial-000" / METRICS).parent.mkdir()
+    (trained / "trial-000" / PARENT_FILE).write_text("..")
+    (trained / "trial-000" / "resolved.yaml").write_bytes((trained / "resolved.yaml").read_bytes())
+    JsonlTracker(trained / "trial-000" / METRICS).log({"critic/loss": 1.0}, 2)
+    uri = sqlite_uri(database)
+    done = inside("sync", trained, "--set", f"tracking.uri={uri}", "--json")
+    found = json.loads(done.stdout)
+    assert (found["rows"], [trial["rows"] for trial in found["trials"]]) == (5, [1])
+    tags = MlflowClient(uri, uri).get_run(found["trials"][0]["run"]).data.tags
+    assert tags["mlflow.parentRunId"] == found["run"]
 
 
 def test_a_store_that_does_not_know_the_run_gets_a_new_one_and_each_keeps_its_own(

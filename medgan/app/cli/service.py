@@ -57,13 +57,13 @@ def report(out: Out, set_: Set = None, as_json: Json = False) -> None:
 
 
 def sync(
-    run: Annotated[str, typer.Argument(help="folder of a training that is over")],
+    run: Annotated[str, typer.Argument(help="folder of a training or a sweep that is over")],
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Send MLflow what it has not got of a training: metrics, pictures, settings, status.
 
-    For trainings without a server. A second call sends nothing twice.
+    For trainings without a server, and for sweeps of them. A second call sends nothing twice.
 
     Example: medgan sync runs/demo --set tracking.uri=http://mlflow.example:5000
     """
@@ -72,9 +72,11 @@ def sync(
         from dataclasses import asdict
 
         from medgan.app.sync import sync as send
+        from medgan.app.sync import with_trials
 
-        done = send(Path(run), set_ or ())
-        return Answer(asdict(done), done.lines())
+        done = [send(folder, set_ or ()) for folder in with_trials(Path(run))]
+        trials = {"trials": [asdict(one) for one in done[1:]]} if len(done) > 1 else {}
+        return Answer(asdict(done[0]) | trials, [line for one in done for line in one.lines()])
 
     answer(work, as_json)
 

@@ -20,13 +20,13 @@ from medgan.app.sweep.results import NAME, describe, found, lines, parameters, w
 from medgan.app.sweep.space import Drawn, Space, setting_text, space_of
 from medgan.app.sweep.study import Trials, draw, load_optuna
 from medgan.app.sweep.trial import PIPELINE, prepare, work
-from medgan.core.config import Config, build, merge
+from medgan.core.config import Config, build, merge, without_names
 from medgan.core.config.reading import NAMES
 from medgan.core.errors import ConfigError, TrainingDiverged
 from medgan.core.files import locked, write_atomic
 from medgan.core.tables import text_table
 from medgan.tracking.mirror import Mirror
-from medgan.tracking.record import Record, recorded
+from medgan.tracking.record import CONFIG, Record, recorded
 
 log = logging.getLogger(__name__)
 STUDY = "study"
@@ -35,6 +35,7 @@ _LEFT = (
     "trial-*",
     f"{NAME}.*",
     "metrics.jsonl",
+    "resolved.yaml",
     "tracking.json",
     "mlflow_*",
 )
@@ -206,6 +207,7 @@ def _look_at_scans(sweep: Sweep) -> Run:
 def _train_all(sweep: Sweep, run: Run, trials: Trials) -> None:
     """Trains one trial after the other; results are written after each."""
     out, result = sweep.out, _result(sweep, trials)
+    write_atomic(out / CONFIG, yaml.safe_dump(without_names(sweep.config)))
     record = Record(parameters(result), facts() | {"medgan.sweep": "yes"}, run.manifest().digest)
     with recorded(record, out, (out / "tracking.json").is_file()):
         describe(out, result)
