@@ -15,7 +15,7 @@ from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
 from medgan.core.files import write_atomic
 from medgan.tracking.client import reading_uri
-from medgan.tracking.promotions import Promotion
+from medgan.tracking.promotions import CHAMPION, Promotion
 from medgan.tracking.versions import (
     Registered,
     Version,
@@ -121,9 +121,19 @@ def _described(model: Registered) -> dict[str, Any]:
         "name": model.name,
         "versions": [_row(version, model) for version in model.versions],
         "promotions": [{**asdict(one), "digest": one.digest} for one in history.records],
-        "faults": list(history.faults),
+        "faults": [*history.faults, *_unvouched(model)],
         "last_record": history.records[-1].digest if history.records else "",
     }
+
+
+def _unvouched(model: Registered) -> list[str]:
+    """Champions that no record vouches for: set without the gate, or their record was taken out."""
+    return [
+        f"{CHAMPION} is version {one.number}, for which no record vouches"
+        for one in model.versions
+        if CHAMPION in one.aliases
+        and not model.history.vouches_for(CHAMPION, one.number, one.content)
+    ]
 
 
 def _row(version: Version, model: Registered) -> dict[str, Any]:

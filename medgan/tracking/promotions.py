@@ -145,8 +145,9 @@ class History:
                 continue
             if record.action == "promoted":
                 standing.append(record)
-            elif standing:
-                standing.pop()
+                continue
+            while standing and standing[-1].version != record.version:
+                standing.pop()  # once, where two rolled back at the same time
         return standing
 
     def vouches_for(self, alias: str, version: str, content: str) -> bool:

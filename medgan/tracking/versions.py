@@ -160,7 +160,10 @@ def history_of(uri: str, name: str) -> History:
 
 
 def record(uri: str, name: str, promotion: Promotion) -> None:
-    """Adds a record; of a promotion or a roll back the alias moves, then.
+    """Adds a record; of a promotion the alias moves then, of a roll back before.
+
+    Where it is broken off in between, the alias is at a version that is vouched for, and the same
+    command can be run again.
 
     Raises:
         DataError: E_VALUE for a record that is too long.
@@ -169,8 +172,10 @@ def record(uri: str, name: str, promotion: Promotion) -> None:
     key, text = promotion.tag
     client = connect(uri, write=True)
     with mlflow_failures():
+        if promotion.action == "rolled back":
+            client.set_registered_model_alias(name, promotion.alias, promotion.version)
         client.set_registered_model_tag(name, key, text)
-        if promotion.action != "refused":
+        if promotion.action == "promoted":
             client.set_registered_model_alias(name, promotion.alias, promotion.version)
 
 

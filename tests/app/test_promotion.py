@@ -150,6 +150,8 @@ def test_tampered_files_or_records_and_a_champion_without_the_gate_are_refused(s
     client.set_registered_model_alias("brain", "champion", "2")
     with pytest.raises(ModelError, match=r"E_GATE .* without the gate"):
         load("models:/brain@champion", site.uri)
+    listed = site.verb("models", "-o", tmp_path / "models", status=6)["models"][0]
+    assert listed["faults"] == ["champion is version 2, for which no record vouches"]
 
     tags = client.get_registered_model("brain").tags
     key = next(key for key in tags if key.startswith("medgan.promotion"))

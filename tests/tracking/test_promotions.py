@@ -5,6 +5,7 @@ import json
 import pytest
 
 from medgan.core.errors import DataError
+from medgan.tracking import versions
 from medgan.tracking.promotions import History
 
 ALIAS = "champion"
@@ -77,6 +78,54 @@ def test_a_roll_back_gives_the_alias_back_and_again(tags):
     tags = extended(tags, "rolled back", "1")
     assert [one.version for one in History.read(tags).holders(ALIAS)] == ["1"]
     assert History.read(tags).holders("challenger") == []
+
+
+def test_two_who_roll_back_at_once_do_it_once(tags):
+    history = History.read(tags)
+    both = [history.next("rolled back", ALIAS, "2", "c", "3", who).tag for who in ("ann", "bob")]
+    history = History.read(tags | dict(both))
+    assert [one.version for one in history.holders(ALIAS)] == ["1", "2"]
+    assert history.vouches_for(ALIAS, "2", "c")
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+class Store:
+    """Keeps tags and aliases; the process dies at the second call."""
+
+    def __init__(self, tags, version):
+        self.tags, self.alias, self.calls = tags, version, 0
+
+    def _call(self):
+        self.calls += 1
+        if self.calls == 2:
+            raise Killed
+
+    def set_registered_model_tag(self, name, key, text):
+        self._call()
+        self.tags[key] = text
+
+    def set_registered_model_alias(self, name, alias, version):
+        self._call()
+        self.alias = version
+
+
+@pytest.mark.parametrize(("action", "version"), [("promoted", "4"), ("rolled back", "2")])
+def test_a_kill_in_the_middle_leaves_a_champion_that_is_vouched_for(
+    action, version, tags, monkeypatch
+):
+    store = Store(tags, "3")
+    monkeypatch.setattr(versions, "connect", lambda uri, write: store)
+    with pytest.raises(Killed):
+        versions.record(
+            "", "brain", History.read(tags).next(action, ALIAS, version, "c", "3", "ann")
+        )
+    history = History.read(store.tags)
+    assert history.vouches_for(ALIAS, store.alias, "c")
+    if action == "rolled back":  # and the same command finishes it
+        assert history.holders(ALIAS)[-2].version == version
 
 
 def test_a_refusal_changes_no_holder(tags):

@@ -8,9 +8,9 @@ from medgan.core.files import write_atomic
 from medgan.deployment.packages.distributions import Installed, installed
 from medgan.deployment.packages.install_page import install_page
 from medgan.deployment.packages.packaged import Packaged
-from medgan.deployment.packages.proof import FOLDER, write_proof
+from medgan.deployment.packages.proof import PARTS, WHEELS, write_proof
 from medgan.deployment.packages.sbom import bill
-from medgan.deployment.packages.sealing import LICENCE, licence_text, seal, write_json
+from medgan.deployment.packages.sealing import LICENCE, SUMS, licence_text, seal, write_json
 from medgan.deployment.packages.wheels import (
     Wheels,
     collect,
@@ -21,10 +21,7 @@ from medgan.deployment.packages.wheels import (
 )
 from medgan.model.model import Model
 
-PATTERNS = (
-    *("model", "wheels", FOLDER, "requirements.txt", "wheels.txt", "sbom.cdx.json"),
-    *("registry.json", "promotions.json", "INSTALL.md", LICENCE, "SHA256SUMS"),
-)
+PATTERNS = (*PARTS, WHEELS, SUMS)
 """What this package may hold."""
 
 
@@ -44,10 +41,10 @@ def write_folder(packaged: Packaged, out: Path, wheels: bool = False) -> dict[st
         EnvironmentFailure: E_PACKAGE when a wheel cannot be had.
     """
     parts = installed(_extras(packaged.model))
-    own_wheel(out / "wheels")
+    own_wheel(out / WHEELS)
     if wheels:
-        collect(parts, out / "wheels")
-    held = found(out / "wheels")
+        collect(parts, out / WHEELS)
+    held = found(out / WHEELS)
     packaged.copy(out / "model")
     expected = write_proof(packaged.model, out)
     for name, record in _records(packaged).items():

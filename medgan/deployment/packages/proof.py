@@ -1,6 +1,7 @@
 """The proof of an installation: a scan of no patient, and what the model makes of it."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,15 @@ from medgan.core.volume import Volume
 from medgan.data.alignment import grid_affine
 from medgan.data.intensities import synthetic_scale
 from medgan.deployment.packages.networks import networks_of
-from medgan.deployment.packages.sealing import SUMS, sha256, write_json
+from medgan.deployment.packages.sealing import LICENCE, SUMS, sha256, write_json
 from medgan.model.model import Model
 
-FOLDER, EXPECTED = "proof", "expected.json"
+FOLDER, EXPECTED, WHEELS = "proof", "expected.json", "wheels"
+PARTS = (
+    *("model", FOLDER, "requirements.txt", "wheels.txt", "sbom.cdx.json"),
+    *("registry.json", "promotions.json", "INSTALL.md", LICENCE),
+)
+"""Of a package, beside its wheels and the checksums; others make more, such as `venv`."""
 TOLERANCE = 1e-3
 """Largest difference, as a share of a value where that is above 1."""
 _TEXT = "phantom of medgan, no patient"
@@ -32,7 +38,7 @@ class Checked:
 
     Attributes:
         files: that were compared with their checksums.
-        damaged: of these, with another checksum or missing.
+        damaged: with another checksum, without one, or missing.
         expected, found: values by name, empty where files are damaged.
     """
 
@@ -44,7 +50,9 @@ class Checked:
     @property
     def passed(self) -> bool:
         """Whether all files are as they were packed and the installation computes the same."""
-        return not self.damaged and all(_agree(v, self.found[k]) for k, v in self.expected.items())
+        return not self.damaged and all(
+            _agree(v, self.found.get(k, math.nan)) for k, v in self.expected.items()
+        )
 
 
 def write_proof(model: Model, folder: Path) -> Values:
@@ -70,18 +78,29 @@ def check_package(folder: Path) -> Checked:
     """
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        expected = json.loads((folder / FOLDER / EXPECTED).read_text(encoding="utf-8"))["values"]
+        stored = json.loads((folder / FOLDER / EXPECTED).read_text(encoding="utf-8"))["values"]
+        expected = {str(name): float(value) for name, value in stored.items()}
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             "E_PACKAGE", "the folder", "is no package of medgan export --format folder",
             "give the folder that holds SHA256SUMS and proof/",
         ) from None  # fmt: skip
-    damaged = tuple(name for name, digest in sums.items() if not _is(folder / name, digest))
-    if damaged:
-        return Checked(len(sums), damaged, {}, {})
+    damaged = [name for name, digest in sums.items() if not _is(folder / name, digest)]
+    if damaged := (*damaged, *(name for name in _names(folder) if name not in sums)):
+        return Checked(len({*sums, *damaged}), damaged, {}, {})
     found = _computed(Model.load(folder / "model"), folder / FOLDER)
     return Checked(len(sums), (), expected, found)
+
+
+def _names(folder: Path) -> list[str]:
+    """Files that need a checksum: those of the parts, and the wheels that were packed."""
+    found = [one for part in PARTS for one in (folder / part, *(folder / part).rglob("*"))]
+    names = [one.relative_to(folder) for one in found if one.is_file()]
+    shown = [name.as_posix() for name in names if not any(p.startswith(".") for p in name.parts)]
+    listed = folder / "wheels.txt"
+    wheels = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    return [*shown, *(name for name in wheels if name.startswith(f"{WHEELS}/"))]
 
 
 def _computed(model: Model, place: Path) -> Values:
@@ -157,7 +176,7 @@ def lines(checked: Checked) -> list[str]:
     said = [f"files     {checked.files - len(checked.damaged)} of {checked.files} are as packed"]
     said += [f"damaged   {name}" for name in checked.damaged]
     for name, value in checked.expected.items():
-        said.append(f"{name:16} {checked.found[name]:.6g}, expected {value:.6g}")
+        said.append(f"{name:16} {checked.found.get(name, math.nan):.6g}, expected {value:.6g}")
     return [*said, "passed" if checked.passed else "not passed"]
 
 

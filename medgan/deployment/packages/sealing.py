@@ -12,7 +12,14 @@ SUMS = "SHA256SUMS"
 LICENCE = "LICENSE"
 USE = "Research use only. Not a medical device; not for diagnosis or treatment."
 ROOT = Path(__file__).parents[3]
-"""Of the checkout that this package runs from, if it does."""
+"""Of the checkout that this package runs from, if it does; else it is full of others' files."""
+
+
+def checkout() -> Path | None:
+    """The checkout that this package runs from."""
+    about = ROOT / "pyproject.toml"
+    ours = about.is_file() and 'name = "medgan"' in about.read_text(encoding="utf-8")
+    return ROOT if ours else None
 
 
 def sha256(path: Path) -> str:
@@ -41,8 +48,8 @@ def write_json(path: Path, values: Any) -> None:  # noqa: ANN401 - JSON
 
 def licence_text() -> str:
     """The licence of medgan itself, from the checkout or from what was installed."""
-    if (ROOT / LICENCE).is_file():
-        return (ROOT / LICENCE).read_text(encoding="utf-8")
+    if (root := checkout()) is not None:
+        return (root / LICENCE).read_text(encoding="utf-8")
     try:
         found = [file for file in files("medgan") or () if file.name == LICENCE]
     except PackageNotFoundError:

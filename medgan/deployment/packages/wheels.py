@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from medgan.core.errors import EnvironmentFailure
 from medgan.core.version import __version__
 from medgan.deployment.packages.distributions import OWN, Installed
-from medgan.deployment.packages.sealing import ROOT, sha256
+from medgan.deployment.packages.sealing import checkout, sha256
 
 _DROPPED = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD")
 """What an installation adds to a wheel; `direct_url.json` names folders of this machine."""
@@ -40,12 +40,13 @@ def own_wheel(folder: Path) -> None:
     Raises:
         EnvironmentFailure: E_PACKAGE when it cannot be built.
     """
-    if not (ROOT / "pyproject.toml").is_file():
+    root = checkout()
+    if root is None:
         _repacked(folder)
         return
     here = ["--no-build-isolation"] if find_spec("hatchling") else []
     _run(
-        ["wheel", "--no-deps", *here, "--wheel-dir", str(folder), str(ROOT)],
+        ["wheel", "--no-deps", *here, "--wheel-dir", str(folder), str(root)],
         "medgan", "its wheel cannot be built",
         "run pip install hatchling, or connect this machine to a package index",
     )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from medgan.core.errors import ConfigError, EnvironmentFailure, ModelError
 from medgan.core.volume import Volume
 from medgan.deployment.packages import folder as folders
-from medgan.deployment.packages import wheels
+from medgan.deployment.packages import sealing, wheels
 from medgan.deployment.packages.distributions import Installed, installed
 from medgan.deployment.packages.folder import write_folder
 from medgan.deployment.packages.formats import writer
@@ -90,6 +90,28 @@ def test_another_score_does_not_pass(package):
     seal(package)
     checked = check_package(package)
     assert (checked.damaged, checked.passed) == ((), False)
+
+
+def test_a_list_of_checksums_that_was_cut_off_does_not_pass(package):
+    lines = (package / SUMS).read_text().splitlines(keepends=True)
+    for kept in (0, 3, len(lines) - 1):
+        (package / SUMS).write_text("".join(lines[:kept]))
+        checked = check_package(package)
+        assert not checked.passed
+        assert len(checked.damaged) == len(lines) - kept
+    (package / SUMS).write_text("".join(lines))
+    (package / "wheels" / "fetched-1-py3-none-any.whl").write_bytes(b"as wheels.txt asks for")
+    (package / "venv").mkdir()
+    (package / "venv" / "pyvenv.cfg").write_text("as INSTALL.md makes it")
+    assert check_package(package).passed
+
+
+def test_an_installation_that_computes_other_values_than_expected_does_not_pass(package):
+    path = package / FOLDER / EXPECTED
+    path.write_text(json.dumps({"values": {"sample_mean": 0.5}}))
+    seal(package)
+    assert not check_package(package).passed
+    assert inside("verify", package).returncode == 6
 
 
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
@@ -181,7 +203,10 @@ def test_an_installation_is_packed_again_without_what_names_this_machine(tmp_pat
         (tmp_path / name).write_text(text)
     (about / "RECORD").write_text("".join(f"{name},,\n" for name in (*held, *added)))
     monkeypatch.setattr(wheels, "files", lambda name: Distribution.at(about).files)
-    monkeypatch.setattr(wheels, "ROOT", tmp_path)
+    monkeypatch.setattr(sealing, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "strayed"\n')
+    (tmp_path / "LICENSE").write_text("of another package")
+    assert "another" not in sealing.licence_text()
     wheels.own_wheel(tmp_path / "wheels")
     ((name, path),) = wheels.found(tmp_path / "wheels").items()
     archive = zipfile.ZipFile(path)
