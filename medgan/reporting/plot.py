@@ -87,6 +87,7 @@ def curve(
     y: Sequence[int | float],
     label: str,
     goal: float | None = None,
+    span: tuple[float, float] | None = None,
 ) -> Plot:
     """A metric over a training; values that are not finite are left out.
 
@@ -96,6 +97,7 @@ def curve(
         y: the metric, same length.
         label: of the horizontal axis.
         goal: value at which the training stops, or None.
+        span: values that the vertical axis holds in any case, so that curves can be compared.
     """
     size, box = (300, 150), (44.0, 22.0, 294.0, 118.0)
     points = np.array([x, y], float).T
@@ -105,7 +107,7 @@ def curve(
     if not len(points):
         return Plot(title, f"{title}: no values", size, box, [], [], label)
     xs, across = _axis(points[:, 0].min(), points[:, 0].max(), box[0], box[2], 4)
-    shown = points[:, 1] if goal is None else [*points[:, 1], goal]
+    shown = [*points[:, 1], *(span or ()), *([] if goal is None else [goal])]
     ys, up = _axis(min(shown), max(shown), box[3], box[1], 4)
     line = [(across(float(a)), up(float(b))) for a, b in points]
     first, last = (f"{v:.3g}" for v in (points[0, 1], points[-1, 1]))
@@ -209,9 +211,14 @@ def _places(texts: Sequence[str], start: float, end: float) -> tuple[list[Tick],
     values = [float(text) for text in texts]
     if min(values) > 0 and max(values) / min(values) >= 10:
         logs = [math.log10(value) for value in values]
-        ticks, across = _axis(min(logs), max(logs), start, end, 4)
-        steps = [across.low + (tick.at - start) / across.slope for tick in ticks]
-        ticks = [Tick(t.at, f"{10**at:.2g}") for t, at in zip(ticks, steps, strict=True)]
+        across = _Scale(min(logs), (end - start) / (max(logs) - min(logs)), start)
+        tens = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
+        factors = (1, 2, 5) if len(tens) < 4 else (1,)
+        round_ones = [factor * 10.0**ten for ten in tens for factor in factors]
+        ticks = [
+            Tick(across(math.log10(one)), f"{one:g}")
+            for one in round_ones if min(logs) <= math.log10(one) <= max(logs)
+        ]  # fmt: skip
         return ticks, [across(log) for log in logs]
     ticks, across = _axis(min(values), max(values), start, end, 4)
     return ticks, [across(value) for value in values]

@@ -1,5 +1,6 @@
 """The page of a sweep: its trials, and their figures over the settings and over the training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,10 @@ def sweep_page(result: Mapping[str, Any]) -> str:
     """
     metric = result["metric"]
     done = [row for row in result["trials"] if metric in row["figures"]]
-    curves = [_course(row, metric) for row in done[:MOST_CURVES] if len(row["evaluations"]) > 1]
+    shown = [row for row in done[:MOST_CURVES] if len(row["evaluations"]) > 1]
+    values = [value for row in shown for _, value in row["evaluations"] if math.isfinite(value)]
+    span = (min(values), max(values)) if values else None
+    curves = [_course(row, span) for row in shown]
     counts = {
         state: sum(row["state"] == state for row in result["trials"])
         for state in dict.fromkeys(row["state"] for row in result["trials"])
@@ -41,6 +45,7 @@ def _over(
     return scatter(metric, points, key)
 
 
-def _course(row: Mapping[str, Any], metric: str) -> Plot:
+def _course(row: Mapping[str, Any], span: tuple[float, float] | None) -> Plot:
     volumes, values = zip(*row["evaluations"], strict=True)
-    return curve(f"trial {row['trial']}, {row['state']}", volumes, values, "volumes seen")
+    title = f"trial {row['trial']}, {row['state']}"
+    return curve(title, volumes, values, "volumes seen", span=span)

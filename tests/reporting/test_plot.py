@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from medgan.reporting.plot import MOST_POINTS, Score, curve, distribution
+from medgan.reporting.plot import MOST_POINTS, Point, Score, curve, distribution, scatter
 
 
 def test_a_goal_is_a_line_that_lies_within_the_plot_however_far_it_is():
@@ -68,3 +68,33 @@ def test_every_score_is_a_dot_and_every_healthy_scan_is_counted():
 def test_a_distribution_without_scans_or_without_calibration_can_be_drawn():
     assert distribution([0.0, 1.0], [], None).dots == []
     assert distribution([], [Score("c", 3.0, "odd")], None).bars == []
+
+
+def over(*settings):
+    """Positions of points over these settings, and the texts of the ticks."""
+    points = [Point(text, float(n), "finished", "") for n, text in enumerate(settings)]
+    plot = scatter("loss", points, "train.gamma")
+    assert all(inside(plot, dot.x, dot.y) for dot in plot.dots)
+    assert all(inside(plot, tick.at, plot.box[3]) for tick in plot.xs)
+    return [dot.x for dot in plot.dots], [tick.text for tick in plot.xs]
+
+
+def test_few_numbers_and_words_stand_side_by_side_and_numbers_in_their_order():
+    places, ticks = over("100", "30", "100")
+    assert ticks == ["30", "100"]
+    assert places[0] == places[2] > places[1]
+    assert over("hinge", "wgan-gp", "hinge", "a", "b", "c", "d")[1][:2] == ["hinge", "wgan-gp"]
+
+
+def test_many_numbers_lie_along_an_axis_which_is_logarithmic_over_a_factor_of_ten():
+    places, _ = over("10", "12", "14", "16", "18", "20")
+    assert np.ptp(np.diff(places)) == pytest.approx(0, abs=1e-9)
+    places, ticks = over("1e-05", "0.0001", "0.001", "0.01", "0.1", "1")
+    assert np.ptp(np.diff(places)) == pytest.approx(0, abs=1e-9)
+    assert ticks == ["1e-05", "0.0001", "0.001", "0.01", "0.1", "1"]
+    assert over("1", "2", "3", "4", "5", "20")[1] == ["1", "2", "5", "10", "20"]
+
+
+def test_curves_with_one_span_have_one_scale():
+    two = [curve("a", [1, 2], values, "volumes", span=(0, 9)) for values in ([1, 2], [7, 8])]
+    assert two[0].ys == two[1].ys
