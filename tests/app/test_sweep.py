@@ -22,6 +22,7 @@ from medgan.core.errors import (
     Interrupted,
     TrainingDiverged,
 )
+from medgan.data.manifest import Manifest
 from medgan.tracking.tracker import read_metrics
 from tests.kit.command_line import MEDGAN, inside
 from tests.kit.data_sets import TINY, write_folder
@@ -210,6 +211,16 @@ def test_a_sweep_of_other_scans_is_not_mixed_with_the_first(trained, tmp_path):
     assert trained(trainings).code == "E_STOPPED"
     (tmp_path / "scans" / "person-00.nii.gz").unlink()
     assert trained(trainings).code == "E_RESUME"
+
+
+def test_scans_of_another_site_belong_to_the_trials_as_to_a_training(trained, planned, tmp_path):
+    wanted = write_folder(tmp_path / "site", 3, labels=False, seed=1)
+    for path in wanted.glob("*.nii.gz"):
+        path.rename(path.with_name(f"other-{path.name}"))
+    settings = ("train.task=harmonisation", "data.patches=true", f"translate.target_data={wanted}")
+    assert trained(Trainings([[1]] * 4, {}), planned(RATES, 0, *settings))["best"]
+    cases = Manifest.load(tmp_path / "sweep" / "trial-000" / "manifest.json").cases
+    assert sum(case.wanted for case in cases) == 3
 
 
 def test_a_sweep_without_a_finished_trial_says_why(trained):

@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from medgan.app.folder import asked, claim, note
-from medgan.app.pipeline import Again, read_pipeline, run_pipeline
+from medgan.app.pipeline import read_pipeline
 from medgan.app.run import Run, check_tracking, facts, open_mirror
 from medgan.app.steps import STEPS
 from medgan.app.sweep.results import NAME, describe, found, lines, parameters, write_results
 from medgan.app.sweep.space import Drawn, Space, setting_text, space_of
 from medgan.app.sweep.study import Trials, draw, load_optuna
-from medgan.app.sweep.trial import PIPELINE, prepare, work
+from medgan.app.sweep.trial import prepare, work
 from medgan.core.config import Config, build, merge, without_names
 from medgan.core.config.reading import NAMES
 from medgan.core.errors import ConfigError, TrainingDiverged
@@ -197,11 +197,11 @@ def _remove(out: Path) -> None:
 
 
 def _look_at_scans(sweep: Sweep) -> Run:
-    """Runs the steps before the training in the sweep's folder; unchanged ones are skipped."""
-    values = sweep.config.model_dump(mode="json", exclude={"sweep"})
-    text = yaml.safe_dump({"steps": sweep.steps, "config": values}, sort_keys=False)
-    write_atomic(sweep.out / PIPELINE, text, private=True)
-    return run_pipeline(str(sweep.out / PIPELINE), again=Again())
+    """Does the steps before the training in the sweep's folder, as if it came next."""
+    run = Run(sweep.config, steps=(*sweep.steps, "train"))
+    for step in sweep.steps:
+        STEPS[step].work(run)
+    return run
 
 
 def _train_all(sweep: Sweep, run: Run, trials: Trials) -> None:
