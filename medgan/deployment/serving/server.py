@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CONNECTIONS = 256
 _LOOK_S = 0.1
+_SILENT_S = 10.0
+"""After this time, or twice as long, a connection that has not asked anything is ended."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,31 @@ async def _run(server: "uvicorn.Server", service: "Service", sock: socket.socket
         log.info("stopping: all requests are done")
         server.should_exit = True
 
-    ending = asyncio.create_task(end_when_done())
+    tasks = [asyncio.create_task(one) for one in (end_when_done(), drop_silent(server))]
     await server.serve(sockets=[sock])
-    ending.cancel()
+    for task in tasks:
+        task.cancel()
+
+
+async def drop_silent(server: "uvicorn.Server") -> None:
+    """Ends connections that ask nothing, again and again: uvicorn waits for headers without end.
+
+    So many of them would keep everybody else out.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    before: dict[H11Protocol, object] = {}
+    while True:
+        await asyncio.sleep(_SILENT_S)
+        silent: dict[H11Protocol, object] = {
+            one: one.cycle  # of its last request
+            for one in server.server_state.connections
+            if isinstance(one, H11Protocol) and (one.cycle is None or one.cycle.response_complete)
+        }
+        for one, last in silent.items():
+            if one in before and before[one] is last:
+                one.transport.close()
+        before = silent
 
 
 def refuse_open_address(listening: Listening) -> None:

@@ -1,12 +1,15 @@
 """What a server needs to start."""
 
+import asyncio
 import socket
 import stat
 import sys
 
 import pytest
+import uvicorn
 
 from medgan.core.errors import EnvironmentFailure
+from medgan.deployment.serving import server
 from medgan.deployment.serving.server import is_loopback
 from medgan.deployment.serving.tokens import Tokens, add_token, read_tokens
 from tests.kit.command_line import inside
@@ -50,6 +53,41 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path, monkeypatch):
     assert done.returncode == 4
     assert "E_EXTRA prometheus-client" in done.stderr
     assert "pip install 'medgan[serve]'" in done.stderr
+
+
+def test_connections_that_ask_nothing_do_not_keep_others_out(monkeypatch):
+    monkeypatch.setattr(server, "_SILENT_S", 0.1)
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.5)  # longer than silence may last
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def silent(port, start):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(start)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return answer
+
+    async def run(listening):
+        running = uvicorn.Server(uvicorn.Config(app, http="h11", lifespan="off", log_config=None))
+        tasks = [asyncio.create_task(running.serve([listening])),
+                 asyncio.create_task(server.drop_silent(running))]  # fmt: skip
+        port = listening.getsockname()[1]
+        asked = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        starts = (b"", asked[:20], asked, asked + asked[:20])
+        answers = await asyncio.gather(*(silent(port, start) for start in starts))
+        running.should_exit = True
+        await tasks[0]
+        tasks[1].cancel()
+        return answers
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        nothing, half, whole, then_half = asyncio.run(run(listening))
+    assert nothing == half == b""
+    assert whole.startswith(b"HTTP/1.1 204")
+    assert then_half.count(b"HTTP/1.1 204") == 1
 
 
 def test_this_machine_is_told_from_others():
