@@ -1,7 +1,10 @@
 """What the copy in MLflow costs a training: with a server, a dead, a killed, a slow one, and none.
 
-python docs/scripts/tracking_cost.py SCANS [-v 480] [-r 3]
+python docs/scripts/tracking_cost.py SCANS [-v 480] [-r 3] [-a none restarted] [--set key=value]
 python docs/scripts/tracking_cost.py --system
+
+`restarted` is a server that is killed and started again 20 times at random while the training runs;
+its points are counted afterwards.
 
 Trains the preset `msd_hippocampus` in a process of its own for each repeat, in an order that turns
 around every time. Prints seconds of processor and wall time, and the processor time of the
@@ -12,16 +15,19 @@ machine's figures, and of a step at which none is due.
 import argparse
 import json
 import os
+import random
 import socket
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+
+from mlflow import MlflowClient
 
 from medgan.tracking.client import connect, sqlite_uri
 from medgan.tracking.system_metrics import WithSystemMetrics
@@ -45,6 +51,7 @@ for thread in threading.enumerate():
 open(sys.argv[2], "w").write(json.dumps({"thread": sum(ended), "wall": time.time() - started}))
 """
 _PIPELINE = "extends: msd_hippocampus\nsteps: [index, train]\n"
+_KILLS, _SECONDS_BETWEEN_KILLS = 20, 2.5
 _SLOW = 4.0
 """Seconds that the slow server takes to let a request through."""
 
@@ -86,7 +93,18 @@ def trained(pipeline: Path, settings: list[str], meanwhile: threading.Thread | N
     return json.loads(out.read_text()) | {"processor": used.ru_utime + used.ru_stime}
 
 
-def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path) -> dict:
+def points(run: Path, store: str) -> str:
+    """How many rows of a run's folder a store has once, twice and not at all."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    client, known = MlflowClient(store), (run / "mlflow_run.txt").read_text()
+    name = "generator/critic"
+    wanted = Counter(row["volumes_seen"] for row in rows if name in row)
+    found = Counter(point.step for point in client.get_metric_history(known, name))
+    once = sum(found[step] == 1 for step in wanted)
+    return f"{once} of {wanted.total()} points once, {(found - wanted).total()} too many"
+
+
+def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path, more: list[str]) -> dict:
     """One training under one condition."""
     folder = folder / f"{arm}-{number}"
     folder.mkdir()
@@ -94,14 +112,23 @@ def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path) -> dic
     pipeline.write_text(_PIPELINE)
     settings = [
         f"data.source={scans}", f"out={folder / 'run'}", f"train.volumes={volumes}",
-        f"train.sample_every={volumes // 2}",
+        f"train.sample_every={volumes // 2}", *more,
     ]  # fmt: skip
     if arm in ("none", "dead"):
         uri = "none" if arm == "none" else "http://127.0.0.1:9"
         return trained(pipeline, [*settings, f"tracking.uri={uri}"], None)
     connect(sqlite_uri(folder / "mlflow.db"), write=True)
     with TrackingServer(folder / "mlflow.db") as server:
-        killer = None
+        killer, kills = None, []
+        if arm == "restarted":
+
+            def restart() -> None:
+                while not (folder / "run" / "metrics.jsonl").is_file():
+                    time.sleep(0.2)
+                draw = random.Random(number)
+                server.kill_and_restart(_KILLS, draw, kills, _SECONDS_BETWEEN_KILLS)
+
+            killer = threading.Thread(target=restart)
         if arm == "killed":
 
             def kill() -> None:
@@ -116,7 +143,11 @@ def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path) -> dic
                 return trained(pipeline, [*settings, f"tracking.uri={uri}"], None)
         found = trained(pipeline, [*settings, f"tracking.uri={server.uri}"], killer)
         if killer is not None:
+            ended = time.time()
             killer.join()
+            if kills:
+                print(f"{sum(kill < ended for kill in kills)} kills during the training;",
+                      points(folder / "run", server.store))  # fmt: skip
         return found
 
 
@@ -154,6 +185,7 @@ def main() -> None:
     parser.add_argument(
         "-a", "--arms", nargs="+", default=["none", "server", "dead", "killed", "slow"]
     )
+    parser.add_argument("--set", action="append", default=[], dest="settings")
     asked = parser.parse_args()
     if asked.system:
         return system_cost()
@@ -163,7 +195,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for number in range(asked.repeats):
             for arm in asked.arms[:: 1 if number % 2 == 0 else -1]:
-                row = repeat(arm, number, asked.scans, asked.volumes, Path(folder))
+                row = repeat(arm, number, asked.scans, asked.volumes, Path(folder), asked.settings)
                 found[arm].append(row)
                 print(arm, {key: round(value, 2) for key, value in row.items()}, flush=True)
     for arm, rows in found.items():

@@ -1,6 +1,7 @@
 """MLflow's server on this machine, which can be killed and started again within a second."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -84,6 +85,24 @@ class TrackingServer:
         os.kill(self._child, signal.SIGKILL)
         self._say()
         self._child = 0
+
+    def kill_and_restart(
+        self, kills: int, draw: random.Random, done: list[float], seconds: float = 3.0
+    ) -> None:
+        """Kills and starts it at random.
+
+        Args:
+            kills: how often.
+            draw: what draws the times.
+            done: receives the time of each kill.
+            seconds: at most before a kill, and before the start that follows it.
+        """
+        for _ in range(kills):
+            time.sleep(draw.uniform(0, seconds))
+            self.kill()
+            done.append(time.time())
+            time.sleep(draw.uniform(0, seconds))
+            self.start()
 
     def _say(self) -> str:
         assert self._spawner.stdout is not None

@@ -21,15 +21,6 @@ log = logging.getLogger(__name__)
 METRICS_A_ROW = 12
 
 
-def kill_and_restart(server, kills, draw, done):
-    for _ in range(kills):
-        time.sleep(draw.uniform(0, 3))
-        server.kill()
-        done.append(time.time())
-        time.sleep(draw.uniform(0, 3))
-        server.start()
-
-
 def write_rows(folder, uri, count, goes_on):
     """Milliseconds of work of this thread for each row; no row follows the last kill alone."""
     took = []
@@ -58,7 +49,7 @@ def test_a_server_that_is_killed_at_random_has_every_row_once_in_the_end(
     run, done = tmp_path / "run", []
     with TrackingServer(database) as server:
         draw = random.Random(0)
-        killer = threading.Thread(target=kill_and_restart, args=(server, kills, draw, done))
+        killer = threading.Thread(target=server.kill_and_restart, args=(kills, draw, done))
         killer.start()
         started = time.time()
         took = write_rows(run, server.uri, count, killer.is_alive)
