@@ -24,10 +24,15 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
+    gc.freeze()  # nor again in each full collection while the tests run
     gc.enable()
     slices = sys.modules.get("medgan.reporting.slices")
     if slices is not None:
         slices.DPI = 30  # the pictures of hundreds of trainings
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # Hypothesis looks at what refers to what when it is imported, at the latest now
 
 
 @pytest.fixture(scope="session")
