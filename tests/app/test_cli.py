@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -283,14 +284,12 @@ def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(
     command += ["--set", "train.volumes=48", "--set", "train.sample_every=16"]
     whole, stopped = folder / "whole", folder / "stopped"
     assert inside(*command, "-o", whole).returncode == 0
-    process = subprocess.Popen(
-        [*MEDGAN, *map(str, command), "-o", str(stopped)], stderr=subprocess.PIPE, text=True
-    )
-    wait_for_checkpoint(stopped, process)
-    process.send_signal(signal.SIGTERM)
-    _, text = process.communicate(timeout=120)
-    assert process.returncode == 75, text
-    assert "E_STOPPED" in text
+    sender = threading.Thread(target=terminate_after_checkpoint, args=(stopped,))
+    sender.start()
+    done = inside(*command, "-o", stopped)
+    sender.join()
+    assert done.returncode == 75, done.stderr
+    assert "E_STOPPED" in done.stderr
     assert inside(*command, "-o", stopped).returncode == 0
     assert weights(whole) == weights(stopped)
 
@@ -314,6 +313,15 @@ def test_twenty_kills_at_random_moments_end_with_the_same_weights(training):
         process.wait()
     assert medgan(*command, "-o", killed).returncode == 0
     assert weights(whole) == weights(killed)
+
+
+def terminate_after_checkpoint(out):
+    """Sends SIGTERM to this process once there is a checkpoint."""
+    deadline = time.monotonic() + 120
+    while not newest(out) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if newest(out):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def wait_for_checkpoint(out, process, newer_than=""):
