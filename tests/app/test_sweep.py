@@ -92,6 +92,20 @@ def test_a_section_of_the_file_says_the_same_as_options(planned, tmp_path):
         planned((), sweep={"over": {"train.gamma": yaml.safe_load("1:10")}})  # which is 70
 
 
+def test_the_section_alone_is_enough_and_options_are_laid_over_it(tmp_path):
+    section = {"over": {"train.gamma": [1, 2], "train.batch": [2, 4, 8]}, "trials": 4}
+    words = ["sweep", pipeline_file(tmp_path, sweep=section), "--dry-run", "--json"]
+    for options, count, gammas in (
+        ((), 4, {1, 2}),
+        (("-n", 5), 5, {1, 2}),
+        (("--over", "train.gamma=3", "-n", 3), 3, {3}),
+        (("-n", 6), 6, {1, 2}),
+    ):
+        trials = json.loads(inside(*words, *options).stdout)["trials"]
+        assert len(trials) == count
+        assert {one["train.gamma"] for one in trials} == gammas
+
+
 def test_draws_lie_within_their_ranges_and_more_trials_begin_with_the_same(planned):
     over = ("train.learning_rate=1e-4:1e-2:log", "model.latent=4:8", "model.widths=[16,16],[8,8]")
     drawn = planned(over, 40).drawn

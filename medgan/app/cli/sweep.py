@@ -43,11 +43,9 @@ def sweep(
         from medgan.app.sweep.command import plan_sweep, planned, run_sweep
         from medgan.app.sweep.space import read_over
 
-        values: dict[str, Any] = {"out": out, "sweep": {"over": read_over(over or ())}}
-        if not over:
-            del values["sweep"]["over"]
-        if trials:
-            values["sweep"]["trials"] = trials
+        asked_for = {"over": read_over(over or ()), "trials": trials}
+        given = {name: value for name, value in asked_for.items() if value}
+        values: dict[str, Any] = {"out": out} | ({"sweep": given} if given else {})
         if data:
             values["data"] = {"source": data}
         asked = plan_sweep(config, set_ or (), values)
