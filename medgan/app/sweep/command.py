@@ -76,7 +76,7 @@ class Sweep:
         return [*dict.fromkeys(names), "sweep.over", "sweep.seed", "sweep.stop"]
 
     def command(self, shared: bool) -> str:
-        """The command that trains settings in full, which take the place of `{}`.
+        """The command that trains settings in full, which take the place of `{}`, by another seed.
 
         Args:
             shared: whether it goes into files, where paths have no place.
@@ -92,7 +92,8 @@ class Sweep:
                 continue
             path = name in NAMES.get(section, ())
             words += ["--set", f"{key}={'PATH' if shared and path else value}"]
-        return " ".join(_quoted(word) for word in words) + " {} --set train.seed=1"
+        other_seed = f" {{}} --set train.seed={self.config.train.seed + 1}"
+        return " ".join(_quoted(word) for word in words) + other_seed
 
 
 def _quoted(word: str) -> str:
