@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def keep_fetching(
     spool: Spool, web: WebDoor, modality: Callable[[], str], days: int, pause: float,
-    stop: threading.Event,
+    stop: threading.Event, told: Callable[[str], None] = lambda trouble: None,
 ) -> None:  # fmt: skip
     """Fetches what is new until it is stopped; troubles are said to the log, each once.
 
@@ -26,6 +26,7 @@ def keep_fetching(
         days: of which studies are wanted, today the first.
         pause: seconds between two looks.
         stop: ends it.
+        told: receives the trouble after each look; empty without any.
     """
     before = ""
     while not stop.is_set():
@@ -40,6 +41,7 @@ def keep_fetching(
         if trouble and trouble != before:
             log.warning("%s: %s; tried again", web, trouble)
         before = trouble
+        told(trouble)
         stop.wait(pause)
 
 

@@ -96,7 +96,7 @@ class Node:
         self._scorer: tuple[str, StudyScorer] | None = None
         self._not_before: dict[str, float] = {}
         self._cores = shared_cores()
-        self._trouble = ""
+        self._trouble = self._not_fetched = ""
         self._told: dict[str, str] = {}
         self._shown: tuple[object, ...] = ()
 
@@ -161,7 +161,11 @@ class Node:
                 raise RuntimeError("a thread of the node has ended")
 
     def _write_page(self, always: bool = False) -> None:
-        troubles = {"scored": self._trouble, "sent": self._sender.trouble}
+        failure = self._model.state.failure
+        troubles = {
+            "scored": self._trouble, "sent": self._sender.trouble, "fetched": self._not_fetched,
+            "model": "" if failure is None else str(failure),
+        }  # fmt: skip
         shown = (self._spool.changes, len(self._turned), *troubles.values())
         shown = (*shown, self._turned[-1] if self._turned else None, time.monotonic() // 60)
         if shown == self._shown and not always:
@@ -250,8 +254,11 @@ class Node:
         def modality() -> str:
             return modality_of(self._model.current().model)
 
+        def told(trouble: str) -> None:
+            self._not_fetched = trouble
+
         days, pause = self._settings.fetch_days, self._settings.timing.poll_seconds
-        keep_fetching(self._spool, self._needed_web, modality, days, pause, self._stop)
+        keep_fetching(self._spool, self._needed_web, modality, days, pause, self._stop, told)
 
 
 def run_node(

@@ -38,7 +38,8 @@ def write_page(
         version: of the model in use.
         settings: of the node.
         destination: where results go.
-        troubles: why studies are not scored and results not sent at the moment; empty if they are.
+        troubles: why studies are not `scored` or `fetched`, results not `sent`, and the `model` of
+            the alias not used at the moment; empty if they are.
 
     Raises:
         EnvironmentFailure: E_DISK.

@@ -448,11 +448,18 @@ def test_the_report_reads_back(scored):
 def test_the_page_tells_the_state_and_no_name(scored, tmp_path):
     spool, name = scored
     put(spool, study(1)[:3])
-    troubles = {"sent": "cannot be reached", "scored": ""}
+    troubles = {"sent": "cannot be reached", "scored": "", "fetched": "", "model": "E_GATE"}
     write_page(tmp_path / "p.html", spool.records(), [], "brain/4", SETTINGS, "A@b:1", troubles)
     text = (tmp_path / "p.html").read_text()
     assert name in text
-    for part in ("1 receiving", "1 scored", "0 of 4", "Score 4.20", "cannot be reached"):
+    for part in (
+        "1 receiving",
+        "1 scored",
+        "0 of 4",
+        "Score 4.20",
+        "cannot be reached",
+        "E_GATE. Studies are scored by brain/4",
+    ):
         assert part in text
     text += "".join(str(path) for path in spool.folder.rglob("*"))
     text += "".join(path.read_text() for path in spool.folder.rglob("*.json"))

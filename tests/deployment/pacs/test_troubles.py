@@ -15,12 +15,12 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE
 
 from medgan.core.config import PacsConfig, ScoreConfig
-from medgan.core.errors import ConfigError
+from medgan.core.errors import ConfigError, ModelError
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.deployment.pacs.doors import PeerDown
 from medgan.deployment.pacs.fetching import fetch_new
 from medgan.deployment.pacs.listener import CANNOT_UNDERSTAND, Listener
-from medgan.deployment.pacs.node import Node, NodeSettings, run_node
+from medgan.deployment.pacs.node import PAGE, Node, NodeSettings, run_node
 from medgan.deployment.pacs.peers import Peer
 from medgan.deployment.pacs.records import SCORED, Outgoing, Record
 from medgan.deployment.pacs.sender import Sender
@@ -221,6 +221,18 @@ def test_a_full_disk_is_told_once(tmp_path, full, caplog):
         with node._said("complete studies"):
             assert node._spool.complete(0.01)
     assert [record.getMessage().count("no space left") for record in caplog.records] == [1]
+
+
+def test_the_page_of_a_node_tells_that_its_model_is_not_the_one_of_the_alias(tmp_path):
+    settings = NodeSettings("MEDGAN", "127.0.0.1", 0, [], PEER, "", 0, PacsConfig(), ScoreConfig())
+    failure = ModelError("E_GATE", "models:/brain@champion", "was made so without the gate", "x")
+    model = SimpleNamespace(
+        state=SimpleNamespace(failure=failure), current=lambda: SimpleNamespace(version="brain/3")
+    )
+    Node(tmp_path / "spool", model, settings, threading.Event())._write_page()
+    text = (tmp_path / "spool" / PAGE).read_text()
+    assert "without the gate" in text
+    assert "Studies are scored by brain/3" in text
 
 
 def test_a_clock_that_is_set_back_neither_stops_scoring_nor_keeps_files(spool, monkeypatch):
