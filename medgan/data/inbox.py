@@ -48,7 +48,7 @@ class Seen:
     Attributes:
         outcome: `scored`, `copy` of a scored scan, `ignored` (DICOM that is no scan), `refused`, or
             `waiting`, which is tried once more.
-        case, code, what, remedy: of the refusal.
+        case, code, what, remedy: of the refusal, or why it waits.
         subject: pseudonym.
         file: where it was.
     """
@@ -79,14 +79,13 @@ class Inbox:
         self._seen = {digest: Seen(**one) for digest, one in known.get("seen", {}).items()}
         self._new: dict[str, Look] = {}
         self._looked: dict[str, Look] = {}
-        self.waiting: list[tuple[str, str]] = []
+        self.waiting: list[Seen] = []
         self.copies = 0
 
     def choose(self, found: Sequence[Found]) -> list[Found]:
         """The scans whose content is new and that nobody writes to any more.
 
-        The others are noted: `waiting` has case and reason, `copies` counts contents that are there
-        twice.
+        The others are noted: `waiting` says why, `copies` counts contents that are there twice.
         """
         chosen, digests = [], set()
         quiet = _Quiet(self._settle)
@@ -94,14 +93,15 @@ class Inbox:
             listed, case, subject = one
             files = _files(listed)
             if written := quiet.unsettled(files, listed.series is not None):
-                self.waiting.append((case, written))
+                self.waiting.append(_waits(case, written, subject, files))
                 continue
             look = self._look(listed, case, subject, files)
             if look.digest in digests:
                 self.copies += 1
             elif self._outcome(look.digest) in ("", "waiting"):
                 if case in self._new:
-                    self.waiting.append((case, "another new scan has this name, too"))
+                    why = "another new scan has this name, too"
+                    self.waiting.append(_waits(case, why, subject, files))
                     continue
                 self._new[case] = look
                 chosen.append(one)
@@ -128,10 +128,10 @@ class Inbox:
 
     def wait(self, case: str, why: str) -> None:
         """Leaves a scan for the next time."""
-        self.waiting.append((case, why))
         look = self._new.pop(case, None)
         if look is not None:
             self._looked.pop(look.state, None)
+            self.waiting.append(_waits(case, why, look.subject, look.files))
 
     def done(self, case: str, outcome: str) -> None:
         """Notes that a chosen scan needs no other look as long as its content is the same."""
@@ -169,7 +169,8 @@ class Inbox:
             outcome, refusal.case, refusal.code, refusal.what, refusal.remedy, look.subject, file
         )
         if outcome == "waiting":
-            self.waiting.append((refusal.case, f"{refusal.code}: {refusal.what}"))
+            why = f"{refusal.code}: {refusal.what}"
+            self.waiting.append(_waits(refusal.case, why, look.subject, look.files))
         return outcome == "refused"
 
     @property
@@ -195,6 +196,11 @@ class Inbox:
         text = json.dumps({"digests": digests, "seen": seen}, indent=1)
         if not self._path.is_file() or self._path.read_text(encoding="utf-8") != text:
             write_atomic(self._path, text, private=True)
+
+
+def _waits(case: str, why: str, subject: str, files: Sequence[Path]) -> Seen:
+    file = str(files[0]) if files else ""
+    return Seen("waiting", case, what=why, subject=subject, file=file)
 
 
 class _Quiet:

@@ -296,7 +296,8 @@ class Cohort:
         self._inbox.save()
         refused = self._inbox.refused
         key = [(record.case, record.row["subject"], record.file) for record in self._records]
-        key += [(one.case, one.subject, one.file) for one in refused]
+        others = [*refused, *self._inbox.waiting]
+        key += [(one.case, one.subject, one.file) for one in others]
         write_private_key(self._folder / PRIVATE_KEY, key)
         write_atomic(self._folder / "refused.csv", table_text(map(vars, refused), _REFUSED))
         if self._records:

@@ -15,7 +15,7 @@ from medgan.app.pipeline import Again, run_pipeline
 from medgan.core import files
 from medgan.core.errors import DataError, EnvironmentFailure, Exit, MedganError
 from medgan.core.files import locked
-from medgan.core.volume import Volume
+from medgan.core.volume import Volume, save_frames
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.reporting.site import write_report
 from medgan.workflows import nightly
@@ -130,6 +130,7 @@ def test_a_half_copied_file_waits_and_is_told_once_where_it_stays_so(site, caplo
     waits = site.night("nightly.settle_seconds=3600")
     assert (waits["scored"], waits["waiting"], waits["status"]) == (0, 1, Exit.DONE)
     assert "waits for the next run: it was written to less than 3600 s ago" in caplog.text
+    assert "slow.nii.gz" in (site.out / "private_key.csv").read_text()
 
     whole.write_bytes(content[: len(content) // 2])
     waits = site.night()
@@ -316,6 +317,15 @@ def test_series_of_dicom_are_scored_once_and_again_with_more_slices(site):
     first = {row["case"] for row in site.rows()[:2]}
     assert site.rows()[2]["replaces"] in first
     assert site.night()["scored"] == 0
+
+
+def test_phases_of_a_sequence_are_scored_once(site):
+    frames = [Volume(ball(np.random.default_rng(n)).astype(np.float32), AFFINE) for n in range(2)]
+    save_frames(frames, site.inbox / "beat.nii.gz", step=0.2)
+    assert site.night()["scored"] == 2
+    assert not (site.out / "phases").exists()
+    done = site.night()
+    assert (done["scored"], done["refused"], done["copies"]) == (0, 0, 0)
 
 
 def start(site):

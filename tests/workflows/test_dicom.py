@@ -142,3 +142,22 @@ def test_the_verb_says_what_it_wrote_and_never_whose(scored, tmp_path):
     done = inside("export-dicom", run, "--source", source, "-o", run / "pacs", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == "E_USAGE"
+
+
+def test_a_scan_names_the_model_that_scored_it_where_others_came_later(scored, tmp_path):
+    run, source, rows = scored
+    export_dicom(run, source, tmp_path / "one")
+    summary = json.loads((run / "scores.json").read_text())
+    earlier = {"old": {name: summary[name] for name in ("model", "calibration")}}
+    later = {
+        "model": {"medgan": "2"},
+        "models": earlier,
+        "scans": [rows[0] | {"calibration": "old"}],
+    }
+    (run / "scores.json").write_text(json.dumps(summary | later))
+    export_dicom(run, source, tmp_path / "two")
+    before, after = (
+        pydicom.dcmread(tmp_path / name / rows[0]["case"] / "map.dcm").DeviceSerialNumber
+        for name in ("one", "two")
+    )
+    assert before == after

@@ -181,7 +181,8 @@ STEPS = {
     "nightly": Step(
         nightly_step,
         (
-            *("model_uri", *SCANS, "score.false_alarms", "score.smallest_mm3", "nightly"),
+            *("model_uri", "data.source", "data.suffix", "data.subjects", "data.session"),
+            *("data.channels", "score.false_alarms", "score.smallest_mm3", "nightly"),
             "report.scans",
         ),
         (

@@ -51,8 +51,8 @@ def nightly_step(run: Run) -> StepResult:
     run.refusals = (*run.refusals, *added.refusals)
     for one in added.refusals:
         log.warning("refused %s %s: %s; %s", one.code, one.case, one.what, one.remedy)
-    for case, why in inbox.waiting:
-        log.warning("%s waits for the next run: %s", case, why)
+    for one in inbox.waiting:
+        log.warning("%s waits for the next run: %s", one.case, one.what)
     copies = added.copies + inbox.copies
     counts = {
         "scored": added.scored, "cohort": len(cohort), "inbox": inbox.held, "copies": copies,
