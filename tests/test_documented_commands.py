@@ -1,4 +1,4 @@
-"""Runs the README's Python and every documented command on tiny data.
+"""Runs the README's Python, every documented command and those of pipeline files on tiny data.
 
 Paths of the pages lead to a folder with small data sets and a tiny model. Settings that make a
 command fast are appended; `EXCEPTIONS` lists what is not run, and why.
@@ -19,6 +19,7 @@ import pytest
 
 import medgan
 from medgan.app import pipeline
+from medgan.app.presets import shipped_pipelines
 from medgan.core.config import Config
 from medgan.core.errors import ConfigError
 from medgan.core.volume import Volume
@@ -26,6 +27,7 @@ from medgan.studies.detection.protocol import all_lesions
 from medgan.studies.translation.judge import judge
 from tests.kit.command_line import inside
 from tests.kit.dicom import MATRIX, make_series, save
+from tests.kit.opening_commands import ELSEWHERE, opening_command
 from tests.kit.volumes import AFFINE, ball
 
 pytestmark = pytest.mark.slow
@@ -78,7 +80,9 @@ TINY = {
     "audit": (*GRID, "audit.count=40"),
     "evaluate": (*GRID, "evaluate.count=24"),
     "augment": ("data.labels=[1]", "augment.filters=[]"),
-    "bench": (*LOCALISER, "detection.lesions_per_family=1"),
+    "bench": (*GRID, *NETWORKS, *LOCALISER, "detection.lesions_per_family=1",
+              "convergence.minutes=0.02", "convergence.factor=1", "convergence.seeds=1",
+              "convergence.generators=[medgan, dcgan]"),
     "generate": ("generate.count=2",),
 }  # fmt: skip
 """Settings that make a verb fast; they win over those of the page."""
@@ -123,6 +127,15 @@ def documented_commands() -> dict[tuple[str, ...], str]:
                     if words:
                         found.setdefault(tuple(words), page.name)
     return found
+
+
+def opening_commands() -> dict[tuple[str, ...], str]:
+    """What pipeline files open with, but for those that train: tests/app/test_every_pipeline.py."""
+    return {
+        opening_command(path): path.name
+        for name, path in shipped_pipelines().items()
+        if name not in ELSEWHERE and not {"train", "bare"} & set(pipeline.read_pipeline(name)[0])
+    }
 
 
 def exception(words: tuple[str, ...]) -> str:
@@ -301,7 +314,7 @@ Path(given.result).write_text(json.dumps({"Dice": [0.5 for _ in entries]}))
     "words",
     [
         pytest.param(words, id=f"{page}: {' '.join(words)[:60]}")
-        for words, page in documented_commands().items()
+        for words, page in (documented_commands() | opening_commands()).items()
         if words[0] == "medgan" and not exception(words)
     ],
 )  # fmt: skip
@@ -309,6 +322,10 @@ def test_a_documented_command_runs(words, workplace, monkeypatch, tmp_path):
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(workplace / "home"))
     run(*tiny(words, str(tmp_path / "out")), statuses=MAY_END_WITH.get(words[1], (0,)))
+
+
+def test_no_opening_command_is_an_exception():
+    assert not [words for words in opening_commands() if exception(words)]
 
 
 def test_every_exception_is_still_documented():
