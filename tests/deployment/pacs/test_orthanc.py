@@ -17,7 +17,7 @@ import requests
 from pydicom.uid import UID
 
 from medgan.core.config import PacsConfig, ScoreConfig
-from medgan.deployment.followed_model import Current
+from medgan.deployment.followed_model import Current, Following
 from medgan.deployment.pacs.node import Node, NodeSettings
 from medgan.deployment.pacs.peers import Peer
 from tests.kit.pacs import StubModel, as_file, study
@@ -72,7 +72,9 @@ def running(folder, **settings):
         "dicomweb": "", "fetch_days": 0, "scoring": ScoreConfig(),
         "timing": PacsConfig(quiet_seconds=2, poll_seconds=1),
     }  # fmt: skip
-    followed = SimpleNamespace(current=lambda: Current(StubModel(), "brain/4"))
+    followed = SimpleNamespace(
+        current=lambda: Current(StubModel(), "brain/4"), state=Following("brain/4")
+    )
     stop, ready = threading.Event(), threading.Event()
     node = Node(folder, followed, NodeSettings(**(values | settings)), stop)
     thread = threading.Thread(target=node.run, args=(lambda port: ready.set(),))
