@@ -117,7 +117,7 @@ def send(
 ) -> list[int]:
     """Sends by C-STORE; the statuses, -1 without an answer, none without an association."""
     ae = AE(ae_title=calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 5  # until a kill is noticed
     for sop_class, syntax in {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in slices}:
         ae.add_requested_context(sop_class, syntax)
     opened: list[Any] = []

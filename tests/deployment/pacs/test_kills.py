@@ -151,7 +151,7 @@ def test_fifty_studies_come_back_once_each_in_spite_of_ten_kills(tmp_path, monke
         command = [
             *MEDGAN, "pacs", str(tmp_path / "model"), "--port", str(port), "--allow", "PACS",
             "--send-to", f"ARCHIVE@127.0.0.1:{archive.port}", "-o", str(tmp_path / "spool"),
-            "--set", "pacs.quiet_seconds=6",  # longer than a busy machine pauses between two files
+            "--set", "pacs.quiet_seconds=6",  # longer than the scanner takes to send again
         ]  # fmt: skip
         scanner = threading.Thread(target=send_until_kept, args=(studies, port, end))
         scanner.start()
