@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medgan.app.folder import ASIDE, RECORD
+from medgan.core.files import sha256_of
 
 FILE = ".medgan_done.json"
 """What is known of steps that were done. Readable by the owner only, as the manifest: settings that
@@ -31,16 +32,10 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
 def fingerprint(paths: Sequence[Path]) -> str:
     """Of files by their content; of folders by the names, sizes and times of their files."""
     found = [
-        [str(path), digest_of(path) if path.is_file() else sorted(files_of(path).items())]
+        [str(path), sha256_of(path) if path.is_file() else sorted(files_of(path).items())]
         for path in paths
     ]
     return hash_of(json.dumps(found))
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of(text: str) -> str:

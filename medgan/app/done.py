@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medgan.app.digests import FILE, digest_of, files_of, fingerprint, hash_of
+from medgan.app.digests import FILE, files_of, fingerprint, hash_of
 from medgan.app.folder import Asked, asked, inputs
 from medgan.app.result import StepResult
 from medgan.app.run import Run, facts
 from medgan.app.steps import STEPS
 from medgan.core.config import Config
 from medgan.core.errors import ConfigError
-from medgan.core.files import write_atomic
+from medgan.core.files import sha256_of, write_atomic
 from medgan.data.manifest import Refusal
 
 _ALWAYS = "index"
@@ -153,7 +153,7 @@ class DoneSteps:
                 return f"{name} is gone"
             state = path.stat()
             same = (state.st_size, state.st_mtime_ns) == (size, time)
-            if not same and digest_of(path) != digest:
+            if not same and sha256_of(path) != digest:
                 return f"{name} was changed"
         return ""
 
@@ -193,7 +193,7 @@ class DoneSteps:
         """Writes down a step that is done."""
         run, step = self._run, self._run.steps[number]
         left = {
-            name: (*state, digest_of(run.out / name))
+            name: (*state, sha256_of(run.out / name))
             for name, state in files_of(run.out).items()
             if not STEPS[step].always
             and (begun.files.get(name) != state or name in begun.before)

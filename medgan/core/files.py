@@ -1,5 +1,6 @@
-"""Files that are written completely or not at all, and locks of folders."""
+"""Files that are written completely or not at all, their hashes, and locks of folders."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,16 @@ from medgan.core.errors import EnvironmentFailure
 
 _UNFINISHED = re.compile(r"\..*\.tmp|\.\d+\..*\.nii(\.gz)?")
 """Temporary names of `write_atomic` and of `Volume.save`."""
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, data: bytes | str, private: bool = False) -> None:

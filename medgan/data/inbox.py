@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medgan.core.errors import DataError
-from medgan.core.files import write_atomic
+from medgan.core.files import sha256_of, write_atomic
 from medgan.data.index import Found
 from medgan.data.layouts.listed import Listed
 from medgan.data.manifest import Refusal
@@ -269,17 +269,12 @@ def _digest(listed: Listed, state: str) -> str:
     """Hash of the content of the images; a label map and covariates do not count."""
     files = [path for path in _files(listed) if path != listed.label]
     try:
-        found = [_of_file(path) for path in files]
+        found = [sha256_of(path) for path in files]
     except OSError:
         return _hash(["unreadable", state])
     if listed.series is not None:
         found.sort()
     return _hash([found, list(listed.missing), "" if files else listed.name])
-
-
-def _of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(values: object) -> str:

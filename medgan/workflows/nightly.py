@@ -4,17 +4,14 @@ Of each scan its maps and its page are written first and its record last. A run 
 leaves whole records, and the next one goes on from them.
 """
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from medgan.anomaly.alarms import is_alarm, require_calibration
 from medgan.anomaly.cohort import (
@@ -32,6 +29,7 @@ from medgan.core.errors import DataError, of_scan
 from medgan.core.files import disk_failure, write_atomic
 from medgan.core.table_files import table_text
 from medgan.data.checks import CheckedScan
+from medgan.data.content import Content, same_content
 from medgan.data.inbox import Inbox
 from medgan.data.manifest import Case, Refusal
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
@@ -49,32 +47,7 @@ TRIES = f"{RECORDS}/tries"
 MOST_TRIES = 5
 CLOSED = f"{RECORDS}/closed"
 """The number of the last batch that no scan is added to any more."""
-SAME_MM = 0.01
-"""Largest difference of the affines of one scan; converters round them."""
 _REFUSED = ("case", "code", "what", "remedy")
-Content = dict[str, Any]
-
-
-def content_of(scan: CheckedScan) -> Content:
-    """What tells whether a file holds a scan again.
-
-    Returns:
-        `voxels`: hash of the values in their places along R, A and S. `values`: the same sorted,
-        which a wrong orientation does not change. `affine`: of the voxels in their places.
-    """
-    volumes = [volume.canonical() for volume in scan.volumes]
-    data = [np.ascontiguousarray(volume.data, "<f4") for volume in volumes]
-    return {
-        "voxels": _sha256(data), "values": _sha256([np.sort(one, axis=None) for one in data]),
-        "affine": np.asarray(volumes[0].affine, float).tolist(),
-    }  # fmt: skip
-
-
-def _sha256(arrays: Sequence[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(str(array.shape).encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 class New(NamedTuple):
@@ -197,7 +170,7 @@ class Cohort:
 
     def _add(self, scoring: Scoring, new: New, added: Added) -> None:
         case = new.case
-        if any(_same(new.content, record.content) for record in self._records):
+        if any(same_content(new.content, record.content) for record in self._records):
             self._inbox.done(case.case, "copy")
             added.copies += 1
             return
@@ -303,11 +276,6 @@ class Cohort:
         if self._records:
             write_tables(self._folder, self._records, self._scorers)
         return write_cohort_page(self._folder, self._pages)
-
-
-def _same(one: Content, other: Mapping[str, Any]) -> bool:
-    same = one["voxels"] == other["voxels"]
-    return same and np.allclose(one["affine"], other["affine"], rtol=0, atol=SAME_MM)
 
 
 def _number(path: Path) -> int:

@@ -16,6 +16,7 @@ from medgan.core import files
 from medgan.core.errors import DataError, EnvironmentFailure, Exit, MedganError
 from medgan.core.files import locked
 from medgan.core.volume import Volume, save_frames
+from medgan.data import content
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.reporting.site import write_report
 from medgan.workflows import nightly
@@ -152,16 +153,16 @@ def test_a_half_copied_file_waits_and_is_told_once_where_it_stays_so(site, caplo
 
 def test_a_file_that_is_written_to_while_it_is_read_waits(site, monkeypatch):
     path = site.put("one.nii.gz", 1)
-    inside = nightly.content_of
+    inside = content.content_of
 
     def written_meanwhile(scan):
         path.write_bytes(path.read_bytes() + b"\0")
         return inside(scan)
 
-    monkeypatch.setattr(nightly, "content_of", written_meanwhile)
+    monkeypatch.setattr(content, "content_of", written_meanwhile)
     done = site.night()
     assert (done["scored"], done["waiting"]) == (0, 1)
-    monkeypatch.setattr(nightly, "content_of", inside)
+    monkeypatch.setattr(content, "content_of", inside)
     assert site.night()["scored"] == 1
 
 
@@ -357,9 +358,9 @@ def test_two_runs_at_once_that_are_killed_at_random_score_each_scan_once(site):
             run.kill()
         refused += sum("E_BUSY" in run.communicate()[1] for run in runs)
         finished = {path.stem for path in before if path.parent.name == "records"}
-        for path, content in before.items():
+        for path, kept in before.items():
             name = path.name.partition(".")[0]
-            assert name not in finished or path.read_bytes() == content
+            assert name not in finished or path.read_bytes() == kept
     assert killed >= 8
     assert refused >= 1
     runs = [start(site), start(site)]

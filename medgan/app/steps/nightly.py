@@ -98,7 +98,8 @@ def _resolve(run: Run) -> str:
 
 def _look(run: Run, source: Path, inbox: Inbox) -> "tuple[list[New], tuple[Refusal, ...]]":
     """The scans whose files are new, and the refusals that are told now."""
-    from medgan.workflows.nightly import New, content_of
+    from medgan.data.content import content_of
+    from medgan.workflows.nightly import New
 
     settings = with_channels(run)
     contents = {}

@@ -12,11 +12,12 @@ import torch
 
 from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError, ModelError
+from medgan.core.files import sha256_of
 from medgan.core.volume import Volume
 from medgan.data.alignment import grid_affine
 from medgan.data.intensities import synthetic_scale
 from medgan.deployment.packages.networks import networks_of
-from medgan.deployment.packages.sealing import LICENCE, SUMS, sha256, write_json
+from medgan.deployment.packages.sealing import LICENCE, SUMS, write_json
 from medgan.model.model import Model
 
 FOLDER, EXPECTED, WHEELS = "proof", "expected.json", "wheels"
@@ -168,7 +169,7 @@ def _agree(expected: float, found: float) -> bool:
 
 
 def _is(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256(path) == digest
+    return path.is_file() and sha256_of(path) == digest
 
 
 def lines(checked: Checked) -> list[str]:

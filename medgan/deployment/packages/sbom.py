@@ -9,10 +9,11 @@ from typing import Any
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+from medgan.core.files import sha256_of
 from medgan.core.version import __version__
 from medgan.deployment.packages.distributions import OWN, Installed
 from medgan.deployment.packages.packaged import Packaged
-from medgan.deployment.packages.sealing import USE, sha256
+from medgan.deployment.packages.sealing import USE
 from medgan.deployment.packages.wheels import Wheels
 from medgan.model.card import described
 
@@ -73,7 +74,7 @@ def _model(packaged: Packaged) -> dict[str, Any]:
         "components": [
             {
                 "type": "file", "name": f"model/{name}",
-                "hashes": [_hash(sha256(packaged.folder / name))],
+                "hashes": [_hash(sha256_of(packaged.folder / name))],
             }
             for name in packaged.files
         ],
@@ -91,7 +92,7 @@ def _library(one: Installed, wheels: Wheels) -> dict[str, Any]:
     if one.licence:
         found["licenses"] = [_licence(one.licence)]
     if one.name in wheels:
-        found["hashes"] = [_hash(sha256(wheels[one.name]))]
+        found["hashes"] = [_hash(sha256_of(wheels[one.name]))]
     return found
 
 

@@ -1,12 +1,11 @@
 """Checksums of a package, and the texts that all packages hold."""
 
-import hashlib
 import json
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
-from medgan.core.files import write_atomic
+from medgan.core.files import sha256_of, write_atomic
 
 SUMS = "SHA256SUMS"
 LICENCE = "LICENSE"
@@ -22,12 +21,6 @@ def checkout() -> Path | None:
     return ROOT if ours else None
 
 
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def contents(folder: Path) -> list[str]:
     """All files of a package but hidden ones and the checksums, with `/`, in order."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -37,7 +30,7 @@ def contents(folder: Path) -> list[str]:
 
 def seal(folder: Path) -> None:
     """Writes `SHA256SUMS` of everything in a package; `sha256sum -c SHA256SUMS` checks it."""
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in contents(folder)]
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in contents(folder)]
     write_atomic(folder / SUMS, "".join(lines))
 
 

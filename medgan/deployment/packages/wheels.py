@@ -14,9 +14,10 @@ from pathlib import Path
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from medgan.core.errors import EnvironmentFailure
+from medgan.core.files import sha256_of
 from medgan.core.version import __version__
 from medgan.deployment.packages.distributions import OWN, Installed
-from medgan.deployment.packages.sealing import checkout, sha256
+from medgan.deployment.packages.sealing import checkout
 
 _DROPPED = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD")
 """What an installation adds to a wheel; `direct_url.json` names folders of this machine."""
@@ -82,7 +83,7 @@ def requirements(parts: Sequence[Installed], wheels: Wheels) -> str:
     lines = [] if whole else ["# Without hashes: wheels.txt lists what is not here.\n"]
     for one in parts:
         lines.append(f"{one.name}=={one.version}")
-        lines.append(f" \\\n    --hash=sha256:{sha256(wheels[one.name])}\n" if whole else "\n")
+        lines.append(f" \\\n    --hash=sha256:{sha256_of(wheels[one.name])}\n" if whole else "\n")
     return "".join(lines)
 
 

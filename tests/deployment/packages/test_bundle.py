@@ -5,12 +5,13 @@ import pytest
 
 from medgan.core.config import ScoreConfig
 from medgan.core.errors import ModelError
+from medgan.core.files import sha256_of
 from medgan.core.volume import Volume
 from medgan.data.index import index
 from medgan.data.pseudonyms import Pseudonyms
 from medgan.deployment.packages.bundle import configurations, write_bundle
 from medgan.deployment.packages.packaged import Packaged
-from medgan.deployment.packages.sealing import SUMS, contents, sha256
+from medgan.deployment.packages.sealing import SUMS, contents
 from medgan.model.model import Model
 from medgan.workflows.score import score_cases
 from tests.kit.models import make_model
@@ -34,7 +35,7 @@ def test_a_bundle_holds_what_its_checksums_say_and_no_file_that_nobody_vouches_f
     bundle, packaged, says_nothing_of_this_machine
 ):
     sums = dict(line.split("  ")[::-1] for line in (bundle / SUMS).read_text().splitlines())
-    assert sums == {name: sha256(bundle / name) for name in contents(bundle)}
+    assert sums == {name: sha256_of(bundle / name) for name in contents(bundle)}
     held = {name for name in sums if name.startswith("models/")}
     assert held == {f"models/{name}" for name in packaged.files}
     assert "models/notes_on_patients.txt" not in sums

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from medgan.core.errors import ConfigError, EnvironmentFailure, ModelError
+from medgan.core.files import sha256_of
 from medgan.core.volume import Volume
 from medgan.deployment.packages import folder as folders
 from medgan.deployment.packages import sealing, wheels
@@ -17,7 +18,7 @@ from medgan.deployment.packages.folder import write_folder
 from medgan.deployment.packages.formats import writer
 from medgan.deployment.packages.packaged import Packaged, opened
 from medgan.deployment.packages.proof import EXPECTED, FOLDER, check_package
-from medgan.deployment.packages.sealing import SUMS, seal, sha256
+from medgan.deployment.packages.sealing import SUMS, seal
 from tests.kit.command_line import inside, medgan
 from tests.kit.models import make_model
 
@@ -152,7 +153,7 @@ def test_hashes_are_those_of_the_wheels_once_all_are_there(tmp_path):
     ]  # fmt: skip
     (tmp_path / "b_c-2-py3-none-any.whl").write_bytes(b"b")
     held = wheels.found(tmp_path)
-    digest = sha256(tmp_path / "b_c-2-py3-none-any.whl")
+    digest = sha256_of(tmp_path / "b_c-2-py3-none-any.whl")
     assert wheels.requirements(parts, held).endswith(f"b-c==2 \\\n    --hash=sha256:{digest}\n")
 
 
