@@ -42,7 +42,7 @@ def _over(
         kind = "best" if best and row["trial"] == best["trial"] else row["state"].partition(" ")[0]
         text = f"trial {row['trial']}, {row['state']}: {metric} {row['figures'][metric]:.4g}"
         points.append(Point(row["settings"][key], row["figures"][metric], kind, text))
-    return scatter(metric, points, key)
+    return scatter(metric.replace("_", " "), points, key)
 
 
 def _course(row: Mapping[str, Any], span: tuple[float, float] | None) -> Plot:
