@@ -4,12 +4,14 @@ python docs/scripts/tracking_cost.py SCANS [-v 480] [-r 3] [-a none restarted] [
 python docs/scripts/tracking_cost.py --system
 
 `restarted` is a server that is killed and started again 20 times at random while the training runs;
-its points are counted afterwards.
+its points are counted afterwards. `beside` is a training without MLflow beside such a server: what
+a busy neighbour costs on the same machine.
 
 Trains the preset `msd_hippocampus` in a process of its own for each repeat, in an order that turns
-around every time. Prints seconds of processor and wall time, and the processor time of the
-copying thread, as Linux counts it. With `--system`: milliseconds of processor of one sample of the
-machine's figures, and of a step at which none is due.
+around every time. Prints seconds of processor and wall time, those that the training waited at its
+start and end, and the processor time of the copying thread, as Linux counts it. With `--system`:
+milliseconds of processor of one sample of the machine's figures, and of a step at which none is
+due.
 """
 
 import argparse
@@ -41,6 +43,18 @@ def timed(self):
     work(self)
     ended.append(time.thread_time())
 mirror.Mirror._work = timed
+waited = {}
+def waits(name):
+    inside = getattr(mirror.Mirror, name)
+    def measured(*arguments):
+        started = time.time()
+        try:
+            return inside(*arguments)
+        finally:
+            waited[name] = time.time() - started
+    setattr(mirror.Mirror, name, measured)
+waits("_await_start")
+waits("finish")
 from medgan.app.pipeline import run_pipeline
 started = time.time()
 run_pipeline(sys.argv[1], sys.argv[3:])
@@ -48,7 +62,9 @@ for thread in threading.enumerate():
     if thread.name == "mlflow":
         stat = open(f"/proc/self/task/{thread.native_id}/stat").read().rpartition(")")[2].split()
         ended.append((int(stat[11]) + int(stat[12])) / 100)
-open(sys.argv[2], "w").write(json.dumps({"thread": sum(ended), "wall": time.time() - started}))
+found = {"thread": sum(ended), "wall": time.time() - started}
+found |= {"start": waited.get("_await_start", 0), "end": waited.get("finish", 0)}
+open(sys.argv[2], "w").write(json.dumps(found))
 """
 _PIPELINE = "extends: msd_hippocampus\nsteps: [index, train]\n"
 _KILLS, _SECONDS_BETWEEN_KILLS = 20, 2.5
@@ -120,7 +136,7 @@ def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path, more: 
     connect(sqlite_uri(folder / "mlflow.db"), write=True)
     with TrackingServer(folder / "mlflow.db") as server:
         killer, kills = None, []
-        if arm == "restarted":
+        if arm in ("restarted", "beside"):
 
             def restart() -> None:
                 while not (folder / "run" / "metrics.jsonl").is_file():
@@ -141,11 +157,12 @@ def repeat(arm: str, number: int, scans: str, volumes: int, folder: Path, more: 
         if arm == "slow":
             with slowed(int(server.uri.rpartition(":")[2])) as uri:
                 return trained(pipeline, [*settings, f"tracking.uri={uri}"], None)
-        found = trained(pipeline, [*settings, f"tracking.uri={server.uri}"], killer)
+        uri = "none" if arm == "beside" else server.uri
+        found = trained(pipeline, [*settings, f"tracking.uri={uri}"], killer)
         if killer is not None:
             ended = time.time()
             killer.join()
-            if kills:
+            if arm == "restarted":
                 print(f"{sum(kill < ended for kill in kills)} kills during the training;",
                       points(folder / "run", server.store))  # fmt: skip
         return found
