@@ -58,7 +58,7 @@ def test_an_interruption_is_not_among_the_exceptions_that_handlers_of_faults_cat
     "function",
     [
         "pydicom.dcmread",
-        "pydicom.filereader.read_file_meta_info",
+        "pydicom.filereader._read_file_meta_info",
         "pydicom.pixels.decoders.base.get_decoder",
         "medgan.data.dicom.conversion.stack_slices",
         "medgan.data.dicom.conversion.write_converted",
