@@ -41,7 +41,7 @@ class WithSystemMetrics:
         self._samples = [_processor, _memory, lambda: _disk(folder), _network()]
         if gpu:
             self._samples.append(_gpus())
-        psutil.cpu_percent()  # what follows is the mean since the call before
+        self._sampled()  # of the processor and the network, what follows is since the call before
 
     def log(self, scalars: dict[str, float], volumes_seen: int) -> None:
         """The row, with figures of the machine where they are due."""
@@ -94,10 +94,12 @@ def _disk(folder: Path) -> dict[str, float]:
 
 def _network() -> Sample:
     """What all programs have received and sent since the training began."""
-    start = psutil.net_io_counters()
+    start = None
 
     def sample() -> dict[str, float]:
+        nonlocal start
         now = psutil.net_io_counters()
+        start = start or now
         return {
             "network_receive_megabytes": (now.bytes_recv - start.bytes_recv) / _MEGABYTE,
             "network_transmit_megabytes": (now.bytes_sent - start.bytes_sent) / _MEGABYTE,

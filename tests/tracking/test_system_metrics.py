@@ -81,6 +81,15 @@ def test_what_cannot_be_measured_is_left_out_and_harms_nothing(tmp_path, monkeyp
         }
 
 
+@pytest.mark.parametrize("name", ["net_io_counters", "cpu_percent"])
+def test_a_system_that_refuses_from_the_start_stops_no_training(name, tmp_path, monkeypatch):
+    def refused():
+        raise PermissionError
+
+    monkeypatch.setattr(psutil, name, refused)
+    assert rows_of(tmp_path, [8])[0]["loss"] == 1
+
+
 @pytest.mark.parametrize("name", ["cpu_utilization_percentage", "system_memory_usage_percentage"])
 def test_shares_are_percent(name, tmp_path):
     assert 0 <= rows_of(tmp_path, [8])[0][f"system/{name}"] <= 100
