@@ -109,14 +109,19 @@ class Augmentation:
     """Parameters of the augmentation of each volume of a batch.
 
     Attributes:
-        moved: (B,), on the CPU, which volumes are transformed; the others keep their exact voxels.
+        flips: (B, 3), on the CPU, along which axes, in torch's order Z, Y, X.
+        shifts: (B, 3), on the CPU, in whole voxels along the same axes.
+        warped: (B,), on the CPU, which volumes are resampled by their matrix, flips and shifts
+            included; the others keep the exact values of their voxels.
         matrix: (B, 3, 4), output to input coordinates in [-1, 1], in torch's order Z, Y, X.
         gain, offset: (B, I), of the intensities of each image channel; 1 and 0 without a change.
         spread: (B,), standard deviation of added noise; 0 where there is none.
         noise: (B, I, X, Y, Z), standard normal where the spread is above 0.
     """
 
-    moved: Tensor
+    flips: Tensor
+    shifts: Tensor
+    warped: Tensor
     matrix: Tensor
     gain: Tensor
     offset: Tensor
@@ -161,15 +166,17 @@ def draw_augmentation(
     shifted, warped, lit, noisy = chosen(4, batch)
     sizes = torch.tensor(volume.shape[2:], dtype=torch.float32, device="cpu").flip(0)
     voxels = (sizes / 4 * (torch.rand(batch, 3, generator=generator) - 0.5)).round()
-    shift = 2 / sizes * voxels * shifted[:, None]
+    voxels = voxels * shifted[:, None]
     turn = torch.deg2rad(6 * normal(batch, 3)) * warped[:, None]
     scale = torch.exp(0.08 * normal(batch) * warped)
     matrix = _rotation(turn, sizes) * scale[:, None, None]
     matrix = matrix * torch.where(flips, -1.0, 1.0)[:, None, :]
     size = (batch, images, *volume.shape[2:])
     return Augmentation(
-        flips.any(1) | shifted | warped,
-        torch.cat([matrix, shift[:, :, None]], dim=2).to(device),
+        flips,
+        voxels.long(),
+        warped,
+        torch.cat([matrix, (2 / sizes * voxels)[:, :, None]], dim=2).to(device),
         torch.exp(0.15 * normal(batch, images) * lit[:, None]).to(device),
         (0.1 * normal(batch, images) * lit[:, None]).to(device),
         (0.1 * normal(batch).abs() * noisy).to(device),
@@ -188,17 +195,52 @@ def augment(
         volume: image channels first, then label channels.
         augmentation: from `draw_augmentation` for a batch of this shape.
     """
-    parts = zip(volume.split(1), augmentation.matrix.split(1), augmentation.moved, strict=True)
-    volume = torch.cat([_moved(one, matrix) if moved else one for one, matrix, moved in parts])
+    volume = _moved(volume, augmentation)
     gain, offset = (v[:, :, None, None, None] for v in (augmentation.gain, augmentation.offset))
     spread = augmentation.spread[:, None, None, None, None]
     image, labels = split_channels(volume, gain.shape[1])
     return torch.cat([image * gain + offset + spread * augmentation.noise, labels], dim=1)
 
 
-def _moved(volume: Float[Tensor, "1 C X Y Z"], matrix: Tensor) -> Float[Tensor, "1 C X Y Z"]:
-    grid = F.affine_grid(matrix, list(volume.shape), align_corners=False)
-    return F.grid_sample(volume.float(), grid, padding_mode="border", align_corners=False)
+def _moved(
+    volume: Float[Tensor, "B C X Y Z"], augmentation: Augmentation
+) -> Float[Tensor, "B C X Y Z"]:
+    """Flips, shifts and warps; only what is warped is resampled, which takes most of the time."""
+    moved = [
+        one if warped else _shifted(one, flips, shifts)
+        for one, flips, shifts, warped in zip(
+            volume.split(1), augmentation.flips.tolist(), augmentation.shifts.tolist(),
+            augmentation.warped.tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    numbers = [number for number, warped in enumerate(augmentation.warped.tolist()) if warped]
+    if numbers:
+        chosen = torch.cat([moved[number] for number in numbers])
+        matrix = torch.stack([augmentation.matrix[number] for number in numbers])
+        grid = F.affine_grid(matrix, list(chosen.shape), align_corners=False)
+        found = F.grid_sample(chosen.float(), grid, padding_mode="border", align_corners=False)
+        for number, one in zip(numbers, found.split(1), strict=True):
+            moved[number] = one
+    return torch.cat(moved)
+
+
+def _shifted(
+    volume: Float[Tensor, "1 C X Y Z"], flips: list[bool], shifts: list[int]
+) -> Float[Tensor, "1 C X Y Z"]:
+    """The same voxels in other places, those at the border repeated; Z, Y, X as drawn."""
+    axes = (4, 3, 2)
+    if any(flips):
+        volume = volume.flip([axis for axis, flip in zip(axes, flips, strict=True) if flip])
+    for axis, flip, shift in zip(axes, flips, shifts, strict=True):
+        voxels = -shift if flip else shift
+        if not voxels:
+            continue
+        length, kept = volume.shape[axis], volume.shape[axis] - abs(voxels)
+        inner = volume.narrow(axis, max(voxels, 0), kept)
+        border = volume.narrow(axis, length - 1 if voxels > 0 else 0, 1)
+        repeated = border.repeat_interleave(abs(voxels), axis)
+        volume = torch.cat([inner, repeated] if voxels > 0 else [repeated, inner], axis)
+    return volume
 
 
 def _rotation(turn: Float[Tensor, "B 3"], sizes: Float[Tensor, " 3"]) -> Float[Tensor, "B 3 3"]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from medgan.networks.convolution import convolve
 from medgan.networks.subbands import SubBands
 from medgan.networks.windows import WindowViews
 
@@ -86,7 +87,7 @@ class ResidualBlock(nn.Module):
         return self._added(x)
 
     def _added(self, x: Tensor) -> Tensor:
-        return x + self.second(leaky_relu(self.first(x)))
+        return x + convolve(self.second, leaky_relu(convolve(self.first, x)))
 
 
 def residual_blocks(number: int, channels: int, depth: int) -> nn.Sequential:
@@ -120,8 +121,8 @@ class Halving(nn.Module):
         if x.shape[3] == 2 and x.device.type == "cpu":
             # torch 2.13's bf16 weight gradient is wrong, or crashes, at 2 voxels along Y.
             with torch.autocast("cpu", enabled=False):
-                return self.layer(x.float())
-        return self.layer(x)
+                return convolve(self.layer, x.float())
+        return convolve(self.layer, x)
 
 
 class Upsample(nn.Module):
@@ -192,7 +193,7 @@ class SubBandConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
         """(B, C, 2X, 2Y, 2Z) to (B, D, X, Y, Z)."""
-        return self.layer(self.subbands.split(x))
+        return convolve(self.layer, self.subbands.split(x))
 
 
 @dataclass(frozen=True)

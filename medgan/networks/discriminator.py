@@ -56,8 +56,13 @@ class Discriminator(nn.Module):
         return self.judged(self.pooled(volume), condition)
 
     def pooled(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B F"]:
-        """The features of each volume that are judged."""
-        return self.pool(self.trunk(volume)[-1]).flatten(1)
+        """The features of each volume that are judged.
+
+        The weights of `pool` are as large as the coarsest grid, so that it is a weighted sum.
+        """
+        coarsest = self.trunk(volume)[-1]
+        pooled = (coarsest * self.pool.weight[:, 0]).sum(dim=(2, 3, 4))
+        return pooled + self.pool.bias
 
     def judged(
         self, pooled: Float[Tensor, "B F"], condition: Float[Tensor, "B D"] | None

@@ -104,23 +104,25 @@ OBJECTIVES = {
 }
 
 
-def gradient_penalty(logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]) -> Scalar:
-    """Zero-centred gradient penalty: R1 on real volumes, R2 on fakes.
+def squared_gradients(
+    logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]
+) -> Float[Tensor, " B"]:
+    """The zero-centred gradient penalty of each volume: R1 of real volumes, R2 of fakes.
 
-    The square is summed over the voxels of a volume and averaged over volumes; the factor
-    gamma / 2 is the caller's.
+    The square is summed over the voxels of a volume; the mean over volumes and the factor
+    gamma / 2 are the caller's.
 
     Args:
         logits: shape (B,), computed from `volume`, which requires a gradient.
         volume: shape (B, C, X, Y, Z).
 
     Returns:
-        Scalar that can be differentiated once more.
+        Shape (B,); can be differentiated once more.
 
     Reference: Mescheder et al. 2018, arXiv 1801.04406, eq. 9; Huang et al. 2024, eq. 3.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), volume, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3, 4)).mean()
+    return gradient.float().square().sum(dim=(1, 2, 3, 4))
 
 
 def one_centred_penalty(logits: Float[Tensor, " B"], volume: Float[Tensor, "B C X Y Z"]) -> Scalar:
@@ -135,8 +137,7 @@ def one_centred_penalty(logits: Float[Tensor, " B"], volume: Float[Tensor, "B C 
 
     Reference: Gulrajani et al. 2017, arXiv 1704.00028, eq. 3.
     """
-    (gradient,) = torch.autograd.grad(logits.sum(), volume, create_graph=True)
-    norm = (gradient.float().square().sum(dim=(1, 2, 3, 4)) + 1e-12).sqrt()
+    norm = (squared_gradients(logits, volume) + 1e-12).sqrt()
     return (norm - 1).square().mean()
 
 

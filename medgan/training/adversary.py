@@ -13,9 +13,9 @@ from medgan.networks.losses import (
     OBJECTIVES,
     Objective,
     between,
-    gradient_penalty,
     matching_loss,
     one_centred_penalty,
+    squared_gradients,
 )
 from medgan.training.state import TrainingState
 
@@ -134,13 +134,14 @@ class Adversary:
         name, discriminator, condition, share = (
             judged.name, judged.discriminator, judged.condition, judged.share,
         )  # fmt: skip
-        real_volume = judged.real.detach().requires_grad_(penalise)
-        fake_volume = judged.fake.detach().requires_grad_(penalise)
+        # Together, as small layers take as long for one volume as for several.
+        volume = torch.cat([judged.real, judged.fake]).detach().requires_grad_(penalise)
+        both = torch.cat([condition, condition])
         with state.autocast():
-            pooled = discriminator.pooled(real_volume)
-            real = discriminator.judged(pooled, condition)
-            fake = discriminator(fake_volume, condition)
-            matching = _matching(judged, pooled, real)
+            pooled = discriminator.pooled(volume)
+            logits = discriminator.judged(pooled, both)
+            real, fake = logits.chunk(2)
+            matching = _matching(judged, pooled[: len(real)], real)
         loss = share * self.objective.discriminator(real, fake)
         if matching is not None:
             loss = loss + MATCHING_WEIGHT * share * matching
@@ -148,8 +149,7 @@ class Adversary:
         add(scalars, f"{name}/loss", loss)
         add(scalars, f"{name}/gap", share * (real - fake).mean())
         if penalise:
-            pairs = [(real_volume, real), (fake_volume, fake)]
-            for kind, penalty in self._penalties(state, judged, pairs).items():
+            for kind, penalty in self._penalties(state, judged, volume, logits).items():
                 loss = loss + self.penalty.weight(state) / 2 * share * penalty
                 add(scalars, f"{name}/{kind}", share * penalty)
         return loss
@@ -169,24 +169,22 @@ class Adversary:
         return loss + MATCHING_WEIGHT * judged.share * matching
 
     def _penalties(
-        self, state: TrainingState, judged: Judgement, pairs: list[tuple[Tensor, Tensor]]
+        self, state: TrainingState, judged: Judgement, volume: Tensor, logits: Tensor
     ) -> Scalars:
         """The gradient penalties, each without its weight.
 
-        `pairs` holds volumes that require a gradient and their logits: real, then fake.
+        `volume` requires a gradient and holds real volumes, then as many fakes, as do the logits.
         """
         with state.autocast():
             if self.penalty.kind == "gp":
-                (real, _), (fake, _) = pairs
+                real, fake = volume.detach().chunk(2)
                 share = torch.rand(len(real), generator=state.random).to(real.device)
-                volume = between(real, fake, share).detach().requires_grad_(True)
-                logits = judged.discriminator(volume, judged.condition)
-                return {"gp": one_centred_penalty(logits, volume)}
+                middle = between(real, fake, share).requires_grad_(True)
+                logits = judged.discriminator(middle, judged.condition)
+                return {"gp": one_centred_penalty(logits, middle)}
             kinds = self.penalty.kind.split("+")
-            return {
-                kind: gradient_penalty(logits, volume)
-                for kind, (volume, logits) in zip(kinds, pairs, strict=False)
-            }
+            squares = squared_gradients(logits, volume).chunk(2)
+            return {kind: one.mean() for kind, one in zip(kinds, squares, strict=False)}
 
 
 def _matching(judged: Judgement, pooled: Tensor, right: Tensor) -> Tensor | None:

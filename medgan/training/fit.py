@@ -99,6 +99,8 @@ def train_model(
         start_from(state, start)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
+        if config.train.precision != "auto":
+            state.bf16 = config.train.precision == "bf16"
     refuse_what_cannot_fit(config, preprocessing, device)
     remove_later_pictures(out, state.volumes_seen)  # of a run that was killed later
     volumes = PreparedVolumes(cases, preprocessing, out / "cache", scans.read)

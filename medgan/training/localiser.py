@@ -24,6 +24,7 @@ from medgan.core.threads import shared_cores
 from medgan.data import lesions
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
+from medgan.networks.precision import uses_bf16
 from medgan.training.corruption import ALIGNED, SHAPES
 from medgan.training.lesioned import HealthyScans, lesioned_scan
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
@@ -114,8 +115,9 @@ def train_localiser(
         Scans or patches that it saw, those before an interruption included.
     """
     device = next(localiser.parameters()).device
+    bf16 = uses_bf16("auto", device.type)
     fast = {
-        name: network and _in_bf16(network, device)
+        name: network and _autocast(network, device, bf16)
         for name in ("encode", "generate", "restore")
         for network in (getattr(scoring_networks, name),)
     }
@@ -149,7 +151,7 @@ def train_localiser(
             shown, truth = cut_patches(shown, truth, patches, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * _share_of_rate(state, config)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = state.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
         loss = localisation_loss(logits.float(), truth)
         state.optimizer.zero_grad(set_to_none=True)
@@ -189,11 +191,11 @@ def _generated(
         return scoring_networks.generate(latents)[0].float().cpu().numpy()
 
 
-def _in_bf16(
-    function: Callable[[Tensor], Tensor], device: torch.device
+def _autocast(
+    function: Callable[[Tensor], Tensor], device: torch.device, bf16: bool
 ) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return function(
                 x.contiguous(memory_format=torch.channels_last_3d) if x.ndim == 5 else x
             )

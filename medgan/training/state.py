@@ -138,6 +138,7 @@ class TrainingState:
                 "seconds": self.seconds,
                 "monitor": asdict(self.monitor),
                 "augment": self.augment,
+                "bf16": self.bf16,
             }
         )
 
@@ -180,4 +181,5 @@ class TrainingState:
 def _adam(modules: Sequence[nn.Module], betas: tuple[float, float]) -> torch.optim.Adam:
     """An optimizer of all parameters of some networks; each step sets its learning rate."""
     parameters = [p for module in modules for p in module.parameters()]
+    # Not fused: torch 2.13 takes moments that a checkpoint gave back in another memory layout.
     return torch.optim.Adam(parameters, betas=betas)

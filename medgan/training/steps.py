@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
@@ -31,8 +32,8 @@ def move(
 def average_step(state: TrainingState, schedule: Schedule) -> None:
     """Moves the average by the share that its half-life, counted in volumes, allows."""
     decay = schedule.decay(state)
-    pairs = zip(state.average.modules().values(), state.networks.modules().values(), strict=True)
-    with torch.no_grad():
-        for average, module in pairs:
-            for mine, new in zip(average.parameters(), module.parameters(), strict=True):
-                mine.lerp_(new, 1 - decay)
+    mine, new = (
+        list[Tensor](p for module in networks.modules().values() for p in module.parameters())
+        for networks in (state.average, state.networks)
+    )
+    get_ema_multi_avg_fn(decay)(mine, new, None)

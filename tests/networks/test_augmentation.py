@@ -185,7 +185,9 @@ def test_volumes_with_several_channels_and_uneven_shapes_are_corrupted(shape, ge
 def still(count: int = 2) -> Augmentation:
     """Changes nothing."""
     return Augmentation(
-        moved=torch.zeros(count, dtype=torch.bool),
+        flips=torch.zeros(count, 3, dtype=torch.bool),
+        shifts=torch.zeros(count, 3, dtype=torch.long),
+        warped=torch.zeros(count, dtype=torch.bool),
         matrix=torch.eye(3, 4).repeat(count, 1, 1),
         gain=torch.ones(count, 1),
         offset=torch.zeros(count, 1),
@@ -196,7 +198,7 @@ def still(count: int = 2) -> Augmentation:
 
 def moving(matrix: torch.Tensor) -> Augmentation:
     count = len(matrix)
-    return replace(still(count), moved=torch.ones(count, dtype=torch.bool), matrix=matrix)
+    return replace(still(count), warped=torch.ones(count, dtype=torch.bool), matrix=matrix)
 
 
 def pairs(generator, count=2):
@@ -212,7 +214,8 @@ def test_volumes_that_are_not_chosen_keep_their_voxels_to_the_bit(generator):
     volume = pairs(generator, 64)
     drawn = draw_augmentation(volume, 0.1, generator)
     out = augment(volume, drawn)
-    kept = ~drawn.moved & (drawn.gain[:, 0] == 1) & (drawn.spread == 0)
+    moved = drawn.warped | drawn.flips.any(1) | drawn.shifts.any(1)
+    kept = ~moved & (drawn.gain[:, 0] == 1) & (drawn.spread == 0)
     assert 8 < kept.sum() < 56
     assert torch.equal(out[kept], volume[kept])
     assert not any(torch.equal(a, b) for a, b in zip(out[~kept], volume[~kept], strict=True))
@@ -265,7 +268,21 @@ def test_nothing_is_flipped_where_that_is_not_wanted(generator):
     volume = torch.zeros(200, 1, 16, 16, 16)
     drawn = draw_augmentation(volume, 1.0, generator, flip=False)
     assert bool((drawn.matrix.diagonal(dim1=1, dim2=2) > 0).all())
-    assert bool(drawn.moved.all())
+    assert bool(drawn.warped.all())
+
+
+def test_what_is_not_warped_goes_where_its_matrix_says_without_being_resampled(generator):
+    volume = pairs(generator, 24)
+    drawn = draw_augmentation(volume, 0.7, generator)
+    drawn = replace(drawn, warped=torch.zeros(24, dtype=torch.bool))
+    turned = (drawn.matrix[:, :, :3].abs() - torch.eye(3)).abs().amax((1, 2)) > 1e-6
+    drawn = replace(drawn, noise=torch.zeros(1).expand_as(drawn.noise))
+    resampled = augment(volume, replace(drawn, warped=torch.ones(24, dtype=torch.bool)))
+    out = augment(volume, drawn)
+    assert 4 < (~turned).sum() < 20
+    assert torch.allclose(out[~turned], resampled[~turned], atol=1e-4)
+    labels = out[:, 1:].flatten(2), volume[:, 1:].flatten(2)
+    assert all(torch.isin(a, b).all() for a, b in zip(*labels, strict=True))
 
 
 @pytest.mark.slow

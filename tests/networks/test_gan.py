@@ -3,7 +3,7 @@ import torch
 
 from medgan.networks.blocks import Stages, Trunk, halve
 from medgan.networks.gan import Networks, checkpoint_activations
-from medgan.networks.losses import gradient_penalty
+from medgan.networks.losses import squared_gradients
 
 SHAPE, LATENT = (16, 48, 32), 7
 
@@ -126,7 +126,7 @@ def test_a_penalty_can_be_differentiated_through_the_discriminator(generator):
     networks = make()
     perturb(networks)
     volume = torch.randn(2, 1, *SHAPE, generator=generator, requires_grad=True)
-    penalty = gradient_penalty(networks.discriminator(volume), volume)
+    penalty = squared_gradients(networks.discriminator(volume), volume).mean()
     penalty.backward()
     assert penalty.item() > 0
     for key, parameter in networks.discriminator.named_parameters():
@@ -200,7 +200,7 @@ def test_activations_computed_twice_give_the_same_gradients(widths, stem_stages,
         recon = networks.generator(networks.encoder(volume))
         loss = networks.discriminator(fake[:, :1]).sum() + recon.square().mean()
         real = volume.clone().requires_grad_(True)
-        penalty = gradient_penalty(networks.discriminator(real), real)
+        penalty = squared_gradients(networks.discriminator(real), real).mean()
         for module in networks.modules().values():
             module.zero_grad()
         (loss + penalty).backward()

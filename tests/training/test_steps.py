@@ -241,7 +241,7 @@ def test_discriminators_see_augmented_volumes_and_the_probability_adapts_from_th
     for state.augment in (0.0, 0.8):
         seen.clear()
         task.discriminator_step(state, real)
-        assert torch.equal(seen[0], real.volume) == (state.augment == 0.0)
+        assert torch.equal(seen[0][: len(real)], real.volume) == (state.augment == 0.0)
 
 
 def without_chance() -> TrainingState:
@@ -266,6 +266,7 @@ def test_a_batch_in_parts_moves_the_discriminators_as_the_whole_batch_does():
         metrics = synthesis(**sizes).discriminator_step(state, shown)
         gradients = [p.grad for p in state.networks.discriminator.parameters()]
         gradients += [p.grad for p in state.pair_discriminator.parameters()]
+        assert any(gradient.abs().max() > 1e-2 for gradient in gradients)
         moved.append((metrics, gradients))
     whole_metrics, whole = moved[0]
     assert {"pair/r1", "critic/r2", "critic/gap"} <= whole_metrics.keys()
@@ -274,7 +275,7 @@ def test_a_batch_in_parts_moves_the_discriminators_as_the_whole_batch_does():
         for name, value in whole_metrics.items():
             assert torch.allclose(metrics[name], value, rtol=1e-4, atol=1e-6), name
         for part, one in zip(gradients, whole, strict=True):
-            assert torch.allclose(part, one, rtol=1e-3, atol=1e-5 * one.abs().max())
+            assert torch.allclose(part, one, rtol=1e-3, atol=1e-5 * one.abs().max() + 1e-6)
 
 
 def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(monkeypatch):

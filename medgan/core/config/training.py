@@ -130,7 +130,10 @@ class TrainConfig(Section):
     ema_half_life: Positive = Field(
         2_500.0, description="half-life of the weight average, in volumes"
     )
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast of the networks")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto",
+        description="what networks compute in; auto: bf16 on a GPU, on a CPU what is faster there",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
     metric: Literal[

@@ -19,6 +19,7 @@ from medgan.data.patches import patch_about, random_patch
 from medgan.model.fresh_networks import translating_networks
 from medgan.networks.contrast import ProjectionHeads, contrastive_loss, draw_places
 from medgan.networks.metrics import clipped_share
+from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.harmonised import evaluate_harmonisation, make_reference
 from medgan.training.schedule import Schedule
@@ -81,7 +82,7 @@ class Harmonisation:
         return cls(
             preprocessing, config.model, conversion, pairing_of(preprocessing, conversion),
             Schedule.of(train), Adversary.of(train), train.micro_batch,
-            train.checkpoint_activations, train.precision == "bf16", train.seed,
+            train.checkpoint_activations, uses_bf16(train.precision, train.device), train.seed,
         )  # fmt: skip
 
     @property

@@ -17,6 +17,7 @@ from medgan.data.patches import random_patch
 from medgan.model.fresh_networks import translating_networks
 from medgan.networks.losses import ranked_probability_score, weighted_error
 from medgan.networks.metrics import clipped_share
+from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
@@ -79,7 +80,7 @@ class ImageToImage:
         return cls(
             preprocessing, config.model, conversion, pairing_of(preprocessing, conversion),
             Schedule.of(train), Adversary.of(train), train.micro_batch,
-            train.checkpoint_activations, train.precision == "bf16", train.seed,
+            train.checkpoint_activations, uses_bf16(train.precision, train.device), train.seed,
             1 - chosen.adversarial,
         )  # fmt: skip
 

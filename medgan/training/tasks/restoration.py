@@ -27,6 +27,7 @@ from medgan.data.lesions import FAMILIES
 from medgan.model.fresh_networks import restorer_inputs, restoring_networks
 from medgan.networks.losses import localisation_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
+from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.corruption import ALIGNED, augmented, lesioned
 from medgan.training.lesioned import HealthyScans
@@ -101,7 +102,7 @@ class Restoration:
         """The task of a configuration."""
         return cls(
             preprocessing, model, Schedule.of(train), Adversary.of(train), train.micro_batch,
-            train.checkpoint_activations, train.precision == "bf16", train.seed,
+            train.checkpoint_activations, uses_bf16(train.precision, train.device), train.seed,
         )  # fmt: skip
 
     @property

@@ -22,6 +22,7 @@ from medgan.networks.channels import image_channels, split_channels
 from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import latent_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
+from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.draws import (
     another_view,
@@ -102,7 +103,7 @@ class Synthesis:
             preprocessing, model, Schedule.of(train), Adversary.of(train),
             EncoderLosses(ENCODER_EVERY, train.reconstruction_augmentation),
             train.micro_batch, train.checkpoint_activations, train.init_background,
-            train.precision == "bf16", train.seed, train.autoencode,
+            uses_bf16(train.precision, train.device), train.seed, train.autoencode,
             Neighbours.of(preprocessing, train.along) if train.task == "sequence" else None,
         )  # fmt: skip
 
