@@ -44,18 +44,19 @@ def another_scanner(data: np.ndarray, subject: str) -> np.ndarray:
 
 def write_sites(data: Path, splits: Path, out: Path) -> None:
     """Training scans of both sites, and calibration and test scans as stored."""
-    grid = Grid(Model.load(ZOO).preprocessing)
+    preprocessing = Model.load(ZOO).preprocessing
+    grid, affine = Grid(preprocessing), np.diag([*preprocessing.spacing, 1.0])
     for split, subjects in json.loads(splits.read_text())[data.name].items():
         for number, subject in enumerate(sorted(subjects)):
             scan = Volume.load(next(data.glob(f"{subject}/anat/*T1w.nii.gz")))
-            placed = grid.crop(grid.resample(scan.data[None].astype(np.float32), scan.affine))
-            stored = placed.as_tensor()[0].numpy()
+            resampled, _ = grid.resample(scan.data[None].astype(np.float32), scan.affine)
+            stored = grid.crop(resampled)[0]
             stored = np.where(stored < 2, 0, stored).astype(np.float32)
             folder = split
             if split == "train":
                 folder = ("siteA", "siteB")[number % 2]
                 stored = another_scanner(stored, subject) if number % 2 else stored
-            Volume(stored, np.asarray(placed.affine)).save(out / folder / f"{subject}.nii.gz")
+            Volume(stored, affine).save(out / folder / f"{subject}.nii.gz")
 
 
 def lesioned(data: np.ndarray, donor: np.ndarray, number: int) -> np.ndarray:

@@ -24,8 +24,8 @@ from medgan.data.index import index
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.networks.device import choose_device
 from medgan.studies.generated_sets import BASELINES
-from medgan.training.fit import choose_device
 from medgan.training.loop import Waiting, step
 from medgan.training.tasks import chosen_task
 

@@ -73,7 +73,7 @@ class Run:
         Args:
             uri: folder, models:/name@alias or runs:/id/model.
         """
-        from medgan.training.fit import choose_device
+        from medgan.networks.device import choose_device
 
         uri = uri or self.config.model_uri or str(self.model_folder)
         if uri not in self._models:

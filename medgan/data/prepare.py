@@ -1,8 +1,6 @@
-"""From a scan in its own grid to the model's grid and back, by MONAI's transforms."""
+"""From a scan in its own grid to the model's grid and back."""
 
-import logging
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -29,12 +27,6 @@ scans: of 150 brains none was above 3; turned by 90 or 180 degrees and not found
 """
 _MIXED = 1e-3
 """Share of a voxel beyond a channel's field of view from which on it counts as not seen."""
-
-
-def quiet_monai() -> None:
-    """Keeps start-up messages of MONAI's optional readers off the terminal."""
-    logging.getLogger("monai").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"monai\..*")
 
 
 @runtime_checkable
@@ -166,7 +158,6 @@ class Preparation:
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        quiet_monai()
         self.preprocessing = preprocessing
         self._aligner: Aligner | None = None
         if preprocessing.align == "none":
@@ -199,27 +190,21 @@ class Preparation:
 
     def _centred(self, source: tuple[Volume, ...], case: str) -> PreparedScan:
         """About the centre of the scan, scaled by windows or percentiles."""
-        from monai.data.meta_tensor import MetaTensor
-
         grid, label_grid = self._grids
         data = np.stack([np.asarray(volume.data, dtype=np.float32) for volume in source])
-        resampled = grid.resample(data, source[0].affine)
-        plain = resampled.as_tensor()
+        resampled, record = grid.resample(data, source[0].affine)
         scale = tuple(
-            intensity_scale(one.numpy(), self.preprocessing, name)
-            for one, name in zip(plain, self.preprocessing.channels, strict=True)
+            intensity_scale(one, self.preprocessing, name)
+            for one, name in zip(resampled, self.preprocessing.channels, strict=True)
         )
+        plain = torch.from_numpy(resampled)
         values = torch.stack([to(one) for to, one in zip(scale, plain, strict=True)])
-        scaled = MetaTensor(
-            values, meta=resampled.meta, applied_operations=resampled.applied_operations
-        )
-        cropped = grid.crop(scaled)
-        volume = cropped.as_tensor().float().contiguous()
+        volume = torch.from_numpy(grid.crop(values.numpy())).float()
         for part in (values, volume):  # padding gives a constant scan an edge
             _require_contrast(part, self.preprocessing, case)
         if self.preprocessing.patches:
             volume[self._unseen(data, source[0].affine)] = math.nan
-        placement = Centred(grid, label_grid, cropped, source[0].affine)
+        placement = Centred(grid, label_grid, record, source[0].affine)
         return PreparedScan(volume, scale, source, placement)
 
     def _unseen(
@@ -228,7 +213,8 @@ class Preparation:
         """Where on the model's grid a channel is mixed with what was not seen of it."""
         fills = [self.preprocessing.unseen.get(name) for name in self.preprocessing.channels]
         unseen = np.stack([one == fill for one, fill in zip(data, fills, strict=True)])
-        return self._grids[0].resample(unseen.astype(np.float32), affine).as_tensor() > _MIXED
+        resampled, _ = self._grids[0].resample(unseen.astype(np.float32), affine)
+        return torch.from_numpy(resampled) > _MIXED
 
     def _aligned(self, source: tuple[Volume, ...], case: str) -> PreparedScan:
         """Where its anatomy lies on the template, scaled by windows or landmarks."""

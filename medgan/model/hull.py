@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from medgan.networks.latent import truncate
 
@@ -31,7 +31,7 @@ def share_longer(values: Float[np.ndarray, " L"], truncation: float = 0.0) -> fl
     """
     square = np.square(values, dtype=float).sum()
     if not truncation:
-        return float(chi2.sf(square, len(values)))
+        return float(chdtrc(len(values), square))
     return float((_truncated_squares(len(values), truncation) > square).mean())
 
 

@@ -43,7 +43,7 @@ def image_of(
     _require_labels(label_map, grid.labels, case)
     to_grid, of_labels = Grid(grid), Grid(grid, labels=True)
     data = np.asarray(label_map.data, np.float32)[None]
-    record = to_grid.crop(to_grid.resample(data, label_map.affine))
+    _, record = to_grid.resample(data, label_map.affine)
     placement = Centred(to_grid, of_labels, record, label_map.affine)
     outline = pairing.outline(placement.label_map(label_map), rough_mm / float(min(grid.spacing)))
     source = pairing.given(outline, None)

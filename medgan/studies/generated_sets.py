@@ -26,12 +26,12 @@ from medgan.data.template import aligned_plan
 from medgan.model.folder import WEIGHTS
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
+from medgan.networks.device import choose_device
 from medgan.studies.baselines.alpha_wgan import AlphaWgan
 from medgan.studies.baselines.dcgan import Dcgan
 from medgan.studies.baselines.ha_gan import HaGan
 from medgan.studies.baselines.training import Baseline, train_baseline
 from medgan.studies.baselines.vae import Vae
-from medgan.training.fit import choose_device
 
 log = logging.getLogger(__name__)
 SAMPLES, RECORD = "samples.safetensors", "baseline.json"

@@ -9,8 +9,8 @@ from medgan.data.manifest import Manifest
 from medgan.data.reading import ReadScans
 from medgan.data.template import aligned_plan
 from medgan.model.model import Model
+from medgan.networks.device import choose_device
 from medgan.networks.gan import Networks
-from medgan.training.fit import choose_device
 from medgan.training.start import start_plan
 
 log = logging.getLogger(__name__)

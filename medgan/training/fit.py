@@ -8,11 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from medgan.core.config import Config, Preprocessing, without_names
-from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
+from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
@@ -21,6 +20,7 @@ from medgan.data.reading import ReadScans, Refuse, log_refusals
 from medgan.data.template import aligned_plan
 from medgan.model.inversion import learn_hull
 from medgan.model.model import Model
+from medgan.networks.device import choose_device
 from medgan.tracking.mirror import Mirror
 from medgan.tracking.record import CONFIG, Record, recorded
 from medgan.tracking.system_metrics import WithSystemMetrics
@@ -183,21 +183,6 @@ def _require_same_training(
             "another model to start from", "choose another folder, or start over with --replace",
         )  # fmt: skip
     write_atomic(path, identity)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes the GPU where there is one.
-
-    Raises:
-        EnvironmentFailure: E_DEVICE when CUDA is asked for and absent.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFailure(
-            "E_DEVICE", "train.device", "no CUDA device here", "use --set train.device=cpu"
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _log_plan(preprocessing: Preprocessing) -> None:

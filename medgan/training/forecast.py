@@ -10,7 +10,7 @@ import torch
 from medgan.core.config import Config, Preprocessing
 from medgan.core.system import gigabytes
 from medgan.data.batches import Batch
-from medgan.training.fit import choose_device
+from medgan.networks.device import choose_device
 from medgan.training.memory import StepMemory, free_memory, predict_memory
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step

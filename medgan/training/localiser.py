@@ -22,9 +22,9 @@ from medgan.core.config import LocaliserConfig
 from medgan.core.files import write_atomic
 from medgan.core.threads import shared_cores
 from medgan.data import lesions
+from medgan.networks.device import uses_bf16
 from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
-from medgan.networks.precision import uses_bf16
 from medgan.training.corruption import ALIGNED, SHAPES
 from medgan.training.lesioned import HealthyScans, lesioned_scan
 from medgan.training.moments import moments_from_tensors, moments_to_tensors

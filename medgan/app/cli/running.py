@@ -4,6 +4,7 @@ import json
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,8 @@ def answer(work: Callable[[], Answer], as_json: bool) -> None:
 
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("medgan").setLevel(logging.INFO)
+    logging.getLogger("monai").setLevel(logging.ERROR)  # its optional readers
+    warnings.filterwarnings("ignore", module=r"monai\..*")
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:

@@ -48,8 +48,8 @@ def serve(
         from medgan.core.config import build
         from medgan.deployment.serving.server import Listening
         from medgan.deployment.serving.server import serve as run
+        from medgan.networks.device import choose_device
         from medgan.tracking.client import reading_uri
-        from medgan.training.fit import choose_device
 
         if add_token:
             return _new_token(tokens, add_token)

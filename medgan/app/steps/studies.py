@@ -38,9 +38,9 @@ def baseline_step(run: Run) -> StepResult:
 
 def compare_step(run: Run) -> StepResult:
     """Compares synthetic volumes of models and baselines with real ones."""
+    from medgan.networks.device import choose_device
     from medgan.studies.comparison import COUNT, compare
     from medgan.studies.generated_sets import read_generated_set
-    from medgan.training.fit import choose_device
 
     require_one_channel("a comparison", run.manifest().channels)
     device = choose_device(run.config.train.device)
@@ -134,8 +134,8 @@ def _members_and_others(
 
 def evaluate_step(run: Run) -> StepResult:
     """Measures synthetic scans against real ones: metrics, a page."""
+    from medgan.networks.device import choose_device
     from medgan.studies.fidelity import PAGE, evaluate
-    from medgan.training.fit import choose_device
 
     config, manifest = run.config, run.manifest()
     require_one_channel("an evaluation", manifest.channels)

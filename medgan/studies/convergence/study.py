@@ -21,6 +21,7 @@ from medgan.data.manifest import Manifest
 from medgan.data.reading import Refuse
 from medgan.data.splits import require_enough
 from medgan.data.template import aligned_plan
+from medgan.networks.device import choose_device
 from medgan.networks.metrics import band_features, kernel_distance
 from medgan.reporting.charts import plot_convergence
 from medgan.studies.baselines.training import baseline_steps
@@ -34,7 +35,6 @@ from medgan.studies.convergence.curves import (
     table,
 )
 from medgan.studies.generated_sets import BASELINES
-from medgan.training.fit import choose_device
 from medgan.training.loop import Waiting, step
 from medgan.training.samples import evaluate_samples, make_reference
 from medgan.training.tasks import chosen_task

@@ -21,12 +21,13 @@ from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import read_scans, stored
 from medgan.model.model import Model
 from medgan.networks.channels import split_channels
+from medgan.networks.device import choose_device
 from medgan.studies.utility.classification import Classification
 from medgan.studies.utility.lesion_segmentation import is_healthy
 from medgan.studies.utility.lesions import KEPT, DrawnLesions, best, refining
 from medgan.studies.utility.segmentation import Segmentation
 from medgan.studies.utility.task import Arm, Examples, Task, join
-from medgan.training.fit import choose_device, train_model
+from medgan.training.fit import train_model
 from medgan.workflows.augmented import decathlon
 from medgan.workflows.augmented.cases import CaseFolder
 from medgan.workflows.generate import save_synthetic

@@ -18,8 +18,8 @@ from medgan.data.pairs.pair import Pairing
 from medgan.data.patches import patch_about, random_patch
 from medgan.model.fresh_networks import translating_networks
 from medgan.networks.contrast import ProjectionHeads, contrastive_loss, draw_places
+from medgan.networks.device import uses_bf16
 from medgan.networks.metrics import clipped_share
-from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.harmonised import evaluate_harmonisation, make_reference
 from medgan.training.schedule import Schedule

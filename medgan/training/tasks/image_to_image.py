@@ -15,9 +15,9 @@ from medgan.data.pairs import pairing_of
 from medgan.data.pairs.pair import Pair, Pairing
 from medgan.data.patches import random_patch
 from medgan.model.fresh_networks import translating_networks
+from medgan.networks.device import uses_bf16
 from medgan.networks.losses import ranked_probability_score, weighted_error
 from medgan.networks.metrics import clipped_share
-from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState

@@ -25,9 +25,9 @@ from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.conditions import width
 from medgan.data.lesions import FAMILIES
 from medgan.model.fresh_networks import restorer_inputs, restoring_networks
+from medgan.networks.device import uses_bf16
 from medgan.networks.losses import localisation_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
-from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.corruption import ALIGNED, augmented, lesioned
 from medgan.training.lesioned import HealthyScans

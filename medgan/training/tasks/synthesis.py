@@ -19,10 +19,10 @@ from medgan.data.conditions import width, widths
 from medgan.model.fresh_networks import sides_alike, synthesis_networks
 from medgan.networks.augmentation import corrupt, draw_corruption
 from medgan.networks.channels import image_channels, split_channels
+from medgan.networks.device import uses_bf16
 from medgan.networks.gan import checkpoint_activations, frozen
 from medgan.networks.losses import latent_loss, reconstruction_loss
 from medgan.networks.metrics import clipped_share
-from medgan.networks.precision import uses_bf16
 from medgan.training.adversary import Adversary, Judgement, Scalars, add
 from medgan.training.draws import (
     another_view,

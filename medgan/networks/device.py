@@ -1,4 +1,4 @@
-"""Whether networks compute in half precision: where that is faster."""
+"""Where networks compute, and in which precision."""
 
 import time
 from functools import cache
@@ -7,8 +7,25 @@ from typing import Literal
 import torch
 from torch import nn
 
+from medgan.core.errors import EnvironmentFailure
+
 Precision = Literal["auto", "bf16", "fp32"]
 _CHANNELS, _EDGE, _BATCH, _TRIES = 32, 16, 4, 4
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes the GPU where there is one.
+
+    Raises:
+        EnvironmentFailure: E_DEVICE when CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure(
+            "E_DEVICE", "train.device", "no CUDA device here", "use --set train.device=cpu"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def uses_bf16(precision: Precision, device: str) -> bool:
