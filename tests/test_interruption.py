@@ -115,7 +115,7 @@ def test_a_data_set_is_scored(interrupted_in, tmp_path):
 
     model = Model(fresh_state().average, GRID, CONFIG.model, {})
     manifest, _ = index(write_folder(tmp_path / "in", 2), Pseudonyms.of_site())
-    with interrupted_in("medgan.workflows.score.score_case"):
+    with interrupted_in("medgan.workflows.scan_score.score_case"):
         score_cases(model, manifest.cases, tmp_path)
 
 

@@ -13,7 +13,7 @@ FILE = ".medgan_done.json"
 a step found out may hold paths."""
 _NOT_OUTPUTS = {
     *("cache", "checkpoints", ASIDE, RECORD, FILE, "config.yaml", "refused.csv"),
-    *("mlflow_run.txt", "mlflow_sent.json", "tracking.json"),
+    *("mlflow_run.txt", "mlflow_sent.json", "tracking.json", ".workers"),
 }
 """What may change without a step being out of date."""
 

@@ -92,7 +92,7 @@ def claim(
         ConfigError: E_OUT.
     """
     held = sorted(path.name for pattern in names for path in folder.glob(pattern))
-    before = _read(folder).get(step)
+    before = read_record(folder).get(step)
     if not held or replace or before == wanted or (extends and before is not None):
         return bool(held) and before == wanted
     what = f"holds {held[0]}, which this command did not write"
@@ -157,10 +157,11 @@ class Aside:
 
 def note(folder: Path, step: str, wanted: Asked) -> None:
     """Writes down what a step was asked for, before it begins."""
-    write_atomic(folder / RECORD, json.dumps({**_read(folder), step: wanted}, indent=1))
+    write_atomic(folder / RECORD, json.dumps({**read_record(folder), step: wanted}, indent=1))
 
 
-def _read(folder: Path) -> Mapping[str, Asked]:
+def read_record(folder: Path) -> Mapping[str, Asked]:
+    """What each step of a folder was asked for."""
     try:
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

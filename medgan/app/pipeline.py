@@ -16,6 +16,7 @@ import yaml
 from medgan.app.done import DoneSteps
 from medgan.app.folder import RECORD, Aside, Asked, asked, claim, inputs, note
 from medgan.app.presets import find_pipeline, shipped_pipelines
+from medgan.app.result import StepResult
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
 from medgan.app.steps.scans import read_manifest
@@ -25,6 +26,7 @@ from medgan.core.files import locked, sweep, write_atomic
 from medgan.core.threads import shared_cores
 from medgan.data.plan import plan
 from medgan.tracking.tracker import Tracker
+from medgan.workflows.executor.shard import Shard, end_shard
 
 if TYPE_CHECKING:
     from medgan.training.forecast import Forecast
@@ -74,6 +76,8 @@ def run_pipeline(
     """
     run = _read_run(name, overrides, values)
     run.follow = follow
+    whole = run.out
+    _divide(run, replace)
     cores = shared_cores()
     with locked(run.out):
         sweep(run.out)
@@ -92,20 +96,59 @@ def run_pipeline(
                 make_way(step)
             if "index" in run.steps:  # other pipelines work in the folder of one that had it
                 write_atomic(run.out / RESOLVED, yaml.safe_dump(without_names(run.config)))
-            for number, step in enumerate(run.steps):
-                cores.share()
-                if done is None:
-                    _work(run, step)
-                elif done.plan(number)[0]:
-                    make_way(step)
-                    begun = done.begin(number)
-                    _work(run, step)
-                    done.end(number, begun)
-                else:
-                    log.info("%s: unchanged, skipped", step)
-                    if step in claimed:  # what it leaves is what is asked for now
-                        note(run.folder(STEPS[step].folder), step, claimed[step][0])
-                    done.skip(number)
+            try:
+                for number, step in enumerate(run.steps):
+                    cores.share()
+                    if done is None:
+                        _work(run, step)
+                    elif done.plan(number)[0]:
+                        make_way(step)
+                        begun = done.begin(number)
+                        _work(run, step)
+                        done.end(number, begun)
+                    else:
+                        log.info("%s: unchanged, skipped", step)
+                        if step in claimed:  # what it leaves is what is asked for now
+                            note(run.folder(STEPS[step].folder), step, claimed[step][0])
+                        done.skip(number)
+            finally:
+                run.close()
+        if run.shard is not None:
+            end_shard(run.out, run.listing)
+    return run if run.shard is None else _merged(run, whole)
+
+
+def _divide(run: Run, replace: bool) -> None:
+    """Lets a run that works on a share of the scans do so in a folder of its own.
+
+    Raises:
+        ConfigError: E_USAGE when a step cannot be divided, E_OUT when the folder of the whole
+            holds anything else.
+    """
+    run.shard = Shard.read(run.config.executor.shard)
+    if run.shard is None:
+        return
+    whole = [step for step in run.steps if not STEPS[step].divisible]
+    if whole:
+        raise ConfigError(
+            "E_USAGE", "executor.shard", f"{whole[0]} works on all scans at once",
+            "leave --shard out",
+        )  # fmt: skip
+    _claim(run, replace)
+    run.config = run.config.model_copy(update={"out": str(run.shard.folder(run.out))})
+
+
+def _merged(run: Run, out: Path) -> Run:
+    """The run of a shard, with what it was merged into, if it was the last one."""
+    from medgan.app.merging import merge_if_last
+
+    assert run.shard is not None
+    merged = None if "augment" in run.steps else merge_if_last(out)
+    if merged is not None:
+        return merged
+    if "augment" not in run.steps:
+        text = f"{'shard':9} {run.config.executor.shard} is done; the last one makes the tables"
+        run.results["shard"] = StepResult({"shard": run.config.executor.shard}, (text,))
     return run
 
 
@@ -146,7 +189,7 @@ def _refuse_unread(overrides: Sequence[str], steps: Sequence[str]) -> None:
         ConfigError: E_SET.
     """
     read = {"out", "model_uri", "tracking", "train.device"}
-    read |= {setting for step in steps for setting in STEPS[step].reads}
+    read |= {name for step in steps for name in (*STEPS[step].reads, *STEPS[step].uses)}
     sections = {setting.partition(".")[0] for setting in read}
     for override in overrides:
         key = override.partition("=")[0].strip()

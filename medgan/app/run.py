@@ -1,6 +1,7 @@
 """What the steps of one pipeline share: settings, results, refusals, the model, the record."""
 
 import logging
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,18 +15,26 @@ from medgan.core.errors import Exit
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
 from medgan.core.version import __version__
+from medgan.data.index import Found
 from medgan.data.manifest import Manifest, Refusal
 from medgan.data.reading import ReadScans
 from medgan.tracking.loading import load
 from medgan.tracking.tracker import Tracker
+from medgan.workflows.executor.shard import Shard
 
 if TYPE_CHECKING:
     from medgan.model.model import Model
     from medgan.tracking.mirror import Mirror
     from medgan.tracking.mlflow import MlflowRun
+    from medgan.workflows.executor.chosen import ChosenExecutor
+    from medgan.workflows.executor.work import Executor, ModelAt
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+_MODEL_OF_WORKERS = ".workers"
+"""Copy of a registered model, as long as there are workers."""
+_WORKERS_AT_ONCE = ("score", "translate")
+"""Steps after `index` whose workers may begin while it is done."""
 
 
 @dataclass
@@ -39,6 +48,8 @@ class Run:
         scans: what the step `index` read, for the steps to come.
         steps: names of all steps of the pipeline.
         follow: hears of the training, evaluation by evaluation.
+        shard: share of the scans that this run works on, in a folder of its own.
+        listing: pseudonyms of all scans that are listed, where this run reads a share of them.
     """
 
     config: Config
@@ -47,7 +58,10 @@ class Run:
     scans: ReadScans = field(default_factory=ReadScans)
     steps: tuple[str, ...] = ()
     follow: Tracker | None = None
+    shard: Shard | None = None
+    listing: list[str] = field(default_factory=list)
     _models: dict[str, "Model"] = field(default_factory=dict)
+    _executor: "ChosenExecutor | None" = None
 
     @property
     def out(self) -> Path:
@@ -87,6 +101,58 @@ class Run:
         shipped = shipped_models().get(uri)
         here = shipped is None or Path(uri).is_dir()
         return self.model(uri if here else str(shipped)) if uri else None
+
+    def executor(self, tasks: int) -> "Executor":
+        """Does work on many scans: in this process, or in workers that are ended with the run.
+
+        Args:
+            tasks: how many there are, about.
+        """
+        return self._chosen().of(tasks)
+
+    def part(self, found: list[Found]) -> list[Found]:
+        """The share of the listed scans that this run reads: all scans of its subjects."""
+        self.listing = [name for _, name, _ in found]
+        if self.shard is None:
+            return found
+        mine = set(self.shard.of_all(list(dict.fromkeys(subject for *_, subject in found))))
+        return [one for one in found if one[2] in mine]
+
+    def expect(self, tasks: int) -> None:
+        """Starts workers while the scans are being listed, where nothing changes their model."""
+        next_steps = self.steps[self.steps.index("index") + 1 :] if "index" in self.steps else ()
+        if self.config.model_uri and next_steps and next_steps[0] in _WORKERS_AT_ONCE:
+            self._chosen().begin(tasks)
+
+    @property
+    def works_elsewhere(self) -> bool:
+        """Whether workers read the scans, so that this process need not keep them."""
+        return self._executor is not None and self._executor.elsewhere
+
+    def _chosen(self) -> "ChosenExecutor":
+        from medgan.workflows.executor.chosen import ChosenExecutor
+
+        if self._executor is None:
+            self._executor = ChosenExecutor(self.config.executor, self.model, self._model_at)
+        return self._executor
+
+    def _model_at(self) -> "ModelAt":
+        """The model in a folder, for workers; a registered one is copied beside the results."""
+        from medgan.tracking.registry import download
+        from medgan.workflows.executor.work import ModelAt
+
+        model, uri = self.model(), self.config.model_uri or str(self.model_folder)
+        folder = Path(uri)
+        if uri.startswith(("models:/", "runs:/")):
+            folder = download(uri, self.reading_uri(), self.out / _MODEL_OF_WORKERS)
+        return ModelAt(folder.resolve(), model.digest, model.device.type)
+
+    def close(self) -> None:
+        """Ends the workers, if there are any."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+        shutil.rmtree(self.out / _MODEL_OF_WORKERS, ignore_errors=True)
 
     def reading_uri(self) -> str:
         """The tracking store that models come from; empty where there is none."""

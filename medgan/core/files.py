@@ -76,6 +76,19 @@ def _write_temporary(path: Path, temporary: Path, data: bytes | str, private: bo
         os.fsync(file.fileno())
 
 
+def flush(path: Path) -> None:
+    """Waits until the content of a file is on the disk.
+
+    Raises:
+        EnvironmentFailure: E_DISK.
+    """
+    try:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk_failure(path, error) from None
+
+
 def flush_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders

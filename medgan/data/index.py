@@ -50,6 +50,7 @@ def index(
     channels: Sequence[str] = (),
     keep: Keep = lambda case, scan: None,
     choose: Choose | None = None,
+    part: Choose | None = None,
 ) -> tuple[Manifest, Key]:
     """Lists and checks every scan of a data set.
 
@@ -59,7 +60,7 @@ def index(
         pseudonyms: gives cases and subjects their public names.
         suffix: of BIDS files, such as T1w; needed where a tree holds several. For DICOM, MR or
             CT.
-        progress: receives how many of how many scans are checked.
+        progress: receives how many of how many scans are checked, first 0.
         converted: folder for the NIfTI files that DICOM series become.
         subjects: to read, as the data set names them, with or without `sub-`, or as pseudonyms;
             empty is all. A DICOM file that belongs to no series has no subject and always counts.
@@ -69,6 +70,7 @@ def index(
         keep: receives what was read of each scan, so that it need not be read again.
         choose: which of the listed scans are read, where that is not all; loose files are then
             named by their place alone (`Selection.by_place`).
+        part: which of the listed scans are read, where others read the rest; names stay.
 
     Returns:
         The manifest, without splits yet unless one was read, and the key: case, subject and file
@@ -98,7 +100,8 @@ def index(
             ]
         if not found:
             raise no_scans()
-        found = found if choose is None else choose(found)
+        for chosen in (choose, part):
+            found = found if chosen is None else chosen(found)
         read = partial(_read, readers=(conversion, sequences), keep=keep)
         for one, outcome in _outcomes(found, read, sequences, pseudonyms, progress):
             listed, name, subject = one
@@ -136,6 +139,7 @@ def _outcomes(
     A file is opened once: that it holds a sequence shows when it is read.
     """
     waiting, names, done = deque(found), set[str](), 0
+    progress(0, len(waiting))
     while waiting:
         one = waiting.popleft()
         try:

@@ -3,7 +3,7 @@
 import gzip
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +21,13 @@ from medgan.data.manifest import Case, Manifest
 from medgan.data.reading import read_case
 from medgan.reporting.scan import Maps, Neighbours, scan_page
 from medgan.reporting.scores import GroupAlarms, scores_page, thumbnail_of
+from medgan.reporting.template import render
 from medgan.reporting.training import TRAINING, write_training_page
 
 FOLDER, SCORES = "report", "index.html"
 FEWEST_IN_GROUP = 10
 """Healthy scans of a group below which a rate of false alarms says nothing."""
+_NAV = '<nav aria-label="Pages">'
 USUAL_RATE = 0.05
 """False-alarm rate of the flags where `score.false_alarms` is not set."""
 
@@ -37,6 +39,7 @@ def write_report(
     scans: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     read: Callable[[Case, bool], CheckedScan] = read_case,
+    pages: Mapping[str, Row] | None = None,
 ) -> Path:
     """Writes `report/`: pages of the training, of all scores and of scans, as far as there are any.
 
@@ -45,6 +48,7 @@ def write_report(
         scans: how many scans get a page of their own, in the order of scores.csv.
         progress: receives the number of pages written and of all.
         read: gives the checked files of a case, without its label map; from the disk unless given.
+        pages: `page` and `thumbnail` of scans whose page is written already, but for its links.
 
     Returns:
         The page to open.
@@ -52,7 +56,7 @@ def write_report(
     Raises:
         ConfigError: E_MISSING.
     """
-    scored = next((p for p in (folder, folder / "scores") if (p / "scores.json").is_file()), None)
+    scored = scored_in(folder)
     if (folder / RECORDS).is_dir():
         from medgan.reporting.cohort import write_cohort_page
 
@@ -72,12 +76,19 @@ def write_report(
         row["regions_found"] = [r for r in regions if r["case"] == row["case"]]
         row |= {"page": "", "thumbnail": {}}
     cases = {case.case: case for case in Manifest.load(folder / "manifest.json").cases}
-    _write_scans(report, scored, rows[:scans], cases, calibration, progress, read)
+    _write_scans(report, scored, rows[:scans], cases, calibration, progress, read, pages or {})
     refused = _read_csv(folder / "refused.csv")
     alarms = _false_alarms(cases, rows)
     page = scores_page(scores, rows, calibration, refused, bool(trained), alarms)
     write_atomic(report / SCORES, page)
     return report / SCORES
+
+
+def scored_in(folder: Path) -> Path | None:
+    """The folder of the scores of a run; None where there are none, or those of an inbox."""
+    if (folder / RECORDS).is_dir():
+        return None
+    return next((p for p in (folder, folder / "scores") if (p / "scores.json").is_file()), None)
 
 
 def _false_alarms(cases: Mapping[str, Case], rows: list[Row]) -> list[GroupAlarms]:
@@ -119,18 +130,40 @@ def _write_scans(
     calibration: dict[str, Any],
     progress: Callable[[int, int], None],
     read: Callable[[Case, bool], CheckedScan],
+    pages: Mapping[str, Row],
 ) -> None:
     """Writes pages of scans and their shared files; adds page and thumbnail to each row."""
+    wanted = {row["case"] for row in rows}
     for old in (report / "scans").glob("*.html"):
-        old.unlink()
+        if old.stem not in wanted:
+            old.unlink()
     if not rows:
         return
     write_viewer(report)
     for number, row in enumerate(rows, start=1):
-        case = cases[row["case"]]
-        scan = read(case, False).volumes[0]
-        write_scan(report, scored, row, case, scan, calibration, _neighbours(rows, row))
+        case, neighbours = cases[row["case"]], _neighbours(rows, row)
+        if case.case in pages:
+            row |= pages[case.case]
+            _link(report / row["page"], row, neighbours)
+        else:
+            scan = read(case, False).volumes[0]
+            write_scan(report, scored, row, case, scan, calibration, neighbours)
         progress(number, len(rows))
+
+
+def _link(path: Path, row: Row, neighbours: Neighbours) -> None:
+    """Links a page that is written with its neighbours, which were not known then."""
+    text = path.read_text(encoding="utf-8")
+    begin = text.index(_NAV)
+    end = text.index("</nav>", begin) + len("</nav>")
+    linked = text[:begin] + render("nav.html.j2", row=row, neighbours=neighbours) + text[end:]
+    if linked != text:
+        write_atomic(path, linked)
+
+
+def as_read(regions: Sequence[Row]) -> list[dict[str, str]]:
+    """Rows of regions as they are read from regions.csv."""
+    return [{k: "" if v is None else str(v) for k, v in row.items()} for row in regions]
 
 
 def write_viewer(report: Path) -> None:

@@ -20,8 +20,8 @@ from medgan.model.model import Model
 from medgan.model.outputs import Edit, Inversion, Latent, Synthetic
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import DIFFERENCE, ColourScale, grey_scale
-from medgan.workflows.generate import save_synthetic
 from medgan.workflows.over_cases import Row, Tick, over_cases
+from medgan.workflows.synthetic_scan import save_synthetic
 
 log = logging.getLogger(__name__)
 RECON_TEXT = f"{SYNTHETIC}, reconstruction of a scan"

@@ -1,32 +1,36 @@
 """Generated data sets: synthetic scans as a Decathlon folder for segmentation frameworks."""
 
 import json
-import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medgan.core.config import Preprocessing
+from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
-from medgan.core.volume import SYNTHETIC, Volume
+from medgan.core.version import __version__
 from medgan.data.conditions import Value, check
-from medgan.data.dicom.synthetic import modality_of, write_synthetic_series
 from medgan.data.labels import SMALLEST_COMPONENT
-from medgan.model.hull import share_longer
+from medgan.model.digest import digest_of
+from medgan.model.generation import warn_of_unusual
 from medgan.model.model import Model
-from medgan.model.outputs import Synthetic
-from medgan.reporting.generated import MOST_TILES, Tile, generated_page, planes_image
-from medgan.workflows.explained import Explainer, plain
+from medgan.reporting.generated import (
+    MOST_TILES,
+    Compared,
+    Tile,
+    generated_page,
+)
+from medgan.workflows.executor.records import CaseRecords, Task, Values, hash_of
+from medgan.workflows.executor.shard import Shard, write_whole
+from medgan.workflows.executor.work import Executor, Here, do_all
+from medgan.workflows.explained import Explained, Explainer
+from medgan.workflows.synthetic_scan import MARK, GenerateWork, Wanted, name_of
 
-Entry = dict[str, str | list[str]]
-"""Files of a scan in `dataset.json`."""
 PAGE = "generated.html"
-MARK = f"{SYNTHETIC}, not a patient"
+FOLDERS = ("imagesTr", "labelsTr")
 
 
 def write_synthetic(
@@ -42,10 +46,13 @@ def write_synthetic(
     text: str = "",
     first: int = 0,
     explain: Path | None = None,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> Path:
     """Writes images, labels, two JSON files, a page and, with conditions, a table.
 
-    `covariates.csv` lists files and covariates and can be read as a data set.
+    `covariates.csv` lists files and covariates and can be read as a data set. What an earlier run
+    has written, with the same model and settings, is not generated again.
 
     Args:
         model: the generator.
@@ -62,50 +69,30 @@ def write_synthetic(
         first: number of the first scan.
         explain: manifest of the training, whether it is there or not, if the scans on the page are
             to be explained: nearest training scans, and what each condition changes.
+        executor: does the work; this process unless given.
+        shard: share of the scans to write, without JSON files, page and table.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: E_CONDITION for conditions that the model does not have.
+        DataError: E_CRASH for a scan that ends its process, whatever is tried.
     """
     conditions = conditions or [{}] * count
     groups = [(wanted, len(list(alike))) for wanted, alike in groupby(conditions)]
     remarks = [check(model.preprocessing.conditions, wanted) for wanted, _ in groups]
-    preprocessing = model.preprocessing
-    entries: list[Entry] = []
-    rows: list[dict[str, str]] = []
-    tiles: list[Tile] = []
-    explainer = None if explain is None else Explainer(model, folder, explain, truncation)
-    for wanted, number in groups:
-        for scan in model.iter_generate(
-            number, seed, first + len(entries), conditions=wanted, truncation=truncation
-        ):
-            entries.append(_write_scan(scan, folder))
-            if dicom:
-                images = image_files(scan, Path(f"synthetic-s{seed}-{scan.number:05d}.nii.gz"))
-                for channel, path in images.items():
-                    modality = modality_of(preprocessing.intensity_of(channel))
-                    to = folder / "dicom" / path.name.removesuffix(".nii.gz")
-                    write_synthetic_series(scan.images[channel], to, modality, MARK)
-            rows.append(_row(scan, entries[-1]))
-            if len(tiles) < MOST_TILES:
-                tiles.append(_tile(model, scan, seed, wanted, truncation))
-                if explainer is not None:
-                    explainer.add(scan)
-            progress(len(entries), count)
-    labels = model.preprocessing.labels
-    dataset: dict[str, Any] = {
-        "name": "Synthetic scans",
-        "description": MARK,
-        "tensorImageSize": "3D",
-        "modality": _channel_names(preprocessing),
-        "labels": {"0": "background", **{str(value): f"label {value}" for value in labels}},
-        "numTraining": count,
-        "numTest": 0,
-        "training": entries,
-        "test": [],
-    }
+    for wanted, _ in groups:
+        warn_of_unusual(model, wanted)
+    records = CaseRecords(folder.absolute())
+    known = (__version__, model.digest or digest_of(model), seed, truncation, dicom)
+    tasks = [
+        Task(
+            name_of(seed, number), hash_of(*known, number, wanted, place < MOST_TILES),
+            Wanted(number, wanted, place < MOST_TILES),
+        )
+        for place, (number, wanted) in enumerate(enumerate(conditions, start=first))
+    ]  # fmt: skip
     provenance = {
         "synthetic": True,
         "seed": seed,
@@ -121,47 +108,74 @@ def write_synthetic(
         "model": model.facts,
         "generated_with": facts,
     }
-    write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
-    write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
-    every, compared = list(dict.fromkeys(remark for group in remarks for remark in group)), None
-    if explainer is not None:
-        explained, compared = explainer.finish(seed)
-        pairs = zip(tiles, explained, strict=True)
-        tiles = [t._replace(nearest=e.nearest, changes=e.changes) for t, e in pairs]
-    page = generated_page(tiles, count, seed, text, every, bool(labels), compared)
-    write_atomic(folder / PAGE, page)
-    if model.preprocessing.conditions:
-        write_atomic(folder / "covariates.csv", table_text(rows))
+    whole = {
+        "channels": _channel_names(model.preprocessing),
+        "labels": list(model.preprocessing.labels),
+        "conditions": bool(model.preprocessing.conditions),
+        "provenance": provenance,
+    }
+    write_whole(folder, "generate", whole, [task.name for task in tasks])
+    mine = tasks if shard is None else shard.of_all(tasks)
+    work = GenerateWork(records, seed, truncation, dicom)
+    done: dict[str, Values] = {}
+    for one in do_all(executor or Here(model), work, mine, progress):
+        if one.refusal is not None:
+            raise DataError(*astuple(one.refusal))
+        done[one.task.name] = one.values or {}
+    if shard is not None:
+        return folder
+    records.keep_only(done, FOLDERS)
+    explained = None
+    if explain is not None:
+        explainer = Explainer(model, folder, explain, truncation)
+        for task in tasks[:MOST_TILES]:
+            explainer.add(work.scan(model, task.item))
+        explained = explainer.finish(seed)
+    finish_generated(folder, whole, [done[task.name] for task in tasks], explained)
     return folder
 
 
-def _tile(
-    model: Model, scan: Synthetic, seed: int, wanted: Mapping[str, Value], truncation: float
-) -> Tile:
-    """A scan on the page; the command asks for what was asked, the rest follows from the number."""
-    words = ["medgan generate MODEL -n 1", f"--seed {seed} --set generate.first={scan.number}"]
-    words += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in wanted.items()]
-    if truncation:
-        words.append(f"--set generate.truncation={truncation:g}")
-    latent = model.draw(seed, scan.number, wanted, truncation)
-    volumes = label_volumes(scan.label)
-    labels = ", ".join(f"label {n} {mm3:,.0f} mm³" for n, mm3 in volumes.items())
-    return Tile(
-        f"seed {seed}, number {scan.number}", planes_image(scan.image, scan.label),
-        {name: plain(value) for name, value in scan.covariates.items()},
-        f"{labels}. " if labels else "", share_longer(latent.values),
-        share_longer(latent.values, truncation) if truncation else None,
-        " ".join([*words, "-o OUT"]),
+def finish_generated(
+    folder: Path,
+    whole: Mapping[str, Any],
+    generated: Sequence[Values],
+    explained: tuple[list[Explained], Compared] | None = None,
+) -> None:
+    """Writes what is of all scans together.
+
+    Args:
+        folder: receives it.
+        whole: what they have in common.
+        generated: values of `GenerateWork`, in order.
+        explained: what the page says of where they come from.
+    """
+    provenance, labels = whole["provenance"], whole["labels"]
+    dataset: dict[str, Any] = {
+        "name": "Synthetic scans",
+        "description": MARK,
+        "tensorImageSize": "3D",
+        "modality": whole["channels"],
+        "labels": {"0": "background", **{str(value): f"label {value}" for value in labels}},
+        "numTraining": len(generated),
+        "numTest": 0,
+        "training": [one["entry"] for one in generated],
+        "test": [],
+    }
+    write_atomic(folder / "dataset.json", json.dumps(dataset, indent=1))
+    write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1))
+    every = dict.fromkeys(line for one in provenance["requests"] for line in one["remarks"])
+    tiles, compared = [Tile(**one["tile"]) for one in generated[:MOST_TILES]], None
+    if explained is not None:
+        found, compared = explained
+        pairs = zip(tiles, found, strict=True)
+        tiles = [t._replace(nearest=e.nearest, changes=e.changes) for t, e in pairs]
+    page = generated_page(
+        tiles, len(generated), provenance["seed"], provenance.get("text", ""), list(every),
+        bool(labels), compared,
     )  # fmt: skip
-
-
-def label_volumes(label: Volume | None) -> dict[int, float]:
-    """Volume in mm^3 by label value, those that the map has; empty without a map."""
-    if label is None:
-        return {}
-    counts = np.bincount(label.data.ravel().astype(int))
-    voxel = math.prod(label.spacing)
-    return {n: round(int(c) * voxel, 1) for n, c in enumerate(counts) if n and c}
+    write_atomic(folder / PAGE, page)
+    if whole["conditions"]:
+        write_atomic(folder / "covariates.csv", table_text(one["row"] for one in generated))
 
 
 def _channel_names(preprocessing: Preprocessing) -> dict[str, str]:
@@ -169,45 +183,3 @@ def _channel_names(preprocessing: Preprocessing) -> dict[str, str]:
     if len(preprocessing.channels) > 1:
         return {str(number): name for number, name in enumerate(preprocessing.channels)}
     return {"0": "CT" if preprocessing.holds_ct else "MRI"}
-
-
-def image_files(scan: Synthetic, image: Path) -> dict[str, Path]:
-    """The file of each channel: `image`, or `<image>_0000` and on for several, as in nnU-Net."""
-    if len(scan.images) < 2:
-        return {channel: image for channel in scan.images}
-    stem = image.name.removesuffix(".nii.gz")
-    return {
-        channel: image.with_name(f"{stem}_{number:04d}.nii.gz")
-        for number, channel in enumerate(scan.images)
-    }
-
-
-def _row(scan: Synthetic, entry: Entry) -> dict[str, str]:
-    """One row of the table: files, then covariates, unknown ones as n/a."""
-    paths = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-    columns = ["image"] if len(paths) == 1 else list(scan.images)
-    files = dict(zip(columns, paths, strict=True))
-    if "label" in entry:
-        files["label"] = str(entry["label"])
-    files = {column: path.removeprefix("./") for column, path in files.items()}
-    return files | {k: "n/a" if v is None else f"{v}" for k, v in scan.covariates.items()}
-
-
-def _write_scan(scan: Synthetic, folder: Path) -> Entry:
-    """Writes images and label map; returns the scan's entry in `dataset.json`."""
-    name = f"synthetic-s{scan.seed}-{scan.number:05d}.nii.gz"
-    image = folder / "imagesTr" / name
-    save_synthetic(scan, image, folder / "labelsTr" / name)
-    paths = [f"./imagesTr/{path.name}" for path in image_files(scan, image).values()]
-    entry: Entry = {"image": paths[0] if len(paths) == 1 else paths}
-    return entry if scan.label is None else entry | {"label": f"./labelsTr/{name}"}
-
-
-def save_synthetic(scan: Synthetic, image: Path, label: Path) -> None:
-    """Writes an image, or one a channel, and the label map, if any, marked as synthetic."""
-    for channel, path in image_files(scan, image).items():
-        scan.images[channel].save(path, description=MARK)
-    if scan.label is not None:
-        kind = np.uint8 if scan.label.data.max() < 256 else np.uint16
-        values = Volume(scan.label.data.astype(kind), scan.label.affine)
-        values.save(label, description=MARK)

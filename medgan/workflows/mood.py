@@ -17,7 +17,7 @@ from medgan.core.errors import ConfigError, DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.data.manifest import Refusal
 from medgan.model.model import Model
-from medgan.workflows.score import MAP_TEXT
+from medgan.workflows.scan_score import MAP_TEXT
 
 TASKS = ("sample", "pixel")
 

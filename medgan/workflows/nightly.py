@@ -5,7 +5,6 @@ leaves whole records, and the next one goes on from them.
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from medgan.anomaly.cohort import (
 )
 from medgan.core.config import ScoreConfig
 from medgan.core.errors import DataError, of_scan
-from medgan.core.files import disk_failure, write_atomic
+from medgan.core.files import flush, write_atomic
 from medgan.core.table_files import table_text
 from medgan.data.checks import CheckedScan
 from medgan.data.content import Content, same_content
@@ -37,7 +36,8 @@ from medgan.model.model import Model
 from medgan.reporting.cohort import write_cohort_page
 from medgan.reporting.scan import Neighbours
 from medgan.reporting.site import FOLDER, flagged, write_scan, write_viewer
-from medgan.workflows.score import score_case, summary_of
+from medgan.workflows.scan_score import score_case
+from medgan.workflows.score import summary_of
 
 log = logging.getLogger(__name__)
 INBOX = "inbox.json"
@@ -209,7 +209,7 @@ class Cohort:
             shown = self._write_page(case, scan, row, found, scoring.scorer)
             page, thumbnail = shown["page"], shown["thumbnail"]
         for kind in ("map", "recon", "regions"):
-            _flush(self._folder / row[kind])
+            flush(self._folder / row[kind])
         file = str(look.files[0]) if look and look.files else case.image
         digest = look.digest if look else ""
         return Record(
@@ -282,12 +282,3 @@ def _number(path: Path) -> int:
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return 0
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file is on the disk."""
-    try:
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise disk_failure(path, error) from None

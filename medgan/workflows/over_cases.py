@@ -9,7 +9,7 @@ from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
 from medgan.data.manifest import Refusal
-from medgan.workflows.generate import MARK
+from medgan.workflows.synthetic_scan import MARK
 
 Row = dict[str, Any]
 Tick = Callable[[int, int], None]
@@ -62,7 +62,22 @@ def over_cases(
                 refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
             progress(number, len(cases))
     finally:
-        summary = {"synthetic": True, "description": MARK, **given, "scans": records}
-        write_atomic(folder / f"{name}.csv", table_text(rows))
-        write_atomic(folder / f"{name}.json", json.dumps(summary, indent=1))
+        write_results(folder, name, given, rows, records)
     return rows, refusals
+
+
+def write_results(
+    folder: Path, name: str, given: Row, rows: Sequence[Row], records: Sequence[Row]
+) -> None:
+    """Writes `<name>.csv` and `<name>.json`.
+
+    Args:
+        folder: receives them.
+        name: of the table.
+        given: what the JSON says of the whole.
+        rows: of the table.
+        records: of the scans in the JSON.
+    """
+    summary = {"synthetic": True, "description": MARK, **given, "scans": records}
+    write_atomic(folder / f"{name}.csv", table_text(rows))
+    write_atomic(folder / f"{name}.json", json.dumps(summary, indent=1))

@@ -3,32 +3,30 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medgan.anomaly.alarms import false_discovery, is_alarm, require_calibration
-from medgan.anomaly.regions import Region
 from medgan.core.config import ScoreConfig
-from medgan.core.errors import DataError, of_scan
 from medgan.core.files import write_atomic
 from medgan.core.table_files import table_text
-from medgan.core.volume import Volume
+from medgan.core.version import __version__
 from medgan.data.checks import CheckedScan
 from medgan.data.conditions import covariate_of
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
+from medgan.model.digest import digest_of
 from medgan.model.model import Model
-from medgan.model.outputs import ScanScore
-from medgan.workflows.bids import MAP, REGIONS, bids_prefixes, write_derivative
+from medgan.workflows.bids import bids_prefixes, write_derivative
+from medgan.workflows.executor.records import CaseRecords, Task, Values, hash_of
+from medgan.workflows.executor.shard import write_whole
+from medgan.workflows.executor.work import Done, Executor, Here, do_all
+from medgan.workflows.pages import PAGES, PageWork
+from medgan.workflows.scan_score import Row, ScoreWork
 
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
-MAP_TEXT = "medgan score map, healthy standard deviations"
-RECON_TEXT = "medgan healthy counterpart"
-REGIONS_TEXT = "medgan regions above the healthy level"
+FOLDERS = ("maps", "recons", "regions")
 
 
 def score_cases(
@@ -39,6 +37,9 @@ def score_cases(
     health_is_known: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     read: Callable[[Case], CheckedScan] = read_case,
+    executor: Executor | None = None,
+    report: Path | None = None,
+    shard: bool = False,
 ) -> tuple[list[Row], list[Refusal]]:
     """Scores every case and writes the results.
 
@@ -47,7 +48,8 @@ def score_cases(
     go to `derivatives/medgan/`. `reporting.site` makes pages of them.
 
     A scan that cannot be scored is refused, and the others are scored. Results are written even if
-    the run is stopped. A scan that is not comparable with the calibration scans has no p-value.
+    the run is stopped; what was scored by an earlier run, with the same model, settings and files,
+    is not scored again. A scan that is not comparable with the calibration scans has no p-value.
 
     Args:
         model: calibrated.
@@ -56,7 +58,10 @@ def score_cases(
         settings: the score section.
         health_is_known: whether `healthy` of the cases is known; otherwise the column is empty.
         progress: receives the number of scans done and of all.
-        read: gives the checked files of a case; from the disk by default.
+        read: gives the checked files of a case; from the disk by default, and in other processes.
+        executor: does the work; this process unless given.
+        report: receives the page of each scan at once; no pages are written now unless given.
+        shard: whether these are a share of all cases, of which no tables are written.
 
     Returns:
         The rows of the table and the refusals. Comparable scans come first, highest score first;
@@ -64,6 +69,7 @@ def score_cases(
 
     Raises:
         DataError: E_CALIBRATION if the calibration scans are too few for the false-alarm rate.
+        EnvironmentFailure: E_DISK, E_WORKER.
     """
     settings = settings or ScoreConfig()  # pyright: ignore[reportCallIssue]
     if settings.false_alarms and model.calibration is not None:
@@ -72,119 +78,68 @@ def score_cases(
     bids: dict[str, str] = {}
     if settings.layout in ("bids", "bids-named"):
         bids = bids_prefixes(cases, "keep" if settings.layout == "bids-named" else "pseudonym")
-    rows: list[Row] = []
-    regions: list[Row] = []
-    refusals: list[Refusal] = []
+    folder, summary = folder.absolute(), summary_of(model, settings.false_alarms)
+    records, pages = CaseRecords(folder), None
+    if report is not None:
+        pages = PageWork(CaseRecords(folder, PAGES), report.absolute(), summary)
+    work = ScoreWork(records, settings, health_is_known, pages)
+    if executor is None or isinstance(executor, Here):
+        work = ScoreWork(records, settings, health_is_known, pages, read)
+    shared = (
+        __version__, model.digest or digest_of(model), summary, settings.smallest_mm3,
+        health_is_known,
+    )  # fmt: skip
+    tasks = [
+        Task(case.case, hash_of(*shared, _known_of(case), place), (case, place))
+        for case in cases
+        for place in (bids.get(case.case, ""),)
+    ]
+    write_whole(folder, "score", summary)
+    done: dict[str, Done] = {}
     try:
-        for number, case in enumerate(cases, start=1):
-            try:
-                place = bids.get(case.case, "")
-                with of_scan(case.case):
-                    row, found = score_case(
-                        model, case, read(case), folder, settings, health_is_known, place
-                    )
-                rows.append(row)
-                regions += found
-            except DataError as error:
-                refusals.append(Refusal(case.case, error.code, error.what, error.remedy))
-            progress(number, len(cases))
+        for one in do_all(executor or Here(model), work, tasks, progress):
+            done[one.task.name] = one
     finally:
-        _decide(rows, settings.false_alarms)
-        rows.sort(key=_order)
-        _write_rows(model, rows, regions, settings, folder)
+        found = [done[case.case] for case in cases if case.case in done]
+        values = [one.values for one in found if one.values is not None]
+        rows, regions = [one["row"] for one in values], []
+        if not shard:
+            rows, regions = write_scores(folder, summary, values)
         if bids:
             write_derivative(folder, bids, cases, rows, regions)
-    return rows, refusals
+    records.keep_only([one.task.name for one in found if one.values is not None], FOLDERS)
+    return rows, [one.refusal for one in found if one.refusal is not None]
 
 
-def score_case(
-    model: Model,
-    case: Case,
-    scan: CheckedScan,
-    folder: Path,
-    settings: ScoreConfig,
-    health_is_known: bool = False,
-    bids: str = "",
-) -> tuple[Row, list[Row]]:
-    """Scores one scan and writes its maps.
+def write_scores(
+    folder: Path, summary: Row, scored: Sequence[Values]
+) -> tuple[list[Row], list[Row]]:
+    """Writes the tables: q-values and alarms are of all scans together.
 
     Args:
-        model: calibrated.
-        case: what its files are named after.
-        scan: its checked files.
-        folder: receives `maps/`, `recons/` and `regions/`.
-        settings: the score section.
-        health_is_known: whether `healthy` of the case is known.
-        bids: begin of the names of its files in a BIDS derivative; empty for the usual names.
+        folder: receives them.
+        summary: of the model, as `summary_of` gives it.
+        scored: `row` and `regions` of each scan.
 
     Returns:
-        Its row of the table, without q-value and alarm, and the rows of its regions.
-
-    Raises:
-        DataError: why it cannot be scored.
-        EnvironmentFailure: E_DISK.
+        The rows of scans and of regions, in the order of the tables.
     """
-    label_map = scan.label.volume if scan.label else None
-    covariates = model.needed_calibration.covariates_of(case)
-    result = model.score(
-        model.prepare(scan, case.case), label_map, settings.smallest_mm3, covariates
-    )
-    files = {kind: f"{kind}/{case.case}.nii.gz" for kind in ("maps", "recons", "regions")}
-    if bids:
-        files |= {"maps": f"{bids}_{MAP}.nii.gz", "regions": f"{bids}_{REGIONS}.nii.gz"}
-    assert result.region_map is not None
-    images = [
-        (volume.like(volume.data.astype(dtype, copy=False)), files[kind], text)
-        for kind, volume, dtype, text in (
-            ("maps", result.score_map, np.float32, MAP_TEXT),
-            ("recons", result.recon, np.float32, RECON_TEXT),
-            ("regions", result.region_map, np.int16, REGIONS_TEXT),
-        )
-    ]
-    for name, volume in list(result.recons.items())[1:]:
-        images.append((volume, f"recons/{case.case}_{name}.nii.gz", RECON_TEXT))
-    _save(folder, images)
-    healthy = case.healthy if health_is_known else None
-    row = score_row(case.case, case.subject, result, healthy) | {
-        "map": files["maps"],
-        "recon": files["recons"],
-        "regions": files["regions"],
-    }
-    return row, region_rows(case.case, result)
+    rows = [one["row"] for one in scored]
+    regions = [region for one in scored for region in one["regions"]]
+    _decide(rows, summary["false_alarms"])
+    rows.sort(key=_order)
+    write_atomic(folder / "scores.csv", table_text(rows))
+    write_atomic(folder / "regions.csv", table_text(regions))
+    write_atomic(folder / "scores.json", json.dumps({**summary, "scans": rows}, indent=1))
+    return rows, regions
 
 
-def score_row(case: str, subject: str, result: ScanScore, healthy: bool | None = None) -> Row:
-    """A scan's row of the table, without q-value and alarm, which are of all rows together.
-
-    Args:
-        case: its pseudonym.
-        subject: likewise.
-        result: of scoring it.
-        healthy: whether it is; None where nobody knows.
-    """
-    return {
-        "case": case,
-        "subject": subject,
-        "healthy": healthy,
-        "score": round(result.score, 5),
-        "p_value": result.p_value,
-        "q_value": None,
-        "alarm": None,
-        "comparable": not result.reasons,
-        "explanation": result.explanation,
-        **{name: round(value, 5) for name, value in result.parts.items()},
-    }
-
-
-def region_rows(case: str, result: ScanScore) -> list[Row]:
-    """The rows of `regions.csv` of a scan under its pseudonym, highest peak first."""
-    return [_region_row(case, region) for region in result.regions]
-
-
-def _save(folder: Path, images: Sequence[tuple[Volume, str, str]]) -> None:
-    """Writes volumes to files with descriptions, all at once: packing lets other threads run."""
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(lambda one: one[0].save(folder / one[1], one[2]), images))
+def _known_of(case: Case) -> Row:
+    """What decides the score of a case: all but where its files are."""
+    known = asdict(case)
+    for name in ("images", "label", "split"):
+        del known[name]
+    return known
 
 
 def _say_adjusted(model: Model, cases: Sequence[Case]) -> None:
@@ -206,15 +161,6 @@ def _say_adjusted(model: Model, cases: Sequence[Case]) -> None:
             )  # fmt: skip
 
 
-def _region_row(case: str, region: Region) -> Row:
-    row: Row = {"case": case, "region": region.number, "volume_mm3": round(region.volume_mm3, 2)}
-    row |= {"peak": round(region.peak, 3), "mean": round(region.mean, 3)}
-    for name, position in (("peak", region.peak_mm), ("centre", region.centre_mm)):
-        row |= {f"{name}_{axis}_mm": round(v, 2) for axis, v in zip("ras", position, strict=True)}
-    intensities = {"found": f"{region.found:.5g}", "expected": f"{region.expected:.5g}"}
-    return {**row, "label": region.name, "place": region.place, **intensities}
-
-
 def _decide(rows: list[Row], rate: float) -> None:
     """Adds q-values and, for a rate above 0, alarms; scans that are not comparable do not count.
 
@@ -230,15 +176,6 @@ def _decide(rows: list[Row], rate: float) -> None:
 def _order(row: Row) -> tuple[bool, float, str]:
     comparable = row["comparable"]
     return not comparable, -row["score"] if comparable else 0.0, row["case"]
-
-
-def _write_rows(
-    model: Model, rows: list[Row], regions: list[Row], settings: ScoreConfig, folder: Path
-) -> None:
-    summary = {**summary_of(model, settings.false_alarms), "scans": rows}
-    write_atomic(folder / "scores.csv", table_text(rows))
-    write_atomic(folder / "regions.csv", table_text(regions))
-    write_atomic(folder / "scores.json", json.dumps(summary, indent=1))
 
 
 def summary_of(model: Model, false_alarms: float) -> dict[str, Any]:

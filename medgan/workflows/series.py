@@ -23,8 +23,8 @@ from medgan.reporting.film import write_film
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import grey_scale
 from medgan.workflows.editing import SHOWN, inversion_row, known_of
-from medgan.workflows.generate import label_volumes
 from medgan.workflows.over_cases import Row, Tick, over_cases
+from medgan.workflows.synthetic_scan import label_volumes
 
 FAR = 3.0
 """Standard deviations that a series goes along a direction, to either side, unless told."""

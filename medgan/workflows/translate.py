@@ -1,23 +1,33 @@
 """Translations of scans on disk, with a picture of each."""
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from medgan.core.config import WINDOWS, Preprocessing, TranslateConfig
+from medgan.core.version import __version__
 from medgan.core.volume import SYNTHETIC, Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.dicom.synthetic import modality_of, write_synthetic_series
 from medgan.data.manifest import Case, Refusal
 from medgan.data.reading import read_case
+from medgan.model.digest import digest_of
 from medgan.model.mask_to_image import TASK
 from medgan.model.model import Model
 from medgan.model.outputs import Translation
 from medgan.reporting.side_by_side import Column, side_by_side
 from medgan.reporting.slices import ColourScale, grey_scale
-from medgan.workflows.over_cases import Row, Tick, over_cases
+from medgan.workflows.executor.records import CaseRecords, Task, Values, hash_of
+from medgan.workflows.executor.shard import write_whole
+from medgan.workflows.executor.work import Done, Executor, Here, do_all
+from medgan.workflows.over_cases import Row, Tick, write_results
+
+TABLE = "translations"
+FOLDERS = ("images", "spread", "answers", "pictures")
 
 
 def write_translations(
@@ -28,11 +38,14 @@ def write_translations(
     facts: dict[str, str],
     progress: Tick = lambda done, total: None,
     read: Callable[[Case, bool], CheckedScan] = read_case,
+    executor: Executor | None = None,
+    shard: bool = False,
 ) -> tuple[list[Row], list[Refusal]]:
     """Writes `images/`, `spread/`, `answers/`, `pictures/`, `translations.csv` and `.json`.
 
     With `settings.dicom` also `dicom/`, a series for each image. A scan that cannot be used is
-    refused, and the others are translated.
+    refused, and the others are translated. What was translated by an earlier run, with the same
+    model, settings and files, is not translated again.
 
     Args:
         model: that makes one image of another.
@@ -41,21 +54,71 @@ def write_translations(
         settings: how many answers, and their seed.
         facts: versions, for the provenance.
         progress: receives the number of scans done and of all.
-        read: gives the checked files of a case, without its label map; from the disk by default.
+        read: gives the checked files of a case, without its label map; from the disk by default,
+            and in other processes.
+        executor: does the work; this process unless given.
+        shard: whether these are a share of all cases, of which no tables are written.
 
     Returns:
         The rows of the table and the refusals.
 
     Raises:
         ModelError: E_TRANSLATOR when the model was not trained for it.
+        EnvironmentFailure: E_DISK, E_WORKER.
     """
     conversion = model.networks.needed_translator.conversion
     of_labels = conversion.task == TASK and settings.given == "labels"
-    names = ("label map",) if of_labels else model.source
+    given = {
+        "task": conversion.task, "source": list(conversion.source),
+        "target": list(conversion.target), "answers": settings.answers, "seed": settings.seed,
+        "given": settings.given if conversion.task == TASK else "scan",
+        "rough_mm": settings.rough_mm if of_labels else 0.0,
+        "thickness_mm": settings.thickness_mm,
+        "model_sha256": model.digest, "model": model.facts, "made_with": facts,
+    }  # fmt: skip
+    records = CaseRecords(folder.absolute())
+    here = executor is None or isinstance(executor, Here)
+    work = TranslateWork(records, settings, of_labels, read if here else read_case)
+    shared = (__version__, model.digest or digest_of(model), given, settings.dicom)
+    tasks = [
+        Task(case.case, hash_of(*shared, case.subject, case.hashes), case) for case in cases
+    ]  # fmt: skip
+    write_whole(folder, "translate", given)
+    done: dict[str, Done] = {}
+    try:
+        for one in do_all(executor or Here(model), work, tasks, progress):
+            done[one.task.name] = one
+    finally:
+        found = [done[case.case] for case in cases if case.case in done]
+        rows = [one.values["row"] for one in found if one.values is not None]
+        if not shard:
+            write_results(folder, TABLE, given, rows, rows)
+    records.keep_only([one.task.name for one in found if one.values is not None], FOLDERS)
+    return rows, [one.refusal for one in found if one.refusal is not None]
 
-    def work(case: Case) -> tuple[Row, Row]:
-        given = read(case, False)
-        if of_labels:
+
+@dataclass(frozen=True)
+class TranslateWork:
+    """Translates a scan. The item of a task is its case.
+
+    Attributes:
+        records: of the translations, in their folder.
+        settings: the translate section.
+        of_labels: whether the model is given a label map.
+        read: gives the checked files of a case, without its label map.
+    """
+
+    records: CaseRecords
+    settings: TranslateConfig
+    of_labels: bool
+    read: Callable[[Case, bool], CheckedScan] = read_case
+
+    def __call__(self, model: Model, item: Case) -> tuple[Values, list[str]]:
+        """The row of the table, and the files."""
+        case, settings, folder = item, self.settings, self.records.folder
+        names = ("label map",) if self.of_labels else model.source
+        given = self.read(case, False)
+        if self.of_labels:
             found = model.image_of(
                 given.volumes[0], settings.rough_mm, settings.answers, settings.seed, case.case
             )
@@ -65,31 +128,23 @@ def write_translations(
             found = model.translate(scan, settings.answers, settings.seed, settings.thickness_mm)
             shown = scan.source
         row: Row = {"case": case.case, "subject": case.subject}
+        files = [f"pictures/{case.case}.png"]
         for name, image in found.images.items():
             text = f"{SYNTHETIC} {name} of {'+'.join(names)}, {model.digest[:12]}"
             file = f"{case.case}_{name}.nii.gz"
             image.save(folder / "images" / file, text)
             found.spread[name].save(folder / "spread" / file, f"spread of {text}")
             found.answer[name].save(folder / "answers" / file, f"one answer, {text}")
+            files += [f"{kind}/{file}" for kind in ("images", "spread", "answers")]
             if settings.dicom:
                 modality = modality_of(model.preprocessing.intensity_of(name))
                 series = folder / "dicom" / f"{case.case}_{name}"
+                shutil.rmtree(series, ignore_errors=True)  # of a run that was killed
                 write_synthetic_series(image.canonical(), series, modality, text)
             row[name] = f"images/{file}"
             row[f"{name}_spread"] = round(_mean_inside(found, name), 5)
-        picture = folder / "pictures" / f"{case.case}.png"
-        _write_picture(picture, shown, names, found, model.preprocessing)
-        return row, row
-
-    given = {
-        "task": conversion.task, "source": list(conversion.source),
-        "target": list(conversion.target), "answers": settings.answers, "seed": settings.seed,
-        "given": settings.given if conversion.task == TASK else "scan",
-        "rough_mm": settings.rough_mm if of_labels else 0.0,
-        "thickness_mm": settings.thickness_mm,
-        "model_sha256": model.digest, "model": model.facts, "made_with": facts,
-    }  # fmt: skip
-    return over_cases(cases, folder, "translations", given, work, progress)
+        _write_picture(folder / files[0], shown, names, found, model.preprocessing)
+        return {"row": row}, files
 
 
 def _on_grid(volume: Volume, grid: Volume) -> Volume:

@@ -148,7 +148,7 @@ def test_every_setting_that_a_step_reads_exists():
 
 
 def test_every_setting_is_read_by_some_step():
-    read = {setting for step in STEPS.values() for setting in step.reads}
+    read = {setting for step in STEPS.values() for setting in (*step.reads, *step.uses)}
     read |= {"serve", "pacs", "sweep"}  # of verbs that are no pipelines
     for section, found in build({}).model_dump().items():
         for key in found if isinstance(found, dict) else ():

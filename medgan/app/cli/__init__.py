@@ -28,7 +28,7 @@ VERBS = {
     ),
     "Register": (models.register, registry.promote, registry.models),
     "What a model does": (
-        *(scans.generate, scans.score, scans.translate, scans.augment, scans.lesions),
+        *(scans.generate, scans.score, scans.translate, scans.augment, scans.merge, scans.lesions),
         *(latent.invert, latent.interpolate, latent.edit, latent.series, latent.directions),
         scans.export_dicom,
     ),

@@ -1,6 +1,6 @@
 """Options and arguments that several verbs share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,15 @@ OutOfFile = Annotated[
 Model = Annotated[str, typer.Argument(help="folder, models:/name@alias or runs:/id/model")]
 Source = Annotated[
     str, typer.Argument(help="folder of NIfTI or DICOM, BIDS tree, Decathlon folder or CSV")
+]
+Engine = Annotated[
+    str, typer.Option(help="local: processes of this machine; ray: a Ray cluster (medgan[ray])")
+]
+Workers = Annotated[
+    int | None, typer.Option(help="processes that work at a time; 1 is this one; 0: what pays")
+]
+ShardOf = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="share of the scans to work on, such as 3/10")
 ]
 Preset = Annotated[
     str,
@@ -59,3 +68,10 @@ def conditions(texts: list[str] | None, section: str = "generate.conditions") ->
         setting = "." in key or key.strip() in Config.model_fields or not separator
         found.append(text if setting else f"{section}.{text.strip()}")
     return found
+
+
+def executor(engine: str, workers: int | None, shard: str) -> dict[str, Any]:
+    """The executor section of these options; nothing where none was given."""
+    given = {"engine": engine, "workers": workers, "shard": shard}
+    found = {name: value for name, value in given.items() if value not in ("", None)}
+    return {"executor": found} if found else {}

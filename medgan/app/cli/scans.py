@@ -6,7 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from medgan.app.cli.options import Json, Model, Out, Preset, Replace, Set, Source, conditions
+from medgan.app.cli.options import (
+    Engine,
+    Json,
+    Model,
+    Out,
+    Preset,
+    Replace,
+    Set,
+    ShardOf,
+    Source,
+    Workers,
+    conditions,
+    executor,
+)
 from medgan.app.cli.running import Answer, answer, refuse, run_verb
 
 
@@ -25,6 +38,9 @@ def generate(
         bool, typer.Option("--explain", help="nearest training scans; what each condition changes")
     ] = False,
     out: Out = "runs/generate",
+    engine: Engine = "",
+    workers: Workers = None,
+    shard: ShardOf = "",
     replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
@@ -41,6 +57,7 @@ def generate(
         "model_uri": model,
         "generate": {"count": count, "seed": seed, "text": text, "balance": balance},
     }
+    values |= executor(engine, workers, shard)
     if explain:
         values["generate"]["explain"] = True
     if data:
@@ -57,6 +74,9 @@ def score(
         typer.Option("--format", help="medgan; bids: derivatives; mood: the challenge's folders"),
     ] = "medgan",
     task: Annotated[str, typer.Option(help="of mood: pixel (default) or sample")] = "",
+    engine: Engine = "",
+    workers: Workers = None,
+    shard: ShardOf = "",
     replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
@@ -68,10 +88,13 @@ def score(
     values: dict[str, Any] = {"out": out, "model_uri": model, "data": {"source": source}}
     if task and format_ != "mood":
         refuse("--task", "is for --format mood", "leave it out", as_json)
+    spread = executor(engine, workers, shard)
     if format_ == "mood":
+        if spread:
+            refuse("--format mood", "has no workers and no shards", "leave them out", as_json)
         values["score"] = {"layout": f"mood-{task or 'pixel'}"}
         run_verb("mood", values, set_, as_json, replace=replace)
-    values["score"] = {"layout": format_}
+    values |= {"score": {"layout": format_}, **spread}
     run_verb("score", values, set_, as_json, replace=replace)
 
 
@@ -81,6 +104,9 @@ def translate(
     answers: Annotated[int, typer.Option(help="answers with noise, for the spread")] = 8,
     seed: Annotated[int, typer.Option(help="seed of the answers")] = 0,
     out: Out = "runs/translate",
+    engine: Engine = "",
+    workers: Workers = None,
+    shard: ShardOf = "",
     replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
@@ -94,6 +120,7 @@ def translate(
         "model_uri": model,
         "data": {"source": source},
         "translate": {"answers": answers, "seed": seed},
+        **executor(engine, workers, shard),
     }
     run_verb("translate", values, set_, as_json, replace=replace)
 
@@ -108,6 +135,7 @@ def augment(
     seed: Annotated[int, typer.Option(help="seed of the latents")] = 0,
     out: Out = "runs/augment",
     config: Preset = "",
+    shard: ShardOf = "",
     replace: Replace = False,
     set_: Set = None,
     as_json: Json = False,
@@ -124,8 +152,29 @@ def augment(
         "data": {"source": source},
         "augment": {"ratio": ratio},
         "generate": {"seed": seed, "balance": balance},
+        **executor("", None, shard),
     }
     run_verb("augment", values, conditions(set_), as_json, config, replace=replace)
+
+
+def merge(
+    out: Annotated[str, typer.Argument(help="folder that shards were worked on in")],
+    as_json: Json = False,
+) -> None:
+    """Merge the shards of a folder into one table, with q-values over all scans, and one page.
+
+    The last shard to end does so by itself. Says which shards are missing.
+
+    Example: medgan merge runs/score
+    """
+
+    def work() -> Answer:
+        from medgan.app.merging import merge_shards
+
+        done = merge_shards(Path(out))
+        return Answer(done.as_json(), done.closing_lines(), int(done.exit_status))
+
+    answer(work, as_json)
 
 
 def lesions(

@@ -63,6 +63,8 @@ class Step:
         overwrites: whether it replaces its files itself, and keeps what must not be lost.
         always: whether it is done whenever it is asked for, since it looks at what is new and knows
             by itself what it has done.
+        uses: settings that it reads and that do not change what it writes.
+        divisible: whether shards of the scans can be worked on apart.
     """
 
     work: Callable[[Run], StepResult | None]
@@ -73,6 +75,8 @@ class Step:
     extends: bool = False
     overwrites: bool = False
     always: bool = False
+    uses: tuple[str, ...] = ()
+    divisible: bool = False
 
 
 _GRID = (
@@ -96,7 +100,9 @@ _SERIES = tuple(f"latent.{name}" for name in ("along", "start", "stop", "known",
 
 STEPS = {
     "phantoms": Step(phantoms_step, ("phantoms", "train.seed"), ("phantoms",)),
-    "index": Step(index_step, (*SCANS, "train.task", "translate.target_data")),
+    "index": Step(
+        index_step, (*SCANS, "train.task", "translate.target_data"), divisible=True
+    ),
     "train": Step(
         train_step, ("data", "model", "train", *CONVERSION),
         ("checkpoints", "samples", "mlflow_run.txt", "mlflow_sent.json"), resumes=True,
@@ -117,8 +123,8 @@ STEPS = {
     "generate": Step(
         generate_step, ("model_uri", "generate", "data.source", "data.suffix"),
         ("imagesTr", "labelsTr", "dicom", "dataset.json", "provenance.json", "covariates.csv",
-         "generated.html", "explained.json", "differences"),
-        "synthetic",
+         "generated.html", "explained.json", "differences", "work"),
+        "synthetic", resumes=True, uses=("executor",), divisible=True,
     ),
     "baseline": Step(
         baseline_step, ("data", "train", "baseline"), ("samples.safetensors", "baseline.json")
@@ -139,7 +145,7 @@ STEPS = {
             *("imagesTr", "labelsTr", "dataset.json", "splits_final.json", "sub-*", "derivatives"),
             *("dataset_description.json", "participants.tsv", "provenance.json", "work"),
         ),
-        resumes=True, extends=True,
+        resumes=True, extends=True, uses=("executor.shard",), divisible=True,
     ),
     "draw_lesions": Step(
         draw_lesions_step, ("model_uri", *SCANS, "data.intensity", "draw"),
@@ -175,8 +181,11 @@ STEPS = {
     "score": Step(
         score_step,
         ("model_uri", *SCANS, "score.false_alarms", "score.smallest_mm3", "score.layout"),
-        ("maps", "recons", "regions", "scores.csv", "scores.json", "regions.csv", "derivatives"),
-        "scores",
+        (
+            *("maps", "recons", "regions", "scores.csv", "scores.json", "regions.csv"),
+            *("derivatives", "work"),
+        ),
+        "scores", resumes=True, uses=("executor",), divisible=True,
     ),
     "nightly": Step(
         nightly_step,
@@ -201,9 +210,10 @@ STEPS = {
     "translate": Step(
         translate_step, ("model_uri", *SCANS, *ANSWERS),
         (
-            "images", "spread", "answers", "dicom", "pictures", "translations.csv",
-            "translations.json",
+            *("images", "spread", "answers", "dicom", "pictures", "translations.csv"),
+            *("translations.json", "work"),
         ),
+        resumes=True, uses=("executor",), divisible=True,
     ),
     "interpolate": Step(
         interpolate_step,
@@ -224,6 +234,6 @@ STEPS = {
         series_step, ("model_uri", *SCANS, *_SERIES, "generate.count", "generate.truncation"),
         ("series", "labels", "strips", "films", "series.csv", "series.json"),
     ),
-    "report": Step(report_step, ("report",)),
+    "report": Step(report_step, ("report",), uses=("executor",), divisible=True),
 }  # fmt: skip
 """All steps, by the names that pipeline files use."""

@@ -1,7 +1,7 @@
 """From scans on disk to a manifest."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from medgan.core.config import DataConfig
 from medgan.core.errors import ConfigError, DataError, about
 from medgan.core.progress import counting
 from medgan.core.tables import text_table
+from medgan.data.checks import CheckedScan
 from medgan.data.dicom.conversion import CONVERTED
-from medgan.data.index import Keep, index
+from medgan.data.index import Choose, Keep, index
 from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import IMAGE, SPLITS, Manifest
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
@@ -58,7 +59,14 @@ def phantoms_step(run: Run) -> StepResult:
 
 def index_step(run: Run) -> StepResult:
     """Checks every scan, reads or makes the splits, writes the manifest and the refusals."""
-    manifest, key = read_manifest(with_channels(run), run.out / CONVERTED, run.scans.keep)
+
+    def keep(case: str, scan: CheckedScan) -> None:
+        if not run.works_elsewhere:
+            run.scans.keep(case, scan)
+
+    settings = with_channels(run)
+    part = run.part if run.shard is not None and "augment" not in run.steps else None
+    manifest, key = read_manifest(settings, run.out / CONVERTED, keep, run.expect, part)
     if run.config.train.task == "harmonisation" and "train" in run.steps:
         manifest, key = _with_wanted(run, manifest, key)
     if _LEARNING & set(run.steps) and not run.config.data.synthetic:
@@ -67,7 +75,7 @@ def index_step(run: Run) -> StepResult:
     manifest.save(run.out / MANIFEST)
     run.refuse(manifest.refusals)
     series = [asdict(row) for row in manifest.series]
-    if not manifest.cases:
+    if not manifest.cases and part is None:
         for line in series_lines(series):
             log.warning("%s", line)
         raise DataError(
@@ -125,7 +133,11 @@ def with_channels(run: Run) -> DataConfig:
 
 
 def read_manifest(
-    settings: DataConfig, converted: Path, keep: Keep = lambda case, scan: None
+    settings: DataConfig,
+    converted: Path,
+    keep: Keep = lambda case, scan: None,
+    expect: Callable[[int], None] = lambda count: None,
+    part: Choose | None = None,
 ) -> tuple[Manifest, list[tuple[str, str, str]]]:
     """The manifest with splits, and the key from pseudonyms to files.
 
@@ -133,16 +145,32 @@ def read_manifest(
         settings: the data section.
         converted: receives what DICOM series become.
         keep: receives what was read of each scan.
+        expect: receives how many scans there are, before the first of them is read.
+        part: which of the listed scans are read, where others read the rest.
+
+    Raises:
+        ConfigError: E_NO_DATA; E_USAGE where scans are divided whose splits are drawn among all.
     """
     if not settings.source:
         raise ConfigError("E_NO_DATA", "data.source", "no scans named", "give DATA or --data")
     pseudonyms = Pseudonyms.of_site()
     source = Path(settings.source)
     with counting("checking scans") as tick:
+
+        def progress(done: int, total: int) -> None:
+            if not done:
+                expect(total)
+            tick(done, total)
+
         manifest, key = index(
-            source, pseudonyms, settings.suffix, tick, converted,
+            source, pseudonyms, settings.suffix, progress, converted,
             subjects=settings.subjects, session=settings.session,
-            channels=settings.channels, keep=keep,
+            channels=settings.channels, keep=keep, part=part,
+        )  # fmt: skip
+    if part is not None and not settings.splits and not is_manifest(source):
+        raise ConfigError(
+            "E_USAGE", "executor.shard", "splits are drawn among all scans, not among a share",
+            "name a manifest.json that has splits, or set data.splits=test",
         )  # fmt: skip
     if settings.healthy:
         manifest = with_health(manifest, settings.healthy)

@@ -35,6 +35,11 @@ def generate_step(run: Run) -> StepResult:
 
     _read_text(run)
     settings = run.config.generate
+    if run.shard is not None and settings.explain:
+        raise ConfigError(
+            "E_VALUE", "generate.explain", "compares the scans of all shards",
+            "leave it out, or generate without --shard",
+        )  # fmt: skip
     wanted = [settings.conditions] * settings.count
     if settings.balance:
         wanted = _lacking_scans(run)
@@ -44,10 +49,13 @@ def generate_step(run: Run) -> StepResult:
         folder = write_synthetic(
             run.model(), run.folder("synthetic"), len(wanted), settings.seed, facts(),
             wanted, settings.truncation, tick, settings.dicom, settings.text, settings.first,
-            _manifest_of_training(run) if settings.explain else None,
+            _manifest_of_training(run) if settings.explain else None, run.executor(len(wanted)),
+            run.shard,
         )  # fmt: skip
     log.info("%d synthetic scans: %s", len(wanted), folder)
     values = {"count": len(wanted), "folder": str(folder)}
+    if run.shard is not None:
+        return StepResult(values, written("generate", folder))
     return StepResult(values, written("generate", folder), page=folder / PAGE)
 
 

@@ -1,6 +1,7 @@
 """All settings: frozen sections, unknown keys refused with the nearest known one."""
 
 from medgan.core.config.data import Condition, DataConfig, Preprocessing
+from medgan.core.config.executor import ExecutorConfig
 from medgan.core.config.fields import Section, Share
 from medgan.core.config.gate import GateConfig, GateMetric, Limit
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
@@ -38,6 +39,7 @@ __all__ = [
     "DetectionConfig",
     "DrawConfig",
     "EvaluateConfig",
+    "ExecutorConfig",
     "GateConfig",
     "GateMetric",
     "GenerateConfig",

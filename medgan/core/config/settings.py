@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 from pydantic import Field, model_validator
 
 from medgan.core.config.data import DataConfig
+from medgan.core.config.executor import ExecutorConfig
 from medgan.core.config.fields import Count, Section
 from medgan.core.config.gate import GateConfig
 from medgan.core.config.generators import BaselineConfig, CompareConfig, ConvergenceConfig
@@ -94,6 +95,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()  # pyright: ignore[reportCallIssue]
     tracking: TrackingConfig = TrackingConfig()  # pyright: ignore[reportCallIssue]
     nightly: NightlyConfig = NightlyConfig()  # pyright: ignore[reportCallIssue]
+    executor: ExecutorConfig = ExecutorConfig()  # pyright: ignore[reportCallIssue]
     report: ReportConfig = ReportConfig()  # pyright: ignore[reportCallIssue]
     serve: ServeConfig = ServeConfig()  # pyright: ignore[reportCallIssue]
     pacs: PacsConfig = PacsConfig()  # pyright: ignore[reportCallIssue]

@@ -101,9 +101,6 @@ class AugmentConfig(Section):
         "reference",
         description="name the real files where they lie, or copy them under their pseudonyms",
     )
-    shard: str = Field(
-        "", pattern=r"^(\d+/\d+)?$", description="part of the synthetic scans to make, such as 1/4"
-    )
     filters: tuple[Literal["volumes", "appearance", "realism", "consistency", "privacy"], ...] = (
         Field(
             ("volumes", "appearance", "realism", "consistency", "privacy"),

@@ -21,8 +21,9 @@ from medgan.deployment.followed_model import Current
 from medgan.model.outputs import ScanScore
 from medgan.reporting.scan import Maps, scan_page
 from medgan.reporting.site import flagged
-from medgan.workflows.generate import MARK, image_files, save_synthetic
-from medgan.workflows.score import MAP_TEXT, region_rows, score_row, summary_of
+from medgan.workflows.scan_score import MAP_TEXT, region_rows, score_row
+from medgan.workflows.score import summary_of
+from medgan.workflows.synthetic_scan import MARK, image_files, save_synthetic
 
 MAP, PAGE = "map.nii.gz", "page.html"
 NOTE = "Research use only. A low p-value means unusual among healthy scans, not disease."

@@ -30,7 +30,7 @@ from medgan.studies.utility.task import Arm, Examples, Task, join
 from medgan.training.fit import train_model
 from medgan.workflows.augmented import decathlon
 from medgan.workflows.augmented.cases import CaseFolder
-from medgan.workflows.generate import save_synthetic
+from medgan.workflows.synthetic_scan import save_synthetic
 
 _UNREFINED = ("paste", "library")
 """Ways of drawing lesions without a model."""

@@ -15,7 +15,7 @@ from medgan.data.conditions import covariates_of
 from medgan.data.manifest import Case
 from medgan.workflows.augmented.real import clear_copies, save_image, save_label
 from medgan.workflows.bids import BIDS_VERSION, DERIVATIVES
-from medgan.workflows.generate import MARK
+from medgan.workflows.synthetic_scan import MARK
 
 NOT_BIDS = (
     *("work", "shards", "config.yaml", "manifest.json", "mixed_manifest.json", "private_key.csv"),

@@ -19,7 +19,7 @@ from medgan.data.manifest import IMAGE, Case
 from medgan.model.model import Model
 from medgan.workflows.augmented.filters import Filters
 from medgan.workflows.augmented.requests import Request
-from medgan.workflows.generate import save_synthetic
+from medgan.workflows.synthetic_scan import save_synthetic
 
 SUBSTITUTE = 1_000_000
 """Difference in number between a dropped candidate and its next substitute."""

@@ -17,11 +17,13 @@ from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.prepared import with_preparable
 from medgan.data.reading import Refuse, log_refusals
 from medgan.data.splits import enough_healthy
+from medgan.model.digest import digest_of
 from medgan.model.model import Model
 from medgan.workflows.augmented import bids, decathlon
 from medgan.workflows.augmented.cases import TRIES, CaseFolder, GeneratedCase, summary
-from medgan.workflows.augmented.generation import WORK, CaseGeneration, digest_of, fingerprint_of
-from medgan.workflows.augmented.requests import Request, make_requests, of_shard
+from medgan.workflows.augmented.generation import WORK, CaseGeneration, fingerprint_of
+from medgan.workflows.augmented.requests import Request, make_requests
+from medgan.workflows.executor.shard import Shard
 
 log = logging.getLogger(__name__)
 MIXED = "mixed_manifest.json"
@@ -52,8 +54,8 @@ def augment(
         model: the generator.
         manifest: with the splits of the model's training.
         out: receives everything.
-        config: sections augment, generate (seed, balance, conditions, truncation) and data
-            (health, suffix).
+        config: sections augment, generate (seed, balance, conditions, truncation), data
+            (health, suffix) and executor (shard).
         facts: versions, for the provenance.
         refuse: receives scans of all splits but test that cannot be prepared; they are left out.
 
@@ -67,6 +69,7 @@ def augment(
             candidate passes.
     """
     settings, generation = config.augment, config.generate
+    shard = Shard.read(config.executor.shard)
     _refuse_mixed(manifest, out, settings.layout)
     digest = manifest.digest
     manifest = with_preparable(manifest, READ, model.preprocessing, out / WORK, refuse)
@@ -83,14 +86,14 @@ def augment(
     cases = CaseGeneration(
         model, manifest, train, config, CaseFolder(out, paths, fingerprint, generation.seed)
     )
-    generated = cases.run(of_shard(requests, settings.shard))
+    generated = cases.run(requests if shard is None else shard.of_all(requests))
     counts = summary(generated)
     _check(counts)
     result: dict[str, Any] = {"folder": str(out), **counts}
-    if settings.shard:
+    if shard is not None:
         result["lines"] = [
-            f"shard     {settings.shard}: {_dropped_text(counts)}",
-            "try       the same command without augment.shard, once all are done in OUT/shards/",
+            f"shard     {config.executor.shard}: {_dropped_text(counts)}",
+            "try       the same command without --shard, once all are done",
         ]
         return result
     cases.store.remove_others(generated)

@@ -13,7 +13,7 @@ from medgan.core.files import write_atomic
 from medgan.data.manifest import Case
 from medgan.data.reading import read_case
 from medgan.workflows.augmented.real import clear_copies, save_image, save_label
-from medgan.workflows.generate import MARK
+from medgan.workflows.synthetic_scan import MARK
 
 log = logging.getLogger(__name__)
 FILE_ENDING = ".nii.gz"

@@ -21,6 +21,7 @@ from medgan.core.progress import counting
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import read_scans
 from medgan.evaluation.probes.segmentation import fresh_segmenter
+from medgan.model.digest import digest_of
 from medgan.model.model import Model
 from medgan.model.outputs import Synthetic
 from medgan.workflows.augmented.cases import CaseFolder, GeneratedCase
@@ -167,17 +168,6 @@ class CaseGeneration:
             },
             "facts": filters.facts,
         }
-
-
-def digest_of(model: Model) -> str:
-    """Hash of a model's weights and grid, independent of its location."""
-    found = hashlib.sha256(model.preprocessing.model_dump_json().encode())
-    found.update(repr(model.label_offset).encode())
-    for name, network in sorted(model.networks.modules().items()):
-        for key, value in sorted(network.state_dict().items()):
-            found.update(f"{name}.{key}".encode())
-            found.update(value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def fingerprint_of(model: Model, manifest: Manifest, config: Config, facts: dict[str, str]) -> str:

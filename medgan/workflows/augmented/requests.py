@@ -1,4 +1,4 @@
-"""Requests for synthetic scans: how many, of which category, and in which shard."""
+"""Requests for synthetic scans: how many, and of which category."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -96,17 +96,3 @@ def not_fixed(balance: str, fixed: Mapping[str, str]) -> None:
         raise ConfigError(
             "E_CONDITION", balance, "cannot be balanced and have a fixed value", "leave one out"
         )
-
-
-def of_shard(requests: Sequence[Request], shard: str) -> list[Request]:
-    """The requests that fall to a shard such as 2/4: every fourth, from the second on.
-
-    Raises:
-        ConfigError: E_VALUE.
-    """
-    if not shard:
-        return list(requests)
-    part, parts = (int(text) for text in shard.split("/"))
-    if not 1 <= part <= parts:
-        raise ConfigError("E_VALUE", "augment.shard", f"no part {shard}", "give 1/4 to 4/4")
-    return list(requests[part - 1 :: parts])

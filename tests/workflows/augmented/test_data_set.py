@@ -268,10 +268,10 @@ def test_the_same_command_writes_the_same_bytes(trained, mixed, tmp_path):
 def test_shards_together_are_the_run_without_shards(trained, mixed, tmp_path):
     out = tmp_path / "o"
     for n in (2, 1):
-        augment(trained, out / "shards" / f"{n}", f"augment.shard={n}/2")
-        made = list((out / "shards" / f"{n}" / "imagesTr").iterdir())
+        augment(trained, out, f"executor.shard={n}/2")
+        made = list((out / "shards" / f"{n}-of-2" / "imagesTr").iterdir())
         assert len(made) == 5
-        assert not (out / "shards" / f"{n}" / "dataset.json").exists()
+        assert not (out / "shards" / f"{n}-of-2" / "dataset.json").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CaseFolder, "generate", None)  # nothing is left to make
         patch.setattr(generation, "calibrate_filters", None)

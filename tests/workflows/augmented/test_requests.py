@@ -3,7 +3,7 @@ import pytest
 from medgan.core.config import Condition
 from medgan.core.errors import ConfigError
 from medgan.data.manifest import Case
-from medgan.workflows.augmented.requests import make_requests, of_shard
+from medgan.workflows.augmented.requests import make_requests
 
 SEX = Condition(name="sex", kind="categorical", values=("F", "M"), shares=(0.5, 0.5))
 
@@ -55,16 +55,6 @@ def test_a_larger_ratio_begins_with_the_scans_of_a_smaller_one():
 def test_a_condition_that_is_no_category_of_the_model_is_refused():
     with pytest.raises(ConfigError, match=r"E_CONDITION age: .*it has sex"):
         asked("FM", balance="age")
-
-
-def test_shards_are_disjoint_and_together_all():
-    requests = make_requests(cases("FFMMF"), [SEX], 2.0, "", {})
-    parts = [of_shard(requests, f"{n}/4") for n in (1, 2, 3, 4)]
-    assert sorted(r.number for part in parts for r in part) == list(range(10))
-    assert of_shard(requests, "") == requests
-    for wrong in ("0/4", "5/4"):
-        with pytest.raises(ConfigError, match="E_VALUE"):
-            of_shard(requests, wrong)
 
 
 def test_what_is_balanced_has_no_fixed_value():

@@ -1,0 +1,1 @@
+"""Work on many scans: in this process, in several of this machine, or on a Ray cluster."""

@@ -1,0 +1,152 @@
+"""Workers and shards killed at random: no case is lost, none is there twice."""
+
+import csv
+import importlib.util
+import random
+import subprocess
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from medgan.core.volume import Volume
+from tests.kit.command_line import MEDGAN, medgan
+from tests.kit.data_sets import write_folder
+from tests.kit.models import make_model
+from tests.kit.volumes import AFFINE, ball
+
+SCANS, KILLS = 120, 5
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed"
+)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder, draws = tmp_path_factory.mktemp("kills"), np.random.default_rng(0)
+    model = make_model()
+    model.calibrate([Volume(ball(draws).astype(np.float32), AFFINE) for _ in range(19)])
+    model.save(folder / "model")
+    write_folder(folder / "scans", SCANS, labels=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def same_site(place, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    home = pytest.MonkeyPatch()
+    home.setenv("XDG_CONFIG_HOME", str(place / "home"))
+    home.setenv("OMP_NUM_THREADS", "1")
+    done = medgan(*command(place, place / "whole"), "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    home.undo()
+    return place / "whole"
+
+
+def command(place, out):
+    return ["score", place / "model", place / "scans", "-o", out]
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [*MEDGAN, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def records(out):
+    return len(list(out.glob("**/work/cases/*.json")))
+
+
+def moments(out, seed):
+    """Waits until a random number of cases is done, five times."""
+    for count in sorted(random.Random(seed).sample(range(5, SCANS - 15), KILLS)):
+        while records(out) < count:
+            time.sleep(0.01)
+        yield
+
+
+def workers_of(process, engine):
+    """Worker processes of a running command: grandchildren, or the actors among its descendants."""
+    found = []
+    for one in psutil.Process(process.pid).children(recursive=True):
+        try:
+            words = " ".join(one.cmdline())
+            if engine == "ray" and words.startswith("ray::_Actor"):
+                found.append(one)
+            if engine == "local" and "forkserver" in words and one.ppid() != process.pid:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+def same(out, whole):
+    with (out / "scores.csv").open(newline="") as file:
+        names = [row["case"] for row in csv.DictReader(file)]
+    assert len(names) == len(set(names)) == SCANS
+    for name in ("scores.csv", "scores.json", "regions.csv", "manifest.json", "refused.csv"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    for kind in ("maps", "recons", "regions", "report/scans"):
+        files = {path.name: path.read_bytes() for path in (out / kind).iterdir()}
+        assert files == {path.name: path.read_bytes() for path in (whole / kind).iterdir()}, kind
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
+def test_five_workers_killed_at_random_leave_what_one_process_leaves(
+    place, whole, engine, tmp_path
+):
+    out, killed = tmp_path / "out", 0
+    process = start(*command(place, out), "--engine", engine, "--workers", 2)
+    for _ in moments(out, engine):
+        while not (workers := workers_of(process, engine)):
+            time.sleep(0.05)
+        random.Random(killed).choice(workers).kill()
+        killed += 1
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert killed == KILLS
+    assert text.count("a worker has died") == KILLS
+    same(out, whole)
+
+
+def test_shards_killed_at_random_and_begun_again_leave_what_one_run_leaves(place, whole, tmp_path):
+    out, shards = tmp_path / "out", ("1/3", "2/3", "3/3")
+
+    def begin(shard):
+        return start(*command(place, out), "--workers", 1, "--shard", shard)
+
+    running, killed = {shard: begin(shard) for shard in shards}, 0
+    for number, _ in enumerate(moments(out, "shards")):
+        alive = [shard for shard, process in running.items() if process.poll() is None]
+        shard = random.Random(number).choice(alive)
+        running[shard].kill()
+        running[shard].communicate()
+        killed += 1
+        running[shard] = begin(shard)
+    for process in running.values():
+        text, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+    assert killed == KILLS
+    if (out / "shards").exists():  # two ended at the same moment
+        assert medgan("merge", out).returncode == 0
+    same(out, whole)
+
+
+def test_a_run_killed_at_random_goes_on_with_the_same_command(place, whole, tmp_path):
+    out = tmp_path / "out"
+    process = start(*command(place, out), "--workers", 2)
+    for _ in moments(out, "run"):
+        process.kill()
+        process.communicate()
+        process = start(*command(place, out), "--workers", 2)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert "were done by an earlier run" in text
+    same(out, whole)

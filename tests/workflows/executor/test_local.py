@@ -1,0 +1,45 @@
+"""Worker processes of this machine. They take seconds to begin: one pool does most here."""
+
+from collections import Counter
+
+import pytest
+
+from medgan.core.errors import EnvironmentFailure, ModelError
+from medgan.workflows.executor.local import Local
+from medgan.workflows.executor.records import MOST_TRIES, CaseRecords
+from medgan.workflows.executor.work import ModelAt, do_all
+from tests.kit.workers import Odd, model_at, tasks
+
+
+def test_a_worker_that_dies_loses_no_case_and_repeats_none(tmp_path):
+    at, work = model_at(tmp_path / "model"), Odd(CaseRecords(tmp_path))
+    wanted = tasks("a", "b:kills once", "c:bad", "d", "e:kills", "f", "g")
+    tries = tmp_path / "work" / "tries" / "e"
+    tries.parent.mkdir(parents=True)
+    tries.write_text(str(MOST_TRIES - 1))
+    with Local(2, at, threads=1) as pool:
+        done = {one.task.name: one for one in do_all(pool, work, wanted, lambda *_: None)}
+        pids = [worker._pid for worker in pool.workers]
+        assert len(done) == len(wanted)
+        assert {name for name, one in done.items() if one.values} == {"a", "b", "d", "f", "g"}
+        assert {n: d.refusal.code for n, d in done.items() if d.refusal} == {
+            "c": "E_HEADER", "e": "E_CRASH",
+        }  # fmt: skip
+        assert done["a"].values["row"]["digest"] == at.digest[:4]
+        expected = {"a": 1, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}
+        assert Counter(work.worked_on()) == expected
+        with pytest.raises(EnvironmentFailure, match="E_DISK"):
+            list(pool.run(work, tasks("h:full")))
+    assert not any(map(_alive, pids))
+
+
+def test_another_model_in_the_folder_ends_the_work(tmp_path):
+    at = ModelAt(model_at(tmp_path / "model").folder, "f00")
+    with Local(1, at, threads=1) as pool, pytest.raises(ModelError, match="finds another model"):
+        list(pool.run(Odd(CaseRecords(tmp_path)), tasks("a")))
+
+
+def _alive(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
