@@ -17,8 +17,7 @@ from medgan.data.align import Aligner
 from medgan.data.prepare import Preparation
 from medgan.model import anomaly
 from medgan.model.model import Model
-from medgan.reporting import site
-from medgan.workflows import score
+from medgan.workflows import pages, scan_score
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("read and check", index, "check_scan"),
@@ -27,8 +26,8 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("resample and scale", Preparation, "__call__"),
     ("networks and maps", anomaly, "make_maps"),
     ("maps, counterpart, regions in the scan's grid", Model, "score"),
-    ("write", score, "_save"),
-    ("pages", site, "_write_scans"),
+    ("write", scan_score, "_save"),
+    ("pages", pages, "write_scan"),
 )
 """Where each part is called from; one that calls another is told without it."""
 
