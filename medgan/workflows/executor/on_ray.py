@@ -65,6 +65,7 @@ class OnRay:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if not address:
             quiet |= {"include_dashboard": False, "num_cpus": workers or None}
+            quiet |= {"_node_ip_address": "127.0.0.1"}  # nobody else reaches it
         try:
             self._ray.init(address=address or "local", **quiet)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

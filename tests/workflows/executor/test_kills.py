@@ -14,6 +14,7 @@ from medgan.core.volume import Volume
 from tests.kit.command_line import MEDGAN, medgan
 from tests.kit.data_sets import write_folder
 from tests.kit.models import make_model
+from tests.kit.ray_alone import ray_alone
 from tests.kit.volumes import AFFINE, ball
 
 SCANS, KILLS = 120, 5
@@ -67,7 +68,9 @@ def records(out):
 def moments(out, seed):
     """Waits until a random number of cases is done, five times."""
     for count in sorted(random.Random(seed).sample(range(5, SCANS - 15), KILLS)):
+        end = time.monotonic() + 240
         while records(out) < count:
+            assert time.monotonic() < end, f"{records(out)} cases are done, not {count}"
             time.sleep(0.01)
         yield
 
@@ -100,9 +103,11 @@ def same(out, whole):
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
 def test_five_workers_killed_at_random_leave_what_one_process_leaves(
-    place, whole, engine, tmp_path
+    place, whole, engine, tmp_path, monkeypatch
 ):
     out, killed = tmp_path / "out", 0
+    if engine == "ray":
+        ray_alone(monkeypatch, tmp_path / "home")
     process = start(*command(place, out), "--engine", engine, "--workers", 2)
     for _ in moments(out, engine):
         while not (workers := workers_of(process, engine)):

@@ -1,10 +1,8 @@
 """Workers on a Ray cluster."""
 
 import importlib.util
-import os
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +11,9 @@ from medgan.workflows.executor.on_ray import OnRay
 from medgan.workflows.executor.records import MOST_TRIES, CaseRecords
 from medgan.workflows.executor.work import ModelAt, do_all
 from tests.kit.command_line import inside
+from tests.kit.ray_alone import ray_alone
 from tests.kit.workers import Odd, model_at, tasks
 
-ROOT = Path(__file__).parents[3]
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed"
 )
@@ -35,23 +33,23 @@ def test_an_engine_that_does_not_exist_is_refused(tmp_path):
 
 @pytest.mark.slow
 @needs_ray
-def test_a_cluster_that_does_not_answer_is_said(tmp_path):
+def test_a_cluster_that_does_not_answer_is_said(tmp_path, monkeypatch):
+    ray_alone(monkeypatch, tmp_path / "home")
     with pytest.raises(EnvironmentFailure, match=r"E_RAY executor.ray_address"):
         OnRay(2, ModelAt(tmp_path, ""), "127.0.0.1:1")
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(monkeypatch, tmp_path):
     """Three nodes with one core each on this machine; their address."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes.add_node(num_cpus=1)
-    nodes.add_node(num_cpus=1)
+    ray_alone(monkeypatch, tmp_path / "home")
+    one = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+    nodes = Cluster(initialize_head=True, head_node_args=one)
+    nodes.add_node(**one)
+    nodes.add_node(**one)
     yield nodes
     nodes.shutdown()
 
@@ -71,7 +69,9 @@ def test_a_cluster_of_three_nodes_loses_no_case_when_actors_and_a_node_die(clust
             if len(done) == 10 and not lost:
                 cluster.remove_node(sorted(cluster.worker_nodes, key=str)[0])
                 lost = True
-                cluster.add_node(num_cpus=1)  # a machine that takes its place
+                cluster.add_node(
+                    num_cpus=1, node_ip_address="127.0.0.1"
+                )  # a machine that takes its place
     assert lost
     assert len(done) == len(wanted)
     refused = {name: one.refusal.code for name, one in done.items() if one.refusal}
