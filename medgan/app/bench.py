@@ -18,13 +18,14 @@ from torch.utils.flop_counter import flop_registry
 
 from medgan.core.config import Config, Preprocessing, build
 from medgan.core.tables import markdown_table
+from medgan.core.template import Template
 from medgan.core.volume import Volume
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.index import index
 from medgan.data.manifest import Case
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
-from medgan.networks.device import choose_device
+from medgan.networks.device import choose_device, uses_bf16
 from medgan.studies.generated_sets import BASELINES
 from medgan.training.loop import Waiting, step
 from medgan.training.tasks import chosen_task
@@ -61,9 +62,9 @@ def bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> Ro
     Returns:
         milliseconds_per_step; volumes_per_second; peak_mib, the most memory beyond what the
         process took before there were networks (on a GPU, the most allocated); gflops done each
-        second; share_of_peak, of the bf16 3 x 3 x 3 convolution of 32 channels at half
-        resolution, forward and backward, measured in the same process; waiting, the share of
-        the time without data; parameters of all networks, in millions.
+        second; precision; share_of_peak, of the 3 x 3 x 3 convolution of 32 channels at half
+        resolution in that precision, forward and backward, measured in the same process; waiting,
+        the share of the time without data; parameters of all networks, in millions.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as process:
@@ -76,7 +77,10 @@ def _bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> R
     with tempfile.TemporaryDirectory() as temporary:
         cases = _random_scans(Path(temporary), config.data.shape, config.data.spacing)
         # Random scans have no covariates, and conditions cost next to nothing.
-        preprocessing = plan(config.data.model_copy(update={"conditions": {}}), cases)
+        plain = {"conditions": {}, "align": "none", "brain": "none", "bias": "none"}
+        preprocessing = plan(config.data.model_copy(update=plain), cases)
+        if config.model.from_template:
+            preprocessing = preprocessing.model_copy(update={"template": _template(preprocessing)})
         volumes = PreparedVolumes(cases, preprocessing, Path(temporary) / "cache")
         volumes.warm()
         before = _most_memory(device)
@@ -87,6 +91,8 @@ def _bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> R
             batch = BASELINES[generator].batch
             effort, networks = _bench_baseline(generator, preprocessing, volumes, steps, device)
         peak = _most_memory(device) - before
+    precision = config.train.precision if generator == MEDGAN else "auto"
+    bf16 = uses_bf16(precision, device.type)
     parameters = sum(p.numel() for network in networks for p in network.parameters())
     reached = effort.flops / effort.seconds / 1e9
     return {
@@ -98,7 +104,8 @@ def _bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> R
         "volumes_per_second": round(batch / effort.seconds, 2),
         "peak_mib": round(peak / 2**20),
         "gflops": round(reached, 1),
-        "share_of_peak": round(reached / convolution_peak(preprocessing, batch, device), 2),
+        "precision": "bf16" if bf16 else "fp32",
+        "share_of_peak": round(reached / convolution_peak(preprocessing, batch, device, bf16), 2),
         "waiting": round(effort.waited, 3),
         "parameters_millions": round(parameters / 1e6, 2),
     }
@@ -194,13 +201,15 @@ class _FlopCounter(TorchDispatchMode):
         return out
 
 
-def convolution_peak(preprocessing: Preprocessing, batch: int, device: torch.device) -> float:
-    """GFLOP/s of one bf16 3 x 3 x 3 convolution, channels last, forward and backward."""
-    shape = [n // 2 for n in preprocessing.shape]
+def convolution_peak(
+    preprocessing: Preprocessing, batch: int, device: torch.device, bf16: bool
+) -> float:
+    """GFLOP/s of one 3 x 3 x 3 convolution, channels last, forward and backward."""
+    shape, kind = [n // 2 for n in preprocessing.shape], torch.bfloat16 if bf16 else torch.float32
     layout = torch.channels_last_3d
     layer = torch.nn.Conv3d(_PEAK_CHANNELS, _PEAK_CHANNELS, 3, padding=1)
-    layer = layer.to(device, torch.bfloat16, memory_format=layout)  # pyright: ignore
-    x = torch.randn(batch, _PEAK_CHANNELS, *shape, dtype=torch.bfloat16, device=device)
+    layer = layer.to(device, kind, memory_format=layout)  # pyright: ignore
+    x = torch.randn(batch, _PEAK_CHANNELS, *shape, dtype=kind, device=device)
     x = x.contiguous(memory_format=layout).requires_grad_(True)
     flops = 3 * 2 * 27 * _PEAK_CHANNELS**2 * batch * int(np.prod(shape))
     best = float("inf")
@@ -223,6 +232,13 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _template(preprocessing: Preprocessing) -> Template:
+    """Of noise, for networks that make samples of one."""
+    shape = (len(preprocessing.channels), *preprocessing.shape)
+    mean = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    return Template(mean, np.full_like(mean, 0.2), np.zeros((shape[0], 11), np.float32), 1.0)
 
 
 def _random_scans(

@@ -23,6 +23,10 @@ _BYTES_A_VOXEL = 4096
 """More than a step takes for each voxel of a batch with networks of usual widths (32 x 48 x 32
 with labels takes 900): where even that is free, nothing has to be predicted."""
 
+_KERNELS, _KERNELS_SHARE = 11 * 2**20, 0.03
+"""Bytes that kernels take in any step, and as a share of all tensors; from 32³ to 256³ the sum is
+then 4% from what was measured (docs/how-to/sizes.md)."""
+
 
 @dataclass(frozen=True)
 class StepMemory:
@@ -30,7 +34,7 @@ class StepMemory:
 
     Attributes:
         resident: weights, averages, gradients, moments and two batches.
-        discriminator, generator: the most during a step, the resident ones counted.
+        discriminator, generator: tensors, the most during a step, the resident ones counted.
     """
 
     resident: int
@@ -38,9 +42,14 @@ class StepMemory:
     generator: int
 
     @property
+    def kernels(self) -> int:
+        """What kernels take for themselves: workspaces, reordered weights."""
+        return int(_KERNELS + _KERNELS_SHARE * max(self.discriminator, self.generator))
+
+    @property
     def peak(self) -> int:
-        """The most of all."""
-        return max(self.discriminator, self.generator)
+        """The most of all, kernels included."""
+        return max(self.discriminator, self.generator) + self.kernels
 
 
 class LiveBytes(TorchDispatchMode):
@@ -113,8 +122,8 @@ class _CopyAsFake(TorchFunctionMode):
 def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
     """Runs the real steps on tensors without content and counts what would be alive.
 
-    Neither what kernels take for themselves is in it (workspaces, reordered weights) nor the
-    process itself and its libraries.
+    What kernels take for themselves is estimated; the process itself and its libraries are not in
+    it.
 
     Args:
         config: of the training; the steps that take most are assumed.

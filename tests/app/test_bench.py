@@ -17,6 +17,13 @@ def test_a_row_says_what_a_step_takes(generator):
     assert list(row) == table([row]).splitlines()[0].strip("| ").split(" | ")
 
 
+def test_a_generator_that_bends_a_template_is_timed_too():
+    row = _bench("tiny", TINY, MEDGAN, steps=2)
+    bent = {**TINY, "model": {**TINY["model"], "from_template": True}}
+    bent["data"] = {**TINY["data"], "align": "deformable"}
+    assert _bench("tiny", bent, MEDGAN, steps=2)["parameters_millions"] > row["parameters_millions"]
+
+
 def test_operations_of_a_convolution_and_its_gradients_are_counted_exactly():
     layer = torch.nn.Conv3d(3, 5, 3, padding=1, bias=False)
     x = torch.randn(2, 3, 4, 6, 8, requires_grad=True)

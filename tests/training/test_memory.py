@@ -105,9 +105,16 @@ def test_a_training_that_cannot_fit_is_refused_with_what_would_help(monkeypatch)
 
 
 def test_exactly_enough_memory_is_enough():
-    refuse(StepMemory(1, 2, 3), 3)
+    needed = StepMemory(1, 2, 3)
+    refuse(needed, needed.peak)
     with pytest.raises(EnvironmentFailure):
-        refuse(StepMemory(1, 2, 3), 2)
+        refuse(needed, needed.peak - 1)
+
+
+def test_kernels_take_memory_beside_the_tensors():
+    small, large = StepMemory(0, 2**20, 0), StepMemory(0, 2**30, 2**31)
+    assert small.peak > 10 * 2**20
+    assert large.peak == pytest.approx(1.035 * 2**31, rel=5e-3)
 
 
 def test_free_memory_is_less_than_all_there_is():

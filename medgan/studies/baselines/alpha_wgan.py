@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.core.seeding import seeded
+from medgan.networks.device import fastest
 from medgan.networks.gan import frozen
 from medgan.studies.baselines.blocks import Growing, Shrinking, move, sample_generator
 
@@ -59,7 +60,7 @@ class AlphaWgan:
             network.train()
         with (
             frozen(self.critic, self.code_critic),
-            torch.autocast(device.type, torch.bfloat16),
+            fastest(device),
         ):
             code = self.encoder(volume)
             recon, fake = self.generator(code), self.generator(latent)

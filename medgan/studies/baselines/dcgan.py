@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan.core.seeding import seeded
+from medgan.networks.device import fastest
 from medgan.networks.gan import frozen
 from medgan.studies.baselines.blocks import Growing, Shrinking, move, normal_start, sample_generator
 
@@ -52,12 +53,12 @@ class Dcgan:
             return torch.randn(len(volume), LATENT, generator=random).to(device)
 
         self.generator.train()
-        with torch.autocast(device.type, torch.bfloat16):
+        with fastest(device):
             with torch.no_grad():
                 fake = self.generator(latent())
             real_logits, fake_logits = self.discriminator(volume), self.discriminator(fake)
         move(self._discriminating, hinge(real_logits.float(), fake_logits.float()))
-        with frozen(self.discriminator), torch.autocast(device.type, torch.bfloat16):
+        with frozen(self.discriminator), fastest(device):
             logits = self.discriminator(self.generator(latent()))
         move(self._generating, -logits.float().mean())
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medgan.anomaly.maps import feature_map, residual_map
 from medgan.core.seeding import seeded
+from medgan.networks.device import fastest
 from medgan.networks.encoder import Encoder
 from medgan.networks.gan import Networks
 from medgan.studies.baselines.blocks import move
@@ -53,7 +54,7 @@ class Denoiser:
         coarse = torch.randn(len(volume), 1, *size, generator=random).to(volume.device)
         noise = F.interpolate(coarse, size=volume.shape[2:], mode="trilinear")
         noisy = volume + self.NOISE * noise * (volume > -0.95)
-        with torch.autocast(volume.device.type, torch.bfloat16):
+        with fastest(volume.device):
             restored = self._restored(noisy)
         move(self._optimizer, (restored - volume).square().mean())
 
@@ -93,7 +94,7 @@ class PostHocEncoder:
 
     def step(self, volume: Volumes, random: torch.Generator) -> None:
         """One step on real volumes."""
-        with torch.autocast(volume.device.type, torch.bfloat16):
+        with fastest(volume.device):
             recon = self._recon(volume)
             loss = (volume - recon).square().mean()
             features = zip(

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan.core.seeding import seeded
 from medgan.networks.blocks import halve
+from medgan.networks.device import fastest
 from medgan.networks.gan import frozen
 from medgan.studies.baselines.blocks import SLOPE, move, stages
 
@@ -63,7 +64,7 @@ class HaGan:
         for judge, optimizer in ((True, self._discriminating), (False, self._generating)):
             place = int(torch.randint(_last_place(volume.shape[4] // 2) + 1, (), generator=random))
             latent = torch.randn(len(volume), LATENT, generator=random).to(volume.device)
-            with torch.autocast(volume.device.type, torch.bfloat16):
+            with fastest(volume.device):
                 if judge:
                     with torch.no_grad():
                         fake = self.generator(latent, place)

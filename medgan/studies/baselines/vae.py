@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.core.seeding import seeded
+from medgan.networks.device import fastest
 from medgan.studies.baselines.blocks import move, stages
 
 LATENT = 128
@@ -57,7 +58,7 @@ class Vae:
         """Moves encoder and decoder once."""
         device = volume.device
         noise = torch.randn(len(volume), LATENT, generator=random).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with fastest(device):
             # MONAI flattens with `view`, which takes the usual memory layout only.
             mean, log_variance = (
                 part.float() for part in self.network.encode_forward(volume.contiguous())
