@@ -29,6 +29,12 @@ def shell_lines():
                     yield pytest.param(command, id=f"{page.name}: {command[:40]}")
 
 
+def torchrun_options():
+    from torch.distributed.run import get_args_parser
+
+    return [action.option_strings for action in get_args_parser()._actions]
+
+
 @pytest.mark.parametrize("command", list(shell_lines()))
 def test_every_command_in_the_docs_exists(command):
     words = command.removeprefix(".venv/bin/").split()
@@ -40,6 +46,11 @@ def test_every_command_in_the_docs_exists(command):
         assert words[1] in command.commands
         nested = getattr(command.commands[words[1]], "commands", {})
         assert not nested or words[2] in nested
+    elif words[0] == "torchrun":
+        medgan_words = command.split(" -m medgan ")[1].split()
+        assert medgan_words[0] in typer.main.get_command(app).commands
+        options = set(re.findall(r"--[a-z-]+", command.split(" -m medgan ")[0]))
+        assert options <= {action for one in torchrun_options() for action in one}
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file()
     else:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medgan.core.config import build
 from medgan.core.config.reading import read_yaml
+from medgan.core.ranks import Ranks
 from medgan.data.batches import Batch, PreparedVolumes
 from medgan.data.manifest import Manifest
 from medgan.model.model import Model
@@ -67,15 +68,16 @@ def main(training: str, out: str) -> None:
     started = time.process_time()
     while states[0].volumes_seen < schedule.volumes:
         rng = np.random.default_rng([1, states[0].volumes_seen])
-        arrays = task.arrays(volumes, list(range(schedule.batch)), rng)
+        made = [task.arrays(volumes, number, rng) for number in range(schedule.batch)]
+        arrays = {name: np.stack([one[name] for one in made]) for name in made[0]}
         batches = batch_of(arrays, False), batch_of(arrays, True)
         for state, batch in zip(states, batches, strict=True):
             task.discriminator_step(state, batch)
         for state in states:
             state.generator_optimizer.zero_grad(set_to_none=True)
-        descend(translators_loss(task, states, batches))
+        descend(Ranks(), translators_loss(task, states, batches))
         for state in states:
-            move(state.generator_optimizer, schedule.rate(state))
+            move(state.ranks, state.generator_optimizer, schedule.rate(state))
             state.volumes_seen += schedule.batch
             average_step(state, schedule)
     print(f"{time.process_time() - started:.0f} s of processor time")

@@ -20,9 +20,11 @@ from medgan.app.result import StepResult
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
 from medgan.app.steps.scans import read_manifest
+from medgan.app.together import SHARED, call_others, train_along
 from medgan.core.config import Config, Preprocessing, build, merge, read_yaml, without_names
-from medgan.core.errors import ConfigError, DataError
+from medgan.core.errors import CodedError, ConfigError, DataError
 from medgan.core.files import locked, sweep, write_atomic
+from medgan.core.ranks import joined, require_alone
 from medgan.core.threads import shared_cores
 from medgan.data.plan import plan
 from medgan.tracking.tracker import Tracker
@@ -60,6 +62,9 @@ def run_pipeline(
 ) -> Run:
     """Runs every step of a pipeline file in order.
 
+    Started by torchrun, the first process runs the pipeline. The others train with it and do
+    nothing else.
+
     Args:
         name: path of a YAML file, or the name of one in `pipelines/`.
         overrides: `section.key=value`, which win over the file and the values.
@@ -76,6 +81,24 @@ def run_pipeline(
     """
     run = _read_run(name, overrides, values)
     run.follow = follow
+    if not SHARED & set(run.steps):
+        require_alone(", ".join(run.steps))
+    with joined(run.config.train.device) as ranks:
+        run.ranks = ranks
+        try:
+            if ranks.leads:
+                run = _lead(run, replace, again)
+            else:
+                train_along(run)
+        except CodedError as error:
+            ranks.leave(int(error.exit_status))
+            raise
+        ranks.leave(int(run.exit_status))
+    return run
+
+
+def _lead(run: Run, replace: bool, again: Again | None) -> Run:
+    """Runs the steps, alone or as the first of several processes."""
     whole = run.out
     _divide(run, replace)
     cores = shared_cores()
@@ -176,6 +199,8 @@ def _read_run(name: str, overrides: Sequence[str], values: Mapping[str, Any] | N
 
 def _work(run: Run, step: str) -> None:
     started = time.monotonic()
+    if step in SHARED:
+        call_others(run, step)
     result = STEPS[step].work(run)
     if result is not None:
         run.results[step] = result

@@ -13,6 +13,7 @@ from medgan.app.result import StepResult
 from medgan.core.config import Config
 from medgan.core.errors import Exit
 from medgan.core.files import write_atomic
+from medgan.core.ranks import Ranks
 from medgan.core.table_files import table_text
 from medgan.core.version import __version__
 from medgan.data.index import Found
@@ -50,6 +51,8 @@ class Run:
         follow: hears of the training, evaluation by evaluation.
         shard: share of the scans that this run works on, in a folder of its own.
         listing: pseudonyms of all scans that are listed, where this run reads a share of them.
+        ranks: the processes that train together.
+        ended: the status with which the first of them ended, where this is another one.
     """
 
     config: Config
@@ -60,6 +63,8 @@ class Run:
     follow: Tracker | None = None
     shard: Shard | None = None
     listing: list[str] = field(default_factory=list)
+    ranks: Ranks = field(default_factory=Ranks)
+    ended: int | None = None
     _models: dict[str, "Model"] = field(default_factory=dict)
     _executor: "ChosenExecutor | None" = None
 
@@ -185,12 +190,19 @@ class Run:
     @property
     def exit_status(self) -> Exit:
         """NOT_PASSED after a failed audit, else REFUSED where scans were left out."""
+        if self.ended is not None:
+            return Exit(self.ended)
         if not all(result.passed for result in self.results.values()):
             return Exit.NOT_PASSED
         return Exit.REFUSED if self.refusals else Exit.DONE
 
     def refuse(self, refusals: Sequence[Refusal]) -> None:
-        """Notes, logs and writes down what was left out; nothing that an earlier step refused."""
+        """Notes, logs and writes down what was left out; nothing that an earlier step refused.
+
+        Of several processes the first alone does so.
+        """
+        if not self.ranks.leads:
+            return
         refusals = [refusal for refusal in refusals if refusal not in self.refusals]
         self.refusals = (*self.refusals, *refusals)
         columns = ("case", "code", "what", "remedy")

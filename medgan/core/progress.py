@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from medgan.core.launched import launched
+
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 15.0
 LOSSES = {"critic/loss": "D", "generator/critic": "G", "generator/reconstruction": "recon"}
@@ -83,13 +85,16 @@ class TrainingProgress:
 
 
 class _Bar:
-    """A bar with a text; without a terminal, a log line every `SECONDS_BETWEEN_LINES`."""
+    """A bar with a text; without a terminal, a log line every `SECONDS_BETWEEN_LINES`.
+
+    Of several processes that train together the first shows it.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             BarColumn(bar_width=24), TextColumn("{task.description}"), console=console,
-            disable=not console.is_terminal, transient=True,
+            disable=not console.is_terminal or launched().rank > 0, transient=True,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=1.0)
         self._last_line = time.monotonic()

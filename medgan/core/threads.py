@@ -13,6 +13,7 @@ from functools import cache
 
 import psutil
 
+from medgan.core.launched import launched
 from medgan.core.system import core_limit
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ class SharedCores:
 
     Nothing is done where OMP_NUM_THREADS says how many threads there shall be. Programs of low
     priority (`nice`) count like any others: Linux lets them give way only within their own session.
+    Processes that train together have equal shares of all cores, whatever else runs: they could not
+    tell each other from strangers.
     """
 
     def __init__(self) -> None:
@@ -39,13 +42,20 @@ class SharedCores:
         Returns:
             Threads.
         """
+        if "OMP_NUM_THREADS" in os.environ:
+            return self._threads
+        together = launched().local_ranks
+        if together > 1:
+            return self._set(max(1, self.most // together))
         now = self._measure()
         seconds, busy, own = (a - b for a, b in zip(now, self._measured, strict=True))
-        if "OMP_NUM_THREADS" in os.environ or seconds < _SHORTEST:
+        if seconds < _SHORTEST:
             return self._threads
         self._measured = now
         others = max(0.0, busy - own) / seconds
-        threads = max(1, min(self.most, len(self._cores) - math.floor(others + 0.5)))
+        return self._set(max(1, min(self.most, len(self._cores) - math.floor(others + 0.5))))
+
+    def _set(self, threads: int) -> int:
         if threads != self._threads:
             import torch  # only where it is needed: it takes seconds
 

@@ -219,7 +219,7 @@ class _Prepare:
         return item
 
 
-Prepare = Callable[[PreparedVolumes, list[int], np.random.Generator], dict[str, np.ndarray]]
+Prepare = Callable[[PreparedVolumes, int, np.random.Generator], dict[str, np.ndarray]]
 
 
 @dataclass
@@ -227,16 +227,19 @@ class BatchStream:
     """Endless shuffled batches, read ahead by one in a thread.
 
     The i-th volume of the stream is a function of the seed and i alone, so its position is
-    one number and a resumed training reads on as if nothing had happened.
+    one number and a resumed training reads on as if nothing had happened. Of several processes
+    that train together each reads its share of every batch: from volume `rank` on, every
+    `ranks`-th.
 
     Attributes:
         volumes: what is streamed.
-        size: volumes a batch.
+        size: volumes a batch, those of all processes.
         seed: of the order.
         position: volumes handed out so far.
-        prepare: what a training task adds to a batch or replaces in it, from the volumes, the
-            numbers of those in the batch and a random generator; None nothing. It makes the whole
-            batch where patches are cut from whole scans.
+        prepare: what a training task adds to a volume of a batch or replaces in it, from the
+            volumes, the number of that one and a random generator; None nothing. It gives all there
+            is where patches are cut from whole scans.
+        rank, ranks: of this process.
     """
 
     volumes: PreparedVolumes
@@ -244,6 +247,8 @@ class BatchStream:
     seed: int
     position: int = 0
     prepare: Prepare | None = None
+    rank: int = 0
+    ranks: int = 1
 
     def __iter__(self) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1) as reader:
@@ -259,11 +264,15 @@ class BatchStream:
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
         """Reads in the thread, with NumPy alone: torch's threads would hinder the training's."""
-        numbers = [self.number(position + i) for i in range(self.size)]
+        places = range(position + self.rank, position + self.size, self.ranks)
+        numbers = [self.number(place) for place in places]
         arrays = {} if self.volumes.patches else self._whole(numbers)
         if self.prepare is not None:
-            rng = np.random.default_rng([self.seed, position, 1])
-            arrays |= self.prepare(self.volumes, numbers, rng)
+            made = [
+                self.prepare(self.volumes, number, np.random.default_rng([self.seed, place, 1]))
+                for place, number in zip(places, numbers, strict=True)
+            ]
+            arrays |= {name: np.stack([one[name] for one in made]) for name in made[0]}
         return arrays
 
     def _whole(self, numbers: list[int]) -> dict[str, np.ndarray]:

@@ -1,12 +1,14 @@
 """Random augmentation and corruption: parameters are drawn first, then applied."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from medgan.core.randomness import Randomness
 from medgan.networks.channels import split_channels
 
 
@@ -18,7 +20,7 @@ class Corruption:
         centre, radius: (B, N, 3), in fractions of the axis lengths.
         kind: (B, N), on the CPU: 0 constant, 1 noise, 2 from another volume, 3 blurred.
         level: (B, N), intensity in [-1, 1].
-        donor: (B,), on the CPU, the volume that kind 2 is taken from.
+        donor: on the CPU, the volume that kind 2 is taken from: of each volume of all ranks.
         noise: (B, 1, X, Y, Z), standard normal.
     """
 
@@ -31,32 +33,34 @@ class Corruption:
 
 
 def draw_corruption(
-    volume: Float[Tensor, "B C X Y Z"], generator: torch.Generator, boxes: int = 2
+    volume: Float[Tensor, "B C X Y Z"], random: Randomness, boxes: int = 2
 ) -> Corruption:
     """Draws a corruption for `volume`; only its shape and device are used.
 
     Args:
         volume: shape (B, C, X, Y, Z).
-        generator: source of the randomness, on the CPU.
+        random: source of all numbers.
         boxes: boxes a volume.
     """
     batch, device = len(volume), volume.device
 
     def uniform(low: float, high: float, *size: int) -> Tensor:
-        return (torch.rand(*size, generator=generator) * (high - low) + low).to(device)
+        return (random.uniform(batch, *size) * (high - low) + low).to(device)
 
     return Corruption(
-        centre=uniform(0.1, 0.9, batch, boxes, 3),
-        radius=uniform(0.04, 0.18, batch, boxes, 3),
-        kind=torch.randint(0, 4, (batch, boxes), generator=generator),
-        level=uniform(-1.0, 1.0, batch, boxes),
-        donor=torch.randperm(batch, generator=generator),
-        noise=torch.randn(batch, 1, *volume.shape[2:], generator=generator).to(device),
+        centre=uniform(0.1, 0.9, boxes, 3),
+        radius=uniform(0.04, 0.18, boxes, 3),
+        kind=random.integers(4, batch, boxes),
+        level=uniform(-1.0, 1.0, boxes),
+        donor=random.order(batch),
+        noise=random.voxels(batch, 1, *volume.shape[2:]).to(device),
     )
 
 
 def corrupt(
-    volume: Float[Tensor, "B C X Y Z"], corruption: Corruption
+    volume: Float[Tensor, "B C X Y Z"],
+    corruption: Corruption,
+    donors: Float[Tensor, "B C X Y Z"] | None = None,
 ) -> Float[Tensor, "B C X Y Z"]:
     """Corrupts ellipsoids of each volume and keeps the rest.
 
@@ -66,6 +70,7 @@ def corrupt(
     Args:
         volume: shape (B, C, X, Y, Z), intensities in [-1, 1].
         corruption: from `draw_corruption` for a batch of this shape.
+        donors: the donor of each volume; None takes them from the batch.
 
     Returns:
         Shape (B, C, X, Y, Z).
@@ -73,10 +78,13 @@ def corrupt(
     Reference: the idea of restoring foreign or noisy patches, Tan et al. 2020, arXiv
         2011.04197, and Kascenas et al. 2022.
     """
-    return torch.stack([_corrupted(volume, corruption, number) for number in range(len(volume))])
+    donors = volume[corruption.donor] if donors is None else donors
+    return torch.stack([_corrupted(volume, corruption, donors, n) for n in range(len(volume))])
 
 
-def _corrupted(volume: Tensor, corruption: Corruption, number: int) -> Float[Tensor, "C X Y Z"]:
+def _corrupted(
+    volume: Tensor, corruption: Corruption, donors: Tensor, number: int
+) -> Float[Tensor, "C X Y Z"]:
     """One volume of the batch; volumes are corrupted one by one to save memory."""
     corrupted, size = volume[number], volume.shape[2:]
     for box in range(corruption.kind.shape[1]):
@@ -87,19 +95,21 @@ def _corrupted(volume: Tensor, corruption: Corruption, number: int) -> Float[Ten
             shape = [-1 if n == axis else 1 for n in range(3)]
             squares = squares + ((position - centre) / radius).square().reshape(shape)
         weight = (4 * (1 - squares.sqrt())).clamp(0, 1)
-        filling = _filling(volume, corruption, number, box)
+        filling = _filling(volume, corruption, donors, number, box)
         corrupted = torch.lerp(corrupted, filling.expand_as(corrupted), weight.expand_as(corrupted))
     return corrupted
 
 
-def _filling(volume: Tensor, corruption: Corruption, number: int, box: int) -> Tensor:
+def _filling(
+    volume: Tensor, corruption: Corruption, donors: Tensor, number: int, box: int
+) -> Tensor:
     level, kind = corruption.level[number, box], int(corruption.kind[number, box])
     if kind == 0:
         return level
     if kind == 1:
         return level + 0.4 * corruption.noise[number]
     if kind == 2:
-        return volume[int(corruption.donor[number])]
+        return donors[number]
     coarse = F.interpolate(volume[number, None], scale_factor=0.25, mode="trilinear")
     return F.interpolate(coarse, size=volume.shape[2:], mode="trilinear")[0]
 
@@ -128,11 +138,17 @@ class Augmentation:
     spread: Tensor
     noise: Tensor
 
+    def of(self, chosen: Bool[Tensor, " B"]) -> "Augmentation":
+        """The parameters of some of the volumes."""
+        choosing = (one[chosen.cpu()] for one in (self.flips, self.shifts, self.warped))
+        rest = (self.matrix, self.gain, self.offset, self.spread, self.noise)
+        return Augmentation(*choosing, *(one[chosen] for one in rest))
+
 
 def draw_augmentation(
     volume: Float[Tensor, "B C X Y Z"],
     probability: float,
-    generator: torch.Generator,
+    random: Randomness,
     flip: bool = True,
     images: int = 1,
 ) -> Augmentation:
@@ -146,7 +162,7 @@ def draw_augmentation(
     Args:
         volume: shape (B, C, X, Y, Z).
         probability: of each kind.
-        generator: source of the randomness, on the CPU.
+        random: source of all numbers.
         flip: whether volumes may be flipped.
         images: image channels, each with intensities of its own.
 
@@ -156,33 +172,31 @@ def draw_augmentation(
     batch, device = len(volume), volume.device
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=generator)
+        return random.normal(batch, *size)
 
     def chosen(*size: int) -> Tensor:
-        return torch.rand(*size, generator=generator) < probability
+        return random.uniform(batch, *size) < probability
 
-    flips = chosen(batch, 3) & (torch.rand(batch, 3, generator=generator) < 0.5)
+    flips = chosen(3) & (random.uniform(batch, 3) < 0.5)
     flips &= torch.tensor([flip, flip, False], device="cpu")
-    shifted, warped, lit, noisy = chosen(4, batch)
+    shifted, warped, lit, noisy = chosen(), chosen(), chosen(), chosen()
     sizes = torch.tensor(volume.shape[2:], dtype=torch.float32, device="cpu").flip(0)
-    voxels = (sizes / 4 * (torch.rand(batch, 3, generator=generator) - 0.5)).round()
+    voxels = (sizes / 4 * (random.uniform(batch, 3) - 0.5)).round()
     voxels = voxels * shifted[:, None]
-    turn = torch.deg2rad(6 * normal(batch, 3)) * warped[:, None]
-    scale = torch.exp(0.08 * normal(batch) * warped)
+    turn = torch.deg2rad(6 * normal(3)) * warped[:, None]
+    scale = torch.exp(0.08 * normal() * warped)
     matrix = _rotation(turn, sizes) * scale[:, None, None]
     matrix = matrix * torch.where(flips, -1.0, 1.0)[:, None, :]
-    size = (batch, images, *volume.shape[2:])
+    size = (images, *volume.shape[2:])
     return Augmentation(
         flips,
         voxels.long(),
         warped,
         torch.cat([matrix, (2 / sizes * voxels)[:, :, None]], dim=2).to(device),
-        torch.exp(0.15 * normal(batch, images) * lit[:, None]).to(device),
-        (0.1 * normal(batch, images) * lit[:, None]).to(device),
-        (0.1 * normal(batch).abs() * noisy).to(device),
-        (normal(*size) if bool(noisy.any()) else torch.zeros((), device="cpu").expand(size)).to(
-            device
-        ),
+        torch.exp(0.15 * normal(images) * lit[:, None]).to(device),
+        (0.1 * normal(images) * lit[:, None]).to(device),
+        (0.1 * normal().abs() * noisy).to(device),
+        _noise(noisy, random.generators(batch), size).to(device),
     )
 
 
@@ -200,6 +214,19 @@ def augment(
     spread = augmentation.spread[:, None, None, None, None]
     image, labels = split_channels(volume, gain.shape[1])
     return torch.cat([image * gain + offset + spread * augmentation.noise, labels], dim=1)
+
+
+def _noise(
+    noisy: Bool[Tensor, " B"], generators: Sequence[torch.Generator], size: tuple[int, ...]
+) -> Float[Tensor, "B I X Y Z"]:
+    """Standard normal numbers for each voxel of the volumes that get noise, zeros for others."""
+    if not bool(noisy.any()):
+        return torch.zeros((), device="cpu").expand(len(noisy), *size)
+    noise = torch.zeros(len(noisy), *size, device="cpu")
+    for row, generator, wanted in zip(noise, generators, noisy.tolist(), strict=True):
+        if wanted:
+            row.normal_(generator=generator)
+    return noise
 
 
 def _moved(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from medgan.core.randomness import Randomness
 from medgan.networks.blocks import SLOPE, leaky_relu
 
 POOLED = 32
@@ -61,11 +62,11 @@ class CaptionEncoder(nn.Module):
         return wrong, differ
 
     def without_words(
-        self, condition: Float[Tensor, "B D"], share: float, generator: torch.Generator
+        self, condition: Float[Tensor, "B D"], share: float, random: Randomness
     ) -> Float[Tensor, "B D"]:
         """Leaves out a share of the words at random, so that none is needed."""
         rest, caption = self._split(condition)
-        kept = torch.rand(len(caption), self.words, generator=generator) >= share
+        kept = random.uniform(len(caption), self.words) >= share
         rows = caption.unflatten(1, (self.words, self.features)) * kept[..., None].to(caption)
         return torch.cat([rest, rows.flatten(1)], dim=1)
 

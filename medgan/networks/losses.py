@@ -184,7 +184,10 @@ def latent_loss(latent: Float[Tensor, "B L"], recovered: Float[Tensor, "B L"]) -
 
 
 def localisation_loss(
-    logits: Float[Tensor, "B 1 X Y Z"], truth: Float[Tensor, "B 1 X Y Z"], voxels: float = 5.0
+    logits: Float[Tensor, "B 1 X Y Z"],
+    truth: Float[Tensor, "B 1 X Y Z"],
+    voxels: float = 5.0,
+    summed: Callable[[Tensor], Tensor] = lambda own: own,
 ) -> Scalar:
     """Cross entropy of every voxel plus one minus the soft Dice of all volumes together.
 
@@ -195,12 +198,14 @@ def localisation_loss(
         logits: higher is stranger.
         truth: 1 where a volume is not healthy, else 0.
         voxels: weight of the cross entropy.
+        summed: adds what other processes have of the batch to a sum over the volumes of this one.
 
     Reference: Milletari et al. 2016 (V-Net), arXiv 1606.04797, eq. 2, with sums in place of
         squares and one added above and below.
     """
     found = logits.sigmoid()
-    overlap = (2 * (found * truth).sum() + 1) / ((found + truth).sum() + 1)
+    both, either = summed(torch.stack([(found * truth).sum(), (found + truth).sum()]))
+    overlap = (2 * both + 1) / (either + 1)
     entropy = binary_cross_entropy_with_logits(logits, truth)
     return voxels * entropy + 1 - overlap
 

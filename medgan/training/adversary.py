@@ -45,6 +45,8 @@ class Judgement(NamedTuple):
         share: of these volumes in all that the discriminator judges in this step.
         wrong: the same conditions with captions of other scans, and which captions then differ;
             None without captions.
+        wrong_share: of these captions in all that differ in this step.
+        way: how far between real and fake volumes the penalty of wgan-gp is taken; None draws it.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Judgement(NamedTuple):
     condition: Tensor
     share: Tensor | float
     wrong: tuple[Tensor, Tensor] | None = None
+    wrong_share: Tensor | float = 0.0
+    way: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,21 @@ class AugmentationPolicy:
 
     probability: float | Literal["adaptive"]
 
-    def applied(self, volume: Tensor, images: int, state: TrainingState) -> Tensor:
-        """The volumes, each changed at random; `images` of their channels are no labels."""
+    def applied(
+        self, volume: Tensor, images: int, state: TrainingState, chosen: Tensor | None = None
+    ) -> Tensor:
+        """The volumes, each changed at random; `images` of their channels are no labels.
+
+        Of `chosen` ones alone where it is given: the draw is for all of them, as other processes
+        choose others.
+        """
         probability = state.augment if self.probability == "adaptive" else self.probability
         if not probability:
-            return volume
-        drawn = draw_augmentation(volume, probability, state.random, images=images)
-        return augment(volume, drawn)
+            return volume if chosen is None else volume[chosen]
+        drawn = draw_augmentation(volume, probability, state.randomness, images=images)
+        if chosen is not None:
+            volume, drawn = volume[chosen], drawn.of(chosen)
+        return augment(volume, drawn) if len(volume) else volume
 
 
 @dataclass(frozen=True)
@@ -144,8 +156,8 @@ class Adversary:
             matching = _matching(judged, pooled[: len(real)], real)
         loss = share * self.objective.discriminator(real, fake)
         if matching is not None:
-            loss = loss + MATCHING_WEIGHT * share * matching
-            add(scalars, f"{name}/matching", share * matching)
+            loss = loss + MATCHING_WEIGHT * judged.wrong_share * matching
+            add(scalars, f"{name}/matching", judged.wrong_share * matching)
         add(scalars, f"{name}/loss", loss)
         add(scalars, f"{name}/gap", share * (real - fake).mean())
         if penalise:
@@ -165,8 +177,14 @@ class Adversary:
         matching = _matching(judged, pooled, fake)
         if matching is None:
             return loss
-        add(scalars, f"generator/{judged.name}_matching", judged.share * matching)
-        return loss + MATCHING_WEIGHT * judged.share * matching
+        add(scalars, f"generator/{judged.name}_matching", judged.wrong_share * matching)
+        return loss + MATCHING_WEIGHT * judged.wrong_share * matching
+
+    def ways(self, state: TrainingState, count: int) -> Tensor | None:
+        """Where between real and fake volumes the penalty is taken; None where it is at both."""
+        if self.penalty.kind != "gp":
+            return None
+        return state.randomness.uniform(count).to(state.device)
 
     def _penalties(
         self, state: TrainingState, judged: Judgement, volume: Tensor, logits: Tensor
@@ -178,8 +196,9 @@ class Adversary:
         with state.autocast():
             if self.penalty.kind == "gp":
                 real, fake = volume.detach().chunk(2)
-                share = torch.rand(len(real), generator=state.random).to(real.device)
-                middle = between(real, fake, share).requires_grad_(True)
+                way = self.ways(state, len(real)) if judged.way is None else judged.way
+                assert way is not None
+                middle = between(real, fake, way).requires_grad_(True)
                 logits = judged.discriminator(middle, judged.condition)
                 return {"gp": one_centred_penalty(logits, middle)}
             kinds = self.penalty.kind.split("+")

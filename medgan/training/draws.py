@@ -19,14 +19,16 @@ WORD_DROPOUT = 0.1
 
 def draw_latents(state: TrainingState, count: int) -> Float[Tensor, "B L"]:
     """Standard normal latents on the training's device."""
-    shape = (count, state.networks.generator.latent)
-    return torch.randn(shape, generator=state.random).to(state.device)
+    return state.randomness.normal(count, state.networks.generator.latent).to(state.device)
 
 
 def draw_noise(state: TrainingState, count: int) -> dict[str, Tensor]:
     """`white`, standard normal numbers for the noise of as many fakes, where it is a condition."""
-    white = state.networks.generator.white_noise(count, state.random)
-    return {} if white is None else {"white": white}
+    generator = state.networks.generator
+    if generator.noise is None:
+        return {}
+    drawn = [generator.white_noise(1, one) for one in state.randomness.generators(count)]
+    return {"white": torch.cat([white for white in drawn if white is not None])}
 
 
 def fakes(state: TrainingState, part: Batch) -> Float[Tensor, "B C X Y Z"]:
@@ -57,29 +59,34 @@ def drop_conditions(
     """
     if not columns:
         return condition
-    kept = torch.rand(len(condition), len(columns), generator=state.random) >= CONDITION_DROPOUT
+    kept = state.randomness.uniform(len(condition), len(columns)) >= CONDITION_DROPOUT
     repeats = torch.tensor(columns, device="cpu")
     # The size is given, as a forecast of memory holds no values to add up.
     kept = kept.repeat_interleave(repeats, dim=1, output_size=sum(columns))
     condition = condition * kept.to(state.device)
     if state.networks.caption is None:
         return condition
-    return state.networks.caption.without_words(condition, WORD_DROPOUT, state.random)
+    return state.networks.caption.without_words(condition, WORD_DROPOUT, state.randomness)
 
 
 def with_captions(state: TrainingState, batch: Batch) -> Batch:
-    """The batch with captions as features; and with those of other scans, `wrong`."""
-    caption, condition = state.networks.caption, batch.condition
+    """The batch with captions as features; and with those of other scans, `wrong`.
+
+    The other scan may be one of another process: all of them read the captions of all.
+    """
+    caption, ranks = state.networks.caption, state.ranks
     if caption is None:
         return batch
+    condition = ranks.gathered(batch.condition)
     seen = caption(condition)
     wrong, differ = caption.mismatched(condition, seen)
-    return batch.having(condition=seen, wrong=wrong, differ=differ)
+    own = {"condition": seen, "wrong": wrong, "differ": differ}
+    return batch.having(**{name: ranks.own(rows) for name, rows in own.items()})
 
 
 def half_mirrored(state: TrainingState, batch: Batch) -> Batch:
     """The batch, each volume with probability 0.5 mirrored from left to right, as its neighbour."""
-    mirrored = (torch.rand(len(batch), generator=state.random) < 0.5).to(state.device)
+    mirrored = (state.randomness.uniform(len(batch)) < 0.5).to(state.device)
     shown = {name: batch[name] for name in ("volume", "next") if name in batch.tensors}
     return batch.having(
         **{
@@ -101,5 +108,7 @@ def another_view(
     """
     if not probability:
         return volume
-    drawn = draw_augmentation(volume, probability, state.random, flip=False, images=volume.shape[1])
+    drawn = draw_augmentation(
+        volume, probability, state.randomness, flip=False, images=volume.shape[1]
+    )
     return augment(volume, replace(drawn, spread=torch.zeros_like(drawn.spread))).clamp(-1, 1)

@@ -1,7 +1,5 @@
 """From a manifest to a trained model folder."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,10 +9,11 @@ from typing import Any
 import yaml
 
 from medgan.core.config import Config, Preprocessing, without_names
-from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
 from medgan.core.progress import counting
+from medgan.core.ranks import Ranks
 from medgan.data.batches import BatchStream, PreparedVolumes
+from medgan.data.checks import CheckedScan
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.reading import ReadScans, Refuse, log_refusals
 from medgan.data.template import aligned_plan
@@ -29,6 +28,7 @@ from medgan.training.checkpoint import restore_best, restore_newest
 from medgan.training.loop import train
 from medgan.training.memory import refuse_what_cannot_fit
 from medgan.training.monitor import Criteria
+from medgan.training.requirements import require_enough, require_same_training, require_shares
 from medgan.training.samples import label_offset, remove_later_pictures
 from medgan.training.start import start_from, start_plan
 from medgan.training.state import TrainingState
@@ -36,8 +36,6 @@ from medgan.training.tasks import chosen_task
 
 log = logging.getLogger(__name__)
 MOST_VALIDATION = 40
-FEWEST_VALIDATION = 2
-"""With one scan there is no kernel distance."""
 FEW_VALIDATION = 8
 """With fewer, chance outweighs visible faults. Of 188 hippocampi, noise of 0.1 added 0.4 to the
 kernel distance; that of real scans varied by 0.68 with 2 validation scans, 0.40 with 4, 0.25 with 8
@@ -55,8 +53,12 @@ def train_model(
     scans: ReadScans | None = None,
     refuse: Refuse = log_refusals,
     start: Model | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Trains, or resumes a training, and writes the model folder.
+
+    Several processes that train together all call it with the same folder. The first of them
+    writes there; all prepare scans.
 
     Args:
         config: all settings.
@@ -69,50 +71,61 @@ def train_model(
         scans: those that are in memory since they were checked; cleared once they are prepared.
         refuse: receives training and validation scans that cannot be prepared.
         start: model whose weights a new training starts from.
+        ranks: the processes that train together; None for this one alone.
 
     Returns:
-        Volumes seen, the model folder, and metrics of the weights that were kept.
+        Volumes seen, the model folder, and metrics of the weights that were kept; of other
+        processes than the first, nothing.
 
     Raises:
+        ConfigError: E_RANKS when the processes cannot share a batch.
         DataError: E_SPLIT with too few training or validation scans.
         EnvironmentFailure: E_MEMORY when a step would not fit.
         ModelError: E_START when the model to start from does not fit.
         Interrupted, TrainingDiverged, EnvironmentFailure: from the loop.
     """
     cases, validation_cases = manifest.split("train"), manifest.split("validation")
-    _require_enough(len(cases), len(validation_cases), "add healthy scans or set data.fractions")
-    scans = scans or ReadScans(0)
-    if start is None:
-        preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
-    else:
-        preprocessing = start_plan(config, cases, start, config.train.task)
-        if preprocessing.align != "none" and preprocessing.template is None:
-            preprocessing = aligned_plan(config.data, cases, out / "cache", scans.read)
+    require_enough(len(cases), len(validation_cases), "add healthy scans or set data.fractions")
+    scans, ranks = scans or ReadScans(0), ranks or Ranks()
+    require_shares(config.train, ranks)
+    preprocessing = ranks.after_leader(
+        lambda: _planned(config, cases, out / "cache", scans.read, start)
+    )
     _log_plan(preprocessing)
     device = choose_device(config.train.device)
     task = chosen_task(preprocessing, config)
     state = task.start(device)
+    state.ranks = ranks
     begun_with = "" if start is None else start.digest
     facts = facts | ({"started_from": begun_with} if begun_with else {})
-    _require_same_training(out / "checkpoints", cases, preprocessing, config, begun_with)
+    ranks.by_leader(
+        lambda: require_same_training(out / "checkpoints", cases, preprocessing, config, begun_with)
+    )
     if start is not None:
         start_from(state, start)
     if restore_newest(state, out / "checkpoints"):
         log.info("resumed at %d volumes", state.volumes_seen)
         if config.train.precision != "auto":
             state.bf16 = config.train.precision == "bf16"
-    refuse_what_cannot_fit(config, preprocessing, device)
-    remove_later_pictures(out, state.volumes_seen)  # of a run that was killed later
+    state.bf16 = ranks.by_leader(lambda: state.bf16)
+    refuse_what_cannot_fit(config, preprocessing, device, ranks)
+    if ranks.leads:
+        remove_later_pictures(out, state.volumes_seen)  # of a run that was killed later
+    if ranks.size > 1:  # each prepares its share, then all find all of them
+        PreparedVolumes(
+            cases[ranks.rank :: ranks.size], preprocessing, out / "cache", scans.read
+        ).warm()
+        ranks.exchange(True)
     volumes = PreparedVolumes(cases, preprocessing, out / "cache", scans.read)
     held_out = PreparedVolumes(
         validation_cases[:MOST_VALIDATION], preprocessing, out / "cache", scans.read
     )
     with counting("preparing scans") as tick:
         refuse(volumes.warm(tick))
-        refuse(held_out.warm())
+    ranks.after_leader(lambda: refuse(held_out.warm()))
     scans.clear()  # training needs the memory
-    _require_enough(len(volumes), len(held_out), "see above why scans were left out")
-    if len(held_out) < FEW_VALIDATION:
+    require_enough(len(volumes), len(held_out), "see above why scans were left out")
+    if len(held_out) < FEW_VALIDATION and ranks.leads:
         log.warning(
             "%d validation scans are few: metrics of samples, and with them the choice of weights, "
             "depend on chance; %d or more are better (data.splits, data.fractions)",
@@ -120,7 +133,12 @@ def train_model(
         )  # fmt: skip
     task = task.informed(volumes, device)
     evaluate, criteria = task.evaluator(state, held_out, volumes), Criteria.of(config.train)
-    stream = BatchStream(volumes, config.train.batch, config.train.seed, prepare=task.arrays)
+    stream = BatchStream(
+        volumes, config.train.batch, config.train.seed, 0, task.arrays, ranks.rank, ranks.size
+    )
+    if not ranks.leads:
+        train(task, state, stream, evaluate, criteria, Trackers([]), out, start is not None)
+        return {}
     jsonl = JsonlTracker(out / METRICS, state.volumes_seen)
     record = _describe(config, preprocessing, manifest, facts, out)
     with recorded(record, out, state.volumes_seen > 0), open_mirror() or nullcontext() as mlflow:
@@ -148,41 +166,20 @@ def train_model(
     return {"volumes_seen": state.volumes_seen, "model": str(model_folder), **outcome, **metrics}
 
 
-def _require_enough(training: int, validation: int, remedy: str) -> None:
-    """Refuses too few scans.
-
-    Raises:
-        DataError: E_SPLIT.
-    """
-    if training < 2 or validation < FEWEST_VALIDATION:
-        raise DataError(
-            "E_SPLIT", f"{training} training and {validation} validation scans",
-            f"at least 2 and {FEWEST_VALIDATION} are needed", remedy,
-        )  # fmt: skip
-
-
-def _require_same_training(
-    checkpoints: Path,
-    cases: list[Case],
-    preprocessing: Preprocessing,
+def _planned(
     config: Config,
-    begun_with: str,
-) -> None:
-    """Refuses to resume what had other scans, another grid, other networks or another start."""
-    hashes = sorted((c.sha256, c.label_sha256 or "", *["wanted"] * c.wanted) for c in cases)
-    parts = [hashes, preprocessing.model_dump(), config.model.model_dump(), config.train.task]
-    if preprocessing.patches:
-        parts.append(config.translate.model_dump(include={"source", "target", "noise"}))
-    text = json.dumps([*parts, begun_with] if begun_with else parts)
-    identity = hashlib.sha256(text.encode()).hexdigest()
-    path = checkpoints / "trained_on.txt"
-    begun = path.is_file() and any(checkpoints.glob("*.json"))
-    if begun and path.read_text().strip() != identity:
-        raise ConfigError(
-            "E_RESUME", str(checkpoints), "belongs to other scans, another grid, other networks or "
-            "another model to start from", "choose another folder, or start over with --replace",
-        )  # fmt: skip
-    write_atomic(path, identity)
+    cases: list[Case],
+    cache: Path,
+    read: Callable[[Case, bool], CheckedScan],
+    start: Model | None,
+) -> Preprocessing:
+    """The preprocessing of a training, from its scans or from the model that it starts from."""
+    if start is None:
+        return aligned_plan(config.data, cases, cache, read)
+    preprocessing = start_plan(config, cases, start, config.train.task)
+    if preprocessing.align != "none" and preprocessing.template is None:
+        preprocessing = aligned_plan(config.data, cases, cache, read)
+    return preprocessing
 
 
 def _log_plan(preprocessing: Preprocessing) -> None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 
 from medgan.core.config import Config, Preprocessing
+from medgan.core.launched import launched
+from medgan.core.ranks import Ranks
 from medgan.core.system import gigabytes
 from medgan.data.batches import Batch
 from medgan.networks.device import choose_device
@@ -35,6 +37,7 @@ class Forecast:
         device: where it would run.
         parameters: of each network.
         batch: volumes a step.
+        ranks: processes that share each batch; memory and time are those of one.
         memory: of a step at full size.
         free: bytes that are free on the device; None where that cannot be found out.
         volumes: how many real volumes are seen.
@@ -53,6 +56,7 @@ class Forecast:
     minutes: float
     seconds_per_1000: float | None = None
     estimated: bool = False
+    ranks: int = 1
 
     @property
     def fits(self) -> bool:
@@ -79,20 +83,24 @@ class Forecast:
         """The same as text."""
         grid = self.preprocessing
         total = sum(self.parameters.values())
+        share = f"{self.batch // self.ranks} of " if self.ranks > 1 else ""
+        each = f" in each of {self.ranks} processes" if self.ranks > 1 else ""
         free = f"{gigabytes(self.free)} free{'' if self.fits else ': does not fit'}"
         lines = [
             f"grid        {_times(grid.shape)} voxels of {_times(grid.spacing)} mm; labels: "
             f"{', '.join(map(str, grid.labels)) or 'none'}",
             *(f"parameters  {count:>12,}  {name}" for name, count in self.parameters.items()),
             f"parameters  {total:>12,}  in all",
-            f"memory      {gigabytes(self.memory.peak)} at batch {self.batch}; {self.device}, "
-            f"{free}",
+            f"memory      {gigabytes(self.memory.peak)} at batch {share}{self.batch}{each}; "
+            f"{self.device}, {free}",
             f"            discriminator's step {gigabytes(self.memory.discriminator)}, generator's "
             f"{gigabytes(self.memory.generator)}, of which {gigabytes(self.memory.resident)} stays",
         ]
         if self.seconds is not None and self.seconds_per_1000 is not None:
             how = ", estimated from smaller ones" if self.estimated else ""
             limited = ", the limit of train.minutes at most" if self.minutes else ""
+            if self.ranks > 1:
+                how += ", without the time to add up gradients"
             lines += [
                 f"time        {_clock(self.seconds_per_1000)} per 1000 volumes{how}",
                 f"            {_clock(self.seconds)} for {self.volumes:,}{limited}",
@@ -111,7 +119,10 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
 
     Raises:
         EnvironmentFailure: E_DEVICE.
+        ConfigError: E_RANKS when the processes cannot share a batch.
     """
+    own = launched()
+    share = Ranks(size=own.ranks).share_of(config.train.batch)
     device = choose_device(config.train.device)
     state = chosen_task(preprocessing, config).start(device)
     networks = state.all_networks()
@@ -120,13 +131,14 @@ def forecast(config: Config, preprocessing: Preprocessing) -> Forecast:
     }
     found = Forecast(
         preprocessing, device.type, parameters, config.train.batch,
-        predict_memory(config, preprocessing), free_memory(device),
-        config.train.volumes, config.train.minutes,
+        predict_memory(config, preprocessing, own.ranks),
+        free_memory(device) // (1 if device.type == "cuda" else own.local_ranks),
+        config.train.volumes, config.train.minutes, ranks=own.ranks,
     )  # fmt: skip
     if not found.fits:
         return found
     del state
-    pace = _pace(config, preprocessing, device)
+    pace = _pace(config, preprocessing, device, share)
     task = chosen_task(preprocessing, config)
     seconds = 1000 / config.train.batch * pace.step(task)
     return replace(found, seconds_per_1000=seconds, estimated=pace.estimated)
@@ -163,7 +175,7 @@ class _Pace(NamedTuple):
         return _Pace(*times, estimated=True)
 
 
-def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
+def _pace(config: Config, preprocessing: Preprocessing, device: torch.device, share: int) -> _Pace:
     """Times steps at sizes that double up to the full one, as long as that takes no minutes."""
     divisor, downsamplings = 2**config.model.downsamplings, 0
     while all(
@@ -179,15 +191,17 @@ def _pace(config: Config, preprocessing: Preprocessing, device: torch.device) ->
         x, y, z = (n >> times for n in preprocessing.shape)
         # Not checked: a size of 8 is none that could be configured, but good enough to be timed.
         smaller = preprocessing.model_copy(update={"shape": (x, y, z)})
-        pace = _timed_steps(config, smaller, device)
+        pace = _timed_steps(config, smaller, device, share)
     assert pace is not None
     return pace
 
 
-def _timed_steps(config: Config, preprocessing: Preprocessing, device: torch.device) -> _Pace:
-    """Times one step of each kind on random volumes."""
+def _timed_steps(
+    config: Config, preprocessing: Preprocessing, device: torch.device, share: int
+) -> _Pace:
+    """Times one step of each kind on so many random volumes."""
     task = chosen_task(preprocessing, config)
-    state, batch = task.start(device), task.example(config.train.batch, device)
+    state, batch = task.start(device), task.example(share, device)
 
     def timed(step: Callable[[TrainingState, Batch], object], seen: int) -> float:
         seconds = 0.0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from torch import Tensor
 from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
 from medgan.anomaly.statistics import MapStatistics
 from medgan.core.config import LocaliserConfig
+from medgan.core.errors import Interrupted
 from medgan.core.files import write_atomic
+from medgan.core.ranks import Ranks
 from medgan.core.threads import shared_cores
 from medgan.data import lesions
 from medgan.networks.device import uses_bf16
@@ -29,6 +32,8 @@ from medgan.training.corruption import ALIGNED, SHAPES
 from medgan.training.lesioned import HealthyScans, lesioned_scan
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 from medgan.training.patches import cut_patches, patches_of
+from medgan.training.steps import move
+from medgan.training.stopping import stop_requests
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
@@ -93,11 +98,13 @@ def train_localiser(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     started_from: str = "",
+    ranks: Ranks | None = None,
 ) -> int:
     """Trains on healthy scans with planted lesions, and on what the generator makes of them.
 
-    What step n shows is a function of the seed and n alone, so that a training that was stopped
-    goes on from its last checkpoint as if it never had.
+    What scan i of step n shows is a function of the seed, n and i alone, so that a training that
+    was stopped goes on from its last checkpoint as if it never had. Of several processes each makes
+    its share of the scans of a step; those for which none is left only keep up.
 
     Args:
         scoring_networks: of the trained model, whose own localiser is not used.
@@ -110,12 +117,17 @@ def train_localiser(
         folder: receives the checkpoint.
         progress: called with how many of how many volumes, or seconds, are done.
         started_from: says which weights the localiser comes with; empty for fresh ones.
+        ranks: the processes that train together; None for this one alone.
 
     Returns:
         Scans or patches that it saw, those before an interruption included.
+
+    Raises:
+        Interrupted: E_STOPPED after SIGTERM or SIGINT, with a checkpoint written.
     """
+    ranks = ranks or Ranks()
     device = next(localiser.parameters()).device
-    bf16 = uses_bf16("auto", device.type)
+    bf16 = bool(ranks.by_leader(lambda: uses_bf16("auto", device.type)))
     fast = {
         name: network and _autocast(network, device, bf16)
         for name in ("encode", "generate", "restore")
@@ -131,43 +143,88 @@ def train_localiser(
     checkpoint = folder / CHECKPOINT
     _restore(state, checkpoint, identity)
     scans = HealthyScans(volumes, scoring_networks.healthy)
-    saved = time.monotonic()
-    while state.progress(config) < 1:
-        started = time.monotonic()
+    count = BATCH // patches
+    sharing = max(n for n in range(1, ranks.size + 1) if count % n == 0)
+
+    def show() -> Shown | None:
+        """What this process shows in a step: scans or patches; None where none is left for it."""
         rng = np.random.default_rng([seed, state.volumes_seen])
         donor = _generated(scoring_networks, latent, rng, device)
-        made = [
-            lesioned_scan(scans, donor, families, rng, extent, min(patches, 2))
-            for _ in range(BATCH // patches)
-        ]
+        rngs = [np.random.default_rng([seed, state.volumes_seen, n]) for n in range(count)]
+        own = rngs[ranks.rank :: sharing] if ranks.rank < sharing else []
+        if not own:
+            return None
+        made = [lesioned_scan(scans, donor, families, one, extent, min(patches, 2)) for one in own]
         corrupted, truth, mean, spread = (
             torch.from_numpy(np.stack(part)).to(device) for part in zip(*made, strict=True)
         )
         known = MapStatistics(mean, spread) if scans.bent else None
         with torch.no_grad():
             context = ScoringContext(corrupted, scoring_networks, known)
-            shown = network_input(context, scoring_networks.inputs)
-        if patches > 1:
-            shown, truth = cut_patches(shown, truth, patches, rng)
-        for group in state.optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * _share_of_rate(state, config)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = state.localiser(shown.contiguous(memory_format=torch.channels_last_3d))
-        loss = localisation_loss(logits.float(), truth)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(state.localiser.parameters(), 1.0)
-        state.optimizer.step()
-        state.volumes_seen += BATCH
-        state.seconds += time.monotonic() - started
-        done = state.seconds if config.minutes else state.volumes_seen
-        progress(int(done), int(60 * config.minutes) or config.volumes)
-        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            _save(state, checkpoint, identity)
-            saved = time.monotonic()
-            shared_cores().share()
-    _save(state, checkpoint, identity)
+            inputs = network_input(context, scoring_networks.inputs)
+        if patches == 1:
+            return Shown(inputs, truth)
+        cut = [
+            cut_patches(inputs[n : n + 1], truth[n : n + 1], patches, one)
+            for n, one in enumerate(own)
+        ]
+        return Shown(*(torch.cat(part) for part in zip(*cut, strict=True)))
+
+    with stop_requests() as stop:
+        ranks.exchange(True)
+        saved = time.monotonic()
+        while state.progress(config) < 1:
+            started = time.monotonic()
+            with ranks.stepping():
+                state.optimizer.zero_grad(set_to_none=True)
+                _learn(state, show(), ranks, 1 / sharing, bf16)
+                rate = LEARNING_RATE * _share_of_rate(state, config)
+                move(ranks, state.optimizer, rate, longest=1.0)
+            state.volumes_seen += BATCH
+            late = time.monotonic() - saved > _CHECKPOINT_SECONDS
+            heard = ranks.exchange([bool(stop), time.monotonic() - started, late])
+            stopping, (_, seconds, late) = any(one[0] for one in heard), heard[0]
+            state.seconds += seconds
+            done = state.seconds if config.minutes else state.volumes_seen
+            progress(int(done), int(60 * config.minutes) or config.volumes)
+            if late or stopping or state.progress(config) >= 1:
+                if ranks.leads:
+                    _save(state, checkpoint, identity)
+                saved = time.monotonic()
+                shared_cores().share()
+            if stopping and state.progress(config) < 1:
+                raise Interrupted(
+                    "E_STOPPED", f"at {state.volumes_seen} volumes of the localiser",
+                    "asked to stop", "run the same command again to continue",
+                )  # fmt: skip
     return state.volumes_seen
+
+
+class Shown(NamedTuple):
+    """What a localiser is shown: its inputs, and where they are not healthy."""
+
+    inputs: Float[Tensor, "B C X Y Z"]
+    truth: Float[Tensor, "B 1 X Y Z"]
+
+
+def _learn(
+    state: LocaliserState, shown: Shown | None, ranks: Ranks, share: float, bf16: bool
+) -> None:
+    """Adds to the gradients by what one of several processes shows, its share of a step.
+
+    One with nothing to show adds nothing to the sums that the others ask for.
+    """
+    device = next(state.localiser.parameters()).device
+    if shown is None:
+        ranks.total(torch.zeros(2, device=device))
+        return
+    inputs = shown.inputs.contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        logits = state.localiser(inputs)
+    loss = share * localisation_loss(
+        logits.float(), shown.truth, summed=lambda own: ranks.summed(own, share)
+    )
+    loss.backward()
 
 
 def _fingerprint(

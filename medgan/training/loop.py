@@ -1,12 +1,10 @@
 """The training loop, to be read from top to bottom."""
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,19 +21,10 @@ from medgan.training.samples import remove_later_pictures
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
 from medgan.training.steps import average_step
+from medgan.training.stopping import stop_requests
 from medgan.training.tasks.task import Evaluator, Task, adversarial
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class StopRequest:
-    """Becomes true once the process was asked to stop."""
-
-    signals: list[int] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.signals)
 
 
 def train(
@@ -53,13 +42,17 @@ def train(
     Checkpoints go into `folder`. On an alarm the training goes back to the last checkpoint that
     can be trusted, with half the learning rate and new randomness, twice at most.
 
+    Of several processes that train together (`state.ranks`) all take the same steps with the same
+    state. After each step they hear each other's metrics, stop requests and times, so that alarms
+    and ends come in the same step for all. Rank 0 alone evaluates and writes.
+
     Args:
         task: what is trained.
         state: fresh or restored; changed in place.
-        stream: real volumes; goes on at the state's position.
+        stream: real volumes of this process; goes on at the state's position.
         evaluate: of the task.
         criteria: by which the training is judged.
-        tracker: receives every metric and picture.
+        tracker: receives every metric and picture; of other processes than the first, nothing.
         folder: receives `checkpoints/` and `samples/`.
         from_model: whether the weights are those of another model: they are evaluated first, so
             that they stay the best where the training makes them no better.
@@ -68,30 +61,36 @@ def train(
         Interrupted: E_STOPPED after SIGTERM or SIGINT, with a checkpoint written.
         TrainingDiverged: E_NAN, E_EXPLODED, E_GAP or E_COLLAPSE once more after the last
             rollback; the last good checkpoint stands.
-        EnvironmentFailure: E_DISK when a checkpoint cannot be written.
+        EnvironmentFailure: E_DISK when a checkpoint cannot be written; E_RANK_LOST, E_RANKS when
+            another process has ended or has other weights.
     """
-    schedule, checkpoints = task.schedule, folder / "checkpoints"
+    schedule, ranks, checkpoints = task.schedule, state.ranks, folder / "checkpoints"
     stream.position = state.volumes_drawn
-    if not any(checkpoints.glob("*.json")):
+    if ranks.by_leader(lambda: not any(checkpoints.glob("*.json"))):
         if from_model:
             _evaluate(state, evaluate, criteria, tracker, folder, late=False)
-        save_checkpoint(state, checkpoints)  # so that there is always one to go back to
+        _save(state, checkpoints)  # so that there is always one to go back to
     bar = TrainingProgress(schedule.volumes, 60 * schedule.minutes)
     clock = time.monotonic()
-    with closing(iter(stream)) as batches, _stop_requests() as stop, bar:
+    with closing(iter(stream)) as batches, stop_requests() as stop, bar:
+        ranks.require_alike(state.size)
         while schedule.progress(state) < 1 and not state.monitor.stop_reason(criteria):
             started = time.monotonic()
             waiting = Waiting(batches, state.device)
             try:
-                scalars = step(task, state, waiting)
+                with ranks.stepping():
+                    scalars = step(task, state, waiting)
                 state.volumes_drawn = stream.position
                 metrics = {name: float(value) for name, value in scalars.items()}
-                state.monitor.step(metrics, criteria)
                 now = time.monotonic()
+                heard = ranks.exchange([metrics, bool(stop), now - clock])
+                metrics = _added(metrics for metrics, _, _ in heard)
+                stopping, seconds = any(stop for _, stop, _ in heard), heard[0][2]
+                state.monitor.step(metrics, criteria)
                 metrics["train/rollbacks"] = state.monitor.rollbacks
                 metrics["time/volumes_per_second"] = schedule.batch / (now - started)
                 metrics["time/loading_share"] = waiting.seconds / (now - started)
-                state.seconds, clock = state.seconds + now - clock, now
+                state.seconds, clock = state.seconds + seconds, now
                 tracker.log(metrics, state.volumes_seen)
                 bar.update(state.volumes_seen, state.seconds, metrics)
                 done = schedule.progress(state) >= 1
@@ -101,13 +100,13 @@ def train(
                     done = done or bool(state.monitor.stop_reason(criteria))
                     shared_cores().share()
                 calm = not state.monitor.alarm_pending
-                if stop or done or (calm and schedule.passed(state, schedule.checkpoint_every)):
+                if stopping or done or (calm and schedule.passed(state, schedule.checkpoint_every)):
                     _check(state)
-                    save_checkpoint(state, checkpoints)
+                    _save(state, checkpoints)
             except (Alarm, FloatingPointError) as trouble:
                 _go_back(trouble, state, schedule, tracker, folder)
                 continue
-            if stop and not done:
+            if stopping and not done:
                 raise Interrupted(
                     "E_STOPPED", f"at {state.volumes_seen} volumes", "asked to stop",
                     "run the same command again to continue",
@@ -167,12 +166,29 @@ def _evaluate(
     """Evaluates samples, and keeps the averaged weights where they are the best so far."""
     _check(state)
     picture = folder / "samples" / f"{state.volumes_seen:09d}.png"
-    samples = evaluate(state, picture)
+    samples, state.augment = state.ranks.by_leader(
+        lambda: (evaluate(state, picture), state.augment)
+    )
     tracker.log(samples, state.volumes_seen)
     tracker.picture(picture)
     best = state.monitor.evaluation(samples, state.volumes_seen, late, criteria)
-    if best and criteria.chooses:
+    if best and criteria.chooses and state.ranks.leads:
         save_best(state, folder / "checkpoints")
+
+
+def _save(state: TrainingState, checkpoints: Path) -> None:
+    """Writes a checkpoint, once all processes have said that they have the same weights."""
+    state.ranks.require_alike(state.size)
+    state.ranks.by_leader(lambda: save_checkpoint(state, checkpoints).name)
+
+
+def _added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Metrics of a step: the sum of what each process adds, which is weighted by its share."""
+    metrics: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            metrics[name] = metrics.get(name, 0.0) + value
+    return metrics
 
 
 def _check(state: TrainingState) -> None:
@@ -193,9 +209,10 @@ def _go_back(
     at, used = f"at {state.volumes_seen} volumes", state.monitor.rollbacks
     checkpoints = folder / "checkpoints"
     if used < MOST_ROLLBACKS:
-        roll_back(state, checkpoints)
+        state.ranks.after_leader(lambda: roll_back(state, checkpoints))
         tracker.rewind(state.volumes_seen)
-        remove_later_pictures(folder, state.volumes_seen)
+        if state.ranks.leads:
+            remove_later_pictures(folder, state.volumes_seen)
         if schedule.progress(state) < 1:
             log.warning(
                 "%s %s: %s; back to %d volumes with half the learning rate, rollback %d of %d",
@@ -207,19 +224,3 @@ def _go_back(
         alarm.code, at, f"{alarm.what}, after {used} rollbacks; last good checkpoint: {good}",
         f"{alarm.remedy} and run again to go on from there",
     )  # fmt: skip
-
-
-@contextmanager
-def _stop_requests() -> Iterator[StopRequest]:
-    """SIGTERM and SIGINT (Ctrl-C) only take note; the loop stops after the step."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    old = {n: signal.signal(n, lambda s, _: request.signals.append(s)) for n in numbers}
-    try:
-        yield request
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from medgan.core.config import Config, Preprocessing
 from medgan.core.errors import EnvironmentFailure
+from medgan.core.ranks import Ranks
 from medgan.core.system import free_ram, gigabytes
 from medgan.training.steps import average_step
 from medgan.training.tasks import chosen_task
@@ -119,7 +120,7 @@ class _CopyAsFake(TorchFunctionMode):
         return empty.requires_grad_(tensor.requires_grad)
 
 
-def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
+def predict_memory(config: Config, preprocessing: Preprocessing, ranks: int = 1) -> StepMemory:
     """Runs the real steps on tensors without content and counts what would be alive.
 
     What kernels take for themselves is estimated; the process itself and its libraries are not in
@@ -128,6 +129,7 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
     Args:
         config: of the training; the steps that take most are assumed.
         preprocessing: its grid and labels.
+        ranks: processes that share each batch; the memory is that of one.
     """
     task = chosen_task(preprocessing, config)
     # Wherever the training runs, its tensors are counted on the CPU: their sizes are the same.
@@ -138,21 +140,30 @@ def predict_memory(config: Config, preprocessing: Preprocessing) -> StepMemory:
     with _CopyAsFake(fake):
         state = copy.deepcopy(state, {id(state.random): state.random})
     with fake, live:
-        for optimizer in (state.discriminator_optimizer, state.generator_optimizer):
+        optimizers = (state.discriminator_optimizer, state.generator_optimizer)
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = torch.zeros_like(parameter)
             optimizer.step()
         live.add(p for module in state.all_networks().values() for p in module.parameters())
         live.add(p for module in state.average.modules().values() for p in module.parameters())
-        batches = [task.example(config.train.batch, cpu) for _ in range(2)]
+        added = 0 if ranks == 1 else max(map(_gradients, optimizers))
+        batches = [task.example(config.train.batch // ranks, cpu) for _ in range(2)]
         resident = live.peak = live.now
         state.volumes_seen = fullest_step(task)
         task.discriminator_step(state, batches[0])
         discriminator, live.peak = live.peak, live.now
         task.generator_step(state, batches[1])
         average_step(state, task.schedule)
-    return StepMemory(resident, discriminator, live.peak)
+    least = resident + added  # once a step's activations are gone
+    return StepMemory(resident, max(discriminator, least), max(live.peak, least))
+
+
+def _gradients(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of all gradients, which are put side by side to be added up."""
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    return sum(p.numel() * p.element_size() for p in parameters)
 
 
 def free_memory(device: torch.device) -> int:
@@ -163,18 +174,26 @@ def free_memory(device: torch.device) -> int:
 
 
 def refuse_what_cannot_fit(
-    config: Config, preprocessing: Preprocessing, device: torch.device
+    config: Config, preprocessing: Preprocessing, device: torch.device, ranks: Ranks | None = None
 ) -> None:
     """Stops a training that would run out of memory before it begins.
+
+    Args:
+        config: of the training.
+        preprocessing: its grid and labels.
+        device: where it runs.
+        ranks: the processes that share each batch, and a machine's main memory; None for one. The
+            one with the least memory decides for all.
 
     Raises:
         EnvironmentFailure: E_MEMORY, with what is needed and what is free.
     """
-    free = free_memory(device)
+    ranks = ranks or Ranks()
+    free = min(ranks.exchange(free_memory(device) // (1 if device.type == "cuda" else ranks.local)))
     x, y, z = preprocessing.shape
-    if _BYTES_A_VOXEL * config.train.batch * x * y * z < free:
+    if _BYTES_A_VOXEL * ranks.share_of(config.train.batch) * x * y * z < free:
         return
-    refuse(predict_memory(config, preprocessing), free)
+    refuse(predict_memory(config, preprocessing, ranks.size), free)
 
 
 def refuse(needed: StepMemory, free: int) -> None:

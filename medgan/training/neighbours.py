@@ -64,15 +64,15 @@ class Neighbours:
         return replace(self, following=tuple(following))
 
     def arrays(
-        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+        self, volumes: PreparedVolumes, number: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """`next`, a scan that follows each, `next_code`, its time, and whether there is one."""
-        later = [self.following[number] for number in numbers]
-        chosen = [int(rng.choice(few)) if few else n for few, n in zip(later, numbers, strict=True)]
+        """`next`, a scan that follows this one, `next_code`, its time, and whether there is one."""
+        later = self.following[number]
+        chosen = int(rng.choice(later)) if later else number
         return {
-            "next": np.stack([volumes.arrays(number)[0] for number in chosen]),
-            "next_code": np.stack([self._code(volumes.condition(number)) for number in chosen]),
-            "paired": np.array([bool(few) for few in later]),
+            "next": volumes.arrays(chosen)[0],
+            "next_code": self._code(volumes.condition(chosen)),
+            "paired": np.array(bool(later)),
         }
 
     def example(self, batch: Batch) -> Batch:

@@ -2,12 +2,14 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from medgan.core.randomness import Randomness
+from medgan.core.ranks import Ranks
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
@@ -40,6 +42,7 @@ class TrainingState:
         monitor: how the training went so far.
         augment: probability of each augmentation, where it is adapted.
         heads: what a task trains beside the networks and is not part of the model; None for most.
+        ranks: the processes that train together. All of them have the same state.
     """
 
     networks: Networks
@@ -56,6 +59,7 @@ class TrainingState:
     monitor: Monitor = field(default_factory=Monitor)
     augment: float = 0.0
     heads: nn.Module | None = None
+    ranks: Ranks = field(default_factory=Ranks)
 
     @classmethod
     def fresh(
@@ -111,6 +115,20 @@ class TrainingState:
             modules["projection heads"] = self.heads
         return modules
 
+    @property
+    def randomness(self) -> Randomness:
+        """Numbers from `random` for the volumes of this process."""
+        return self.ranks.randomness(self.random)
+
+    def share(self, part: Sized, whole: Sized) -> float:
+        """Of a part of this process's volumes in those of all of them.
+
+        Args:
+            part: of `whole`.
+            whole: the volumes of a step, of which each process has as many.
+        """
+        return len(part) / len(whole) / self.ranks.size
+
     def autocast(self) -> torch.autocast:
         """bf16 autocast on the training's device, or a context that does nothing."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -119,6 +137,11 @@ class TrainingState:
         """Whether every weight is a finite number: what is not must not be saved."""
         parameters = (p for module in self._modules().values() for p in module.parameters())
         return all(bool(torch.isfinite(p).all()) for p in parameters)
+
+    def size(self) -> float:
+        """The sum of the absolute values of all weights: it tells two states apart."""
+        parameters = (p for module in self._modules().values() for p in module.parameters())
+        return float(torch.stack([p.detach().abs().sum() for p in parameters]).double().sum())
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state under one flat name."""

@@ -4,28 +4,53 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from medgan.core.ranks import Ranks
 from medgan.training.schedule import Schedule
 from medgan.training.state import TrainingState
 
 
-def descend(loss: Tensor) -> None:
+def descend(ranks: Ranks, loss: Tensor) -> None:
     """Adds to the gradients; a loss that is not finite stops the step before it moves anything.
+
+    One of several processes says so by gradients that are not finite, which all find in `move`.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
     if not bool(torch.isfinite(loss)):
-        raise FloatingPointError
+        if ranks.size == 1:
+            raise FloatingPointError
+        loss = loss * torch.nan
     loss.backward()
 
 
 def move(
-    optimizer: torch.optim.Adam, rate: float, betas: tuple[float, float] | None = None
+    ranks: Ranks,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    betas: tuple[float, float] | None = None,
+    longest: float = 0.0,
 ) -> None:
-    """One step of an optimizer at a learning rate; `betas` stay as they are unless given."""
+    """One step of an optimizer along the gradients of all processes.
+
+    Args:
+        ranks: the processes.
+        optimizer: of parameters whose gradients are those of this process's volumes.
+        rate: learning rate.
+        betas: Adam's; they stay as they are unless given.
+        longest: norm to which the gradient of all volumes is cut; 0 leaves it.
+
+    Raises:
+        FloatingPointError: the gradient of one of several processes is not finite.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not ranks.add_gradients(parameters):
+        raise FloatingPointError
     for group in optimizer.param_groups:
         group["lr"] = rate
         group["betas"] = betas or group["betas"]
+        if longest:
+            torch.nn.utils.clip_grad_norm_(group["params"], longest)
     optimizer.step()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from medgan.core.randomness import Randomness
 from medgan.networks.augmentation import (
     Augmentation,
     Corruption,
@@ -49,7 +50,7 @@ def same(a: Corruption, b: Corruption) -> bool:
 def test_one_draw_always_gives_one_result_and_leaves_its_input_alone(generator):
     volume = batch(generator)
     before = volume.clone()
-    corruption = draw_corruption(volume, generator)
+    corruption = draw_corruption(volume, Randomness(generator))
     assert torch.equal(corrupt(volume, corruption), corrupt(volume, corruption))
     assert torch.equal(volume, before)
 
@@ -57,17 +58,18 @@ def test_one_draw_always_gives_one_result_and_leaves_its_input_alone(generator):
 def test_the_generators_state_reproduces_the_draw_and_the_next_draw_differs(generator):
     volume = batch(generator)
     state = generator.get_state()
-    first = draw_corruption(volume, generator)
-    second = draw_corruption(volume, generator)
+    first = draw_corruption(volume, Randomness(generator))
+    second = draw_corruption(volume, Randomness(generator))
     generator.set_state(state)
-    assert same(draw_corruption(volume, generator), first)
+    assert same(draw_corruption(volume, Randomness(generator)), first)
     assert not same(first, second)
 
 
 def test_a_draw_sees_the_shape_of_a_volume_and_not_its_values(generator):
     volume = batch(generator)
     draws = [
-        draw_corruption(v, torch.Generator().manual_seed(3)) for v in (volume, -volume.square())
+        draw_corruption(v, Randomness(torch.Generator().manual_seed(3)))
+        for v in (volume, -volume.square())
     ]
     assert same(*draws)
 
@@ -75,8 +77,8 @@ def test_a_draw_sees_the_shape_of_a_volume_and_not_its_values(generator):
 def test_a_draw_consumes_the_same_randomness_on_every_device(generator):
     volume = batch(generator)
     here, there = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    draw_corruption(volume, here)
-    elsewhere = draw_corruption(volume.to("meta"), there)
+    draw_corruption(volume, Randomness(here))
+    elsewhere = draw_corruption(volume.to("meta"), Randomness(there))
     assert torch.equal(here.get_state(), there.get_state())
     devices = {f.name: getattr(elsewhere, f.name).device.type for f in fields(Corruption)}
     assert devices.pop("kind") == devices.pop("donor") == "cpu"  # what chooses, chooses there
@@ -84,7 +86,7 @@ def test_a_draw_consumes_the_same_randomness_on_every_device(generator):
 
 
 def test_drawn_parameters_keep_their_ranges_and_reach_all_kinds(generator):
-    draw = draw_corruption(torch.zeros(500, 1, 1, 1, 1), generator, boxes=3)
+    draw = draw_corruption(torch.zeros(500, 1, 1, 1, 1), Randomness(generator), boxes=3)
     assert draw.centre.shape == draw.radius.shape == (500, 3, 3)
     for values, low, high in (
         (draw.centre, 0.1, 0.9),
@@ -99,7 +101,7 @@ def test_drawn_parameters_keep_their_ranges_and_reach_all_kinds(generator):
 
 def test_voxels_outside_the_ellipsoids_are_untouched_to_the_bit(generator):
     volume = batch(generator, 12)
-    corruption = draw_corruption(volume, generator)
+    corruption = draw_corruption(volume, Randomness(generator))
     corrupted = corrupt(volume, corruption)
     outside = torch.from_numpy(nearest_distance(corruption) >= 1)
     assert 0.5 < outside.double().mean() < 0.999
@@ -148,7 +150,7 @@ def test_later_boxes_lie_over_earlier_ones():
 
 def test_a_batch_of_one_is_its_own_donor(generator):
     volume = batch(generator, 1)
-    assert corrupt(volume, draw_corruption(volume, generator)).shape == volume.shape
+    assert corrupt(volume, draw_corruption(volume, Randomness(generator))).shape == volume.shape
     assert torch.equal(corrupt(volume, one_box(2, 1)), volume)
 
 
@@ -175,7 +177,7 @@ def test_gradients_pass_outside_and_stop_where_a_constant_was_laid(generator):
 @pytest.mark.parametrize("shape", [(16, 16, 16), (16, 48, 32)])
 def test_volumes_with_several_channels_and_uneven_shapes_are_corrupted(shape, generator):
     volume = torch.randn(3, 2, *shape, generator=generator)
-    corrupted = corrupt(volume, draw_corruption(volume, generator, boxes=8))
+    corrupted = corrupt(volume, draw_corruption(volume, Randomness(generator), boxes=8))
     assert corrupted.shape == volume.shape
     changed = corrupted != volume
     assert changed.any()
@@ -207,12 +209,14 @@ def pairs(generator, count=2):
 
 def test_without_probability_nothing_is_augmented(generator):
     volume = pairs(generator)
-    assert torch.equal(augment(volume, draw_augmentation(volume, 0.0, generator)), volume)
+    assert torch.equal(
+        augment(volume, draw_augmentation(volume, 0.0, Randomness(generator))), volume
+    )
 
 
 def test_volumes_that_are_not_chosen_keep_their_voxels_to_the_bit(generator):
     volume = pairs(generator, 64)
-    drawn = draw_augmentation(volume, 0.1, generator)
+    drawn = draw_augmentation(volume, 0.1, Randomness(generator))
     out = augment(volume, drawn)
     moved = drawn.warped | drawn.flips.any(1) | drawn.shifts.any(1)
     kept = ~moved & (drawn.gain[:, 0] == 1) & (drawn.spread == 0)
@@ -258,7 +262,7 @@ def test_small_turns_of_an_uneven_grid_keep_distances_in_voxels():
 
 
 def test_left_and_right_are_never_exchanged(generator):
-    matrix = draw_augmentation(torch.zeros(400, 1, 2, 2, 2), 1.0, generator).matrix
+    matrix = draw_augmentation(torch.zeros(400, 1, 2, 2, 2), 1.0, Randomness(generator)).matrix
     assert (matrix[:, 2, 2] > 0).all()
     for axis in (0, 1):
         assert 0.4 < (matrix[:, axis, axis] < 0).float().mean() < 0.6
@@ -266,7 +270,7 @@ def test_left_and_right_are_never_exchanged(generator):
 
 def test_nothing_is_flipped_where_that_is_not_wanted(generator):
     volume = torch.zeros(200, 1, 16, 16, 16)
-    drawn = draw_augmentation(volume, 1.0, generator, flip=False)
+    drawn = draw_augmentation(volume, 1.0, Randomness(generator), flip=False)
     assert bool((drawn.matrix.diagonal(dim1=1, dim2=2) > 0).all())
     assert bool(drawn.warped.all())
 
@@ -288,7 +292,7 @@ def test_what_is_not_warped_goes_where_its_matrix_says_without_being_resampled(g
 @pytest.mark.slow
 def test_what_is_only_shifted_and_flipped_keeps_its_values(generator):
     volume = torch.rand(60, 1, *SHAPE, generator=generator)
-    drawn = draw_augmentation(volume, 0.3, generator)
+    drawn = draw_augmentation(volume, 0.3, Randomness(generator))
     sizes = torch.tensor([*reversed(SHAPE)])
     warped = (drawn.matrix[:, :, :3].abs() - torch.eye(3)).abs().amax((1, 2)) > 1e-6
     voxels = drawn.matrix[:, :, 3] * sizes / 2
@@ -317,5 +321,5 @@ def test_intensities_of_labels_stay_and_those_of_images_change_as_drawn(generato
 
 def test_a_gradient_flows_back_through_every_change(generator):
     volume = pairs(generator).requires_grad_(True)
-    augment(volume, draw_augmentation(volume, 1.0, generator)).sum().backward()
+    augment(volume, draw_augmentation(volume, 1.0, Randomness(generator))).sum().backward()
     assert (volume.grad != 0).float().mean() > 0.5

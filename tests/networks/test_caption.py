@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from medgan.core.randomness import Randomness
 from medgan.networks.caption import POOLED, CaptionEncoder
 
 WORDS, FEATURES = 6, 5
@@ -53,7 +54,7 @@ def test_a_wrong_caption_is_that_of_the_scan_before_where_both_are_known(encoder
 
 def test_words_are_left_out_whole_and_no_other_condition(encoder, generator):
     condition = conditions(generator, *[WORDS] * 500)
-    left = encoder.without_words(condition, 0.25, generator)
+    left = encoder.without_words(condition, 0.25, Randomness(generator))
     assert torch.equal(left[:, :2], condition[:, :2])
     rows = left[:, 2:].unflatten(1, (WORDS, FEATURES))
     gone = ~rows.any(dim=2)

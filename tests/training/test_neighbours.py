@@ -95,13 +95,14 @@ def test_a_batch_shows_a_later_scan_of_the_subject_and_its_time(tmp_path: Path):
     grid = GRID.model_copy(update={"conditions": (PHASE,)})
     volumes = PreparedVolumes(manifest.cases, grid, tmp_path / "cache")
     found = Neighbours.of(grid, "phase").among(volumes.cases)
-    arrays = found.arrays(volumes, [0, 5], np.random.default_rng(0))
-    for place, number in enumerate([0, 5]):
-        same = [n for n in range(8) if np.array_equal(volumes.arrays(n)[0], arrays["next"][place])]
+    rng = np.random.default_rng(0)
+    for number in (0, 5):
+        arrays = found.arrays(volumes, number, rng)
+        same = [n for n in range(8) if np.array_equal(volumes.arrays(n)[0], arrays["next"])]
         (later,) = same
         assert volumes.cases[later].subject == volumes.cases[number].subject
         assert later != number
-        assert arrays["next_code"][place] == pytest.approx(volumes.condition(later))
+        assert arrays["next_code"] == pytest.approx(volumes.condition(later))
 
 
 def test_a_step_shows_pairs_of_one_latent_and_moves_every_network():

@@ -154,7 +154,9 @@ def test_training_scans_come_with_the_template_that_is_bent_to_them():
     settings = CONFIG.train.model_copy(update={"task": "restoration"})
     chosen = chosen_task(grid, CONFIG.model_copy(update={"train": settings}))
     informed = chosen.informed(volumes, CPU)
-    arrays = informed.arrays(volumes, [0, 2], np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    made = [informed.arrays(volumes, number, rng) for number in (0, 2)]
+    arrays = {name: np.stack([one[name] for one in made]) for name in made[0]}
     assert arrays["usual"].shape == (2, 2, *grid.shape)
     error = np.abs(arrays["usual"][:, 0] - arrays["volume"][:, 0]).mean()
     assert error < np.abs(scans.mean() - scans).mean()

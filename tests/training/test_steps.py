@@ -148,7 +148,7 @@ def test_encoder_steps_come_as_often_as_asked():
 def test_scans_are_augmented_before_they_are_corrupted_and_restored(probability, monkeypatch):
     corrupted, restored = [], []
     corrupt, loss = module.corrupt, module.reconstruction_loss
-    monkeypatch.setattr(module, "corrupt", lambda v, c: (corrupted.append(v), corrupt(v, c))[1])
+    monkeypatch.setattr(module, "corrupt", lambda v, *c: (corrupted.append(v), corrupt(v, *c))[1])
     monkeypatch.setattr(
         module, "reconstruction_loss", lambda v, r: (restored.append(v), loss(v, r))[1]
     )
@@ -285,7 +285,7 @@ def test_a_batch_in_parts_moves_generator_and_encoder_as_the_whole_batch_does(mo
         state = without_chance()
         monkeypatch.setattr(module, "draw_latents", lambda state, n: torch.ones(n, 8))
         corrupted = shown.volume.flip(2)
-        monkeypatch.setattr(module, "corrupt", lambda volume, drawn, corrupted=corrupted: corrupted)
+        monkeypatch.setattr(module, "corrupt", lambda *_, corrupted=corrupted: corrupted)
         sizes = {"batch": 4, "micro_batch": micro_batch}
         metrics = synthesis(**sizes).generator_step(state, shown)
         modules = state.networks.generator, state.networks.encoder

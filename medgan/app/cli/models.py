@@ -7,6 +7,7 @@ import typer
 
 from medgan.app.cli.options import Json, Model, Out, OutOfFile, Pipeline, Replace, Set, Source
 from medgan.app.cli.running import Answer, answer, run_verb
+from medgan.core.launched import launched
 
 
 def train(
@@ -26,6 +27,9 @@ def train(
     """Train and calibrate a model; the same command resumes.
 
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
+
+    On several GPUs: torchrun --standalone --nproc-per-node 2 -m medgan train ... trains the same
+    model; train.batch is shared.
     """
     values: dict[str, Any] = {"out": out} if out else {}
     if start:
@@ -40,6 +44,8 @@ def train(
         return Answer(found.as_json(), found.lines())
 
     if dry_run:
+        if launched().rank:  # the first process says it for all
+            raise typer.Exit
         answer(forecast, as_json)
     run_verb(config, values, set_, as_json, replace=replace, folder="runs/train")
 

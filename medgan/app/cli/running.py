@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from medgan.core.launched import launched
+
 debug = False
 """Whether errors that should not happen end in a traceback."""
 
@@ -71,17 +73,24 @@ def run_verb(
 
 
 def answer(work: Callable[[], Answer], as_json: bool) -> None:
-    """Prints what some work gives, turns errors into one line, and ends with its status."""
-    from medgan.core.errors import CodedError, as_coded
+    """Prints what some work gives, turns errors into one line, and ends with its status.
 
+    Of several processes that torchrun has started, the first speaks. The others tell only of errors
+    that are their own.
+    """
+    from medgan.core.errors import CodedError, Interrupted, TrainingDiverged, as_coded
+
+    rank = launched().rank
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    logging.getLogger("medgan").setLevel(logging.INFO)
+    logging.getLogger("medgan").setLevel(logging.ERROR if rank else logging.INFO)
     logging.getLogger("monai").setLevel(logging.ERROR)  # its optional readers
     warnings.filterwarnings("ignore", module=r"monai\..*")
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:
         found = work()
+        if rank:
+            raise typer.Exit(found.status)
         if as_json:
             print(json.dumps(found.values, indent=1))
         else:
@@ -94,10 +103,13 @@ def answer(work: Callable[[], Answer], as_json: bool) -> None:
         if debug and not isinstance(error, CodedError):
             raise
         failure = as_coded(error)
-        if as_json:
+        if rank and isinstance(failure, (Interrupted, TrainingDiverged)):
+            raise typer.Exit(int(failure.exit_status)) from None
+        if as_json and not rank:
             parts = ("code", "where", "what", "remedy")
             print(json.dumps({"error": {part: getattr(failure, part) for part in parts}}))
-        print(f"medgan: {failure}", file=sys.stderr)
+        speaker = f"medgan, process {rank}" if rank else "medgan"
+        print(f"{speaker}: {failure}", file=sys.stderr)
         raise typer.Exit(int(failure.exit_status)) from None
 
 

@@ -26,14 +26,16 @@ log = logging.getLogger(__name__)
 
 def train_step(run: Run) -> StepResult:
     """Trains on the training split and writes the model folder; resumes by itself."""
-    check_tracking(run)
     from medgan.reporting.training import TrainingPage
     from medgan.training.fit import train_model
 
+    if run.ranks.leads:
+        check_tracking(run)
     page = TrainingPage(run.out)
     values = train_model(
         run.config, run.manifest(), run.out, run.model_folder, facts(), lambda: open_mirror(run),
         Trackers([page, run.follow]) if run.follow else page, run.scans, run.refuse, run.start(),
+        run.ranks,
     )  # fmt: skip
     train = run.config.train
     along = train.along if train.task == "sequence" else ""
@@ -50,7 +52,7 @@ def bare_step(run: Run) -> StepResult:
     return StepResult({"model": str(run.model_folder)})
 
 
-def scorers_step(run: Run) -> StepResult:
+def scorers_step(run: Run) -> StepResult | None:
     """Learns from the training scans what scorers need, and saves the model again.
 
     Feature densities always; a localiser of planted lesions where `localiser.volumes` is not 0, or
@@ -64,7 +66,7 @@ def scorers_step(run: Run) -> StepResult:
     settings, model = run.config.localiser, run.model()
     cases = run.manifest().split("train")
     prepared = PreparedVolumes(cases, model.preprocessing, run.out / "cache")
-    run.refuse(prepared.warm())
+    run.ranks.after_leader(lambda: run.refuse(prepared.warm()))
     model.learn_densities(prepared.batches)
     families, seed, start = list(FAMILIES), run.config.train.seed, run.start()
     known = None if start is None else start.networks.localiser
@@ -81,8 +83,10 @@ def scorers_step(run: Run) -> StepResult:
                 model.scoring_networks(), model.sizes.latent, localiser,
                 [prepared.arrays(n)[0] for n in range(len(prepared))],
                 families, settings, seed, run.out / "checkpoints", tick,
-                "" if start is None or known is None else start.digest,
+                "" if start is None or known is None else start.digest, run.ranks,
             )  # fmt: skip
+    if not run.ranks.leads:
+        return None
     if settings.volumes or known is not None:
         model.networks.localiser = localiser.requires_grad_(False)
         learned = ", ".join(families)

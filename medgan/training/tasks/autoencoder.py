@@ -1,6 +1,5 @@
 """The first part of a synthesis training: generator and encoder as a variational autoencoder."""
 
-import torch
 from torch import Tensor
 
 from medgan.data.batches import Batch
@@ -39,10 +38,8 @@ def autoencoder_step(state: TrainingState, batch: Batch, micro_batch: int, rate:
     optimizer = state.generator_optimizer
     optimizer.zero_grad(set_to_none=True)
     for part in batch.split(micro_batch):
-        descend(autoencoder_loss(state, part, len(part) / len(batch), scalars))
-    for group in optimizer.param_groups:
-        torch.nn.utils.clip_grad_norm_(group["params"], LARGEST)
-    move(optimizer, RATE * rate, BETAS)
+        descend(state.ranks, autoencoder_loss(state, part, state.share(part, batch), scalars))
+    move(state.ranks, optimizer, RATE * rate, BETAS, LARGEST)
     return scalars
 
 
@@ -67,7 +64,7 @@ def autoencoder_loss(state: TrainingState, part: Batch, share: float, scalars: S
     condition = part.tensors.get("next_condition", part.condition)
     with state.autocast():
         mean = networks.encoder(part.volume).float()
-        noise = torch.randn(mean.shape, generator=state.random).to(state.device)
+        noise = state.randomness.normal(*mean.shape).to(state.device)
         generated = networks.generator(mean + NOISE * noise, condition).float()
     image, labels = split_channels(generated, part.volume.shape[1])
     error = share * reconstruction_loss(target, image)
@@ -75,6 +72,10 @@ def autoencoder_loss(state: TrainingState, part: Batch, share: float, scalars: S
     add(scalars, "generator/reconstruction", error)
     add(scalars, "generator/divergence", divergence)
     loss = error + PRIOR_WEIGHT * divergence
-    if labels.shape[1] and bool(part.labelled.any()):
-        loss = loss + share * reconstruction_loss(part.labels[part.labelled], labels[part.labelled])
+    if labels.shape[1]:
+        labelled = part.labelled
+        share_of_labels = state.ranks.weighted(share, labelled.sum())
+        if bool(labelled.any()):
+            error = reconstruction_loss(part.labels[labelled], labels[labelled])
+            loss = loss + share_of_labels * error
     return WEIGHT * loss

@@ -1,6 +1,5 @@
 """Harmonisation: a translator gives scans of one site the style of another, without pairs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -126,15 +125,14 @@ class Harmonisation:
         )
 
     def arrays(
-        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+        self, volumes: PreparedVolumes, number: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """As many patches of each site, of scans at random: the wanted one's as `volume`."""
+        """A patch of each site, of scans at random: the wanted one's as `volume`."""
         given, wanted = self._numbers(volumes)
-        count = len(numbers)
         return {
-            "volume": self._patches(volumes, rng.choice(wanted, count), rng),
-            "source": self._patches(volumes, rng.choice(given, count), rng),
-            "condition": np.zeros((count, 0), np.float32),
+            "volume": self._patch(volumes, int(rng.choice(wanted)), rng),
+            "source": self._patch(volumes, int(rng.choice(given)), rng),
+            "condition": np.zeros(0, np.float32),
         }
 
     def _numbers(self, volumes: PreparedVolumes) -> tuple[list[int], list[int]]:
@@ -148,16 +146,10 @@ class Harmonisation:
             )  # fmt: skip
         return sites[0], sites[1]
 
-    def _patches(
-        self,
-        volumes: PreparedVolumes,
-        numbers: Sequence[int] | np.ndarray,
-        rng: np.random.Generator,
-    ) -> np.ndarray:
-        """A random patch of each of some scans."""
-        shape = self.preprocessing.shape
-        cut = (random_patch(*volumes.arrays(int(n)), shape, rng) for n in numbers)
-        return np.stack([self.pairing(*patch, rng).source for patch in cut])
+    def _patch(self, volumes: PreparedVolumes, number: int, rng: np.random.Generator) -> np.ndarray:
+        """A random patch of a scan."""
+        patch = random_patch(*volumes.arrays(number), self.preprocessing.shape, rng)
+        return self.pairing(*patch, rng).source
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows scans of the wanted site and changed scans to the discriminator, moves it once."""
@@ -166,16 +158,17 @@ class Harmonisation:
         def judged(part: Batch) -> Judgement:
             with torch.no_grad(), state.autocast():
                 changed = translator(part["source"])
-            return self._judgement(state, part, changed, len(batch))
+            return self._judgement(state, part, changed, len(batch) * state.ranks.size)
 
         parts = list(batch.split(self.micro_batch))
         return discriminator_move(state, parts, judged, self.adversary, self.schedule)
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves translator and projections against the discriminator as it is."""
+        count = len(batch) * state.ranks.size
         return network_move(
             state, list(batch.split(self.micro_batch)), state.networks.needed_translator,
-            lambda part, scalars: self._loss(state, part, len(batch), scalars), self.schedule,
+            lambda part, scalars: self._loss(state, part, count, scalars), self.schedule,
             self.checkpoint_activations,
         )  # fmt: skip
 
@@ -187,7 +180,7 @@ class Harmonisation:
         _, seen = self._centres(training)
         return partial(
             evaluate_harmonisation, reference=make_reference(given, wanted, seen),
-            batch=self.micro_batch or self.schedule.batch,
+            batch=self.micro_batch or self.schedule.batch // state.ranks.size,
         )  # fmt: skip
 
     def _centres(self, volumes: PreparedVolumes) -> tuple[Tensor, Tensor]:
@@ -207,7 +200,7 @@ class Harmonisation:
         return self.pairing.source(patch_about(volume, None, middle, shape)[0])
 
     def _loss(self, state: TrainingState, part: Batch, count: int, scalars: Scalars) -> Tensor:
-        """What the translator minimises on a part of a batch of `count` pairs of patches."""
+        """What the translator minimises on a part of a batch of `count` pairs in all."""
         share, translator = len(part) / count, state.networks.needed_translator
         source, wanted = part["source"], part.volume
         with state.autocast():

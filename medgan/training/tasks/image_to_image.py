@@ -118,15 +118,15 @@ class ImageToImage:
         )
 
     def arrays(
-        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+        self, volumes: PreparedVolumes, number: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Pairs from patches of whole scans: the target as `volume`, `source` and `weight`."""
-        pairs = [self._pair(volumes, number, rng) for number in numbers]
+        """A pair from a patch of a whole scan: the target as `volume`, `source` and `weight`."""
+        pair = self._pair(volumes, number, rng)
         return {
-            "volume": np.stack([pair.target for pair in pairs]),
-            "source": np.stack([pair.source for pair in pairs]),
-            "weight": np.stack([pair.weight for pair in pairs]),
-            "condition": np.zeros((len(pairs), 0), np.float32),
+            "volume": pair.target,
+            "source": pair.source,
+            "weight": pair.weight,
+            "condition": np.zeros(0, np.float32),
         }
 
     def _pair(self, volumes: PreparedVolumes, number: int, rng: np.random.Generator) -> Pair:
@@ -140,16 +140,17 @@ class ImageToImage:
         def judged(part: Batch) -> Judgement:
             with torch.no_grad(), state.autocast():
                 drawn = translator(part["source"], self._noise(state, part))
-            return self._judgement(state, part, drawn, len(batch))
+            return self._judgement(state, part, drawn, len(batch) * state.ranks.size)
 
         parts, since = list(batch.split(self.micro_batch)), self.adversarial_from
         return discriminator_move(state, parts, judged, self.adversary, self.schedule, since)
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves the translator, by the target and, late, against the discriminator as it is."""
+        count = len(batch) * state.ranks.size
         return network_move(
             state, list(batch.split(self.micro_batch)), state.networks.needed_translator,
-            lambda part, scalars: self._loss(state, part, len(batch), scalars), self.schedule,
+            lambda part, scalars: self._loss(state, part, count, scalars), self.schedule,
             self.checkpoint_activations,
         )  # fmt: skip
 
@@ -164,7 +165,9 @@ class ImageToImage:
         )
         reference = make_reference(known, seen)
         return partial(
-            evaluate_translation, reference=reference, batch=self.micro_batch or self.schedule.batch
+            evaluate_translation,
+            reference=reference,
+            batch=self.micro_batch or self.schedule.batch // state.ranks.size,
         )
 
     def _sees_noise(self, state: TrainingState) -> bool:
@@ -176,22 +179,22 @@ class ImageToImage:
         """One number a voxel, for a network that sees noise by now."""
         if not self._sees_noise(state):
             return None
-        shape = (len(part), 1, *part.volume.shape[2:])
-        return torch.randn(shape, generator=state.random).to(state.device)
+        return state.randomness.voxels(len(part), 1, *part.volume.shape[2:]).to(state.device)
 
     def _loss(self, state: TrainingState, part: Batch, count: int, scalars: Scalars) -> Tensor:
-        """What the translator minimises on a part of a batch of `count` pairs."""
+        """What the translator minimises on a part of a batch of `count` pairs in all."""
         share, translator = len(part) / count, state.networks.needed_translator
+        seen = state.ranks.weighted(share, part["weight"].sum())
         with state.autocast():
             usual = translator(part["source"])
-        error = share * weighted_error(part.volume, usual, part["weight"])
+        error = seen * weighted_error(part.volume, usual, part["weight"])
         add(scalars, "generator/error", error)
         add(scalars, "generator/clipped", share * clipped_share(usual.detach(), part.volume))
         loss, judged_answer = ERROR_WEIGHT * error, usual
         if self._sees_noise(state):
             with state.autocast():
                 a, b = (translator(part["source"], self._noise(state, part)) for _ in range(2))
-            score = share * ranked_probability_score(part.volume, a, b, part["weight"])
+            score = seen * ranked_probability_score(part.volume, a, b, part["weight"])
             add(scalars, "generator/score", score)
             loss, judged_answer = loss + ERROR_WEIGHT * score, a
         if adversarial(self, state):

@@ -153,27 +153,19 @@ class Restoration:
         )
 
     def arrays(
-        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+        self, volumes: PreparedVolumes, number: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Augmented scans as `volume`, and the same scans with lesions as `corrupted`.
+        """The augmented scan as `volume`, and the same scan with lesions as `corrupted`.
 
-        `usual` is the mean and the spread of the template that was bent to each, or empty.
+        `usual` is the mean and the spread of the template that was bent to it, or empty.
         """
         scans = self.scans
         assert scans is not None
         extent, images = 1.0 if self.healthy is None else ALIGNED, len(self.preprocessing.channels)
-        shown = [augmented(scans.with_usual(n), rng, extent, images) for n in numbers]
-        donors = [scans.volumes[int(rng.integers(len(scans.volumes)))] for _ in numbers]
-        healthy = [one[:images] for one in shown]
-        corrupted = [
-            lesioned(one, donor, list(FAMILIES), rng)[0]
-            for one, donor in zip(healthy, donors, strict=True)
-        ]
-        return {
-            "volume": np.stack(healthy),
-            "corrupted": np.stack(corrupted),
-            "usual": np.stack([one[images:] for one in shown]),
-        }
+        shown = augmented(scans.with_usual(number), rng, extent, images)
+        donor = scans.volumes[int(rng.integers(len(scans.volumes)))]
+        corrupted, _ = lesioned(shown[:images], donor, list(FAMILIES), rng)
+        return {"volume": shown[:images], "corrupted": corrupted, "usual": shown[images:]}
 
     def _seen(self, volumes: Tensor, usual: Tensor | None = None) -> Tensor:
         """Volumes and further inputs, as the restorer takes them."""
@@ -197,16 +189,17 @@ class Restoration:
         def judged(part: Batch) -> Judgement:
             with torch.no_grad(), state.autocast():
                 restored = restorer(self._seen(part["corrupted"], part["usual"]))
-            return self._judgement(state, part, restored, len(batch))
+            return self._judgement(state, part, restored, len(batch) * state.ranks.size)
 
         parts = list(batch.split(self.micro_batch))
         return discriminator_move(state, parts, judged, self.adversary, self.schedule)
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Moves the restorer, by the healthy scan and, late, against the discriminator as it is."""
+        count = len(batch) * state.ranks.size
         return network_move(
             state, list(batch.split(self.micro_batch)), state.networks.needed_restorer,
-            lambda part, scalars: self._restorer_loss(state, part, len(batch), scalars),
+            lambda part, scalars: self._restorer_loss(state, part, count, scalars),
             self.schedule, self.checkpoint_activations,
         )  # fmt: skip
 
@@ -217,34 +210,39 @@ class Restoration:
         reference = make_reference(validation, training, self.seed)
         adaptation = None
         if self.adversary.augmentation.probability == "adaptive":
-            adaptation = Adaptation(self.schedule.evaluate_every, self.schedule.batch)
+            adaptation = Adaptation(
+                self.schedule.evaluate_every, self.schedule.batch // state.ranks.size
+            )
         return partial(
             evaluate_restoration, seen=self._seen, reference=reference, adaptation=adaptation,
-            batch=self.micro_batch or self.schedule.batch,
+            batch=self.micro_batch or self.schedule.batch // state.ranks.size,
         )  # fmt: skip
 
     def _restorer_loss(
         self, state: TrainingState, part: Batch, count: int, scalars: Scalars
     ) -> Tensor:
-        """What the restorer minimises on a part of a batch of `count` scans."""
-        share, corrupted = len(part) / count, part["corrupted"]
+        """What the restorer minimises on a part of a batch of `count` scans in all."""
+        share, corrupted, ranks = len(part) / count, part["corrupted"], state.ranks
         seen = self._seen(corrupted, part["usual"])
         with state.autocast():
             found = state.networks.needed_restorer.parts(seen)
             restored = found.into(corrupted)
         changed = ((corrupted - part.volume).abs() > _CHANGED).any(dim=1, keepdim=True).float()
+        localised = localisation_loss(
+            found.lesion, changed, summed=lambda own: ranks.summed(own, 1 / ranks.size)
+        )
+        inside = ranks.weighted(share, changed.sum())
         losses = {
-            "generator/reconstruction": reconstruction_loss(part.volume, restored),
-            "generator/healthy": reconstruction_loss(part.volume, found.healthy),
-            "generator/lesion": _error_inside(changed, part.volume, restored),
-            "generator/tissue": _error_inside(changed, part.volume, found.healthy),
-            "generator/localisation": LOCALISATION_WEIGHT
-            * localisation_loss(found.lesion, changed),
+            "generator/reconstruction": share * reconstruction_loss(part.volume, restored),
+            "generator/healthy": share * reconstruction_loss(part.volume, found.healthy),
+            "generator/lesion": inside * _error_inside(changed, part.volume, restored),
+            "generator/tissue": inside * _error_inside(changed, part.volume, found.healthy),
+            "generator/localisation": LOCALISATION_WEIGHT * share * localised,
         }
         add(scalars, "generator/clipped", share * clipped_share(restored.detach(), part.volume))
         for name, loss in losses.items():
-            add(scalars, name, share * loss)
-        total = RECONSTRUCTION_WEIGHT * share * torch.stack(list(losses.values())).sum()
+            add(scalars, name, loss)
+        total = RECONSTRUCTION_WEIGHT * torch.stack(list(losses.values())).sum()
         if not adversarial(self, state):
             return total
         with state.autocast():

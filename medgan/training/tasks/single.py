@@ -38,8 +38,8 @@ def discriminator_move(
     checkpoint_activations(state.discriminators(), False)
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     for part in parts:
-        descend(adversary.discriminator_loss(state, judged(part), penalise, scalars))
-    move(state.discriminator_optimizer, schedule.rate(state, since))
+        descend(state.ranks, adversary.discriminator_loss(state, judged(part), penalise, scalars))
+    move(state.ranks, state.discriminator_optimizer, schedule.rate(state, since))
     return scalars
 
 
@@ -70,6 +70,6 @@ def network_move(
     state.generator_optimizer.zero_grad(set_to_none=True)
     with frozen(*discriminators):
         for part in parts:
-            descend(loss(part, scalars))
-    move(state.generator_optimizer, schedule.rate(state))
+            descend(state.ranks, loss(part, scalars))
+    move(state.ranks, state.generator_optimizer, schedule.rate(state))
     return scalars

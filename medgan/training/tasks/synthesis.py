@@ -152,10 +152,10 @@ class Synthesis:
         return batch if self.neighbours is None else self.neighbours.example(batch)
 
     def arrays(
-        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+        self, volumes: PreparedVolumes, number: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Neighbours in time; otherwise nothing: scans are learned as they are."""
-        return {} if self.neighbours is None else self.neighbours.arrays(volumes, numbers, rng)
+        """A neighbour in time; otherwise nothing: scans are learned as they are."""
+        return {} if self.neighbours is None else self.neighbours.arrays(volumes, number, rng)
 
     def discriminator_step(self, state: TrainingState, batch: Batch) -> Scalars:
         """Shows real and generated volumes to the discriminators and moves them once.
@@ -175,8 +175,9 @@ class Synthesis:
             loss = torch.zeros((), device=state.device)
             for judged in self._judgements(state, part, fake.float(), whole):
                 loss = loss + self.adversary.discriminator_loss(state, judged, penalise, scalars)
-            descend(loss)
-        move(state.discriminator_optimizer, self.schedule.rate(state, self.adversarial_from))
+            descend(state.ranks, loss)
+        rate = self.schedule.rate(state, self.adversarial_from)
+        move(state.ranks, state.discriminator_optimizer, rate)
         return scalars
 
     def generator_step(self, state: TrainingState, batch: Batch) -> Scalars:
@@ -198,17 +199,20 @@ class Synthesis:
         state.generator_optimizer.zero_grad(set_to_none=True)
         with frozen(*discriminators):
             for part in whole.split(self.micro_batch):
-                descend(self._realism_loss(state, part, whole, encode, scalars))
+                descend(state.ranks, self._realism_loss(state, part, whole, encode, scalars))
         if encode:  # apart, so that its activations and those of the fakes never meet in memory
             volume = another_view(state, batch.volume, self.encoder.augmentation)
-            corrupted = corrupt(volume, draw_corruption(volume, state.random))
+            drawn = draw_corruption(volume, state.randomness)
+            corrupted = corrupt(volume, drawn, state.ranks.taken(volume, drawn.donor))
             # Every second scan's conditions, nothing of the others: scores reconstruct without any.
-            known = whole.condition * (torch.arange(len(whole), device=volume.device) % 2)[:, None]
+            number = torch.arange(len(whole) * state.ranks.size, device=volume.device)
+            known = whole.condition * state.ranks.own(number % 2)[:, None]
             whole = whole.having(volume=volume, condition=known, corrupted=corrupted)
             for part in whole.split(self.micro_batch):
-                descend(self._restoration_loss(state, part, len(part) / len(whole), scalars))
+                share = state.share(part, whole)
+                descend(state.ranks, self._restoration_loss(state, part, share, scalars))
         rate = self.schedule.rate(state, self.adversarial_from)
-        move(state.generator_optimizer, rate, ADVERSARIAL_BETAS)
+        move(state.ranks, state.generator_optimizer, rate, ADVERSARIAL_BETAS)
         return scalars
 
     def evaluator(
@@ -218,10 +222,12 @@ class Synthesis:
         reference = make_reference(state, validation, training, self.seed)
         adaptation = None
         if self.adversary.augmentation.probability == "adaptive":
-            adaptation = Adaptation(self.schedule.evaluate_every, self.schedule.batch)
+            adaptation = Adaptation(
+                self.schedule.evaluate_every, self.schedule.batch // state.ranks.size
+            )
         return partial(
             evaluate_samples, reference=reference, adaptation=adaptation,
-            batch=self.schedule.batch, micro_batch=self.micro_batch,
+            batch=self.schedule.batch // state.ranks.size, micro_batch=self.micro_batch,
         )  # fmt: skip
 
     def _with_latents(self, state: TrainingState, batch: Batch) -> Batch:
@@ -245,32 +251,38 @@ class Synthesis:
 
         A real volume and the generated one paired with it come with the same condition.
         """
-        images = part.volume.shape[1]
-
-        def changed(volume: Tensor, images: int) -> Tensor:
-            return self.adversary.augmentation.applied(volume, images, state)
-
+        images, ranks, share = part.volume.shape[1], state.ranks, state.share(part, whole)
+        applied = self.adversary.augmentation.applied
         yield Judgement(
-            "critic", state.networks.critic, changed(part.volume, images),
-            changed(image_channels(fake, images), images), part.condition, len(part) / len(whole),
-            part.wrong,
+            "critic", state.networks.critic, applied(part.volume, images, state),
+            applied(image_channels(fake, images), images, state), part.condition, share, part.wrong,
+            ranks.weighted(share, part.wrong[1].sum()) if part.wrong else 0.0,
         )  # fmt: skip
         if state.pair_discriminator is None:
             return
         chosen, real, condition, images = pairs(part)
+        all_chosen = ranks.total(pairs(whole).chosen.sum())
+        if not bool(all_chosen):
+            return
+        # What follows is drawn and added up by all processes, those without any pair as well.
+        share = chosen.sum() / all_chosen
+        real, fake = (applied(both, images, state, chosen) for both in (real, fake))
+        way = self.adversary.ways(state, len(part))
+        wrong, wrong_share = None, 0.0
+        if part.wrong:
+            wrong = part.wrong[0][chosen], part.wrong[1][chosen]
+            wrong_share = ranks.weighted(share, wrong[1].sum())
         if bool(chosen.any()):
             yield Judgement(
-                "pair", state.pair_discriminator, changed(real[chosen], images),
-                changed(fake[chosen], images), condition[chosen],
-                chosen.sum() / pairs(whole).chosen.sum(),
-                part.wrong and (part.wrong[0][chosen], part.wrong[1][chosen]),
+                "pair", state.pair_discriminator, real, fake, condition[chosen], share, wrong,
+                wrong_share, None if way is None else way[chosen],
             )  # fmt: skip
 
     def _realism_loss(
         self, state: TrainingState, part: Batch, whole: Batch, encode: bool, scalars: Scalars
     ) -> Tensor:
         """Objective of the generator on a part of a batch and, to `encode`, the latent loss."""
-        networks, latent, share = state.networks, part["latent"], len(part) / len(whole)
+        networks, latent, share = state.networks, part["latent"], state.share(part, whole)
         loss = torch.zeros((), device=state.device)
         with state.autocast():
             fake = fakes(state, part)

@@ -56,14 +56,15 @@ class Task(Protocol):
         ...
 
     def arrays(
-        self, volumes: PreparedVolumes, numbers: list[int], rng: np.random.Generator
+        self, volumes: PreparedVolumes, number: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """What this task adds to a batch of scans, or replaces in it; read in a thread.
+        """What this task adds to a scan of a batch, or replaces in it; read in a thread.
 
         Args:
             volumes: all training scans.
-            numbers: of those in the batch.
-            rng: of this batch alone, so that a resumed training reads the same.
+            number: of the scan.
+            rng: of this place in the stream alone, so that a resumed training, or one of another
+                number of processes, reads the same.
         """
         ...
 

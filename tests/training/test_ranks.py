@@ -1,0 +1,105 @@
+"""Processes that share each batch learn what one learns from the whole of it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from medgan.core.config import Preprocessing, build
+from medgan.core.ranks import Ranks
+from medgan.data.batches import Batch
+from medgan.training.loop import step
+from medgan.training.tasks import chosen_task
+from medgan.training.tasks.task import Task
+from tests.kit.captions import captioned_grid
+from tests.kit.data_sets import TINY
+from tests.kit.models import BY_AGE_AND_SEX
+from tests.kit.ranks import on_ranks
+
+CPU = torch.device("cpu")
+BATCH, STEPS = 4, 20
+COMMON = {"precision": "fp32", "batch": BATCH, "augment": 0.3, "warmup": 8, "volumes": 160}
+SCANS = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
+PATCHES = SCANS.model_copy(update={"patches": True, "channels": ("a", "b")})
+SYNTHESIS, TRANSLATED = BY_AGE_AND_SEX, {"source": ["a"], "target": ["b"], "adversarial": 0.2}
+CASES = {
+    "synthesis": (SYNTHESIS, {}, {}),
+    "synthesis by wgan-gp": (SYNTHESIS, {"objective": "wgan-gp"}, {}),
+    "synthesis after an autoencoder": (SYNTHESIS, {"autoencode": 0.25}, {}),
+    "synthesis of captions": (captioned_grid(labels=(1,)), {}, {}),
+    "restoration": (SCANS, {"task": "restoration"}, {}),
+    "translation": (PATCHES, {"task": "translation"}, TRANSLATED),
+    "harmonisation": (PATCHES, {"task": "harmonisation"}, {}),
+}  # fmt: skip
+"""Grid, settings of the training, and of the translation."""
+
+
+def task_of(name: str, micro_batch: int) -> Task:
+    grid, train, translate = CASES[name]
+    sections = {
+        "data": TINY["data"] | {"patches": grid.patches},
+        "model": TINY["model"] | {"widths": [8, 8], "stem_channels": 8},
+        "train": TINY["train"] | COMMON | train | {"micro_batch": micro_batch},
+        "translate": translate,
+    }
+    return chosen_task(grid, build(sections))
+
+
+def batches(task: Task, ranks: Ranks) -> Iterator[Batch]:
+    """This process's share of random batches in which some scans have no labels."""
+    torch.manual_seed(5)
+    while True:
+        whole = task.example(BATCH, CPU)
+        more = {"condition": torch.randn_like(whole.condition)}
+        if "labelled" in whole.tensors:
+            more["labelled"] = torch.rand(BATCH) < 0.4
+        if "weight" in whole.tensors:
+            more["weight"] = (torch.rand_like(whole["weight"]) < 0.5).float()
+        tensors = whole.having(**more).tensors
+        yield Batch({name: rows[ranks.rank :: ranks.size] for name, rows in tensors.items()})
+
+
+def course(ranks: Ranks, name: str, micro_batch: int = 0) -> tuple[list, np.ndarray]:
+    """The metrics of some steps, and all weights after them."""
+    task = task_of(name, micro_batch)
+    state = task.start(CPU)
+    state.ranks = ranks
+    if task.adversarial_from > 0.5:
+        state.volumes_seen = 120  # of 160: soon the discriminator takes part
+    shown, found = batches(task, ranks), []
+    for _ in range(STEPS):
+        scalars = step(task, state, lambda: next(shown))
+        parts = ranks.exchange({key: float(value) for key, value in scalars.items()})
+        names = {key for part in parts for key in part}
+        found.append({key: sum(part.get(key, 0.0) for part in parts) for key in names})
+    modules = state.all_networks().values()
+    return found, torch.cat([p.detach().flatten() for m in modules for p in m.parameters()]).numpy()
+
+
+def same_course(name: str, micro_batch: int = 0) -> None:
+    """Two processes against one, whose micro-batches are those of both together."""
+    expected, weights = course(Ranks(), name, 2 * micro_batch)
+    assert any("critic/r1" in metrics or "critic/gp" in metrics for metrics in expected)
+    for metrics, found in on_ranks(2, course, name, micro_batch):
+        for ours, other in zip(metrics, expected, strict=True):
+            clipped = {"generator/clipped": other["generator/clipped"]}  # here, a mean of means
+            assert ours | clipped == pytest.approx(other, rel=1e-5, abs=1e-5)
+        # Adam makes steps of gradients that are nothing but rounding errors, too.
+        assert np.mean(np.abs(found - weights) > 1e-5) < 1e-3
+        assert np.linalg.norm(found - weights) < 1e-4 * np.linalg.norm(weights)
+
+
+def test_two_processes_learn_what_one_learns():
+    same_course("synthesis")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(CASES)[1:])
+def test_two_processes_learn_what_one_learns_in_every_task(name):
+    same_course(name)
+
+
+@pytest.mark.slow
+def test_two_processes_in_micro_batches_learn_what_one_learns():
+    same_course("synthesis", micro_batch=1)
