@@ -22,14 +22,20 @@ def on_ranks(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
         work: a function of a module.
         arguments: of it.
     """
+    return launch(size, _joined, work, *arguments)
+
+
+def launch(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `work(...)` gives in each of so many processes, which have not joined yet."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     answers = _PROCESSES.SimpleQueue()
-    processes = [
-        _PROCESSES.Process(target=_run, args=(rank, size, port, answers, work, arguments))
-        for rank in range(size)
-    ]
+    processes = []
+    for rank in range(size):
+        variables = {**os.environ, **environment(rank, size, port)}
+        given = (rank, answers, variables, work, arguments)
+        processes.append(_PROCESSES.Process(target=_run, args=given))
     for process in processes:
         process.start()
     found = dict(answers.get() for _ in processes)
@@ -46,12 +52,16 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _run(rank, size, port, answers, work, arguments) -> None:
-    os.environ |= environment(rank, size, port)
+def _joined(work, *arguments):
+    with joined("cpu") as ranks:
+        return work(ranks, *arguments)
+
+
+def _run(rank, answers, variables, work, arguments) -> None:
+    os.environ |= variables
     torch.set_num_threads(1)
     try:
-        with joined("cpu") as ranks:
-            answer = work(ranks, *arguments)
+        answer = work(*arguments)
     except BaseException as error:
         answer = f"{type(error).__name__}: {error}"
     answers.put((rank, answer))

@@ -1,15 +1,26 @@
 """Processes that share each batch learn what one learns from the whole of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from medgan.core.config import Preprocessing, build
+from medgan.anomaly.context import LOCAL, ScoringNetworks
+from medgan.anomaly.density import FeatureDensity
+from medgan.anomaly.features import coarse_features
+from medgan.core.config import LocaliserConfig, Preprocessing, build
 from medgan.core.ranks import Ranks
 from medgan.data.batches import Batch
-from medgan.training.loop import step
+from medgan.networks.blocks import Stages
+from medgan.networks.localiser import Localiser
+from medgan.tracking.tracker import Trackers
+from medgan.training import localiser as module
+from medgan.training.localiser import train_localiser
+from medgan.training.loop import step, train
+from medgan.training.monitor import Criteria
 from medgan.training.tasks import chosen_task
 from medgan.training.tasks.task import Task
 from tests.kit.captions import captioned_grid
@@ -103,3 +114,82 @@ def test_two_processes_learn_what_one_learns_in_every_task(name):
 @pytest.mark.slow
 def test_two_processes_in_micro_batches_learn_what_one_learns():
     same_course("synthesis", micro_batch=1)
+
+
+class Shares:
+    """A stream of this process's share of batches, of which one is once not a number."""
+
+    def __init__(self, task: Task, ranks: Ranks, wrong: int) -> None:
+        self.position, self._task, self._ranks, self._wrong = 0, task, ranks, wrong
+
+    def __iter__(self) -> Iterator[Batch]:
+        for shown in batches(self._task, self._ranks):
+            self.position += BATCH
+            if self.position == self._wrong and self._ranks.rank == self._ranks.size - 1:
+                shown = shown.having(volume=shown.volume * torch.nan)
+            yield shown
+
+
+def rolled_back(ranks: Ranks, folder: Path) -> list[float]:
+    """What is left of a training of six steps whose seventh batch is wrong for one process."""
+    task = task_of("synthesis", 0)
+    schedule = replace(task.schedule, volumes=6 * BATCH, evaluate_every=4 * BATCH)
+    task = replace(task, schedule=schedule)
+    state = task.start(CPU)
+    state.ranks = ranks
+    looks = []
+
+    def evaluate(state, path):
+        looks.append(state.volumes_seen)
+        return {"samples/clipped": 0.0, "samples/diversity": 1.0, "samples/kernel_distance": 1.0}
+
+    criteria = Criteria("kernel_distance", None, 0, True, True)
+    train(task, state, Shares(task, ranks, 7 * BATCH), evaluate, criteria, Trackers([]), folder)
+    return [state.monitor.rollbacks, state.volumes_seen, state.volumes_drawn, len(looks),
+            state.size()]  # fmt: skip
+
+
+def test_a_number_that_is_not_finite_in_one_process_sends_all_back(tmp_path):
+    one = rolled_back(Ranks(), tmp_path / "one")
+    assert one[:3] == [1, 6 * BATCH, 15 * BATCH]
+    leader, other = on_ranks(2, rolled_back, tmp_path / "two")
+    assert leader == pytest.approx(one, rel=1e-5)
+    assert other == [*one[:3], 0, leader[4]]  # the first process alone evaluates
+
+
+def localised(ranks: Ranks, folder: Path) -> np.ndarray:
+    """Weights of a localiser after three steps in fp32."""
+    module.torch = Fp32()
+    torch.manual_seed(0)
+    scans = torch.rand(6, 1, 16, 16, 16) * 2 - 1
+    networks = ScoringNetworks(
+        None, None, None, {LOCAL: FeatureDensity.fit([coarse_features(scans)])}
+    )
+    localiser = Localiser(("density",), Stages((8, 8), 4, 1))
+    try:
+        train_localiser(
+            networks, 8, localiser, list(scans.numpy()), ["brighter"], LocaliserConfig(volumes=24),
+            0, folder, ranks=ranks,
+        )  # fmt: skip
+    finally:
+        module.torch = torch
+    return torch.cat([p.detach().flatten() for p in localiser.parameters()]).numpy()
+
+
+class Fp32:
+    """torch, whose autocast does nothing."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(torch, name)
+
+    def autocast(self, device: str, dtype: torch.dtype) -> torch.autocast:
+        return torch.autocast(device, dtype, enabled=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_localiser_learns_the_same_from_the_shares_of_several_processes(size, tmp_path):
+    weights = localised(Ranks(), tmp_path / "one")
+    for found in on_ranks(size, localised, tmp_path / "more"):  # of 3, one has nothing to show
+        assert np.abs(found - weights).max() < 1e-5
+    assert (tmp_path / "more" / module.CHECKPOINT).is_file()
