@@ -7,6 +7,7 @@ import torch
 
 from medgan.core import threads
 from medgan.core.threads import SharedCores
+from tests.kit.ranks import environment
 
 
 @pytest.fixture
@@ -86,3 +87,12 @@ def test_processor_time_of_this_program_and_its_children_is_known():
     first = threads._own_seconds()
     sum(number * number for number in range(300_000))
     assert threads._own_seconds() > first >= 0
+
+
+def test_processes_that_train_together_have_equal_shares_whatever_else_runs(machine, monkeypatch):
+    for name, value in environment(1, 2, 1).items():
+        monkeypatch.setenv(name, value)
+    cores = SharedCores()
+    assert cores.share() == torch.get_num_threads() == 1
+    passes(machine, 10, own=2.0)
+    assert cores.share() == 1
