@@ -16,6 +16,7 @@ from medgan.core.ranks import Ranks
 from medgan.data.batches import Batch
 from medgan.networks.blocks import Stages
 from medgan.networks.localiser import Localiser
+from medgan.networks.precision import uses_bf16
 from medgan.tracking.tracker import Trackers
 from medgan.training import localiser as module
 from medgan.training.localiser import train_localiser
@@ -30,6 +31,9 @@ from tests.kit.ranks import on_ranks
 
 CPU = torch.device("cpu")
 BATCH, STEPS = 4, 20
+EPSILON = 1e-4
+"""Adam's. With 1e-8 it makes whole steps of rounding errors, where a gradient is zero: the bias of
+a discriminator cancels between real and fake volumes."""
 COMMON = {"precision": "fp32", "batch": BATCH, "augment": 0.3, "warmup": 8, "volumes": 160}
 SCANS = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
 PATCHES = SCANS.model_copy(update={"patches": True, "channels": ("a", "b")})
@@ -71,49 +75,60 @@ def batches(task: Task, ranks: Ranks) -> Iterator[Batch]:
         yield Batch({name: rows[ranks.rank :: ranks.size] for name, rows in tensors.items()})
 
 
-def course(ranks: Ranks, name: str, micro_batch: int = 0) -> tuple[list, np.ndarray]:
-    """The metrics of some steps, and all weights after them."""
+def course(ranks: Ranks, name: str, micro_batch: int = 0) -> tuple[list, list]:
+    """The metrics of some steps, and all gradients of the first ones."""
     task = task_of(name, micro_batch)
     state = task.start(CPU)
     state.ranks = ranks
     if task.adversarial_from > 0.5:
         state.volumes_seen = 120  # of 160: soon the discriminator takes part
-    shown, found = batches(task, ranks), []
-    for _ in range(STEPS):
+    for optimizer in (state.discriminator_optimizer, state.generator_optimizer):
+        for group in optimizer.param_groups:
+            group["eps"] = EPSILON
+    shown, found, gradients = batches(task, ranks), [], []
+    for number in range(STEPS):
         scalars = step(task, state, lambda: next(shown))
         parts = ranks.exchange({key: float(value) for key, value in scalars.items()})
         names = {key for part in parts for key in part}
         found.append({key: sum(part.get(key, 0.0) for part in parts) for key in names})
-    modules = state.all_networks().values()
-    return found, torch.cat([p.detach().flatten() for m in modules for p in m.parameters()]).numpy()
+        parameters = [p for m in state.all_networks().values() for p in m.parameters()]
+        if number < 4:
+            gradients.append(
+                [None if p.grad is None else p.grad.numpy().copy() for p in parameters]
+            )
+    return found, gradients
 
 
-def same_course(name: str, micro_batch: int = 0) -> None:
+def same_course(name: str, tolerance: float, micro_batch: int = 0) -> None:
     """Two processes against one, whose micro-batches are those of both together."""
-    expected, weights = course(Ranks(), name, 2 * micro_batch)
+    expected, gradients = course(Ranks(), name, 2 * micro_batch)
     assert any("critic/r1" in metrics or "critic/gp" in metrics for metrics in expected)
     for metrics, found in on_ranks(2, course, name, micro_batch):
         for ours, other in zip(metrics, expected, strict=True):
-            clipped = {"generator/clipped": other["generator/clipped"]}  # here, a mean of means
-            assert ours | clipped == pytest.approx(other, rel=1e-5, abs=1e-5)
-        # Adam makes steps of gradients that are nothing but rounding errors, too.
-        assert np.mean(np.abs(found - weights) > 1e-5) < 1e-3
-        assert np.linalg.norm(found - weights) < 1e-4 * np.linalg.norm(weights)
+            for one in (ours, other):
+                one |= {"generator/clipped": 0.0}  # here, a mean of means
+            assert ours == pytest.approx(other, rel=tolerance, abs=tolerance)
+        for ours, other in zip(found, gradients, strict=True):
+            largest = max(np.abs(one).max() for one in other if one is not None)
+            for one, two in zip(ours, other, strict=True):
+                assert (one is None) == (two is None)
+                if one is not None:
+                    assert np.abs(one - two).max() < 1e-5 * largest
 
 
 def test_two_processes_learn_what_one_learns():
-    same_course("synthesis")
+    same_course("synthesis", 1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(CASES)[1:])
 def test_two_processes_learn_what_one_learns_in_every_task(name):
-    same_course(name)
+    same_course(name, 1e-4)  # where rounding moves a voxel across a limit, gradients jump
 
 
 @pytest.mark.slow
 def test_two_processes_in_micro_batches_learn_what_one_learns():
-    same_course("synthesis", micro_batch=1)
+    same_course("synthesis", 1e-5, micro_batch=1)
 
 
 class Shares:
@@ -159,7 +174,7 @@ def test_a_number_that_is_not_finite_in_one_process_sends_all_back(tmp_path):
 
 def localised(ranks: Ranks, folder: Path) -> np.ndarray:
     """Weights of a localiser after three steps in fp32."""
-    module.torch = Fp32()
+    module.uses_bf16 = lambda precision, device: False
     torch.manual_seed(0)
     scans = torch.rand(6, 1, 16, 16, 16) * 2 - 1
     networks = ScoringNetworks(
@@ -172,18 +187,8 @@ def localised(ranks: Ranks, folder: Path) -> np.ndarray:
             0, folder, ranks=ranks,
         )  # fmt: skip
     finally:
-        module.torch = torch
+        module.uses_bf16 = uses_bf16
     return torch.cat([p.detach().flatten() for p in localiser.parameters()]).numpy()
-
-
-class Fp32:
-    """torch, whose autocast does nothing."""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(torch, name)
-
-    def autocast(self, device: str, dtype: torch.dtype) -> torch.autocast:
-        return torch.autocast(device, dtype, enabled=False)
 
 
 @pytest.mark.slow
