@@ -277,7 +277,7 @@ def test_nothing_is_flipped_where_that_is_not_wanted(generator):
 
 def test_what_is_not_warped_goes_where_its_matrix_says_without_being_resampled(generator):
     volume = pairs(generator, 24)
-    drawn = draw_augmentation(volume, 0.7, generator)
+    drawn = draw_augmentation(volume, 0.7, Randomness(generator))
     drawn = replace(drawn, warped=torch.zeros(24, dtype=torch.bool))
     turned = (drawn.matrix[:, :, :3].abs() - torch.eye(3)).abs().amax((1, 2)) > 1e-6
     drawn = replace(drawn, noise=torch.zeros(1).expand_as(drawn.noise))
