@@ -15,8 +15,8 @@ from medgan.core.config import LocaliserConfig, Preprocessing, build
 from medgan.core.ranks import Ranks
 from medgan.data.batches import Batch
 from medgan.networks.blocks import Stages
+from medgan.networks.device import uses_bf16
 from medgan.networks.localiser import Localiser
-from medgan.networks.precision import uses_bf16
 from medgan.tracking.tracker import Trackers
 from medgan.training import localiser as module
 from medgan.training.localiser import train_localiser

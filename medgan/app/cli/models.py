@@ -28,8 +28,8 @@ def train(
 
     Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
 
-    On several GPUs: torchrun --standalone --nproc-per-node 2 -m medgan train ... trains the same
-    model; train.batch is shared.
+    Started by torchrun, one process a GPU, it trains the same model on several GPUs: they share
+    train.batch (docs/how-to/many-gpus.md).
     """
     values: dict[str, Any] = {"out": out} if out else {}
     if start:
