@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-server check format bench docs clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-server check format bench docs wheelhouse clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -86,6 +86,11 @@ bench: $(READY) ## training speed and memory of the presets, and of the baseline
 
 docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python docs/make_reference.py
+
+wheelhouse: $(READY) ## wheels of everything into OUT, for machines without internet; TORCH=cpu, cu128 ... EXTRAS=dicom,ray
+	$(BIN)/python -m pip wheel --wheel-dir "$(or $(OUT),wheelhouse)" --constraint constraints.txt \
+		$(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH)) '.$(if $(EXTRAS),[$(EXTRAS)])' pip
+	cp constraints.txt "$(or $(OUT),wheelhouse)/"
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
