@@ -88,7 +88,7 @@ docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python docs/make_reference.py
 
 wheelhouse: $(READY) ## wheels of everything into OUT, for machines without internet; TORCH=cpu, cu128 ... EXTRAS=dicom,ray
-	$(BIN)/python -m pip wheel --wheel-dir "$(or $(OUT),wheelhouse)" --constraint constraints.txt \
+	$(BIN)/python -m pip wheel --no-build-isolation --wheel-dir "$(or $(OUT),wheelhouse)" --constraint constraints.txt \
 		$(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH)) '.$(if $(EXTRAS),[$(EXTRAS)])' pip
 	cp constraints.txt "$(or $(OUT),wheelhouse)/"
 

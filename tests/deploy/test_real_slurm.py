@@ -1,13 +1,18 @@
 """The batch scripts in deploy/slurm on a real Slurm, with real trainings and scores."""
 
+import csv
 import json
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import yaml
 
+from medgan.core.volume import Volume
 from tests.kit.data_sets import TINY, write_folder
+from tests.kit.models import make_model
 from tests.kit.slurm import slurm_cluster, until
+from tests.kit.volumes import AFFINE, ball
 
 pytestmark = pytest.mark.slow
 
@@ -77,3 +82,24 @@ def test_a_job_that_somebody_cancels_stays_cancelled(slurm, work):
     assert slurm.job(job)["JobState"] == "CANCELLED"
     assert slurm.job(job)["Restarts"] == "0"
     assert "E_STOPPED at" in slurm.log(f"medgan-train-{job}.log")
+
+
+def test_an_array_of_shards_leaves_one_table_and_then_the_merge_has_nothing_to_do(slurm, work):
+    model, random = make_model(), np.random.default_rng(0)
+    model.calibrate([Volume(ball(random).astype(np.float32), AFFINE) for _ in range(19)])
+    model.save(work / "model")
+    given = ("score", work / "model", work / "scans", "-o", work / "score")
+    array = slurm.send("shards.sbatch", "3", *given, options=("--array=1,3",))
+    merge = slurm.send("merge.sbatch", work / "score", options=(f"--dependency=afterany:{array}",))
+    until(lambda: slurm.ended(array))
+    until(lambda: slurm.ended(merge))
+    assert "E_SHARD shards/: 2 of 3 not done" in slurm.log(f"medgan-merge-{merge}.log")
+    assert slurm.job(merge)["JobState"] == "FAILED"
+    rest = slurm.send("shards.sbatch", "3", *given, options=("--array=2",))
+    merge = slurm.send("merge.sbatch", work / "score", options=(f"--dependency=afterany:{rest}",))
+    until(lambda: slurm.ended(merge))
+    assert slurm.states(array) == ["COMPLETED"] * 2
+    assert slurm.states(rest) + slurm.states(merge) == ["COMPLETED"] * 2
+    assert "no shards are left" in slurm.log(f"medgan-merge-{merge}.log")
+    with (work / "score" / "scores.csv").open(newline="") as file:
+        assert len({row["case"] for row in csv.DictReader(file)}) == 12
