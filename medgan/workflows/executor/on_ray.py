@@ -2,8 +2,11 @@
 
 import logging
 import os
+import signal
+import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -14,6 +17,7 @@ from medgan.workflows.executor.records import Task
 from medgan.workflows.executor.work import Done, ModelAt, Work, attempt
 
 log = logging.getLogger(__name__)
+SECONDS_TO_ANSWER = 10.0
 
 
 def import_ray() -> ModuleType:
@@ -67,8 +71,11 @@ class OnRay:
             quiet |= {"include_dashboard": False, "num_cpus": workers or None}
             quiet |= {"_node_ip_address": "127.0.0.1"}  # nobody else reaches it
         try:
-            self._ray.init(address=address or "local", **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            if address:
+                _reach(address)
+            with _own_signals():
+                self._ray.init(address=address or "local", **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
             log.debug("ray.init", exc_info=True)
             raise EnvironmentFailure(
                 "E_RAY", "executor.ray_address", f"no Ray cluster answers ({type(error).__name__})",
@@ -111,6 +118,28 @@ class OnRay:
             worker.end()
         if self._ours:
             self._ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray would end the process on SIGTERM; medgan stops in order."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _reach(address: str) -> None:
+    """Looks whether anything listens; Ray by itself waits for minutes.
+
+    Raises:
+        OSError: if nothing does.
+    """
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
 
 
 class _Worker:
@@ -171,8 +200,3 @@ class _Actor:
             return attempt(work, self._model, task)
         except Exception as error:
             return error
-
-
-def shared_folder(folder: Path) -> Path:
-    """The absolute path, which has to be the same on all machines."""
-    return folder.resolve()

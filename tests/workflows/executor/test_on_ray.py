@@ -31,10 +31,8 @@ def test_an_engine_that_does_not_exist_is_refused(tmp_path):
     assert "executor.engine" in done.stderr
 
 
-@pytest.mark.slow
 @needs_ray
-def test_a_cluster_that_does_not_answer_is_said(tmp_path, monkeypatch):
-    ray_alone(monkeypatch, tmp_path / "home")
+def test_a_cluster_that_does_not_answer_is_said(tmp_path):
     with pytest.raises(EnvironmentFailure, match=r"E_RAY executor.ray_address"):
         OnRay(2, ModelAt(tmp_path, ""), "127.0.0.1:1")
 
@@ -46,10 +44,9 @@ def cluster(monkeypatch, tmp_path):
     from ray.cluster_utils import Cluster
 
     ray_alone(monkeypatch, tmp_path / "home")
-    one = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
-    nodes = Cluster(initialize_head=True, head_node_args=one)
-    nodes.add_node(**one)
-    nodes.add_node(**one)
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
     yield nodes
     nodes.shutdown()
 
