@@ -26,10 +26,10 @@ def train(
 ) -> None:
     """Train and calibrate a model; the same command resumes.
 
-    Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
-
     Started by torchrun, one process a GPU, it trains the same model on several GPUs: they share
     train.batch (docs/how-to/many-gpus.md).
+
+    Example: medgan train ixi_brain_2mm --data scans -o runs/ixi --set train.minutes=60
     """
     values: dict[str, Any] = {"out": out} if out else {}
     if start:
