@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-server check format bench docs wheelhouse clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-server check format bench gpu-check docs wheelhouse clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -83,6 +83,11 @@ bench: $(READY) ## training speed and memory of the presets, and of the baseline
 	$(BIN)/medgan bench speed phantoms ixi_brain --steps 30
 	$(BIN)/medgan bench speed ixi_brain_2mm
 	$(BIN)/medgan bench speed msd_hippocampus --baselines --steps 40
+
+gpu-check: $(READY) ## ten minutes on a machine with a GPU: tests, speed, memory, a training of DATA
+	@mkdir -p "$(or $(OUT),runs/gpu-check)"
+	-$(BIN)/python -m pytest -q -m gpu tests/device --junitxml="$(or $(OUT),runs/gpu-check)/tests.xml"
+	$(BIN)/medgan bench device -o "$(or $(OUT),runs/gpu-check)" $(if $(DATA),--data "$(DATA)")
 
 docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python docs/make_reference.py

@@ -66,9 +66,14 @@ def bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> Ro
         resolution in that precision, forward and backward, measured in the same process; waiting,
         the share of the time without data; parameters of all networks, in millions.
     """
+    return in_process(_bench, preset, values, generator, steps)
+
+
+def in_process(work: Callable[..., Row], *given: Any) -> Row:  # noqa: ANN401 - of any function
+    """What a function gives in a process of its own, so that its memory can be measured."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(_bench, preset, values, generator, steps).result()
+        return process.submit(work, *given).result()
 
 
 def _bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> Row:
@@ -83,14 +88,14 @@ def _bench(preset: str, values: dict[str, Any], generator: str, steps: int) -> R
             preprocessing = preprocessing.model_copy(update={"template": _template(preprocessing)})
         volumes = PreparedVolumes(cases, preprocessing, Path(temporary) / "cache")
         volumes.warm()
-        before = _most_memory(device)
+        before = most_memory(device)
         if generator == MEDGAN:
             batch = config.train.batch
             effort, networks = _bench_medgan(config, preprocessing, volumes, steps, device)
         else:
             batch = BASELINES[generator].batch
             effort, networks = _bench_baseline(generator, preprocessing, volumes, steps, device)
-        peak = _most_memory(device) - before
+        peak = most_memory(device) - before
     precision = config.train.precision if generator == MEDGAN else "auto"
     bf16 = uses_bf16(precision, device.type)
     parameters = sum(p.numel() for network in networks for p in network.parameters())
@@ -123,7 +128,7 @@ def _bench_medgan(
     state = task.start(device)
     batches = iter(BatchStream(volumes, config.train.batch, 0, prepare=task.arrays))
     waiting = Waiting(batches, device)
-    effort = _timed(
+    effort = timed(
         lambda: step(task, state, waiting),
         math.lcm(*task.periods),
         steps,
@@ -146,11 +151,11 @@ def _bench_baseline(
     images = torch.stack([volumes[i][0] for i in range(baseline.batch)])
     images = images.to(device, memory_format=torch.channels_last_3d)
     random = torch.Generator().manual_seed(0)
-    effort = _timed(lambda: baseline.step(images, random), 1, steps, device, lambda: 0.0)
+    effort = timed(lambda: baseline.step(images, random), 1, steps, device, lambda: 0.0)
     return effort, baseline.networks()
 
 
-def _timed(
+def timed(
     step: Callable[[], object],
     interval: int,
     steps: int,
@@ -171,7 +176,7 @@ def _timed(
     return Effort(seconds / steps, counter.total / interval, (waited() - before) / seconds)
 
 
-def _most_memory(device: torch.device) -> int:
+def most_memory(device: torch.device) -> int:
     """The most bytes that this process has taken so far, on the GPU where it runs on one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -102,6 +102,42 @@ def doctor(out: Out = "runs/latest", set_: Set = None, as_json: Json = False) ->
     answer(work, as_json)
 
 
+def device(
+    out: Out = "runs/gpu-check",
+    data: Annotated[str, typer.Option(help="scans for the training; its own without any")] = "",
+    training: Annotated[
+        str, typer.Option(help="preset; ixi_brain_2mm with --data, else phantoms")
+    ] = "",
+    edges: Annotated[
+        list[int] | None, typer.Option("--edge", help="of cubes; repeat; 64, 128 and 256")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="of the training; 0 for none")] = 5,
+    limit: Annotated[float, typer.Option(help="minutes of the whole check")] = 10,
+    where: Annotated[str, typer.Option("--device", help="auto, cpu or cuda")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check a machine with a GPU: speed, memory, loader and a short training, as JSON and a page.
+
+    Example: medgan bench device --data brains -o runs/gpu-check
+    """
+
+    def work() -> Answer:
+        from medgan.app.device_check import PAGE, check_device
+
+        preset = training or ("ixi_brain_2mm" if data else "phantoms")
+        sizes = edges or [64, 128, 256]
+        found = check_device(Path(out), sizes, minutes, limit, preset, data, where)
+        failed = [row for row in (*found["steps"], found["loader"], found["training"]) if row]
+        lines = [
+            f"{row['task']:12} {row['edge']}³  {row.get('volumes_per_second', 'failed')} a second"
+            for row in found["steps"]
+        ]
+        status = 4 if any("failed" in row for row in failed) else 0
+        return Answer(found, [*lines, f"page      {Path(out) / PAGE}"], status)
+
+    answer(work, as_json)
+
+
 def speed(
     presets: Pipelines,
     steps: Annotated[int, typer.Option(help="timed steps")] = 6,
