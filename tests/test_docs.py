@@ -51,6 +51,20 @@ def test_every_command_in_the_docs_exists(command):
         assert medgan_words[0] in typer.main.get_command(app).commands
         options = set(re.findall(r"--[a-z-]+", command.split(" -m medgan ")[0]))
         assert options <= {action for one in torchrun_options() for action in one}
+    elif words[0] == "sbatch":
+        script = next(word for word in words if word.endswith(".sbatch"))
+        assert (ROOT / script).is_file()
+        given = words[words.index(script) + 1 :]
+        if script.endswith("shards.sbatch"):
+            assert given[0].isdecimal()
+            assert {given[1], "merge"} <= typer.main.get_command(app).commands.keys()
+    elif words[0] == "apptainer":
+        assert words[1] in ("build", "exec")
+        assert all((ROOT / word).is_file() for word in words if word.endswith(".def"))
+    elif words[0].startswith("/shared/medgan/venv/bin/"):  # an environment on a cluster
+        assert words[0].rpartition("/")[2] in ("pip", "medgan")
+    elif words[:3] == ["python3.11", "-m", "venv"]:
+        pass
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file()
     else:

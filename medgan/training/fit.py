@@ -10,6 +10,7 @@ import yaml
 
 from medgan.core.config import Config, Preprocessing, without_names
 from medgan.core.files import write_atomic
+from medgan.core.place import place
 from medgan.core.progress import counting
 from medgan.core.ranks import Ranks
 from medgan.data.batches import BatchStream, PreparedVolumes
@@ -210,7 +211,7 @@ def _describe(
         for key, value in values.items()
     }
     counts = {split: len(manifest.split(split)) for split in SPLITS}
-    tags = {**facts, "manifest_sha256": manifest.digest}
+    tags = {**facts, **place(), "manifest_sha256": manifest.digest}
     return Record(flat, tags, manifest.digest, counts)
 
 

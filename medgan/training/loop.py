@@ -58,7 +58,7 @@ def train(
             that they stay the best where the training makes them no better.
 
     Raises:
-        Interrupted: E_STOPPED after SIGTERM or SIGINT, with a checkpoint written.
+        Interrupted: E_STOPPED after SIGTERM, SIGINT or SIGUSR1, with a checkpoint written.
         TrainingDiverged: E_NAN, E_EXPLODED, E_GAP or E_COLLAPSE once more after the last
             rollback; the last good checkpoint stands.
         EnvironmentFailure: E_DISK when a checkpoint cannot be written; E_RANK_LOST, E_RANKS when

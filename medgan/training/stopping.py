@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from medgan.core.stop_signals import STOP_SIGNALS
+
 
 @dataclass
 class StopRequest:
@@ -19,13 +21,12 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """SIGTERM and SIGINT (Ctrl-C) only take note; the loop stops after the step."""
+    """The signals to stop only take note; the loop stops after the step."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    old = {n: signal.signal(n, lambda s, _: request.signals.append(s)) for n in numbers}
+    old = {n: signal.signal(n, lambda s, _: request.signals.append(s)) for n in STOP_SIGNALS}
     try:
         yield request
     finally:

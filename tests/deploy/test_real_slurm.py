@@ -74,6 +74,20 @@ def test_a_training_that_is_stopped_and_preempted_ends_at_the_same_curve(slurm, 
     assert rows(parts) == rows(whole)
 
 
+def test_processes_on_two_nodes_train_one_model_and_stop_together(slurm, work):
+    two = ("--nodes=2", "--ntasks-per-node=1")
+    job = slurm.send("train.sbatch", "tiny.yaml", "-o", work / "out", options=two)
+    until(lambda: comes_to(work / "out", 20))
+    slurm("scancel", "--batch", "--signal=USR1", job)
+    until(lambda: slurm.job(job)["Restarts"] == "1")
+    until(lambda: slurm.ended(job))
+    assert slurm.job(job)["JobState"] == "COMPLETED", slurm.log(f"medgan-train-{job}.log")
+    assert rows(work / "out")[-1]["volumes_seen"] == 240
+    tags = json.loads((work / "out" / "tracking.json").read_text())["tags"]
+    told = {"slurm_job": job, "slurm_nodes": "2", "slurm_restarts": "1", "processes": "2"}
+    assert told.items() <= tags.items()
+
+
 def test_a_job_that_somebody_cancels_stays_cancelled(slurm, work):
     job = slurm.send("train.sbatch", "tiny.yaml", "-o", work / "out")
     until(lambda: comes_to(work / "out", 20))

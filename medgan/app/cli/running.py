@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from medgan.core.launched import launched
+from medgan.core.stop_signals import STOP_SIGNALS
 
 debug = False
 """Whether errors that should not happen end in a traceback."""
@@ -85,8 +86,8 @@ def answer(work: Callable[[], Answer], as_json: bool) -> None:
     logging.getLogger("medgan").setLevel(logging.ERROR if rank else logging.INFO)
     logging.getLogger("monai").setLevel(logging.ERROR)  # its optional readers
     warnings.filterwarnings("ignore", module=r"monai\..*")
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
     try:
         found = work()
         if rank:
@@ -144,7 +145,7 @@ def refuse_unread(overrides: Sequence[str], read: Collection[str], verb: str) ->
 
 
 def _stop(number: int, frame: object) -> None:
-    """SIGTERM and Ctrl-C before or after a training; while it runs it has handlers of its own."""
+    """A signal to stop before or after a training; while it runs it has handlers of its own."""
     from medgan.core.errors import Interrupted
 
     raise Interrupted("E_STOPPED", "medgan", "asked to stop", "run the same command again")
