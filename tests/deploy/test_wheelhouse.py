@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from medgan.deployment.packages import wheels
 from tests.kit.stand_in_slurm import TEMPLATES
@@ -48,10 +49,11 @@ def test_the_image_is_installed_from_the_wheelhouse_alone():
 
 def stand_in(folder: Path, requirement: Requirement) -> None:
     """A wheel without content of the version that is locked."""
-    locked = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
-    )
-    name, number = requirement.name.lower().replace("-", "_"), locked[requirement.name.lower()]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if "==" in line)
+    locked = {canonicalize_name(name): number for name, number in pairs}
+    number = locked[canonicalize_name(requirement.name)]
+    name = canonicalize_name(requirement.name).replace("-", "_")
     about = f"{name}-{number}.dist-info"
     texts = {
         "METADATA": f"Metadata-Version: 2.1\nName: {requirement.name}\nVersion: {number}\n",
