@@ -19,6 +19,7 @@ import pytest
 
 import medgan
 from medgan.app import pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.app.presets import shipped_pipelines
 from medgan.core.config import Config
 from medgan.core.errors import ConfigError
@@ -134,7 +135,7 @@ def opening_commands() -> dict[tuple[str, ...], str]:
     return {
         opening_command(path): path.name
         for name, path in shipped_pipelines().items()
-        if name not in ELSEWHERE and not {"train", "bare"} & set(pipeline.read_pipeline(name)[0])
+        if name not in ELSEWHERE and not {"train", "bare"} & set(read_pipeline(name)[0])
     }
 
 
@@ -163,7 +164,7 @@ def tiny(words: tuple[str, ...], out: str) -> list[str]:
     if verb in ("export-dicom", "export"):
         return found
     name = words[2] if verb in ("train", "bench", "run", "sweep") else VERBS.get(verb, verb)
-    steps = pipeline.read_pipeline("mood" if "mood" in words else name)[0]
+    steps = read_pipeline("mood" if "mood" in words else name)[0]
     for setting in (*TINY.get(verb, ()), "tracking.uri=none"):
         without_labels = "export" in found and setting.startswith("data.labels")  # DICOM has none
         if is_read(setting, steps) and not without_labels:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
-from medgan.app.pipeline import read_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.core.config import ModelConfig, Preprocessing, build
 from medgan.data.batches import PreparedVolumes
 from medgan.data.index import index

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import medgan
-from medgan.app.pipeline import read_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.app.steps.scans import PHANTOM_SHAPE, PHANTOM_SPACING
 from medgan.core.config import Preprocessing, build
 from medgan.data.mni import mni152

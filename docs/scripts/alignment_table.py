@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medgan.anomaly.context import ScoringContext, ScoringNetworks
 from medgan.anomaly.scorers import learn_densities, make_maps
-from medgan.app.pipeline import read_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.core.config import build
 from medgan.core.tables import markdown_table
 from medgan.data.batches import PreparedVolumes

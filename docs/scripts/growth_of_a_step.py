@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import torch
 
-from medgan.app.pipeline import read_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.core.config import Preprocessing, build
 from medgan.core.tables import markdown_table
 from medgan.core.template import Template

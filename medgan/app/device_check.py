@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from medgan.app.bench import bench, convolution_peak, in_process, most_memory, timed
-from medgan.app.pipeline import read_pipeline, run_pipeline
+from medgan.app.pipeline import run_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.core.config import Config, Preprocessing, build
 from medgan.core.errors import CodedError
 from medgan.core.files import write_atomic

@@ -8,30 +8,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from medgan.app.done import DoneSteps
 from medgan.app.folder import RECORD, Aside, Asked, asked, claim, inputs, note
-from medgan.app.presets import find_pipeline, shipped_pipelines
+from medgan.app.pipeline_files import read_pipeline
 from medgan.app.result import StepResult
 from medgan.app.run import Run
 from medgan.app.steps import STEPS
-from medgan.app.steps.scans import read_manifest
 from medgan.app.together import SHARED, call_others, train_along
-from medgan.core.config import Config, Preprocessing, build, merge, read_yaml, without_names
-from medgan.core.errors import CodedError, ConfigError, DataError
+from medgan.core.config import Config, build, merge, without_names
+from medgan.core.errors import CodedError, ConfigError
 from medgan.core.files import locked, sweep, write_atomic
-from medgan.core.ranks import joined, require_alone
+from medgan.core.joining import joined, require_alone
 from medgan.core.threads import shared_cores
-from medgan.data.plan import plan
 from medgan.tracking.tracker import Tracker
 from medgan.workflows.executor.shard import Shard, end_shard
 
 if TYPE_CHECKING:
-    from medgan.training.forecast import Forecast
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -268,97 +265,3 @@ def _make_way(run: Run, name: str, settings: Asked, replaced: bool, aside: Aside
     if not step.overwrites and replaced:
         aside.take(folder, step.writes, inputs(run.config))
     note(folder, name, settings)
-
-
-def forecast_pipeline(
-    name: str, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
-) -> "Forecast":
-    """What the training of a pipeline would take; writes nothing.
-
-    Args:
-        name: path of a YAML file, or the name of one in `pipelines/`.
-        overrides: settings that win; without scans, `data.shape` says what to expect.
-        values: nested settings, which win over the file.
-
-    Raises:
-        ConfigError: E_NO_DATA when there is neither.
-        DataError: E_SPLIT when no scan would be learned from.
-        ModelError: E_START when the model to start from does not fit.
-    """
-    from medgan.training.forecast import forecast
-    from medgan.training.start import require_fit, start_plan
-
-    config = build(merge(read_pipeline(name)[1], values or {}), overrides)
-    data, start = config.data, Run(config).start()
-    if data.source:
-        with TemporaryDirectory() as folder:  # for what DICOM becomes
-            cases = read_manifest(data, Path(folder))[0].split("train")
-            if not cases:
-                raise DataError(
-                    "E_SPLIT", "the data set", "no training scans", "add healthy scans or set "
-                    "data.fractions",
-                )  # fmt: skip
-            task = config.train.task
-            preprocessing = start_plan(config, cases, start, task) if start else plan(data, cases)
-        return forecast(config, preprocessing)
-    if start is not None:
-        require_fit(start.preprocessing, config.model, config.train.task, start)
-        return forecast(config, start.preprocessing)
-    if data.shape == "auto":
-        raise ConfigError(
-            "E_NO_DATA", "data.source", "no scans and no grid named", "give --data or data.shape"
-        )
-    spacing = (1.0, 1.0, 1.0) if data.spacing == "auto" else data.spacing
-    labels = () if data.labels == "auto" else data.labels
-    return forecast(config, Preprocessing(spacing=spacing, shape=data.shape, labels=labels))
-
-
-def read_pipeline(name: str) -> tuple[list[str], dict[str, Any]]:
-    """Steps and settings of a pipeline file; `extends` names one to start from.
-
-    Raises:
-        ConfigError: E_MISSING, E_YAML, E_PIPELINE.
-    """
-    return _read(find_pipeline(name), ())
-
-
-def _read(path: Path, extending: tuple[Path, ...]) -> tuple[list[str], dict[str, Any]]:
-    """The same of a file that others, the first of them asked for, extend."""
-    chain = (*extending, path.resolve())
-    if path.resolve() in extending:
-        names = " -> ".join(link.name for link in chain)
-        raise _wrong(path, f"extends itself ({names})", "extend another pipeline")
-    values = read_yaml(path)
-    unknown = sorted(str(key) for key in values if key not in ("extends", "steps", "config"))
-    if unknown:
-        raise _wrong(path, f"unknown key {unknown[0]}", "use extends, steps, config")
-    config = values.get("config", {})
-    if not isinstance(config, dict):
-        raise _wrong(path, "config is not a mapping", "write `section: {setting: value}` lines")
-    steps, base = [], {}
-    if "extends" in values:
-        if not isinstance(values["extends"], str):
-            raise _wrong(path, "extends is not a name", "name one pipeline to start from")
-        steps, base = _read(_extended(path, values["extends"]), chain)
-    steps = values.get("steps", steps)
-    if not isinstance(steps, list) or not steps:
-        raise _wrong(path, "steps is not a list of steps", "write `steps: [index, train]`")
-    for step in steps:
-        if not isinstance(step, str) or step not in STEPS:
-            raise _wrong(path, f"unknown step {step}", f"use {', '.join(STEPS)}")
-    return steps, merge(base, config)
-
-
-def _extended(path: Path, name: str) -> Path:
-    """The pipeline beside a file, else the shipped one: `train.yaml` may extend `train`."""
-    beside = path.parent / f"{name}.yaml"
-    if beside.is_file() and beside.resolve() != path.resolve():
-        return beside
-    shipped = shipped_pipelines()
-    if name in shipped:
-        return shipped[name]
-    return beside if beside.is_file() else find_pipeline(name)
-
-
-def _wrong(path: Path, what: str, remedy: str) -> ConfigError:
-    return ConfigError("E_PIPELINE", path.name, what, remedy)

@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,12 +17,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from medgan.core.errors import ConfigError, EnvironmentFailure, Exit, Interrupted
-from medgan.core.launched import launched
 from medgan.core.randomness import Randomness
 
 log = logging.getLogger(__name__)
-_STEP, _PATIENCE = timedelta(hours=1), timedelta(days=30)
-"""How long a rank waits for the gradients of another, and for what rank 0 does alone."""
 _ALIKE = 1e-6
 """Relative difference of the sum of all weights up to which ranks have the same."""
 
@@ -92,7 +88,7 @@ class Ranks:
         if self.size == 1:
             return number
         number = number.clone()
-        with _others():
+        with others_needed():
             dist.all_reduce(number)
         return number
 
@@ -130,7 +126,7 @@ class Ranks:
             return rows
         parts = [torch.empty_like(rows, memory_format=torch.contiguous_format)
                  for _ in range(self.size)]  # fmt: skip
-        with _others():
+        with others_needed():
             dist.all_gather(parts, rows.detach().contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
@@ -153,7 +149,7 @@ class Ranks:
         places = [(source == rank).nonzero()[:, 0] for rank in range(self.size)]
         outgoing = volumes.detach()[torch.cat(sent)].contiguous()
         incoming = torch.empty_like(outgoing)
-        with _others():
+        with others_needed():
             dist.all_to_all_single(incoming, outgoing, [*map(len, places)], [*map(len, sent)])
         found = torch.empty_like(incoming)
         found[torch.cat(places)] = incoming
@@ -170,12 +166,12 @@ class Ranks:
             return True
         there = [one.grad is not None for one in parameters]
         used = torch.tensor(there, dtype=torch.uint8, device="cpu")
-        with _others():
+        with others_needed():
             dist.all_reduce(used, dist.ReduceOp.MAX, group=self._talk)
         moved = [one for one, has in zip(parameters, used.tolist(), strict=True) if has]
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in moved]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        with _others():
+        with others_needed():
             dist.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in gradients])
         for one, gradient, part in zip(moved, gradients, parts, strict=True):
@@ -259,7 +255,7 @@ class Ranks:
         """A message of every rank."""
         data = torch.frombuffer(bytearray(json.dumps(message).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64, device="cpu") for _ in range(self.size)]
-        with _others():
+        with others_needed():
             own = torch.tensor([len(data)], device="cpu")
             dist.all_gather(sizes, own, group=self._talk)
             longest = max(int(size) for size in sizes)
@@ -272,51 +268,7 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun has started with this one; alone without it.
-
-    Args:
-        device: `train.device`; on CUDA devices each rank of a machine gets one of its own.
-
-    Raises:
-        EnvironmentFailure: E_DEVICE when a machine has fewer devices than processes.
-    """
-    own = launched()
-    if own.ranks == 1:
-        yield Ranks()
-        return
-    cuda = device != "cpu" and torch.cuda.is_available()
-    if cuda:
-        if own.local_rank >= torch.cuda.device_count():
-            raise EnvironmentFailure(
-                "E_DEVICE", "train.device",
-                f"{own.local_ranks} processes and {torch.cuda.device_count()} CUDA devices here",
-                "start one process a device: --nproc-per-node",
-            )  # fmt: skip
-        torch.cuda.set_device(own.local_rank)
-    with _others():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_STEP)
-        talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    yield Ranks(own.rank, own.ranks, own.local_ranks, talk)
-    dist.destroy_process_group()  # not after an error: others may wait for what never comes
-
-
-def require_alone(what: str) -> None:
-    """Refuses several processes where only trainings share their work.
-
-    Raises:
-        ConfigError: E_RANKS.
-    """
-    own = launched()
-    if own.ranks > 1:
-        raise ConfigError(
-            "E_RANKS", what, f"does not share its work among {own.ranks} processes",
-            "start it without torchrun",
-        )  # fmt: skip
-
-
-@contextmanager
-def _others() -> Iterator[None]:
+def others_needed() -> Iterator[None]:
     """Inside, another process may be missing."""
     try:
         yield

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 import medgan
 from medgan.app.cli import app
-from medgan.app.pipeline import read_pipeline, run_pipeline
+from medgan.app.pipeline import run_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.app.presets import find_pipeline, shipped_pipelines
 from medgan.core.config import merge
 from medgan.core.volume import Volume, save_frames

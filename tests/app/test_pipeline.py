@@ -15,13 +15,8 @@ import yaml
 
 import medgan
 from medgan.anomaly.calibration import ScoringConfig
-from medgan.app.pipeline import (
-    STEPS,
-    Again,
-    plan_pipeline,
-    read_pipeline,
-    run_pipeline,
-)
+from medgan.app.pipeline import STEPS, Again, plan_pipeline, run_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.app.presets import find_pipeline
 from medgan.app.run import Run
 from medgan.app.steps.models import register_step, train_step

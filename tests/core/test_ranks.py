@@ -5,9 +5,10 @@ import torch
 
 from medgan.core import ranks as module
 from medgan.core.errors import ConfigError, EnvironmentFailure
+from medgan.core.joining import require_alone
 from medgan.core.launched import Launched, launched
 from medgan.core.randomness import Randomness
-from medgan.core.ranks import Left, Ranks, require_alone
+from medgan.core.ranks import Left, Ranks
 from medgan.networks.losses import localisation_loss
 from tests.kit.ranks import environment, on_ranks
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from medgan.core.ranks import joined
+from medgan.core.joining import joined
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.kit.ranks_imports"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import medgan
-from medgan.app.pipeline import forecast_pipeline, run_pipeline
+from medgan.app.forecasting import forecast_pipeline
+from medgan.app.pipeline import run_pipeline
 from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
 from medgan.core.template import Template

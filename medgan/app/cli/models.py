@@ -38,7 +38,7 @@ def train(
         values["data"] = {"source": data}
 
     def forecast() -> Answer:
-        from medgan.app.pipeline import forecast_pipeline
+        from medgan.app.forecasting import forecast_pipeline
 
         found = forecast_pipeline(config, set_ or [], values)
         return Answer(found.as_json(), found.lines())

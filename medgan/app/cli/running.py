@@ -59,7 +59,8 @@ def run_verb(
     """
 
     def work() -> Answer:
-        from medgan.app.pipeline import Again, read_pipeline, run_pipeline
+        from medgan.app.pipeline import Again, run_pipeline
+        from medgan.app.pipeline_files import read_pipeline
         from medgan.core.config import merge
 
         described = read_pipeline(preset)[1] if preset else {}

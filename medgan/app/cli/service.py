@@ -153,7 +153,7 @@ def speed(
 
     def work() -> Answer:
         from medgan.app.bench import MEDGAN, bench, table
-        from medgan.app.pipeline import read_pipeline
+        from medgan.app.pipeline_files import read_pipeline
         from medgan.studies.generated_sets import BASELINES
 
         generators = [MEDGAN, *(BASELINES if baselines else ())]

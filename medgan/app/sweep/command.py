@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from medgan.app.folder import asked, claim, note
-from medgan.app.pipeline import read_pipeline
+from medgan.app.pipeline_files import read_pipeline
 from medgan.app.run import Run, check_tracking, facts, open_mirror
 from medgan.app.steps import STEPS
 from medgan.app.sweep.results import NAME, describe, found, lines, parameters, write_results

@@ -33,6 +33,12 @@ from medgan.training.draws import (
     half_mirrored,
     with_captions,
 )
+from medgan.training.encoder_losses import (
+    ENCODER_EVERY,
+    LATENT_WEIGHT,
+    RECONSTRUCTION_WEIGHT,
+    EncoderLosses,
+)
 from medgan.training.neighbours import Neighbours
 from medgan.training.pairs import pair_discriminator, pairs
 from medgan.training.samples import Adaptation, evaluate_samples, make_reference
@@ -41,24 +47,6 @@ from medgan.training.state import ADVERSARIAL_BETAS, TrainingState
 from medgan.training.steps import descend, move
 from medgan.training.tasks.autoencoder import autoencoder_step
 from medgan.training.tasks.task import Evaluator, adversarial
-
-ENCODER_EVERY = 2
-"""Generator steps from one encoder step to the next."""
-RECONSTRUCTION_WEIGHT, LATENT_WEIGHT = 10.0, 0.5
-"""Weights of the reconstruction loss and of the latent loss."""
-
-
-@dataclass(frozen=True)
-class EncoderLosses:
-    """What the encoder learns by, beside the generator's realism.
-
-    Attributes:
-        every: generator steps from one encoder step to the next.
-        augmentation: probability of each change to a scan before it is corrupted and restored.
-    """
-
-    every: int
-    augmentation: float
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from medgan.app.pipeline import forecast_pipeline
+from medgan.app.forecasting import forecast_pipeline
 from medgan.app.steps.scans import series_lines
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
