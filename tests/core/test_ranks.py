@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from medgan.core import ranks as module
+from medgan.core import joining
 from medgan.core.errors import ConfigError, EnvironmentFailure
 from medgan.core.joining import require_alone
 from medgan.core.launched import Launched, launched
@@ -146,6 +146,6 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with (
         pytest.raises(EnvironmentFailure, match=r"E_DEVICE .*3 processes and 2 CUDA devices"),
-        module.joined("auto"),
+        joining.joined("auto"),
     ):
         pass

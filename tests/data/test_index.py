@@ -457,7 +457,7 @@ def test_one_bad_file_is_refused_and_the_rest_kept(tmp_path: Path) -> None:
     assert [Path(file).name for _, _, file in key] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
     (refusal,) = manifest.refusals
     assert (refusal.case, refusal.code) == (PSEUDONYMS.case("b"), "E_TRUNCATED")
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_a_bad_label_refuses_its_case(tmp_path: Path) -> None:
