@@ -11,6 +11,7 @@ def convolve(layer: nn.Conv3d, x: Tensor) -> Tensor:
     A gradient penalty differentiates the gradient of a volume. PyTorch's formula for that makes a
     convolution with batch and channels exchanged and a window as large as the volume. The same
     numbers are those of an ordinary weight gradient, as the gradient of an input is linear in it.
+    In a gradient that is to be differentiated again, weights and biases get none.
 
     Args:
         layer: without dilation and groups.

@@ -69,7 +69,7 @@ class OnRay:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if not address:
             quiet |= {"include_dashboard": False, "num_cpus": workers or None}
-            quiet |= {"_node_ip_address": "127.0.0.1"}  # nobody else reaches it
+            quiet |= {"_node_ip_address": "127.0.0.1"}  # they listen everywhere all the same
         try:
             if address:
                 _reach(address)
