@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from medgan.networks.convolution import convolve
+from medgan.core.convolution import Conv3d
 from medgan.networks.subbands import SubBands
 from medgan.networks.windows import WindowViews
 
@@ -34,7 +34,7 @@ def convolution(
         kernel: odd edge length of the kernel in voxels.
         gain: factor on weights that would otherwise keep the variance of a linear map.
     """
-    layer = nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
+    layer = Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
     nn.init.normal_(layer.weight, std=gain / math.sqrt(in_channels * kernel**3))
     nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
     return layer
@@ -87,7 +87,7 @@ class ResidualBlock(nn.Module):
         return self._added(x)
 
     def _added(self, x: Tensor) -> Tensor:
-        return x + convolve(self.second, leaky_relu(convolve(self.first, x)))
+        return x + self.second(leaky_relu(self.first(x)))
 
 
 def residual_blocks(number: int, channels: int, depth: int) -> nn.Sequential:
@@ -112,7 +112,7 @@ class Halving(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, gain: float = 1.0) -> None:
         super().__init__()
-        self.layer = nn.Conv3d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+        self.layer = Conv3d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
         nn.init.normal_(self.layer.weight, std=gain / math.sqrt(in_channels * 4**3))
         nn.init.zeros_(self.layer.bias)  # pyright: ignore[reportArgumentType]
 
@@ -121,8 +121,8 @@ class Halving(nn.Module):
         if x.shape[3] == 2 and x.device.type == "cpu":
             # torch 2.13's bf16 weight gradient is wrong, or crashes, at 2 voxels along Y.
             with torch.autocast("cpu", enabled=False):
-                return convolve(self.layer, x.float())
-        return convolve(self.layer, x)
+                return self.layer(x.float())
+        return self.layer(x)
 
 
 class Upsample(nn.Module):
@@ -193,7 +193,7 @@ class SubBandConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X2 Y2 Z2"]) -> Float[Tensor, "B D X Y Z"]:
         """(B, C, 2X, 2Y, 2Z) to (B, D, X, Y, Z)."""
-        return convolve(self.layer, self.subbands.split(x))
+        return self.layer(self.subbands.split(x))
 
 
 @dataclass(frozen=True)

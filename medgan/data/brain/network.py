@@ -8,6 +8,8 @@ from jaxtyping import Float
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from medgan.core.convolution import Conv3d
+
 
 def _normalised(layer: nn.Module, channels: int) -> list[nn.Module]:
     return [layer, nn.InstanceNorm3d(channels), nn.ReLU(inplace=True)]
@@ -18,14 +20,14 @@ class _Residual(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        first = nn.Conv3d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        second = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
+        first = Conv3d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        second = Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
         self.body = nn.Sequential(
             *_normalised(first, out_channels), second, nn.InstanceNorm3d(out_channels)
         )
         self.skip = nn.Sequential()
         if stride > 1:
-            projection = nn.Conv3d(in_channels, out_channels, 1, stride, bias=False)
+            projection = Conv3d(in_channels, out_channels, 1, stride, bias=False)
             self.skip = nn.Sequential(projection, nn.InstanceNorm3d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,9 +41,9 @@ def _up(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
         middle, middle, 3, stride, padding=1, output_padding=stride - 1, bias=False
     )
     return nn.Sequential(
-        *_normalised(nn.Conv3d(in_channels, middle, 1, bias=False), middle),
+        *_normalised(Conv3d(in_channels, middle, 1, bias=False), middle),
         *_normalised(doubling, middle),
-        *_normalised(nn.Conv3d(middle, out_channels, 1, bias=False), out_channels),
+        *_normalised(Conv3d(middle, out_channels, 1, bias=False), out_channels),
     )
 
 
@@ -54,7 +56,7 @@ class LinkNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        stem = nn.Conv3d(1, 16, 7, stride=2, padding=3, bias=False)
+        stem = Conv3d(1, 16, 7, stride=2, padding=3, bias=False)
         self.stem = nn.Sequential(*_normalised(stem, 16), nn.MaxPool3d(3, stride=2, padding=1))
         widths = ((16, 16, 1), (16, 32, 2), (32, 64, 2), (64, 128, 2))
         self.downs = nn.ModuleList(
@@ -63,7 +65,7 @@ class LinkNet(nn.Module):
         self.ups = nn.ModuleList(_up(o, i, s) for i, o, s in reversed(widths))
         self.head = nn.Sequential(
             *_normalised(nn.ConvTranspose3d(16, 8, 3, 2, padding=1, output_padding=1), 8),
-            *_normalised(nn.Conv3d(8, 8, 3, padding=1), 8),
+            *_normalised(Conv3d(8, 8, 3, padding=1), 8),
             nn.ConvTranspose3d(8, 2, 2, 2),
         )
 
