@@ -95,6 +95,7 @@ def score(
         values["score"] = {"layout": f"mood-{task or 'pixel'}"}
         run_verb("mood", values, set_, as_json, replace=replace)
     values |= {"score": {"layout": format_}, **spread}
+    _expect_workers(source, engine, workers)
     run_verb("score", values, set_, as_json, replace=replace)
 
 
@@ -122,6 +123,7 @@ def translate(
         "translate": {"answers": answers, "seed": seed},
         **executor(engine, workers, shard),
     }
+    _expect_workers(source, engine, workers)
     run_verb("translate", values, set_, as_json, replace=replace)
 
 
@@ -252,3 +254,9 @@ def export_dicom(
         return Answer(values, lines, Exit.REFUSED if refusals else Exit.DONE)
 
     answer(work, as_json)
+
+
+def _expect_workers(source: str, engine: str, workers: int | None) -> None:
+    from medgan.workflows.executor.forks import expect_workers  # help does without
+
+    expect_workers(source, engine, workers)

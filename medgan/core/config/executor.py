@@ -29,7 +29,7 @@ class ExecutorConfig(Section):
         ge=0,
         description="processes that work at a time, each with the model in its memory; 1 is this "
         "one alone. 0 takes as many as pay: of a Ray cluster all cores or GPUs; here as many as "
-        "there are cores (or GPUs), memory for them and 24 scans for each",
+        "there are cores (or GPUs), memory for them and some seconds of work for each",
     )
     shard: Share = Field(
         "",

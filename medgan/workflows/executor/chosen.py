@@ -1,6 +1,7 @@
 """Which executor does the work: as the settings say, or as many workers as pay."""
 
 import logging
+import math
 from collections.abc import Callable
 
 from medgan.core.config import ExecutorConfig
@@ -12,8 +13,10 @@ from medgan.workflows.executor.on_ray import OnRay
 from medgan.workflows.executor.work import Executor, Here, ModelAt
 
 log = logging.getLogger(__name__)
-FEWEST_EACH = 24
-"""Tasks for each worker below which starting it takes longer than it saves."""
+_SECONDS_EACH, _SECONDS_A_VOXEL = 0.05, 3.5e-6
+"""Of a task on a CPU, by the voxels of the model: scoring a hippocampus and a brain took that."""
+_START = 4.0
+"""Seconds of work for each worker below which starting it takes longer than it saves."""
 BYTES_EACH = 2 * 2**30
 """Free memory for each worker."""
 
@@ -49,13 +52,13 @@ class ChosenExecutor:
         """
         if self._workers is not None or not tasks:
             return
-        settings, device = self._settings, self._model().device.type
+        settings, model = self._settings, self._model()
         if settings.engine == "ray":
             self._workers = OnRay(
                 settings.workers, self._at(), settings.ray_address, settings.gpus_each
             )
         else:
-            workers = min(settings.workers or that_pay(tasks, device), tasks)
+            workers = min(settings.workers or that_pay(tasks, model), tasks)
             if workers > 1:
                 self._workers = Local(workers, self._at(), max(1, shared_cores().most // workers))
         if self._workers is not None:
@@ -73,17 +76,18 @@ class ChosenExecutor:
             self._workers = None
 
 
-def that_pay(tasks: int, device: str) -> int:
+def that_pay(tasks: int, model: Model) -> int:
     """Processes that are faster than one, here.
 
     Args:
         tasks: how many there are.
-        device: of the model.
+        model: that works on each.
     """
-    if device == "cuda":
+    if model.device.type == "cuda":
         import torch
 
         most = torch.cuda.device_count()
     else:
         most = shared_cores().most
-    return max(1, min(most, tasks // FEWEST_EACH, free_ram() // BYTES_EACH))
+    seconds = tasks * (_SECONDS_EACH + _SECONDS_A_VOXEL * math.prod(model.preprocessing.shape))
+    return max(1, min(most, int(seconds / _START), free_ram() // BYTES_EACH))

@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing.context import BaseContext
 from types import TracebackType
 
 from medgan.model.model import Model
 from medgan.workflows.executor.crew import WorkerDied, work_through
+from medgan.workflows.executor.forks import context
 from medgan.workflows.executor.records import Task
 from medgan.workflows.executor.work import Done, ModelAt, Work, attempt
-
-_PRELOADED = ["medgan.workflows.score", "medgan.workflows.translate", "medgan.workflows.generate"]
-"""What workers need, imported once where they can be forked from a process that has it."""
 
 
 class Local:
@@ -82,7 +79,7 @@ class _Process:
     def begin(self) -> Future:
         """Starts the process, unless it runs, and loads the model."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, _context(), _initialise, self._given)
+            self._pool = ProcessPoolExecutor(1, context(), _initialise, self._given)
             self._begun = self._submit(_load)
         return self._begun
 
@@ -124,15 +121,6 @@ class _Process:
             with suppress(OSError):  # it has ended by itself
                 os.kill(self._pid, signal.SIGTERM)
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _context() -> BaseContext:
-    """Forked from a process without threads where there is one to fork from, else spawned."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
 
 
 _given: ModelAt | None = None
