@@ -47,24 +47,47 @@ class Dcgan:
 
     def step(self, volume: Float[Tensor, "B 1 X Y Z"], random: torch.Generator) -> None:
         """Moves the discriminator, then the generator."""
-        device = volume.device
-
-        def latent() -> Tensor:
-            return torch.randn(len(volume), LATENT, generator=random).to(device)
-
         self.generator.train()
-        with fastest(device):
-            with torch.no_grad():
-                fake = self.generator(latent())
-            real_logits, fake_logits = self.discriminator(volume), self.discriminator(fake)
-        move(self._discriminating, hinge(real_logits.float(), fake_logits.float()))
-        with frozen(self.discriminator), fastest(device):
-            logits = self.discriminator(self.generator(latent()))
-        move(self._generating, -logits.float().mean())
+        optimizers = self._generating, self._discriminating
+        hinge_step(self.generator, self.discriminator, optimizers, LATENT, volume, random)
 
     def sample(self, count: int, random: torch.Generator) -> Float[Tensor, "N 1 X Y Z"]:
         """Volumes from the prior, in [-1, 1], on the CPU."""
         return sample_generator(self.generator, LATENT, count, random)
+
+
+def hinge_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    latent: int,
+    volume: Float[Tensor, "B 1 X Y Z"],
+    random: torch.Generator,
+) -> None:
+    """Moves a discriminator, then a generator, once each by the hinge loss.
+
+    Args:
+        generator: codes to volumes.
+        discriminator: volumes to logits.
+        optimizers: of the generator and of the discriminator.
+        latent: length of a code.
+        volume: real volumes.
+        random: source of codes, on the CPU.
+    """
+    device = volume.device
+    generating, discriminating = optimizers
+
+    def codes() -> Tensor:
+        return torch.randn(len(volume), latent, generator=random).to(device)
+
+    with fastest(device):
+        with torch.no_grad():
+            fake = generator(codes())
+        real_logits, fake_logits = discriminator(volume), discriminator(fake)
+    move(discriminating, hinge(real_logits.float(), fake_logits.float()))
+    with frozen(discriminator), fastest(device):
+        logits = discriminator(generator(codes()))
+    move(generating, -logits.float().mean())
 
 
 def hinge(real_logits: Tensor, fake_logits: Tensor) -> Float[Tensor, ""]:

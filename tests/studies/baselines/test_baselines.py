@@ -9,8 +9,10 @@ from medgan.studies.baselines import blocks, ha_gan
 from medgan.studies.baselines.alpha_wgan import gradient_penalty
 from medgan.studies.baselines.blocks import Growing, Shrinking, move, stages
 from medgan.studies.baselines.dcgan import Dcgan, hinge
+from medgan.studies.baselines.plain import PlainGan
 from medgan.studies.baselines.training import train_baseline
 from medgan.studies.baselines.vae import Vae, gaussian_kl
+from medgan.studies.baselines.widths import fitted_widths, parameters
 from medgan.studies.generated_sets import BASELINES
 
 CPU = torch.device("cpu")
@@ -196,3 +198,21 @@ def test_the_fine_judge_of_ha_gan_is_told_where_a_slab_was_cut():
     with torch.no_grad():
         assert not torch.allclose(judge(volume, 0.0), judge(volume, 1.0))
         assert torch.equal(judge(volume, 0.5), judge(volume, 0.5))
+
+
+@pytest.mark.parametrize("wanted", [600_000, 2_000_000])
+def test_a_plain_gan_has_about_the_parameters_that_are_wanted_and_trains(wanted):
+    gan = PlainGan((16, 32, 16), wanted, 0, CPU)
+    assert parameters(gan.networks()) == pytest.approx(wanted, rel=0.15)
+    before = weights(gan)
+    gan.step(volumes(2, (16, 32, 16)), torch.Generator().manual_seed(0))
+    assert not torch.equal(before, weights(gan))
+    assert gan.generator(torch.zeros(2, 128)).shape == (2, 1, 16, 32, 16)
+
+
+def test_widths_double_but_for_the_coarsest_which_fits():
+    def build(widths):
+        return [nn.Linear(width, 100, bias=False) for width in widths]
+
+    assert fitted_widths(3, 100 * (8 + 16 + 24), build) == [8, 16, 24]
+    assert fitted_widths(1, 4000, build) == [40]
