@@ -79,10 +79,11 @@ format: $(READY) ## format and fix with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## training speed and memory of the presets, and of the baselines
+bench: $(READY) ## speed and memory of the presets, and of other programs; scans of DATA for these
 	$(BIN)/medgan bench speed phantoms ixi_brain --steps 30
 	$(BIN)/medgan bench speed ixi_brain_2mm
 	$(BIN)/medgan bench speed msd_hippocampus --baselines --steps 40
+	$(BIN)/medgan bench others msd_hippocampus -o "$(or $(OUT),runs/others)" $(if $(DATA),--data "$(DATA)")
 
 gpu-check: $(READY) ## ten minutes on a machine with a GPU: tests, speed, memory, a training of DATA
 	@mkdir -p "$(or $(OUT),runs/gpu-check)"

@@ -19,6 +19,7 @@ from medgan.app.pipeline_files import read_pipeline
 from medgan.core.config import Config, Preprocessing, build
 from medgan.core.errors import CodedError
 from medgan.core.files import write_atomic
+from medgan.core.system import processor_name
 from medgan.core.version import __version__
 from medgan.data.batches import Batch
 from medgan.networks.device import choose_device, uses_bf16
@@ -110,7 +111,7 @@ def check_device(
             lambda: _training(out / "training", training, data, minutes, device),
         )
     found = {
-        "machine": _machine(where), "tests": _tests(out / TESTS), "loader": loader, "steps": steps,
+        "machine": machine(where), "tests": _tests(out / TESTS), "loader": loader, "steps": steps,
         "training": trained, "left_out": part.left_out,
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
@@ -210,9 +211,10 @@ def _training(out: Path, preset: str, data: str, minutes: float, device: str) ->
     }
 
 
-def _machine(device: torch.device) -> Row:
+def machine(device: torch.device) -> Row:
+    """The processor or card, and versions."""
     found = {
-        "device": device.type, "name": platform.processor() or platform.machine(),
+        "device": device.type, "name": processor_name(),
         "torch": torch.__version__, "python": platform.python_version(), "medgan": __version__,
     }  # fmt: skip
     if device.type == "cuda":

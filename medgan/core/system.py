@@ -1,11 +1,13 @@
 """Main memory and cores of this machine, within a container's limits."""
 
 import math
+import platform
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+_PROCESSORS = Path("/proc/cpuinfo")
 _CONTAINER = Path("/sys/fs/cgroup")
 """Limit and use of a Linux container (cgroup v2), which psutil does not know."""
 
@@ -35,6 +37,14 @@ def core_limit() -> int:
         quota, period = (_CONTAINER / "cpu.max").read_text().split()
         return max(1, math.ceil(int(quota) / int(period)))
     return psutil.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """As its maker calls it, or what kind it is where the system does not say."""
+    with suppress(OSError, StopIteration):
+        lines = _PROCESSORS.read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    return platform.processor() or platform.machine()
 
 
 def gigabytes(count: int) -> str:

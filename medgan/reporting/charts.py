@@ -127,3 +127,51 @@ def plot_convergence(
     for text in legend.get_texts():
         text.set_color(INK)
     save_figure(figure, path)
+
+
+def plot_ratios(path: Path, sections: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a PNG of times beside those of medgan, a panel for each kind of work.
+
+    Args:
+        path: the PNG.
+        sections: title and rows, of others.json; rows without a ratio are left out.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    panels = [
+        (one["title"], [row for row in one["rows"] if "ratio" in row][::-1]) for one in sections
+    ]
+    heights = [len(rows) + 1 for _, rows in panels]
+    figure = Figure(figsize=(8.5, 0.6 + 0.27 * sum(heights)), facecolor=PAPER, layout="constrained")
+    grid = figure.subplots(
+        len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    values = [row["ratio"][key] for _, rows in panels for row in rows for key in ("low", "high")]
+    low, high = min(values) / 1.6, max(values) * 2.2  # room for the numbers
+    for axes, (title, rows) in zip(grid[:, 0], panels, strict=True):
+        for position, row in enumerate(rows):
+            ratio, own = row["ratio"], row["name"].startswith("medgan")
+            colour = LABEL_COLOURS[0] if own else LABEL_COLOURS[1]
+            axes.plot([ratio["low"], ratio["high"]], [position, position], color=colour, lw=2)
+            axes.plot(ratio["value"], position, "o", color=colour, ms=5)
+            axes.annotate(
+                f"{ratio['value']:g}", (ratio["high"], position), (6, 0), va="center",
+                textcoords="offset points", color=INK, fontsize=8,
+            )  # fmt: skip
+        axes.axvline(1, color=GREY, lw=0.8, ls=":")
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_title(title, color=INK, fontsize=9, loc="left")
+        axes.set_facecolor(PANEL)
+        axes.tick_params(colors=INK, labelsize=8)
+    ticks = [factor * 10.0**ten for ten in range(-4, 6) for factor in (1, 2, 5)]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    if len(shown) > 10:
+        shown = [tick for tick in shown if f"{tick:e}"[0] == "1"]
+    grid[-1, 0].set_xticks(shown, [f"{tick:g}" for tick in shown])
+    grid[-1, 0].set_xlabel("time, medgan = 1 (left of it: faster)", color=INK, fontsize=9)
+    save_figure(figure, path)

@@ -43,7 +43,7 @@ VERBS = {
 BENCH = (
     *(studies.detection, studies.lesions, studies.translation, studies.super_resolution),
     studies.convergence,
-    *(service.speed, service.device),
+    *(service.speed, service.others, service.device),
 )
 
 

@@ -138,6 +138,31 @@ def device(
     answer(work, as_json)
 
 
+def others(
+    preset: Pipeline = "msd_hippocampus",
+    out: Out = "runs/others",
+    data: Annotated[str, typer.Option(help="scans; phantoms without any")] = "",
+    scans: Annotated[int, typer.Option(help="how many of them")] = 24,
+    turns: Annotated[int, typer.Option(help="of each program, one after the other")] = 5,
+    where: Annotated[str, typer.Option("--device", help="auto, cpu or cuda")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure training step, loader and scoring beside MONAI, TorchIO, anomalib, HA-GAN, f-AnoGAN.
+
+    Libraries that are not installed are named in the table: pip install 'medgan[bench]'.
+
+    Example: medgan bench others msd_hippocampus --data msd_hippocampus -o runs/others
+    """
+
+    def work() -> Answer:
+        from medgan.app.others import PAGE, compare_with_others
+
+        found = compare_with_others(Path(out), preset, data, scans, turns, where)
+        return Answer(found, [found["table"], f"page      {Path(out) / PAGE}"])
+
+    answer(work, as_json)
+
+
 def speed(
     presets: Pipelines,
     steps: Annotated[int, typer.Option(help="timed steps")] = 6,

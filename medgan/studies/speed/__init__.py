@@ -1,0 +1,1 @@
+"""How fast medgan and others do the same work, on the same scans and machine."""
