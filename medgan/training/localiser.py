@@ -1,27 +1,22 @@
 """Teaching the localiser what does not belong, once generator and encoder are done."""
 
-import hashlib
 import json
-import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from medgan.anomaly.context import ScoringContext, ScoringNetworks, network_input
 from medgan.anomaly.statistics import MapStatistics
 from medgan.core.config import LocaliserConfig
-from medgan.core.errors import Interrupted
-from medgan.core.files import write_atomic
+from medgan.core.errors import Interrupted, TrainingDiverged
 from medgan.core.ranks import Ranks
 from medgan.core.threads import shared_cores
 from medgan.data import lesions
@@ -30,12 +25,11 @@ from medgan.networks.localiser import Localiser
 from medgan.networks.losses import localisation_loss
 from medgan.training.corruption import ALIGNED, SHAPES
 from medgan.training.lesioned import HealthyScans, lesioned_scan
-from medgan.training.moments import moments_from_tensors, moments_to_tensors
+from medgan.training.localiser_state import LocaliserState, restore_state, save_state
 from medgan.training.patches import cut_patches, patches_of
 from medgan.training.steps import move
 from medgan.training.stopping import stop_requests
 
-log = logging.getLogger(__name__)
 CHECKPOINT = "localiser.safetensors"
 FAMILIES = (*lesions.FAMILIES, *SHAPES)
 """Lesions to learn from: `lesions.FAMILIES` and shapes of real lesions."""
@@ -52,39 +46,6 @@ def localiser_inputs(networks: ScoringNetworks) -> tuple[str, ...]:
     scan's healthy counterpart.
     """
     return ("density", "recon" if networks.healthy is None else "deviation")
-
-
-@dataclass
-class LocaliserState:
-    """The moving parts of the training of a localiser.
-
-    Attributes:
-        localiser: learns.
-        optimizer: AdamW.
-        volumes_seen: scans or patches shown, with lesions or without.
-        seconds: trained so far, over all interruptions.
-    """
-
-    localiser: Localiser
-    optimizer: torch.optim.AdamW
-    volumes_seen: int = 0
-    seconds: float = 0.0
-
-    @classmethod
-    def fresh(
-        cls, localiser: Localiser, config: LocaliserConfig, device: torch.device
-    ) -> "LocaliserState":
-        """At the very start."""
-        localiser.to(device, memory_format=torch.channels_last_3d)  # pyright: ignore
-        return cls(
-            localiser,
-            torch.optim.AdamW(localiser.parameters(), LEARNING_RATE, betas=(0.9, 0.99)),
-        )
-
-    def progress(self, config: LocaliserConfig) -> float:
-        """Share that is done, by volumes or by minutes, whichever is further."""
-        by_time = self.seconds / (60 * config.minutes) if config.minutes else 0.0
-        return min(1.0, max(self.volumes_seen / config.volumes, by_time))
 
 
 def train_localiser(
@@ -124,6 +85,7 @@ def train_localiser(
 
     Raises:
         Interrupted: E_STOPPED after SIGTERM or SIGINT, with a checkpoint written.
+        TrainingDiverged: E_NAN, on all processes, when the gradient of one is not finite.
     """
     ranks = ranks or Ranks()
     device = next(localiser.parameters()).device
@@ -136,12 +98,12 @@ def train_localiser(
     scoring_networks = replace(scoring_networks, **fast, localise=None, inputs=localiser.inputs)
     extent = 1.0 if scoring_networks.healthy is None else ALIGNED
     patches = patches_of(volumes[0].shape[1:])
-    state = LocaliserState.fresh(localiser, config, device)
+    state = LocaliserState.fresh(localiser, device)
     fingerprint = _fingerprint(scoring_networks, volumes[0], device)
     parts = [list(families), seed, config.model_dump(), len(volumes), fingerprint]
     identity = json.dumps([*parts, started_from] if started_from else parts)
     checkpoint = folder / CHECKPOINT
-    _restore(state, checkpoint, identity)
+    restore_state(state, checkpoint, identity)
     scans = HealthyScans(volumes, scoring_networks.healthy)
     count = BATCH // patches
     sharing = max(n for n in range(1, ranks.size + 1) if count % n == 0)
@@ -175,7 +137,7 @@ def train_localiser(
         saved = time.monotonic()
         while state.progress(config) < 1:
             started = time.monotonic()
-            with ranks.stepping():
+            with _converging(state), ranks.stepping():
                 state.optimizer.zero_grad(set_to_none=True)
                 _learn(state, show(), ranks, 1 / sharing, bf16)
                 rate = LEARNING_RATE * _share_of_rate(state, config)
@@ -189,7 +151,7 @@ def train_localiser(
             progress(int(done), int(60 * config.minutes) or config.volumes)
             if late or stopping or state.progress(config) >= 1:
                 if ranks.leads:
-                    _save(state, checkpoint, identity)
+                    save_state(state, checkpoint, identity)
                 saved = time.monotonic()
                 shared_cores().share()
             if stopping and state.progress(config) < 1:
@@ -205,6 +167,19 @@ class Shown(NamedTuple):
 
     inputs: Float[Tensor, "B C X Y Z"]
     truth: Float[Tensor, "B 1 X Y Z"]
+
+
+@contextmanager
+def _converging(state: LocaliserState) -> Iterator[None]:
+    """A step whose gradient is not finite ends the training, before it moves anything."""
+    try:
+        yield
+    except FloatingPointError:
+        raise TrainingDiverged(
+            "E_NAN", f"at {state.volumes_seen} volumes of the localiser",
+            "numbers are no longer finite",
+            "try another train.seed; localiser.volumes=0 leaves the localiser out",
+        ) from None  # fmt: skip
 
 
 def _learn(
@@ -264,34 +239,3 @@ def _share_of_rate(state: LocaliserState, config: LocaliserConfig) -> float:
     """Rises over the warm-up, stays for half, falls linearly to 2%."""
     rise = min(1.0, (state.volumes_seen + BATCH) / _WARMUP)
     return rise * max(0.02, min(1.0, 2 * (1 - state.progress(config))))
-
-
-def _save(state: LocaliserState, path: Path, identity: str) -> None:
-    flat = {f"weights.{k}": v for k, v in state.localiser.state_dict().items()}
-    flat |= moments_to_tensors(state.optimizer, "moments")
-    tensors = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
-    facts = {
-        "volumes_seen": str(state.volumes_seen),
-        "seconds": str(state.seconds),
-        "identity": hashlib.sha256(identity.encode()).hexdigest(),
-    }
-    tensors["facts"] = torch.frombuffer(
-        bytearray(json.dumps(facts).encode()), dtype=torch.uint8
-    ).clone()
-    write_atomic(path, save(tensors))
-
-
-def _restore(state: LocaliserState, path: Path, identity: str) -> None:
-    """Goes on from a checkpoint of the same state; any other is left alone and written over."""
-    with suppress(OSError, SafetensorError, KeyError, ValueError):
-        tensors = load(path.read_bytes())
-        facts = json.loads(tensors.pop("facts").numpy().tobytes())
-        if facts["identity"] != hashlib.sha256(identity.encode()).hexdigest():
-            return
-        weights = {
-            k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")
-        }
-        state.localiser.load_state_dict(weights)
-        moments_from_tensors(state.optimizer, "moments", tensors)
-        state.volumes_seen, state.seconds = int(facts["volumes_seen"]), float(facts["seconds"])
-        log.info("localiser: resumed at %d volumes", state.volumes_seen)

@@ -41,7 +41,8 @@ def move(
         longest: norm to which the gradient of all volumes is cut; 0 leaves it.
 
     Raises:
-        FloatingPointError: the gradient of one of several processes is not finite.
+        FloatingPointError: the gradient of one of several processes is not finite; nor that of a
+            single one, where its norm is computed to cut it.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not ranks.add_gradients(parameters):
@@ -50,7 +51,9 @@ def move(
         group["lr"] = rate
         group["betas"] = betas or group["betas"]
         if longest:
-            torch.nn.utils.clip_grad_norm_(group["params"], longest)
+            norm = torch.nn.utils.clip_grad_norm_(group["params"], longest)
+            if not bool(torch.isfinite(norm)):
+                raise FloatingPointError
     optimizer.step()
 
 

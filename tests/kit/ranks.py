@@ -65,3 +65,8 @@ def _run(rank, answers, variables, work, arguments) -> None:
     except BaseException as error:
         answer = f"{type(error).__name__}: {error}"
     answers.put((rank, answer))
+
+
+def without_a_slope(numbers: torch.Tensor) -> torch.Tensor:
+    """0, whose gradient is not a number: a loss stays finite with it, and no weight does."""
+    return (0 * numbers.sum()).sqrt()

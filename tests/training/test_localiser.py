@@ -9,12 +9,15 @@ from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
 from medgan.anomaly.statistics import floored
 from medgan.core.config import LocaliserConfig
+from medgan.core.errors import TrainingDiverged
 from medgan.data.lesions import plant
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
 from medgan.networks.localiser import Localiser
+from medgan.training import localiser as module
 from medgan.training.localiser import CHECKPOINT, localiser_inputs, train_localiser
 from medgan.training.patches import cut_patches
+from tests.kit.ranks import without_a_slope
 
 SHAPE = (16, 16, 16)
 CONFIG = LocaliserConfig(volumes=640)
@@ -105,6 +108,26 @@ def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(scoring_networks, tm
     assert shown == [8, 16, 24]
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     trained(scoring_networks, tmp_path, config)
+
+
+def test_a_gradient_that_is_not_finite_ends_it_before_anything_moves(
+    scoring_networks, tmp_path, monkeypatch
+):
+    real, losses, localiser = module.localisation_loss, [], fresh()
+
+    def spoiled(logits, *arguments, **more):
+        losses.append(real(logits, *arguments, **more))
+        return losses[-1] + without_a_slope(logits) if len(losses) == 2 else losses[-1]
+
+    monkeypatch.setattr(module, "localisation_loss", spoiled)
+    scans, config = [scan(seed) for seed in range(4)], LocaliserConfig(volumes=24)
+    with pytest.raises(TrainingDiverged, match="E_NAN at 8 volumes of the localiser"):
+        train_localiser(
+            scoring_networks, 8, localiser, scans, ["brighter"], config, 0, tmp_path
+        )  # fmt: skip
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert all(torch.isfinite(p).all() for p in localiser.parameters())
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_patches_of_scan_and_truth_lie_on_each_other_and_most_hold_a_lesion():

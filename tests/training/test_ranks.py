@@ -12,22 +12,25 @@ from medgan.anomaly.context import LOCAL, ScoringNetworks
 from medgan.anomaly.density import FeatureDensity
 from medgan.anomaly.features import coarse_features
 from medgan.core.config import LocaliserConfig, Preprocessing, build
+from medgan.core.errors import TrainingDiverged
 from medgan.core.ranks import Ranks
 from medgan.data.batches import Batch
 from medgan.networks.blocks import Stages
 from medgan.networks.device import uses_bf16
 from medgan.networks.localiser import Localiser
+from medgan.networks.losses import localisation_loss
 from medgan.tracking.tracker import Trackers
 from medgan.training import localiser as module
 from medgan.training.localiser import train_localiser
 from medgan.training.loop import step, train
 from medgan.training.monitor import Criteria
+from medgan.training.state import TrainingState
 from medgan.training.tasks import chosen_task
 from medgan.training.tasks.task import Task
 from tests.kit.captions import captioned_grid
 from tests.kit.data_sets import TINY
 from tests.kit.models import BY_AGE_AND_SEX
-from tests.kit.ranks import on_ranks
+from tests.kit.ranks import on_ranks, without_a_slope
 
 CPU = torch.device("cpu")
 BATCH, STEPS = 4, 20
@@ -145,13 +148,18 @@ class Shares:
             yield shown
 
 
-def rolled_back(ranks: Ranks, folder: Path) -> list[float]:
-    """What is left of a training of six steps whose seventh batch is wrong for one process."""
-    task = task_of("synthesis", 0)
+def short(name: str, ranks: Ranks) -> tuple[Task, TrainingState]:
+    """A training of six steps at its start."""
+    task = task_of(name, 0)
     schedule = replace(task.schedule, volumes=6 * BATCH, evaluate_every=4 * BATCH)
     task = replace(task, schedule=schedule)
     state = task.start(CPU)
     state.ranks = ranks
+    return task, state
+
+
+def trained(task: Task, state: TrainingState, stream: "Shares", folder: Path) -> list[int]:
+    """Trains to the end; volumes seen at each evaluation."""
     looks = []
 
     def evaluate(state, path):
@@ -159,7 +167,14 @@ def rolled_back(ranks: Ranks, folder: Path) -> list[float]:
         return {"samples/clipped": 0.0, "samples/diversity": 1.0, "samples/kernel_distance": 1.0}
 
     criteria = Criteria("kernel_distance", None, 0, True, True)
-    train(task, state, Shares(task, ranks, 7 * BATCH), evaluate, criteria, Trackers([]), folder)
+    train(task, state, stream, evaluate, criteria, Trackers([]), folder)
+    return looks
+
+
+def rolled_back(ranks: Ranks, folder: Path) -> list[float]:
+    """What is left of a training of six steps whose seventh batch is wrong for one process."""
+    task, state = short("synthesis", ranks)
+    looks = trained(task, state, Shares(task, ranks, 7 * BATCH), folder)
     return [state.monitor.rollbacks, state.volumes_seen, state.volumes_drawn, len(looks),
             state.size()]  # fmt: skip
 
@@ -172,8 +187,47 @@ def test_a_number_that_is_not_finite_in_one_process_sends_all_back(tmp_path):
     assert other == [*one[:3], 0, leader[4]]  # the first process alone evaluates
 
 
-def localised(ranks: Ranks, folder: Path) -> np.ndarray:
-    """Weights of a localiser after three steps in fp32."""
+def diverging(ranks: Ranks, name: str, folder: Path) -> None:
+    """A training in which the gradient of one process is not a number, though its loss is."""
+    task, state = short(name, ranks)
+    stream = Shares(task, ranks, 0)
+
+    def spoiled(gradient):
+        late = stream.position > 2 * BATCH and ranks.rank == ranks.size - 1
+        return gradient * torch.nan if late else gradient
+
+    for network in state.networks.modules().values():
+        next(network.parameters()).register_hook(spoiled)
+    trained(task, state, stream, folder)
+
+
+SIBLINGS = [
+    pytest.param(name, marks=() if name == "restoration" else pytest.mark.slow)
+    for name in ("synthesis", "synthesis after an autoencoder", *list(CASES)[4:])
+]
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_a_gradient_that_is_never_finite_ends_all_processes_alike(name, tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"E_NAN at .* after 2 rollbacks"):
+        diverging(Ranks(), name, tmp_path / "one")
+    for answer in on_ranks(2, diverging, name, tmp_path / "two"):
+        assert answer.startswith("TrainingDiverged: E_NAN at")
+        assert "after 2 rollbacks; last good checkpoint: 000000000" in answer
+
+
+def localised(ranks: Ranks, folder: Path, spoiled: bool = False) -> np.ndarray:
+    """Weights of a localiser after three steps in fp32.
+
+    Args:
+        ranks: the processes.
+        folder: receives the checkpoint.
+        spoiled: whether the last process gets a gradient that is not a number.
+    """
+    if spoiled and ranks.rank == ranks.size - 1:
+        module.localisation_loss = lambda logits, truth, summed: (
+            localisation_loss(logits, truth, summed=summed) + without_a_slope(logits)
+        )
     module.uses_bf16 = lambda precision, device: False
     torch.manual_seed(0)
     scans = torch.rand(6, 1, 16, 16, 16) * 2 - 1
@@ -187,7 +241,7 @@ def localised(ranks: Ranks, folder: Path) -> np.ndarray:
             0, folder, ranks=ranks,
         )  # fmt: skip
     finally:
-        module.uses_bf16 = uses_bf16
+        module.uses_bf16, module.localisation_loss = uses_bf16, localisation_loss
     return torch.cat([p.detach().flatten() for p in localiser.parameters()]).numpy()
 
 
@@ -198,3 +252,11 @@ def test_a_localiser_learns_the_same_from_the_shares_of_several_processes(size, 
     for found in on_ranks(size, localised, tmp_path / "more"):  # of 3, one has nothing to show
         assert np.abs(found - weights).max() < 1e-5
     assert (tmp_path / "more" / module.CHECKPOINT).is_file()
+
+
+def test_a_localiser_with_a_gradient_that_is_not_finite_ends_all_processes_alike(tmp_path):
+    with pytest.raises(TrainingDiverged) as alone:
+        localised(Ranks(), tmp_path / "one", spoiled=True)
+    assert alone.value.code == "E_NAN"
+    expected = [f"TrainingDiverged: {alone.value}"] * 2
+    assert on_ranks(2, localised, tmp_path / "two", True) == expected
