@@ -26,6 +26,7 @@ from medgan.data.manifest import Manifest
 from medgan.tracking.tracker import read_metrics
 from tests.kit.command_line import MEDGAN, inside
 from tests.kit.data_sets import TINY, write_folder
+from tests.kit.ranks import environment
 
 RATES = ("train.learning_rate=1e-4,2e-4,4e-4,8e-4",)
 
@@ -80,6 +81,22 @@ def test_what_no_trial_could_use_is_refused_before_anything_is_written(
         planned(over, n, *settings)
     assert (refused.value.code, about in refused.value.where) == (code, True)
     assert refused.value.remedy
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_several_processes_are_refused_in_one_line(tmp_path, monkeypatch):
+    words = ["sweep", pipeline_file(tmp_path), "--over", RATES[0], "-o", tmp_path / "sweep"]
+    for rank, said in enumerate(
+        [
+            "medgan: E_RANKS sweep: does not share its work among 2 processes; "
+            "start it without torchrun",
+            "",  # torchrun has started it, too, and it would only say the same
+        ]
+    ):
+        for name, value in environment(rank, 2, 1).items():
+            monkeypatch.setenv(name, value)
+        done = inside(*words)
+        assert (done.returncode, done.stderr.strip()) == (2, said)
     assert not (tmp_path / "sweep").exists()
 
 

@@ -105,7 +105,8 @@ def answer(work: Callable[[], Answer], as_json: bool) -> None:
         if debug and not isinstance(error, CodedError):
             raise
         failure = as_coded(error)
-        if rank and isinstance(failure, (Interrupted, TrainingDiverged)):
+        shared = isinstance(failure, (Interrupted, TrainingDiverged)) or failure.code == "E_RANKS"
+        if rank and shared:
             raise typer.Exit(int(failure.exit_status)) from None
         if as_json and not rank:
             parts = ("code", "where", "what", "remedy")

@@ -24,6 +24,7 @@ from medgan.core.config import Config, build, merge, without_names
 from medgan.core.config.reading import NAMES
 from medgan.core.errors import ConfigError, TrainingDiverged
 from medgan.core.files import locked, write_atomic
+from medgan.core.joining import require_alone
 from medgan.core.tables import text_table
 from medgan.tracking.mirror import Mirror
 from medgan.tracking.record import CONFIG, Record, recorded
@@ -112,9 +113,11 @@ def plan_sweep(
         values: nested settings, which win over the file.
 
     Raises:
-        ConfigError: E_SWEEP, E_SET, E_KEY, E_VALUE, and those of reading a pipeline.
+        ConfigError: E_SWEEP, E_SET, E_KEY, E_VALUE, those of reading a pipeline, and E_RANKS when
+            torchrun has started several processes.
         EnvironmentFailure: E_EXTRA without Optuna.
     """
+    require_alone("sweep")
     load_optuna()
     steps, described = read_pipeline(pipeline)
     if "train" not in steps:
