@@ -11,11 +11,9 @@ from medgan.core.volume import Volume
 from medgan.workflows import scan_score
 from tests.kit.command_line import inside
 from tests.kit.data_sets import write_folder
+from tests.kit.folder_contents import contents
 from tests.kit.models import BY_AGE_AND_SEX, make_model
 from tests.kit.volumes import AFFINE, ball
-
-APART = {"config.yaml", ".lock"}
-"""What names the folder or the executor."""
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +51,6 @@ def whole(model, scans, tmp_path_factory):
 
 def score(model, scans, out, *more):
     return inside("score", model, scans, "-o", out, "--set", "score.false_alarms=0.3", *more)
-
-
-def contents(folder, *apart):
-    found = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and path.name not in APART and not name.startswith(("work", *apart)):
-            found[name] = path.read_bytes()
-    return found
 
 
 def test_shards_merge_into_what_one_run_leaves(model, scans, whole, tmp_path, caplog):

@@ -4,7 +4,9 @@ import csv
 import importlib.util
 import random
 import subprocess
+import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -17,7 +19,8 @@ from tests.kit.models import make_model
 from tests.kit.ray_alone import ray_alone
 from tests.kit.volumes import AFFINE, ball
 
-SCANS, KILLS = 120, 5
+SCANS, KILLS, MOST_FOR_ONE_CASE = 120, 5, 120.0
+"""Scans, processes killed, and processor seconds after which a run has come to a stop."""
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed"
 )
@@ -65,14 +68,52 @@ def records(out):
     return len(list(out.glob("**/work/cases/*.json")))
 
 
-def moments(out, seed):
-    """Waits until a random number of cases is done, five times."""
+def moments(out, seed, running):
+    """Waits until a random number of cases is done, five times.
+
+    However slow the machine is: it gives up only on processes that have ended, or that have used
+    much processor time since the last case was done.
+
+    Args:
+        out: folder of the run.
+        seed: of the numbers.
+        running: gives the processes that work at the moment.
+    """
     for count in sorted(random.Random(seed).sample(range(5, SCANS - 15), KILLS)):
-        end = time.monotonic() + 240
-        while records(out) < count:
-            assert time.monotonic() < end, f"{records(out)} cases are done, not {count}"
-            time.sleep(0.01)
+        seen, spent = -1, 0.0
+        while (done := records(out)) < count:
+            now = running()
+            assert any(one.poll() is None for one in now), f"{done} cases are done, not {count}"
+            if done != seen:
+                seen, spent = done, processor_seconds(now)
+            used = processor_seconds(now) - spent
+            assert used < MOST_FOR_ONE_CASE, f"{used:.0f} s since case {done} of {count}"
+            time.sleep(0.05)
         yield
+
+
+def processor_seconds(running):
+    """Used by processes and their descendants, those included that have ended."""
+    total = 0.0
+    for process in running:
+        with suppress(psutil.Error):
+            top = psutil.Process(process.pid)
+            for one in (top, *top.children(recursive=True)):
+                with suppress(psutil.Error):
+                    total += sum(one.cpu_times()[:4])
+    return total
+
+
+def ended(process):
+    """What it printed, once it has ended; it may take as much processor time as all cases need."""
+    spent, found = processor_seconds([process]), []
+    reading = threading.Thread(target=lambda: found.append(process.communicate()[0]))
+    reading.start()
+    while reading.is_alive():
+        used = processor_seconds([process]) - spent
+        assert used < SCANS * MOST_FOR_ONE_CASE, f"not ended after {used:.0f} s"
+        reading.join(1)
+    return found[0]
 
 
 def workers_of(process, engine):
@@ -109,12 +150,13 @@ def test_five_workers_killed_at_random_leave_what_one_process_leaves(
     if engine == "ray":
         ray_alone(monkeypatch, tmp_path / "home")
     process = start(*command(place, out), "--engine", engine, "--workers", 2)
-    for _ in moments(out, engine):
+    for _ in moments(out, engine, lambda: [process]):
         while not (workers := workers_of(process, engine)):
+            assert process.poll() is None
             time.sleep(0.05)
         random.Random(killed).choice(workers).kill()
         killed += 1
-    text, _ = process.communicate(timeout=300)
+    text = ended(process)
     assert process.returncode == 0, text
     assert killed == KILLS
     assert text.count("a worker has died") == KILLS
@@ -128,7 +170,7 @@ def test_shards_killed_at_random_and_begun_again_leave_what_one_run_leaves(place
         return start(*command(place, out), "--workers", 1, "--shard", shard)
 
     running, killed = {shard: begin(shard) for shard in shards}, 0
-    for number, _ in enumerate(moments(out, "shards")):
+    for number, _ in enumerate(moments(out, "shards", lambda: list(running.values()))):
         alive = [shard for shard, process in running.items() if process.poll() is None]
         shard = random.Random(number).choice(alive)
         running[shard].kill()
@@ -136,7 +178,7 @@ def test_shards_killed_at_random_and_begun_again_leave_what_one_run_leaves(place
         killed += 1
         running[shard] = begin(shard)
     for process in running.values():
-        text, _ = process.communicate(timeout=300)
+        text = ended(process)
         assert process.returncode == 0, text
     assert killed == KILLS
     if (out / "shards").exists():  # two ended at the same moment
@@ -146,12 +188,12 @@ def test_shards_killed_at_random_and_begun_again_leave_what_one_run_leaves(place
 
 def test_a_run_killed_at_random_goes_on_with_the_same_command(place, whole, tmp_path):
     out = tmp_path / "out"
-    process = start(*command(place, out), "--workers", 2)
-    for _ in moments(out, "run"):
-        process.kill()
-        process.communicate()
-        process = start(*command(place, out), "--workers", 2)
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
+    running = [start(*command(place, out), "--workers", 2)]
+    for _ in moments(out, "run", lambda: running):
+        running[0].kill()
+        running[0].communicate()
+        running[0] = start(*command(place, out), "--workers", 2)
+    text = ended(running[0])
+    assert running[0].returncode == 0, text
     assert "were done by an earlier run" in text
     same(out, whole)

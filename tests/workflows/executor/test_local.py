@@ -3,11 +3,21 @@
 from collections import Counter
 
 import pytest
+import torch
 
+from medgan.core.conversion import Conversion
 from medgan.core.errors import EnvironmentFailure, ModelError
+from medgan.model.fresh_networks import translating_networks
+from medgan.model.model import Model
+from medgan.reporting import slices
 from medgan.workflows.executor.local import Local
 from medgan.workflows.executor.records import MOST_TRIES, CaseRecords
 from medgan.workflows.executor.work import ModelAt, do_all
+from tests.kit.command_line import inside
+from tests.kit.data_sets import write_folder
+from tests.kit.folder_contents import contents
+from tests.kit.models import SIZES
+from tests.kit.paired_scans import MR_AND_CT
 from tests.kit.workers import Odd, model_at, tasks
 
 
@@ -37,6 +47,29 @@ def test_another_model_in_the_folder_ends_the_work(tmp_path):
     at = ModelAt(model_at(tmp_path / "model").folder, "f00")
     with Local(1, at, threads=1) as pool, pytest.raises(ModelError, match="finds another model"):
         list(pool.run(Odd(CaseRecords(tmp_path)), tasks("a")))
+
+
+def test_translations_by_two_workers_are_those_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(slices, "DPI", 110)  # as workers have it, which know no conftest.py
+    torch.manual_seed(0)
+    networks = translating_networks(
+        MR_AND_CT, SIZES, Conversion("translation", ("T1w",), ("ct",), True)
+    )
+    Model(networks, MR_AND_CT, SIZES, {"training_scans": 3}).save(tmp_path / "model")
+    scans = write_folder(tmp_path / "scans", 4, labels=False)
+    (scans / "person-01.nii.gz").write_bytes(b"nothing")
+    outs = []
+    for workers in (1, 2):
+        outs.append(tmp_path / str(workers))
+        done = inside(
+            "translate", tmp_path / "model", scans, "-o", outs[-1], "--answers", 2,
+            "--workers", workers,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stderr
+    one, two = map(contents, outs)
+    assert {name.split("/")[0] for name in one} >= {"images", "spread", "pictures"}
+    assert two.keys() == one.keys()
+    assert [name for name, data in one.items() if two[name] != data] == []
 
 
 def _alive(pid: int) -> bool:
