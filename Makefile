@@ -59,11 +59,13 @@ doctor: $(READY) ## check whether this machine can run medgan
 ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(or $(STORE),runs/mlflow.db))
 
+# Bytecode is kept even where the environment says otherwise: compiling and rewriting everything in
+# each process of a test run takes minutes of processor time.
 test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(READY) ## run the tests that take minutes
-	$(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
 
 test-server: $(READY) ## test against PostgreSQL, S3 and MLflow with accounts; needs Debian's postgresql
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "PostgreSQL is missing: apt-get install postgresql"; exit 4; }
