@@ -16,6 +16,8 @@ from medgan.reporting.words import COUNTERPARTS, contrast, drivers, rarity
 
 MOST_VOXELS = 2**24
 """Most voxels in a page; larger scans are shown on a coarser grid."""
+_LEVEL = 2
+"""Of compression. Level 6 took nearly twice as long and made pages 4% smaller."""
 NIIVUE = "../niivue/niivue.umd.js"
 _HOUNSFIELD = -200.0
 """Only CT has lower values (air); for results that do not name their modality."""
@@ -190,7 +192,7 @@ def _layer(data: np.ndarray, low: float, step: float, kind: type) -> dict[str, A
     """Voxels as stored in a page: X first, in whole steps from `low`, gzipped, base64."""
     most = np.iinfo(kind).max
     whole = np.clip(np.rint((data.astype(np.float32) - low) / step), 0, most).astype(kind)
-    packed = gzip.compress(whole.tobytes(order="F"), 6, mtime=0)
+    packed = gzip.compress(whole.tobytes(order="F"), _LEVEL, mtime=0)
     bits = 8 * np.dtype(kind).itemsize
     return {"data": base64.b64encode(packed).decode(), "low": low, "step": step, "bits": bits}
 

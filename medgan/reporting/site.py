@@ -146,8 +146,8 @@ def _write_scans(
             row |= pages[case.case]
             _link(report / row["page"], row, neighbours)
         else:
-            scan = read(case, False).volumes[0]
-            write_scan(report, scored, row, case, scan, calibration, neighbours)
+            maps = read_maps(read(case, False).volumes[0], scored, row)
+            write_scan(report, row, case, maps, calibration, neighbours)
         progress(number, len(rows))
 
 
@@ -176,10 +176,9 @@ def write_viewer(report: Path) -> None:
 
 def write_scan(
     report: Path,
-    scored: Path,
     row: Row,
     case: Case,
-    scan: Volume,
+    maps: Maps,
     calibration: dict[str, Any],
     neighbours: Neighbours,
 ) -> None:
@@ -187,14 +186,13 @@ def write_scan(
 
     Args:
         report: folder of the pages.
-        scored: folder of the maps.
         row: with `flagged` and `regions_found`.
-        case: of the scan.
-        scan: its first channel.
+        case: of the scan, which may know of a lesion.
+        maps: the scan's first channel and what was made of it.
         calibration: as `flagged` gives it.
         neighbours: other pages of the same group.
     """
-    maps = _read_maps(case, scan, scored, row)
+    maps = maps._replace(lesion=_lesion(case, maps.scan))
     page = scan_page(row, row["regions_found"], maps, calibration, neighbours)
     row["page"] = f"scans/{row['case']}.html"
     row["thumbnail"] = thumbnail_of(maps, calibration["level"])
@@ -209,9 +207,16 @@ def _neighbours(rows: list[Row], row: Row) -> Neighbours:
     return Neighbours(names[number], names[number + 2])
 
 
-def _read_maps(case: Case, scan: Volume, scored: Path, row: Row) -> Maps:
+def read_maps(scan: Volume, scored: Path, row: Row) -> Maps:
+    """The volumes of a scored scan from their files.
+
+    Args:
+        scan: its first channel.
+        scored: folder of the maps.
+        row: which names them.
+    """
     recon, heat, regions = (Volume.load(scored / row[k]) for k in ("recon", "map", "regions"))
-    return Maps(scan, recon, heat, regions, _lesion(case, scan))
+    return Maps(scan, recon, heat, regions)
 
 
 def _lesion(case: Case, scan: Volume) -> Volume | None:

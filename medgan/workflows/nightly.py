@@ -34,7 +34,7 @@ from medgan.data.manifest import Case, Refusal
 from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.model.model import Model
 from medgan.reporting.cohort import write_cohort_page
-from medgan.reporting.scan import Neighbours
+from medgan.reporting.scan import Maps, Neighbours
 from medgan.reporting.site import FOLDER, flagged, write_scan, write_viewer
 from medgan.workflows.scan_score import score_case
 from medgan.workflows.score import summary_of
@@ -199,14 +199,14 @@ class Cohort:
         replaces = self._replaced(new, look is not None and look.series)
         case = replace(new.case, case=self._free_name(new))
         scan = scoring.read(new.case)
-        row, found = score_case(scoring.model, case, scan, self._folder, scoring.settings)
+        row, found, maps = score_case(scoring.model, case, scan, self._folder, scoring.settings)
         rate = scoring.settings.false_alarms
         if rate and row["comparable"]:
             row["alarm"] = is_alarm(row["p_value"], rate)
         row |= {"scored": datetime.now(UTC).isoformat(timespec="seconds"), "replaces": replaces}
         page, thumbnail = "", {}
         if with_page:
-            shown = self._write_page(case, scan, row, found, scoring.scorer)
+            shown = self._write_page(case, maps, row, found, scoring.scorer)
             page, thumbnail = shown["page"], shown["thumbnail"]
         for kind in ("map", "recon", "regions"):
             flush(self._folder / row[kind])
@@ -240,14 +240,14 @@ class Cohort:
         return own
 
     def _write_page(
-        self, case: Case, scan: CheckedScan, row: Row, found: list[Row], scorer: Scorer
+        self, case: Case, maps: Maps, row: Row, found: list[Row], scorer: Scorer
     ) -> Row:
         report = self._folder / FOLDER
         if not (report / "niivue" / "LICENSE.txt").is_file():
             write_viewer(report)
         calibration, (shown,) = flagged({**scorer.summary, "scans": [row]})
         shown["regions_found"] = found
-        write_scan(report, self._folder, shown, case, scan.volumes[0], calibration, Neighbours())
+        write_scan(report, shown, case, maps, calibration, Neighbours())
         return shown
 
     def _tried(self, case: Case) -> Path:

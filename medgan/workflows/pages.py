@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from medgan.core.version import __version__
-from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case
 from medgan.data.reading import read_case
 from medgan.model.model import Model
-from medgan.reporting.scan import Neighbours
-from medgan.reporting.site import as_read, flagged, write_scan
+from medgan.reporting.scan import Maps, Neighbours
+from medgan.reporting.site import as_read, flagged, read_maps, write_scan
 from medgan.workflows.executor.records import CaseRecords, Task, Values, hash_of
 from medgan.workflows.executor.work import Executor, do_all
 
@@ -46,18 +45,18 @@ class PageWork:
     ) -> tuple[Values, list[str]]:
         """What the page of all scans shows of this one."""
         case, row, regions = item
-        return self._written(case, self.read(case, False).volumes[0], row, regions), []
+        maps = read_maps(self.read(case, False).volumes[0], self.records.folder, row)
+        return self._written(case, maps, row, regions), []
 
-    def write(self, case: Case, scan: Volume, row: Row, regions: list[Row]) -> None:
+    def write(self, case: Case, maps: Maps, row: Row, regions: list[Row]) -> None:
         """Writes the page of a scan that was scored just now, and its record."""
-        values = self._written(case, scan, row, regions)
+        values = self._written(case, maps, row, regions)
         self.records.save(self.task(case, row, regions), values, [])
 
-    def _written(self, case: Case, scan: Volume, row: Row, regions: list[Row]) -> Values:
+    def _written(self, case: Case, maps: Maps, row: Row, regions: list[Row]) -> Values:
         calibration, (shown,) = flagged({**self.summary, "scans": [row]})
         shown["regions_found"] = as_read(regions)
-        folder = self.records.folder
-        write_scan(self.report, folder, shown, case, scan, calibration, Neighbours())
+        write_scan(self.report, shown, case, maps, calibration, Neighbours())
         return {"page": shown["page"], "thumbnail": shown["thumbnail"]}
 
     def task(self, case: Case, row: Row, regions: Sequence[Row]) -> Task:

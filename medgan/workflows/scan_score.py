@@ -16,6 +16,7 @@ from medgan.data.manifest import Case
 from medgan.data.reading import read_case
 from medgan.model.model import Model
 from medgan.model.outputs import ScanScore
+from medgan.reporting.scan import Maps
 from medgan.workflows.bids import MAP, REGIONS
 from medgan.workflows.executor.records import CaseRecords, Values
 from medgan.workflows.pages import PageWork
@@ -54,11 +55,11 @@ class ScoreWork:
         """
         case, bids = item
         scan, folder = self.read(case), self.records.folder
-        row, regions = score_case(
+        row, regions, maps = score_case(
             model, case, scan, folder, self.settings, self.health_is_known, bids
         )
         if self.pages is not None:
-            self.pages.write(case, scan.volumes[0], row, regions)
+            self.pages.write(case, maps, row, regions)
         named = [row["map"], row["recon"], row["regions"]]
         more = (f"recons/{case.case}_{name}.nii.gz" for name in model.preprocessing.channels[1:])
         files = [*named, *(name for name in more if (folder / name).is_file())]
@@ -73,7 +74,7 @@ def score_case(
     settings: ScoreConfig,
     health_is_known: bool = False,
     bids: str = "",
-) -> tuple[Row, list[Row]]:
+) -> tuple[Row, list[Row], Maps]:
     """Scores one scan and writes its maps.
 
     Args:
@@ -86,7 +87,7 @@ def score_case(
         bids: begin of the names of its files in a BIDS derivative; empty for the usual names.
 
     Returns:
-        Its row of the table, without q-value and alarm, and the rows of its regions.
+        Its row of the table, without q-value and alarm, the rows of its regions, and the volumes.
 
     Raises:
         DataError: why it cannot be scored.
@@ -118,7 +119,8 @@ def score_case(
         "recon": files["recons"],
         "regions": files["regions"],
     }
-    return row, region_rows(case.case, result)
+    heat, recon, regions = (volume for volume, *_ in images[: len(files)])
+    return row, region_rows(case.case, result), Maps(scan.volumes[0], recon, heat, regions)
 
 
 def score_row(case: str, subject: str, result: ScanScore, healthy: bool | None = None) -> Row:
