@@ -200,10 +200,14 @@ def _sampled(data: np.ndarray, affine: np.ndarray, grid: np.ndarray, edge: int) 
 
 def _probability(name: str, seen: np.ndarray, contrast: tuple[float, float]) -> np.ndarray:
     low, high = contrast
-    seen = ((seen - low) / max(high - low, 1e-6 * (abs(high) or 1))).clip(0, 1)
-    seen = 0.226 * (seen - seen.mean()) / (seen.std() + 1e-6) + 0.449
+    seen = (seen - low) / max(high - low, 1e-6 * (abs(high) or 1))
+    seen.clip(0, 1, out=seen)
+    gain = 0.226 / (seen.std() + 1e-6)
+    shift = 0.449 - gain * seen.mean()
+    seen *= gain
+    seen += shift
     with torch.inference_mode():
-        volume = torch.from_numpy(seen.astype(np.float32))[None, None]
+        volume = torch.from_numpy(seen.astype(np.float32, copy=False))[None, None]
         return brain_network(name)(volume)[0].numpy()
 
 

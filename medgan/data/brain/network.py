@@ -78,8 +78,24 @@ class LinkNet(nn.Module):
         x = features.pop()
         for up in self.ups:
             x = up(x) + features.pop()
-        logits = self.head(x)
-        return torch.sigmoid(logits[:, 1] - logits[:, 0])
+        *layers, last = self.head
+        for layer in layers:
+            x = layer(x)
+        assert isinstance(last, nn.ConvTranspose3d)
+        return torch.sigmoid(_difference(last, x))
+
+
+def _difference(
+    layer: nn.ConvTranspose3d, x: Float[Tensor, "B C X Y Z"]
+) -> Float[Tensor, "B X2 Y2 Z2"]:
+    """What the second of two channels of `layer(x)` exceeds the first by.
+
+    Windows of 2 voxels at a stride of 2 do not overlap: a product with a matrix gives them all.
+    """
+    assert layer.bias is not None
+    weight, bias = layer.weight[:, 1] - layer.weight[:, 0], layer.bias[1] - layer.bias[0]
+    parts = torch.einsum("bcxyz,cijk->bxiyjzk", x, weight) + bias
+    return parts.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
 def _weights(name: str) -> tuple[Path, ...]:

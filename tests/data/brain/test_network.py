@@ -56,3 +56,14 @@ def test_the_converter_reads_tensors_in_their_order(arrays):
 def test_the_converter_refuses_another_network(arrays):
     with pytest.raises(SystemExit, match="more tensors"):
         runpy.run_path(str(SCRIPT))["tensors"](archive_of([*arrays, arrays[0]]))
+
+
+def test_the_probability_is_that_of_the_second_of_two_classes(generator):
+    network = LinkNet().eval()
+    last = []
+    network.head[-2].register_forward_hook(lambda layer, inputs, output: last.append(output))
+    with torch.inference_mode():
+        found = network(torch.rand(2, 1, 32, 64, 32, generator=generator))
+        expected = network.head[-1](last[0]).softmax(1)[:, 1]
+    assert found.shape == (2, 32, 64, 32)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
