@@ -18,6 +18,7 @@ from medgan.core.config import Config, DataConfig, build
 from medgan.core.errors import ConfigError, require_one_channel
 from medgan.core.files import write_atomic
 from medgan.core.tables import markdown_table
+from medgan.core.threads import shared_cores
 from medgan.data.batches import PreparedVolumes
 from medgan.data.manifest import Case
 from medgan.data.phantoms.data_set import make_data_set
@@ -65,7 +66,7 @@ def compare_with_others(
         EnvironmentFailure: E_DEVICE when CUDA is asked for and absent.
     """
     where, began = choose_device(device), time.monotonic()
-    config = _config(preset, device)
+    config, cores = _config(preset, device), shared_cores()
     before = psutil.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -74,21 +75,22 @@ def compare_with_others(
         require_enough(cases, "all", max(_FEWEST, config.train.batch))
         volumes = PreparedVolumes(cases, grid, folder / "prepared")
         volumes.warm()
+        cores.share()  # as before a training; with more threads than cores are free, all wait
         batch, cases = config.train.batch, list(volumes.cases)
         parts = {
-            f"Training step, {batch} volumes": (training_steps(config, volumes, grid, where), True),
-            "Loader, a volume of the first pass": (
-                loaders(cases, grid, batch, folder / "first", first=True), False,
+            f"Training step, {batch} volumes": training_steps(config, volumes, grid, where),
+            "Loader, a volume of the first pass": loaders(
+                cases, grid, batch, folder / "first", first=True
             ),
-            "Loader, a volume of a later pass": (
-                loaders(cases, grid, batch, folder / "later", first=False), True,
+            "Loader, a volume of a later pass": loaders(
+                cases, grid, batch, folder / "later", first=False
             ),
-            "Scoring, a prepared scan": (scoring(config, volumes, grid, where), True),
-        }  # fmt: skip
+            "Scoring, a prepared scan": scoring(config, volumes, grid, where),
+        }
         sections = []
-        for title, (contenders, warm) in parts.items():
+        for title, contenders in parts.items():
             log.info("%s", title)
-            sections.append({"title": title, "rows": measured(contenders, turns, where, warm)})
+            sections.append({"title": title, "rows": measured(contenders, turns, where)})
     found: dict[str, Any] = {
         "preset": preset, "data": "given scans" if data else "phantoms", "scans": len(cases),
         "shape": list(grid.shape), "spacing": [round(mm, 3) for mm in grid.spacing],

@@ -20,7 +20,7 @@ def preset(tmp_path):
     return str(path)
 
 
-def light(contenders, turns, device, warm=True):
+def light(contenders, turns, device):
     """The rows of some programs; TorchIO counts as missing."""
 
     def missing():
@@ -30,7 +30,7 @@ def light(contenders, turns, device, warm=True):
     for one in chosen:
         if one.name == "TorchIO queue":
             object.__setattr__(one, "begin", missing)
-    return measured(chosen, turns, device, warm)
+    return measured(chosen, turns, device)
 
 
 def test_phantoms_are_measured_and_what_is_not_installed_is_named(preset, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,14 @@ def loaders(
         batches = iter(BatchStream(volumes, batch, 0))
         return lambda: itertools.islice(batches, whole // batch)
 
+    @cache  # made before the first turn: a training makes them once
+    def monai() -> tuple[list[dict[str, str]], Any]:
+        return _monai(cases, preprocessing)
+
     def in_memory(_: Path) -> Callable[[], Batches]:
         from monai.data.dataset import CacheDataset
 
-        files, transforms = _monai(cases, preprocessing)
+        files, transforms = monai()
         # Filled when it is read first, as the others are.
         dataset = CacheDataset(files, transforms, runtime_cache=True, progress=False)
         return _batches_of(dataset, batch)
@@ -66,7 +71,7 @@ def loaders(
     def on_disk(cache: Path) -> Callable[[], Batches]:
         from monai.data.dataset import PersistentDataset
 
-        files, transforms = _monai(cases, preprocessing)
+        files, transforms = monai()
         return _batches_of(PersistentDataset(files, transforms, cache), batch)
 
     def queue(_: Path) -> Callable[[], Batches]:

@@ -58,16 +58,14 @@ class Turn(NamedTuple):
     processor: float
 
 
-def measured(
-    contenders: Sequence[Contender], turns: int, device: torch.device, warm: bool = True
-) -> list[Row]:
+def measured(contenders: Sequence[Contender], turns: int, device: torch.device) -> list[Row]:
     """A row for each contender; the first is the one that the others are compared with.
 
     Args:
         contenders: the first has to run.
-        turns: of each, one after the other: A, B, C, A, B, C.
+        turns: of each that count, one after the other: A, B, C, A, B, C; before them each has one
+            that does not.
         device: where they compute.
-        warm: whether each has a turn before the first that counts.
 
     Returns:
         name, includes, source, the facts of its work, `milliseconds` and
@@ -81,8 +79,7 @@ def measured(
     for contender in contenders:
         try:
             work = contender.begin()
-            if warm:
-                work.turn()
+            work.turn()
             works[contender.name] = work
         except ImportError as error:
             absent[contender.name] = f"{error.name or error} is not installed: {EXTRA}"

@@ -51,13 +51,6 @@ def test_a_ratio_compares_turns_of_the_same_round(clock):
     assert second["memory"] == 3
 
 
-def test_nothing_warms_up_what_is_to_begin_cold(clock):
-    done = []
-    (row,) = measured([contender("ours", clock, [5], done)], 1, CPU, warm=False)
-    assert row["milliseconds"] == 5000
-    assert done == ["ours"]
-
-
 @pytest.mark.parametrize(
     ("error", "said"),
     [
