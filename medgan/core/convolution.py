@@ -49,7 +49,7 @@ def _conv3d(
 def _single(x: Tensor, weight: Tensor) -> bool:
     """Whether a volume would be left to PyTorch's own kernels, which are slow."""
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    small = len(x) == 1 and x[0, ..., 0].numel() <= _OWN_KERNELS and weight[0, 0].numel() > 1
+    small = len(x) == 1 and x.shape[:-1].numel() <= _OWN_KERNELS and weight.shape[2:].numel() > 1
     return plain and small and torch.backends.mkldnn.is_available()
 
 
