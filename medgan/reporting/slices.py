@@ -72,9 +72,13 @@ def plane(data: np.ndarray, axis: int, position: int) -> np.ndarray:
     return slices[:, ::-1]
 
 
-def heat_table() -> np.ndarray:
-    """Colours of a score map, (256, 3) uint8, from its lowest shown value to its brightest."""
-    return colour_table(_INFERNO, 0.25)
+def heat_table(first: float = 0.25) -> np.ndarray:
+    """Colours of a score map, (256, 3) uint8, from its lowest shown value to its brightest.
+
+    Args:
+        first: share of the colours left out, from black on.
+    """
+    return colour_table(_INFERNO, first)
 
 
 def colour_table(colours: tuple[str, ...], first: float = 0.0) -> np.ndarray:
