@@ -16,6 +16,11 @@ shape_checks.install()
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+os.fsync = os.fstat
+"""What tests write outlives processes, but no power cut: waiting for the disk takes a tenth of a
+short training. A handle that is none is still an error."""
+
+
 gc.disable()  # what is imported stays: looking through it again and again takes seconds
 
 

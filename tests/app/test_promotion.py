@@ -28,6 +28,16 @@ GATE = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Fewer draws and pairs, by which the gate measures fidelity."""
+    patch = pytest.MonkeyPatch()
+    for name, size in (("DRAWS", 6), ("PAIRS", 10)):
+        patch.setattr(f"medgan.studies.fidelity.{name}", size)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("scans") / "healthy", 30, labels=False)

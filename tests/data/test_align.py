@@ -144,6 +144,7 @@ def test_one_wrong_voxel_does_not_move_a_scan() -> None:
     assert np.abs(found.matrix - usual.matrix).max() < 0.5
 
 
+@pytest.mark.slow  # phantoms are turned likewise above
 @pytest.mark.data
 def test_real_brains_are_found_however_they_lie(real_data: Path) -> None:
     paths = sorted((real_data / "ixi_brain_2mm").glob("sub-*/anat/*T1w.nii.gz"))[:3]

@@ -159,7 +159,7 @@ def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
             kills.clear()
             raise Killed
 
-    settings = ("train.volumes=28", "train.sample_every=100")
+    settings = ("train.volumes=20", "train.sample_every=100")
     monkeypatch.setattr(Schedule, "checkpoint_every", 6)
     spoil(monkeypatch, bad, enlarge)
     whole = training("whole", *settings)

@@ -65,6 +65,7 @@ def agreement(mask, variant, head):
     return dice(back > 0.5, expected)
 
 
+@pytest.mark.slow  # `test_mask` looks at phantoms, upright and tilted
 def test_both_scans_of_one_head_have_one_brain(heads):
     """The head was turned over between them, so the masks are laid on each other first."""
     sitk = pytest.importorskip("SimpleITK")
