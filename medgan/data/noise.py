@@ -30,9 +30,14 @@ def noise_level(scan: Shaped[np.ndarray, "X Y Z"]) -> float:
     part = np.asarray(scan[middle], np.float32)
     low, high = np.percentile(part, (0.5, 99.5)).tolist()
     x, y, z = (n // 2 for n in part.shape)
-    blocks = part[: 2 * x, : 2 * y, : 2 * z].reshape(x, 2, y, 2, z, 2)
-    tissue = blocks.min(axis=(1, 3, 5)) > low + _TISSUE * (high - low)
+    part = part[: 2 * x, : 2 * y, : 2 * z]
+    corners = [part[i::2, j::2, k::2] for i, j, k in np.ndindex(2, 2, 2)]
+    tissue = np.minimum.reduce(corners) > low + _TISSUE * (high - low)
     if high <= low or not tissue.any():
         return 0.0
-    detail = np.diff(np.diff(np.diff(blocks, axis=1), axis=3), axis=5)[:, 0, :, 0, :, 0]
-    return float(np.median(np.abs(detail[tissue])) / np.sqrt(8) / _NORMAL / (high - low))
+    values = [corner[tissue] for corner in corners]
+    while len(values) > 1:  # what differs along one axis after the other
+        half = len(values) // 2
+        values = [b - a for a, b in zip(values[:half], values[half:], strict=True)]
+    detail = values[0]
+    return float(np.median(np.abs(detail)) / np.sqrt(8) / _NORMAL / (high - low))
