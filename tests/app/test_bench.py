@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from medgan.app.bench import MEDGAN, _bench, _FlopCounter, table
+from medgan.core.convolution import Conv3d
 from tests.kit.data_sets import TINY
 
 
@@ -30,3 +31,11 @@ def test_operations_of_a_convolution_and_its_gradients_are_counted_exactly():
     with _FlopCounter() as counter:
         layer(x).sum().backward()
     assert counter.total == 3 * 2 * 27 * 3 * 5 * 2 * 4 * 6 * 8
+
+
+@torch.inference_mode()
+def test_operations_of_a_single_volume_are_counted_too():
+    layer = Conv3d(3, 5, 3, padding=1)
+    with _FlopCounter() as counter:
+        layer(torch.zeros(1, 3, 4, 6, 8))
+    assert counter.total == 2 * 27 * 3 * 5 * 4 * 6 * 8
