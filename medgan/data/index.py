@@ -24,6 +24,7 @@ from medgan.data.layouts.manifest import matches as is_manifest
 from medgan.data.manifest import Case, Manifest, Refusal, SeriesRow
 from medgan.data.noise import noise_level
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.read_ahead import ReadAhead, threads_for_reading
 from medgan.data.sequences import PHASES, SEQUENCE, Sequences
 
 log = logging.getLogger(__name__)
@@ -140,25 +141,33 @@ def _outcomes(
     """
     waiting, names, done = deque(found), set[str](), 0
     progress(0, len(waiting))
-    while waiting:
-        one = waiting.popleft()
-        try:
-            if one[1] in names:
-                raise DataError("E_DUPLICATE", one[1], "two scans have this name", "rename one")
-            names.add(one[1])
-            outcome = read(*one)
-        except DataError as error:
-            outcome = error
-        if isinstance(outcome, DataError) and outcome.code == SEQUENCE:
+    with ReadAhead(lambda one: read(*one), _is_plain, threads_for_reading()) as outcome_of:
+        while waiting:
+            one = waiting.popleft()
             try:
-                phases = sequences.expand(one[0], outcome)
-                waiting.extendleft((phase, *_names(phase, pseudonyms)) for phase in phases[::-1])
-                continue
+                if one[1] in names:
+                    raise DataError("E_DUPLICATE", one[1], "two scans have this name", "rename one")
+                names.add(one[1])
+                outcome = outcome_of(one, waiting)
             except DataError as error:
                 outcome = error
-        done += 1
-        progress(done, done + len(waiting))
-        yield one, outcome
+            if isinstance(outcome, DataError) and outcome.code == SEQUENCE:
+                try:
+                    phases = sequences.expand(one[0], outcome)
+                    waiting.extendleft(
+                        (phase, *_names(phase, pseudonyms)) for phase in phases[::-1]
+                    )
+                    continue
+                except DataError as error:
+                    outcome = error
+            done += 1
+            progress(done, done + len(waiting))
+            yield one, outcome
+
+
+def _is_plain(one: Found) -> bool:
+    """Whether a scan is made of files that are there, so that it may be read before its turn."""
+    return one[0].series is None and one[0].phase is None
 
 
 def _names(listed: Listed, pseudonyms: Pseudonyms) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import psutil
@@ -81,14 +82,16 @@ class ReadScans:
     def __init__(self, limit: int | None = None) -> None:
         self._free = psutil.virtual_memory().available // 2 if limit is None else limit
         self._kept: dict[str, CheckedScan] = {}
+        self._one_at_a_time = Lock()
 
     def keep(self, case: str, scan: CheckedScan) -> None:
         """Keeps a scan under its pseudonym, if it fits."""
         volumes = [*scan.volumes, *([scan.label.volume] if scan.label else [])]
         size = sum(volume.data.nbytes for volume in volumes)
-        if size <= self._free and case not in self._kept:
-            self._free -= size
-            self._kept[case] = scan
+        with self._one_at_a_time:
+            if size <= self._free and case not in self._kept:
+                self._free -= size
+                self._kept[case] = scan
 
     def read(self, case: Case, labels: bool = True) -> CheckedScan:
         """The files of a case, as `read_case` gives them."""
