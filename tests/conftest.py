@@ -34,7 +34,7 @@ def pytest_collection_finish():
     gc.enable()
     slices = sys.modules.get("medgan.reporting.slices")
     if slices is not None:
-        slices.DPI = 30  # the pictures of hundreds of trainings
+        slices.DPI = slices.PAGE_DPI = 30  # the pictures of hundreds of trainings and studies
 
 
 def pytest_sessionfinish():

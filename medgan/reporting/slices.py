@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PLANES = ("sagittal", "coronal", "axial")
-DPI = 110
-"""Of pictures in a folder."""
+DPI, PAGE_DPI = 110, 130
+"""Of pictures in a folder, and of those in pages."""
 LEFT_SIDES = ("A", "R", "R")
 """Orientation letter at the left edge of each plane: anterior, the patient's right."""
 INK, PAPER, GREY, PANEL = "#e8e8e8", "#111111", "#9a9a9a", "#1c1c1c"
@@ -198,5 +198,5 @@ def save_figure(figure: "Figure", path: Path) -> None:
 def figure_png(figure: "Figure") -> bytes:
     """A PNG for a page."""
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=130, facecolor=figure.get_facecolor())
+    figure.savefig(file, format="png", dpi=PAGE_DPI, facecolor=figure.get_facecolor())
     return file.getvalue()
