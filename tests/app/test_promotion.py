@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.core.errors import ModelError
 from medgan.core.volume import Volume
+from medgan.studies.gate import measure
 from medgan.tracking.client import connect, sqlite_uri
 from medgan.tracking.loading import load
 from medgan.tracking.versions import version_behind
@@ -30,10 +32,9 @@ GATE = {
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    """Fewer draws and pairs, by which the gate measures fidelity."""
+    """Fewer random halves, by which the gate knows the interval of the kernel distance."""
     patch = pytest.MonkeyPatch()
-    for name, size in (("DRAWS", 6), ("PAIRS", 10)):
-        patch.setattr(f"medgan.studies.fidelity.{name}", size)
+    patch.setattr(measure, "kernel_interval", partial(measure.kernel_interval, draws=60))
     yield
     patch.undo()
 
