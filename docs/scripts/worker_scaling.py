@@ -23,7 +23,9 @@ def seconds(model: Path, scans: Path, out: Path, engine: str, workers: int, page
         *(sys.executable, "-m", "medgan", "score", str(model), str(scans), "-o", str(out)),
         *("--engine", engine, "--workers", str(workers), "--set", f"report.scans={pages}"),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    for name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        environment[name] = "1"
     start = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -39,7 +39,9 @@ class Odd:
         if what == "slow":
             time.sleep(0.2)
         (self.records.folder / f"{name}.txt").write_text(name)
-        return {"row": {"case": name, "digest": model.digest[:4]}}, [f"{name}.txt"]
+        itk = os.environ.get("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+        row = {"case": name, "digest": model.digest[:4], "itk": itk}
+        return {"row": row}, [f"{name}.txt"]
 
     def worked_on(self) -> list[str]:
         """Names of the cases, once for each time that a process began with them."""

@@ -138,6 +138,7 @@ def _initialise(number: int, model: ModelAt, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))  # SimpleITK's
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
     _given, _device = model, model.device

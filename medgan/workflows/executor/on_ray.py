@@ -183,6 +183,8 @@ class _Actor:
     """What runs in a process of the cluster."""
 
     def __init__(self, model: ModelAt) -> None:
+        # One core each, as Ray was told; SimpleITK would take all.
+        os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
         self._at, self._model = model, None
 
     def load(self) -> BaseException | None:

@@ -36,6 +36,7 @@ def test_a_worker_that_dies_loses_no_case_and_repeats_none(tmp_path):
             "c": "E_HEADER", "e": "E_CRASH",
         }  # fmt: skip
         assert done["a"].values["row"]["digest"] == at.digest[:4]
+        assert done["a"].values["row"]["itk"] == "1"
         expected = {"a": 1, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}
         assert Counter(work.worked_on()) == expected
         with pytest.raises(EnvironmentFailure, match="E_DISK"):
