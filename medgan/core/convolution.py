@@ -41,7 +41,9 @@ def _conv3d(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, padding: Sizes
 ) -> Tensor:
     """`torch.nn.functional.conv3d`, by oneDNN for a single volume as for several."""
-    if _single(x, weight) and not torch.is_autocast_enabled("cpu"):
+    # Stand-ins for tensors, by which memory is predicted, know no oneDNN.
+    real = type(x) is Tensor and not torch.is_autocast_enabled("cpu")
+    if real and _single(x, weight):
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, [1, 1, 1], 1)
     return F.conv3d(x, weight, bias, list(stride), list(padding))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from medgan.core.errors import DataError, of_scan
-from medgan.core.nifti import voxel_bytes
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan, check_scan
 from medgan.data.dicom.conversion import Conversion
@@ -29,8 +28,6 @@ from medgan.data.read_ahead import ReadAhead, threads_for_reading
 from medgan.data.sequences import PHASES, SEQUENCE, Sequences
 
 log = logging.getLogger(__name__)
-_LARGEST_EARLY = 2**28
-"""Bytes of voxels in memory up to which a scan is read before its turn."""
 Key = list[tuple[str, str, str]]
 """Case, subject and file of each scan."""
 Keep = Callable[[str, CheckedScan], None]
@@ -144,7 +141,7 @@ def _outcomes(
     """
     waiting, names, done = deque(found), set[str](), 0
     progress(0, len(waiting))
-    with ReadAhead(lambda one: read(*one), _may_be_read_early, threads_for_reading()) as outcome_of:
+    with ReadAhead(lambda one: read(*one), _is_plain, threads_for_reading()) as outcome_of:
         while waiting:
             one = waiting.popleft()
             try:
@@ -168,17 +165,9 @@ def _outcomes(
             yield one, outcome
 
 
-def _may_be_read_early(one: Found) -> bool:
-    """Whether a scan is made of files that are there and not large: several are in memory then."""
-    listed, name, _ = one
-    paths = listed.images.values()
-    if listed.series is not None or listed.phase is not None or not all(map(Path.is_file, paths)):
-        return False
-    try:
-        sizes = [voxel_bytes(path, name) for path in paths]
-    except DataError:  # it is refused when its turn comes
-        return False
-    return sum(sizes) <= _LARGEST_EARLY
+def _is_plain(one: Found) -> bool:
+    """Whether a scan is made of files that are there, so that it may be read before its turn."""
+    return one[0].series is None and one[0].phase is None
 
 
 def _names(listed: Listed, pseudonyms: Pseudonyms) -> tuple[str, str]:

@@ -6,13 +6,14 @@ from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from medgan.core.nifti import MAX_BYTES
 from medgan.core.system import core_limit, free_ram
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _MOST = 8
-_BYTES_EACH = 2 * 2**30
-"""Free memory for each thread."""
+_BYTES_EACH = 2 * MAX_BYTES
+"""Free memory for each thread: what the largest scan that is read takes on its way."""
 
 
 def threads_for_reading() -> int:

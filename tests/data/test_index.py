@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import nibabel
@@ -16,7 +13,6 @@ from medgan.data.checks import CheckedScan
 from medgan.data.index import index
 from medgan.data.layouts.descriptions import LICENCE_LENGTH, licence_of
 from medgan.data.layouts.layouts import list_scans
-from medgan.data.layouts.listed import Listed
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
@@ -640,43 +636,3 @@ def test_a_decathlon_listing_may_validate_and_say_whose_scans_are_whose(tmp_path
     (tmp_path / "dataset.json").write_text(json.dumps(listing))
     found = list_scans(tmp_path)
     assert [(one.name, one.subject) for one in found] == [(f"case-{n}", "one") for n in range(3)]
-
-
-@pytest.mark.parametrize("largest", [0, 2**28])
-def test_large_scans_are_read_one_by_one(tmp_path: Path, monkeypatch, largest: int) -> None:
-    write_folder(tmp_path, 4)
-    most = Most()
-    monkeypatch.setattr(medgan.data.index, "_LARGEST_EARLY", largest)
-    monkeypatch.setattr(medgan.data.index, "threads_for_reading", lambda: 4)
-    monkeypatch.setattr(medgan.data.index, "check_scan", most.watched(medgan.data.index.check_scan))
-    manifest, _ = index(tmp_path, Pseudonyms(b"secret"))
-    assert len(manifest.cases) == 4
-    assert (most.together > 1) == bool(largest)
-
-
-def test_nobody_waits_for_the_header_of_a_pipe(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe.nii.gz"
-    os.mkfifo(pipe)
-    listed = Listed("name", "subject", {"image": pipe})
-    assert not medgan.data.index._may_be_read_early((listed, "case", "subject"))
-
-
-class Most:
-    """How many calls of a function there were at a time."""
-
-    def __init__(self) -> None:
-        self.together, self._now, self._lock = 0, 0, threading.Lock()
-
-    def watched(self, function):
-        def call(*given):
-            with self._lock:
-                self._now += 1
-                self.together = max(self.together, self._now)
-            time.sleep(0.02)
-            try:
-                return function(*given)
-            finally:
-                with self._lock:
-                    self._now -= 1
-
-        return call

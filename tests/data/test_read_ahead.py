@@ -2,6 +2,8 @@ import threading
 
 import pytest
 
+from medgan.core.nifti import MAX_BYTES
+from medgan.data import read_ahead
 from medgan.data.read_ahead import ReadAhead
 
 
@@ -61,3 +63,10 @@ def test_an_item_that_is_passed_over_is_never_taken_for_another():
     with ReadAhead(lambda item: item[0], lambda item: True, threads=4) as result:
         result(["a"], [["passed over"]])
         assert [result([str(n)]) for n in range(100)] == [str(n) for n in range(100)]
+
+
+@pytest.mark.parametrize(("free", "threads"), [(0, 1), (5 * MAX_BYTES, 2), (1000 * MAX_BYTES, 3)])
+def test_every_thread_has_memory_for_the_largest_scan(free, threads, monkeypatch):
+    monkeypatch.setattr(read_ahead, "free_ram", lambda: free)
+    monkeypatch.setattr(read_ahead, "core_limit", lambda: 3)
+    assert read_ahead.threads_for_reading() == threads
