@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 _OWN_KERNELS = 20_480
 """Batch x channels x X x Y up to which PyTorch (2.13) convolves float32 on a CPU by kernels of its
-own, if the batch is 1. They took 8 to 22 times as long as oneDNN, which it takes else."""
+own, if the batch is 1. They took up to 22 times as long as oneDNN, which it takes else."""
 Sizes = Sequence[int]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Of input, weight and bias."""

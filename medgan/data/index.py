@@ -4,6 +4,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -141,7 +142,8 @@ def _outcomes(
     """
     waiting, names, done = deque(found), set[str](), 0
     progress(0, len(waiting))
-    with ReadAhead(lambda one: read(*one), _is_plain, threads_for_reading()) as outcome_of:
+    ahead = ReadAhead(lambda one: read(*one), _is_plain, threads_for_reading())
+    with closing(ahead) as outcome_of:
         while waiting:
             one = waiting.popleft()
             try:
@@ -166,7 +168,7 @@ def _outcomes(
 
 
 def _is_plain(one: Found) -> bool:
-    """Whether a scan is made of files that are there, so that it may be read before its turn."""
+    """Whether a scan is read from its own files, so that it may be read before its turn."""
     return one[0].series is None and one[0].phase is None
 
 

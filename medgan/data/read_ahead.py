@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from medgan.core.nifti import MAX_BYTES
@@ -22,7 +21,7 @@ def threads_for_reading() -> int:
 
 
 class ReadAhead(Generic[Item, Result]):
-    """Does work on an item, and begins it for those that follow. To be used as a context manager.
+    """Does work on an item, and begins it for those that follow; to be closed at the end.
 
     For unpacking, sorting and hashing, which let other threads run.
 
@@ -56,14 +55,6 @@ class ReadAhead(Generic[Item, Result]):
         begun = self._begun.pop(id(item), None)
         return self._work(item) if begun is None else begun[1].result()
 
-    def __enter__(self) -> "ReadAhead[Item, Result]":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Begins nothing more, and waits for what has begun."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,5 @@
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -14,7 +15,7 @@ def test_items_that_follow_are_begun_and_come_in_turn():
         together.wait()  # ends only when all three are worked on at the same time
         return item.upper()
 
-    with ReadAhead(work, lambda item: True, threads=3) as result:
+    with closing(ReadAhead(work, lambda item: True, threads=3)) as result:
         assert [result(item, items[n + 1 :]) for n, item in enumerate(items)] == ["A", "B", "C"]
 
 
@@ -24,7 +25,7 @@ def test_an_error_comes_with_the_turn_of_its_item():
             raise ValueError(item)
         return item
 
-    with ReadAhead(work, lambda item: True, threads=2) as result:
+    with closing(ReadAhead(work, lambda item: True, threads=2)) as result:
         assert result("good", ["bad"]) == "good"
         with pytest.raises(ValueError, match="bad"):
             result("bad")
@@ -33,7 +34,7 @@ def test_an_error_comes_with_the_turn_of_its_item():
 @pytest.mark.parametrize(("threads", "may_begin"), [(1, True), (4, False)])
 def test_work_waits_for_its_turn_where_it_may_not_begin(threads, may_begin):
     done = []
-    with ReadAhead(done.append, lambda item: may_begin, threads) as result:
+    with closing(ReadAhead(done.append, lambda item: may_begin, threads)) as result:
         result("a", ["b", "c"])
         assert done == ["a"]
         result("b", ["c"])
@@ -48,7 +49,7 @@ def test_what_has_not_begun_never_does_once_the_work_is_left():
         done.append(item)
 
     def stopped():
-        with ReadAhead(work, lambda item: True, threads=2) as result:
+        with closing(ReadAhead(work, lambda item: True, threads=2)) as result:
             for number in range(3):
                 result._pool.submit(work, number)
             threading.Timer(0.1, go.set).start()
@@ -60,7 +61,10 @@ def test_what_has_not_begun_never_does_once_the_work_is_left():
 
 
 def test_an_item_that_is_passed_over_is_never_taken_for_another():
-    with ReadAhead(lambda item: item[0], lambda item: True, threads=4) as result:
+    def first(item: list[str]) -> str:
+        return item[0]
+
+    with closing(ReadAhead(first, lambda item: True, threads=4)) as result:
         result(["a"], [["passed over"]])
         assert [result([str(n)]) for n in range(100)] == [str(n) for n in range(100)]
 
