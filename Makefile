@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-server check format bench gpu-check docs wheelhouse clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-faults test-server check format bench gpu-check docs wheelhouse clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -66,6 +66,10 @@ test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
 
 test-slow: $(READY) ## run the tests that take minutes
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
+
+test-faults: $(READY) ## run the tests of the table of faults, slow ones too, and write its page
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
+		-m "fault and not gpu" --faults "$(or $(OUT),docs/reference/faults.md)"
 
 test-server: $(READY) ## test against PostgreSQL, S3 and MLflow with accounts; needs Debian's postgresql
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "PostgreSQL is missing: apt-get install postgresql"; exit 4; }

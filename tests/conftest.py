@@ -12,6 +12,8 @@ import pytest
 
 from tests.kit import connections, shape_checks
 
+pytest_plugins = ["tests.faults.plugin"]
+
 shape_checks.install()
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
