@@ -84,11 +84,13 @@ def test_what_no_trial_could_use_is_refused_before_anything_is_written(
     assert not (tmp_path / "sweep").exists()
 
 
-def test_several_processes_are_refused_in_one_line(tmp_path, monkeypatch):
-    words = ["sweep", pipeline_file(tmp_path), "--over", RATES[0], "-o", tmp_path / "sweep"]
+@pytest.mark.parametrize("verb", ["sweep", "doctor"])
+def test_several_processes_are_refused_in_one_line(verb, tmp_path, monkeypatch):
+    given = [pipeline_file(tmp_path), "--over", RATES[0]] if verb == "sweep" else []
+    words = [verb, *given, "-o", tmp_path / "out"]
     for rank, said in enumerate(
         [
-            "medgan: E_RANKS sweep: does not share its work among 2 processes; "
+            "medgan: E_RANKS this command: does not share its work among 2 processes; "
             "start it without torchrun",
             "",  # torchrun has started it, too, and it would only say the same
         ]
@@ -97,7 +99,7 @@ def test_several_processes_are_refused_in_one_line(tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         done = inside(*words)
         assert (done.returncode, done.stderr.strip()) == (2, said)
-    assert not (tmp_path / "sweep").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_section_of_the_file_says_the_same_as_options(planned, tmp_path):

@@ -46,7 +46,7 @@ def train(
     if dry_run:
         if launched().rank:  # the first process says it for all
             raise typer.Exit
-        answer(forecast, as_json)
+        answer(forecast, as_json, shared=True)
     run_verb(config, values, set_, as_json, replace=replace, folder="runs/train")
 
 

@@ -71,18 +71,24 @@ def run_verb(
         done = run_pipeline(pipeline, overrides or [], merge(taken, values), replace, skips)
         return Answer(done.as_json(), done.closing_lines(), int(done.exit_status))
 
-    answer(work, as_json)
+    answer(work, as_json, shared=True)
 
 
-def answer(work: Callable[[], Answer], as_json: bool) -> None:
+def answer(work: Callable[[], Answer], as_json: bool, shared: bool = False) -> None:
     """Prints what some work gives, turns errors into one line, and ends with its status.
 
     Of several processes that torchrun has started, the first speaks. The others tell only of errors
     that are their own.
+
+    Args:
+        work: gives what is printed.
+        as_json: whether to print JSON.
+        shared: whether several processes may do the work together; else they are refused.
     """
     from medgan.core.errors import CodedError, Interrupted, TrainingDiverged, as_coded
 
-    rank = launched().rank
+    own = launched()
+    rank = own.rank
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("medgan").setLevel(logging.ERROR if rank else logging.INFO)
     logging.getLogger("monai").setLevel(logging.ERROR)  # its optional readers
@@ -90,6 +96,10 @@ def answer(work: Callable[[], Answer], as_json: bool) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, _stop)
     try:
+        if own.ranks > 1 and not shared:
+            from medgan.core.joining import require_alone
+
+            require_alone("this command")
         found = work()
         if rank:
             raise typer.Exit(found.status)
@@ -105,8 +115,8 @@ def answer(work: Callable[[], Answer], as_json: bool) -> None:
         if debug and not isinstance(error, CodedError):
             raise
         failure = as_coded(error)
-        shared = isinstance(failure, (Interrupted, TrainingDiverged)) or failure.code == "E_RANKS"
-        if rank and shared:
+        common = isinstance(failure, (Interrupted, TrainingDiverged)) or failure.code == "E_RANKS"
+        if rank and common:
             raise typer.Exit(int(failure.exit_status)) from None
         if as_json and not rank:
             parts = ("code", "where", "what", "remedy")
