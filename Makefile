@@ -75,11 +75,12 @@ test-server: $(READY) ## test against PostgreSQL, S3 and MLflow with accounts; n
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "PostgreSQL is missing: apt-get install postgresql"; exit 4; }
 	$(BIN)/python -m pytest -q -m slow tests/tracking/test_real_server.py
 
-check: $(READY) ## ruff, types, layers
+check: $(READY) ## ruff, types, layers, weak spots
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/bandit -qq --configfile pyproject.toml --recursive medgan deploy
 
 format: $(READY) ## format and fix with ruff
 	$(BIN)/ruff format .

@@ -7,10 +7,15 @@ Example:
     medgan.show("scan.nii.gz", result.score_map)
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from medgan.core.version import __version__
+
+# Before MLflow is imported by whatever road, such as with MONAI: else it makes an id of this
+# installation and tells its maker about its use.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 if TYPE_CHECKING:
     from medgan.core.volume import Volume

@@ -59,6 +59,7 @@ def test_this_machine_and_unix_sockets_are_reached(noted, tmp_path):
     assert not any(map(is_here, (FAR, "medgan.example", b"medgan.example", "128.0.0.1")))
 
 
+@pytest.mark.fault(47)
 def test_a_python_process_that_a_test_starts_is_refused_too(noted):
     code = f"import socket; socket.create_connection(('{FAR}', 80))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -67,6 +68,7 @@ def test_a_python_process_that_a_test_starts_is_refused_too(noted):
     assert len(noted()) == 1
 
 
+@pytest.mark.fault(47)
 def test_a_test_that_tries_it_fails_and_the_run_says_how_many_did(tmp_path):
     (tmp_path / "test_x.py").write_text(
         "import socket\nfrom contextlib import suppress\n"

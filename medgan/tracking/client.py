@@ -1,4 +1,4 @@
-"""Connecting to MLflow: no telemetry, short timeouts, an explicit store."""
+"""Connecting to MLflow: short timeouts, an explicit store. Telemetry is off from `medgan` on."""
 
 import logging
 import os
@@ -29,7 +29,6 @@ def connect(uri: str, write: bool = False) -> "MlflowClient":
         EnvironmentFailure: E_TRACKING.
     """
     _check_uri(uri)
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")

@@ -29,7 +29,7 @@ PICTURES = "samples"
 METRICS_AT_ONCE = 1000
 _PARAMETERS_AT_ONCE = 100
 """More of either in one request are refused by MLflow."""
-_TOKEN = "medgan.folder"
+_TOKEN = "medgan.folder"  # nosec B105 # the name of a tag
 _OPENING = threading.RLock()
 """Runs are opened one at a time: that of a sweep is needed by its trials' as well."""
 _LONGEST_NAME = 250

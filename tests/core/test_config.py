@@ -287,6 +287,7 @@ def test_a_file_that_cannot_be_read_is_missing(tmp_path):
         assert caught.value.code == "E_MISSING"
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("tag", ["object/apply:os.mkdir", "object/new:os.mkdir"])
 def test_yaml_cannot_run_code(tag, tmp_path):
     proof = tmp_path / "proof"

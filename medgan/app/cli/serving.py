@@ -13,7 +13,7 @@ _READ = {"serve", "score.smallest_mm3", "score.false_alarms", "tracking.uri", "t
 """Settings that the server reads."""
 
 
-def serve(
+def serve(  # nosec B107 # no token, but the name of a file
     model: Model,
     root: Annotated[
         str, typer.Option(help="folder whose scans may be scored by path; none without it")

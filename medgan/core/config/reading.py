@@ -132,7 +132,7 @@ class _Loader(yaml.SafeLoader):
 
 def _yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
         what = " ".join(str(error).split())
         raise ConfigError("E_YAML", where, what, "correct the YAML") from None

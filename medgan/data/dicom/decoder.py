@@ -136,7 +136,7 @@ def _start() -> "subprocess.Popen[bytes]":
     # The child must import the same medgan.
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     code = "from medgan.data.dicom.decoder import serve; serve()"
-    return subprocess.Popen(
+    return subprocess.Popen(  # nosec B603 # this Python, fixed arguments
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},

@@ -98,7 +98,9 @@ def listed(parts: Sequence[Installed], wheels: Wheels) -> str:
 
 
 def _run(arguments: Sequence[str], where: str, what: str, remedy: str) -> None:
-    done = subprocess.run([*_PIP, *arguments], capture_output=True, check=False)
+    done = subprocess.run(  # nosec B603 # this Python's pip, no shell
+        [*_PIP, *arguments], capture_output=True, check=False
+    )
     if done.returncode:  # pip's own text may hold addresses and paths
         raise EnvironmentFailure("E_PACKAGE", where, what, remedy)
 

@@ -1,6 +1,7 @@
 """What Prometheus reads: requests, their durations, the queue, the model, memory."""
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from medgan.core.errors import EnvironmentFailure
@@ -22,7 +23,7 @@ def check_extra() -> None:
     for module, name in (("prometheus_client", "prometheus-client"),
                          ("python_multipart", "python-multipart")):  # fmt: skip
         try:
-            __import__(module)
+            import_module(module)
         except ImportError:
             raise EnvironmentFailure(
                 "E_EXTRA", name, "not installed, and the server needs it",

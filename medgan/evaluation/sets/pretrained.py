@@ -1,7 +1,7 @@
 """Networks trained elsewhere, read from a file that the user has: MedicalNet, ImageNet planes."""
 
 import hashlib
-import pickle
+import pickle  # nosec B403 # for the name of an error
 import re
 import warnings
 from collections.abc import Mapping

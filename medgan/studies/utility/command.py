@@ -74,7 +74,7 @@ def run_command(
 
 
 def _run(command: str, output: IO[bytes]) -> int:
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B602 # the user's own command line; fields are quoted
         command, shell=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         start_new_session=True,
     )  # fmt: skip

@@ -165,6 +165,7 @@ class _Evil:
         return (print, ("ran",))
 
 
+@pytest.mark.fault(33)
 def test_files_that_are_not_such_weights_are_refused_and_nothing_in_them_runs(tmp_path, capsys):
     path = tmp_path / "weights.pth"
     with pytest.raises(ModelError, match="cannot be read"):
