@@ -7,6 +7,7 @@ threads are several times as slow as one.
 import logging
 import math
 import os
+import sys
 import time
 from contextlib import suppress
 from functools import cache
@@ -17,6 +18,7 @@ from medgan.core.launched import launched
 from medgan.core.system import core_limit
 
 log = logging.getLogger(__name__)
+_ITK = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 _SHORTEST = 0.5
 """Seconds below which nothing can be said about the cores."""
 
@@ -24,7 +26,9 @@ _SHORTEST = 0.5
 class SharedCores:
     """Leaves cores that others use to them, as measured from one call to the next.
 
-    Nothing is done where OMP_NUM_THREADS says how many threads there shall be. Programs of low
+    OMP_NUM_THREADS says how many threads there shall be where it is set, and
+    ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS for SimpleITK, whose registration waits even more: with two
+    threads on two busy cores it took seven times as long as with one. Programs of low
     priority (`nice`) count like any others: Linux lets them give way only within their own session.
     Processes that train together have equal shares of all cores, whatever else runs: they could not
     tell each other from strangers.
@@ -34,15 +38,17 @@ class SharedCores:
         self._cores = _own_cores()
         self._threads = len(self._cores)
         self.most = min(len(self._cores), core_limit())
+        self._itk = _ITK not in os.environ
         self._measured = self._measure()
 
     def share(self) -> int:
-        """Sets the number of threads of PyTorch for what follows.
+        """Sets the number of threads of PyTorch and SimpleITK for what follows.
 
         Returns:
             Threads.
         """
         if "OMP_NUM_THREADS" in os.environ:
+            os.environ.setdefault(_ITK, os.environ["OMP_NUM_THREADS"].split(",")[0])
             return self._threads
         together = launched().local_ranks
         if together > 1:
@@ -60,6 +66,8 @@ class SharedCores:
             import torch  # only where it is needed: it takes seconds
 
             torch.set_num_threads(threads)
+            if self._itk:
+                _set_itk(threads)
             log.info("computes on %d of %d cores: so many are free", threads, len(self._cores))
             self._threads = threads
         return threads
@@ -70,6 +78,13 @@ class SharedCores:
         used = [each[core] for core in self._cores if core < len(each)]
         busy = sum(core.user + getattr(core, "nice", 0.0) + core.system for core in used)
         return time.monotonic(), busy, _own_seconds()
+
+
+def _set_itk(threads: int) -> None:
+    """For what SimpleITK does from now on, whether or not it has been imported."""
+    os.environ[_ITK] = str(threads)
+    if loaded := sys.modules.get("SimpleITK"):
+        loaded.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 @cache

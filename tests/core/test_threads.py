@@ -9,6 +9,8 @@ from medgan.core import threads
 from medgan.core.threads import SharedCores
 from tests.kit.ranks import environment
 
+ITK = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+
 
 @pytest.fixture
 def machine(monkeypatch):
@@ -20,6 +22,8 @@ def machine(monkeypatch):
         return [SimpleNamespace(user=user, nice=nice, system=0.0) for user, nice in pairs]
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv(ITK, "1")  # so that it is put back, whatever a test makes of it
+    monkeypatch.delenv(ITK)
     monkeypatch.setattr(psutil, "cpu_times", times)
     monkeypatch.setattr(threads.time, "monotonic", lambda: state.now)
     monkeypatch.setattr(threads, "_own_seconds", lambda: state.own)
@@ -45,6 +49,29 @@ def test_a_core_that_others_keep_busy_is_left_to_them_until_it_is_free(machine):
     assert cores.share() == torch.get_num_threads() == 1
     passes(machine, 10, own=1.0)
     assert cores.share() == torch.get_num_threads() == 2
+
+
+def test_registration_has_as_many_threads_unless_it_is_told_how_many(machine, monkeypatch):
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    try:
+        cores = SharedCores()
+        for busy, threads_then in ((1.0, 1), (0.0, 2)):
+            passes(machine, 10, others=busy, own=1.0)
+            cores.share()
+            assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == threads_then
+            assert os.environ[ITK] == str(threads_then)
+        told = SharedCores()
+        passes(machine, 10, others=1.0, own=1.0)
+        assert told.share() == 1
+        assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == 2
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    monkeypatch.delenv(ITK)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    cores.share()
+    assert os.environ[ITK] == "3"
 
 
 def test_what_this_program_computes_counts_not_as_that_of_others(machine):

@@ -133,6 +133,7 @@ def test_label_maps_are_cut_with_their_scan(head, prepared):
     assert (prepared.volume[0].numpy()[found > 0] > -1).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_n4_alone_leaves_the_whole_field_of_view(head):
     image, _ = head
     ramp = np.exp(np.linspace(-0.5, 0.5, image.data.shape[0]))[:, None, None]

@@ -63,6 +63,7 @@ def test_beyond_the_grid_a_bent_volume_is_as_at_its_edge() -> None:
     np.testing.assert_allclose(spread, 0.1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scans_bent_to_their_mean_differ_less() -> None:
     channel = np.stack([brain(size) for size in (0.26, 0.34, 0.42)])
     one, two = _bent_to_their_mean([channel, -channel])

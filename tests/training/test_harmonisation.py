@@ -75,6 +75,7 @@ def trained(training):
     return training("trained")
 
 
+@pytest.mark.slow
 def test_scans_come_closer_to_the_wanted_site(training):
     out = training(
         "closer", "train.volumes=160", "train.batch=4", "train.sample_every=40", "train.gamma=2",

@@ -106,6 +106,7 @@ def test_a_scorer_of_every_change_finds_every_lesion(healthy):
     assert results.metric("sensitivity").value == 1
 
 
+@pytest.mark.slow
 def test_a_scorer_of_noise_is_at_chance(healthy):
     several = [evaluate(noise_maps(seed), *healthy, lesions())["map"] for seed in range(12)]
     intervals = [results.auroc() for results in several]

@@ -65,6 +65,7 @@ def failed(filters, image, label):
     return filters.check(synthetic(image, label)).failed
 
 
+@pytest.mark.slow
 def test_most_real_scans_that_nobody_has_seen_pass(filters, scans):
     found = [failed(filters, scans.images[n], scans.label_maps[n]) for n in range(45, 60)]
     assert found.count("") >= 12, found
