@@ -67,7 +67,9 @@ def same_draws():
     import torch
 
     torch.default_generator.manual_seed(0)
-    if torch.cuda.is_available():  # `torch.manual_seed` keeps a stack for each device that is absent
+    if (
+        torch.cuda.is_available()
+    ):  # `torch.manual_seed` keeps a stack for each device that is absent
         torch.manual_seed(0)
 
 

@@ -85,9 +85,7 @@ def _state(proofs) -> str:
 
 def _figure(row, proofs) -> str:
     """What was measured, each figure once; how many tests where none told any."""
-    figures = dict.fromkeys(
-        figure for name in sorted(proofs) for figure in proofs[name].figures
-    )
+    figures = dict.fromkeys(figure for name in sorted(proofs) for figure in proofs[name].figures)
     passed = sum(proof.outcome == "passed" for proof in proofs.values())
     own = [*figures] or [f"{passed} tests" if passed != 1 else "1 test"]
     return "; ".join([*own, *filter(None, [row.get("long", "")])])
@@ -103,7 +101,7 @@ def _page(proofs) -> str:
     return f"""# Faults that medgan bears
 
 What can go wrong with scans, machines and servers, what medgan does then, and what was measured.
-`make test-faults` runs the tests of this table and writes this page; the quick ones are in `make test`.
+`make test-faults` runs these tests and writes this page; `make test` has the quick ones.
 
 {table}
 """

@@ -18,6 +18,7 @@ from medgan.training.schedule import Schedule
 from medgan.training.steps import average_step
 from medgan.training.tasks import synthesis as module
 from medgan.training.tasks.synthesis import Synthesis
+from tests.kit.clock import jumping_clock
 from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import fresh_state
 
@@ -60,6 +61,24 @@ def test_a_training_leaves_metrics_pictures_two_checkpoints_and_a_model(training
     kept = sorted(p.stem for p in (out / "checkpoints").glob("*.json"))
     assert kept == ["000000012", "000000016"]
     assert (out / "model" / "config.json").is_file()
+
+
+@pytest.mark.fault(42)
+def test_a_clock_that_jumps_by_a_day_changes_no_weight_and_no_duration(
+    training, monkeypatch, measured
+):
+    expected = load_file(training() / "model" / "model.safetensors")
+    looks = jumping_clock(monkeypatch)
+    out = training("jumps", "train.minutes=60")
+    found = load_file(out / "model" / "model.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert [row["volumes_seen"] for row in rows(out) if "critic/loss" in row][-1] == 16
+    times = [row["time"] for row in rows(out)]
+    assert times == sorted(times)
+    shares = [row["time/loading_share"] for row in rows(out) if "time/loading_share" in row]
+    assert all(0 <= share <= 1 for share in shares)
+    assert looks
+    measured("weights are the same with a clock that jumps by a day")
 
 
 def spoil(monkeypatch, when, how):

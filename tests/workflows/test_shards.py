@@ -9,6 +9,7 @@ import pytest
 
 from medgan.core.volume import Volume
 from medgan.workflows import scan_score
+from tests.kit.clock import jumping_clock
 from tests.kit.command_line import inside
 from tests.kit.data_sets import write_folder
 from tests.kit.folder_contents import contents
@@ -98,6 +99,18 @@ def test_a_run_that_was_stopped_goes_on_and_scores_nothing_twice(
     assert len(scored) == len(rest) == 2
     assert not set(scored) & set(rest)
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.fault(42)
+def test_a_clock_that_jumps_by_a_day_changes_no_score(
+    model, scans, whole, tmp_path, monkeypatch, measured
+):
+    asked = jumping_clock(monkeypatch)
+    out = tmp_path / "out"
+    assert score(model, scans, out).returncode == 3
+    assert contents(out) == contents(whole)
+    assert sum(asked) > 0
+    measured("scores are the same byte for byte with a clock that jumps by a day")
 
 
 def test_another_calibration_scores_again(model, scans, tmp_path, caplog):
