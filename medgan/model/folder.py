@@ -35,6 +35,7 @@ from medgan.model.fresh_networks import (
 )
 from medgan.model.hull import Hull
 from medgan.networks.gan import Networks
+from medgan.networks.mismatch import mismatch
 
 log = logging.getLogger(__name__)
 FORMAT = 2
@@ -147,7 +148,7 @@ def read_model(folder: Path) -> Stored:
         if inputs is not None:
             networks.localiser = fresh_localiser(preprocessing, sizes, inputs)
             networks.localiser.mirrored = bool(config.get("mirrored", False))
-        _fill(networks, weights)
+        _fill(folder, networks, weights)
         densities = _densities(load_tensors(files[DENSITIES])) if DENSITIES in files else {}
         hull = None
         if HULL in files:
@@ -173,13 +174,19 @@ def _preprocessing(values: dict[str, Any], stored: bytes | None) -> Preprocessin
     return Preprocessing.model_validate({**values, "template": template})
 
 
-def _fill(networks: Networks, weights: dict[str, Tensor]) -> None:
-    """Puts stored weights into the networks, also of models that did not say where a U-Net was."""
+def _fill(folder: Path, networks: Networks, weights: dict[str, Tensor]) -> None:
+    """Puts stored weights into the networks, also of models that did not say where a U-Net was.
+
+    Raises:
+        ModelError: E_MODEL with the weights that do not fit.
+    """
     for name, module in networks.modules().items():
         prefix = f"{name}."
         stored = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         if name in ("localiser", "restorer"):
             stored = {f"unet.{k.removeprefix('unet.')}": v for k, v in stored.items()}
+        if unlike := mismatch(module.state_dict(), stored):
+            raise _unusable(folder, f"its {name} does not fit its config.json: {unlike}")
         module.load_state_dict(stored)
 
 
@@ -217,7 +224,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise _unusable(folder, "config.json is damaged") from None
     if not known:
-        raise _unusable(folder, f"format {config['format']}, this medgan reads {FORMAT}")
+        raise _unusable(
+            folder, f"format {config['format']}, this medgan reads {FORMAT}",
+            f"use the version that made it ({config.get('medgan', 'unknown')}), or train it again",
+        )  # fmt: skip
     return config
 
 
@@ -240,8 +250,9 @@ def holds_discriminator(folder: Path) -> bool:
     return bool(_read_config(folder)["discriminator"])
 
 
-def _unusable(folder: Path, what: str) -> ModelError:
-    remedy = "give the folder `model` in what training wrote"
+def _unusable(
+    folder: Path, what: str, remedy: str = "give the folder `model` in what training wrote"
+) -> ModelError:
     return ModelError("E_MODEL", str(folder), what, remedy)
 
 

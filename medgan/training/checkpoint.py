@@ -27,8 +27,8 @@ _BEST = "best-"
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     """Writes the state; older checkpoints but one are removed afterwards.
 
-    The tensors come first. The small JSON file beside them, with their hash, is renamed into
-    place last and makes the checkpoint count.
+    The tensors come first. The small JSON file beside them, with their hash and one of its own, is
+    renamed into place last and makes the checkpoint count.
 
     Args:
         state: of the training.
@@ -43,9 +43,11 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     """
     data = save(state.tensors())
     mark = folder / f"{state.volumes_seen:09d}.json"
-    entry = {"sha256": hashlib.sha256(data).hexdigest(), "state": state.scalars()}
+    sha256, scalars = hashlib.sha256(data).hexdigest(), state.scalars()
     write_atomic(mark.with_suffix(".safetensors"), data)
-    write_atomic(mark, json.dumps(entry))
+    write_atomic(
+        mark, json.dumps({"sha256": sha256, "state": scalars, "seal": _seal(sha256, scalars)})
+    )
     marks = sorted(folder.glob("*.json"))
     for old in marks[:-KEPT]:
         _remove(old)
@@ -68,19 +70,20 @@ def restore_newest(state: TrainingState, folder: Path) -> bool:
     marks = sorted(folder.glob("*.json"), reverse=True)
     for mark in marks:
         try:
-            entry = json.loads(mark.read_text())
+            sha256, scalars = _read(mark)
             data = mark.with_suffix(".safetensors").read_bytes()
-            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            if hashlib.sha256(data).hexdigest() != sha256:
                 raise ValueError("hash differs")
             tensors = load(data)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s); trying an older one", mark.stem, error)
             continue
         try:
-            state.restore(tensors, entry["state"])
+            state.restore(tensors, scalars)
         except (KeyError, RuntimeError, ValueError):
             raise ModelError(
-                "E_CHECKPOINT", mark.stem, "belongs to a model of other sizes",
+                "E_CHECKPOINT", mark.stem,
+                f"belongs to a model of other sizes: {state.mismatch(tensors)}",
                 "use another folder, or start over with --replace",
             ) from None  # fmt: skip
         return True
@@ -158,10 +161,34 @@ def _best(folder: Path, volumes_seen: int) -> Path:
     return folder / f"{_BEST}{volumes_seen:09d}.safetensors"
 
 
+def _seal(sha256: str, scalars: str) -> str:
+    """The hash of a mark, so that no other numbers are taken for those that were written."""
+    return hashlib.sha256(f"{sha256} {scalars}".encode()).hexdigest()
+
+
+def _read(mark: Path) -> tuple[str, str]:
+    """The hash of a checkpoint's tensors, and its counters; marks of older versions have no seal.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    try:
+        entry = json.loads(mark.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested without end") from None
+    if not isinstance(entry, dict) or entry.keys() - {"seal"} != {"sha256", "state"}:
+        raise ValueError("not the mark of a checkpoint")
+    sha256, scalars = str(entry["sha256"]), str(entry["state"])
+    if entry.get("seal", _seal(sha256, scalars)) != _seal(sha256, scalars):
+        raise ValueError("the hash of the mark differs")
+    return sha256, scalars
+
+
 def _watch_of(mark: Path) -> Monitor:
     """What a checkpoint remembers; of one that cannot be read, nothing."""
     try:
-        return Monitor(**json.loads(json.loads(mark.read_text())["state"])["monitor"])
+        return Monitor(**json.loads(_read(mark)[1])["monitor"])
     except (OSError, ValueError, KeyError, TypeError):
         return Monitor()
 

@@ -17,6 +17,8 @@ from medgan.networks.localiser import Localiser
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 
 log = logging.getLogger(__name__)
+_DIGEST = hashlib.sha256().digest_size
+"""Bytes of the hash before the tensors."""
 
 
 @dataclass
@@ -66,13 +68,21 @@ def save_state(state: LocaliserState, path: Path, identity: str) -> None:
     tensors["facts"] = torch.frombuffer(
         bytearray(json.dumps(facts).encode()), dtype=torch.uint8
     ).clone()
-    write_atomic(path, save(tensors))
+    data = save(tensors)
+    write_atomic(path, hashlib.sha256(data).digest() + data)
 
 
 def restore_state(state: LocaliserState, path: Path, identity: str) -> None:
     """Goes on from a checkpoint of the same state; any other is left alone and written over."""
     with suppress(OSError, SafetensorError, KeyError, ValueError):
-        tensors = load(path.read_bytes())
+        stored = path.read_bytes()
+        digest, data = stored[:_DIGEST], stored[_DIGEST:]
+        if digest != hashlib.sha256(data).digest():
+            log.warning(
+                "localiser: its checkpoint is damaged or of an older version; starting over"
+            )
+            return
+        tensors = load(data)
         facts = json.loads(tensors.pop("facts").numpy().tobytes())
         if facts["identity"] != hashlib.sha256(identity.encode()).hexdigest():
             return

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from medgan.core.randomness import Randomness
 from medgan.core.ranks import Ranks
 from medgan.networks.discriminator import Discriminator
 from medgan.networks.gan import Networks
+from medgan.networks.mismatch import mismatch
 from medgan.training.moments import moments_from_tensors, moments_to_tensors
 from medgan.training.monitor import Monitor
 
@@ -183,6 +184,12 @@ class TrainingState:
         self.monitor = Monitor(**values.pop("monitor", {}))
         for key, value in values.items():
             setattr(self, key, value)
+
+    def mismatch(self, tensors: Mapping[str, Tensor]) -> str:
+        """Weights of another size in `tensors`, for a message; empty where all fit."""
+        parts = {f"{name}.": module for name, module in self._modules().items()}
+        here = {f"{part}{k}": v for part, m in parts.items() for k, v in m.state_dict().items()}
+        return mismatch(here, {k: v for k, v in tensors.items() if k.startswith(tuple(parts))})
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {}

@@ -278,15 +278,22 @@ def test_a_changed_file_is_refused(calibrated, tmp_path, name):
         medgan.load(str(tmp_path))
 
 
+@pytest.mark.fault(32)
 def test_missing_foreign_and_future_folders_are_refused(calibrated, tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json"):
         medgan.load(str(tmp_path / "nowhere"))
     calibrated.save(tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     for change, message in (
-        ({"format": 99}, "format 99"),
+        (
+            {"format": 99, "medgan": "0.0.9"},
+            r"format 99, .*use the version that made it \(0\.0\.9\)",
+        ),
         ({"sha256": {"../secret": "0"}}, "outside itself"),
-        ({"model": {**config["model"], "latent": 9}}, "does not fit itself"),
+        (
+            {"model": {**config["model"], "latent": 9}},
+            r"does not fit its config\.json: \S+ is [\d x]+ there",
+        ),
     ):
         shutil.copytree(tmp_path / "m", tmp_path / "x", dirs_exist_ok=True)
         (tmp_path / "x" / "config.json").write_text(json.dumps({**config, **change}))

@@ -1,4 +1,6 @@
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,10 +92,102 @@ def test_when_all_checkpoints_are_damaged_it_says_so(tmp_path):
         restore_newest(fresh_state(), tmp_path)
 
 
-def test_a_checkpoint_of_other_sizes_is_refused(tmp_path):
+@pytest.mark.fault(32)
+def test_a_checkpoint_of_other_sizes_is_refused_with_what_differs(tmp_path, measured):
     save_checkpoint(fresh_state(), tmp_path)
-    with pytest.raises(ModelError, match="other sizes"):
+    with pytest.raises(ModelError, match="other sizes") as refused:
         restore_newest(fresh_state(latent=9), tmp_path)
+    named = re.findall(r"(\S+) is ([\d x]+) there and ([\d x]+) here", refused.value.what)
+    assert len(named) == 3
+    assert all(there != here for _, there, here in named)
+    assert re.search(r"; and \d+ more$", refused.value.what)
+    measured(f"a checkpoint: {len(named)} weights named with both sizes")
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """A folder with one at 2 and one at 4 volumes."""
+    folder, state = tmp_path_factory.mktemp("two"), fresh_state()
+    for seen in (2, 4):
+        state.volumes_seen = seen
+        save_checkpoint(state, folder)
+    return folder
+
+
+def flips(data: bytes, places) -> Iterator[bytes]:
+    """The data with one bit wrong, another in each place."""
+    for number, place in enumerate(places):
+        wrong = bytearray(data)
+        wrong[place] ^= 1 << number % 8
+        yield bytes(wrong)
+
+
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_flip_in_any_byte_of_the_newest_mark_gives_way_to_the_one_before(
+    two_checkpoints, step, measured
+):
+    mark, state = two_checkpoints / "000000004.json", fresh_state()
+    written, taken, harmless = mark.read_bytes(), 0, 0
+    places = range(0, len(written), step)
+    try:
+        for wrong in flips(written, places):
+            mark.write_bytes(wrong)
+            assert restore_newest(state, two_checkpoints)
+            same = state.volumes_seen == 4 and _content(wrong) == _content(written)
+            assert same or state.volumes_seen == 2
+            taken, harmless = taken + (state.volumes_seen == 2), harmless + same
+    finally:
+        mark.write_bytes(written)
+    assert taken > 0.9 * len(places)
+    measured(f"mark: {len(places)} bytes flipped, {taken} fell back, {harmless} changed nothing")
+
+
+def _content(text: bytes):
+    return json.loads(text.decode())
+
+
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("kilobytes", [64, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_flip_in_any_kilobyte_of_the_newest_tensors_gives_way_to_the_one_before(
+    two_checkpoints, kilobytes, measured
+):
+    tensors, state = two_checkpoints / "000000004.safetensors", fresh_state()
+    written = tensors.read_bytes()
+    places = range(0, len(written), 1024 * kilobytes)
+    try:
+        for wrong in flips(written, places):
+            tensors.write_bytes(wrong)
+            assert restore_newest(state, two_checkpoints)
+            assert state.volumes_seen == 2
+    finally:
+        tensors.write_bytes(written)
+    measured(f"tensors: {len(places)} flips, one in each {kilobytes} KB, all fell back")
+
+
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("mark", ["5", "[]", "null", "{}", '"x"', "[" * 200_000, "\udcff"])
+def test_what_is_no_mark_gives_way_to_the_checkpoint_before(two_checkpoints, mark):
+    path, state = two_checkpoints / "000000004.json", fresh_state()
+    written = path.read_bytes()
+    try:
+        path.write_bytes(mark.encode("utf-8", "surrogateescape"))
+        assert restore_newest(state, two_checkpoints)
+        assert state.volumes_seen == 2
+    finally:
+        path.write_bytes(written)
+
+
+def test_a_mark_without_a_hash_of_its_own_is_of_an_older_version_and_taken(tmp_path):
+    state = fresh_state()
+    state.volumes_seen = 4
+    mark = save_checkpoint(state, tmp_path)
+    entry = _content(mark.read_bytes())
+    del entry["seal"]
+    mark.write_text(json.dumps(entry))
+    other = fresh_state()
+    assert restore_newest(other, tmp_path)
+    assert other.volumes_seen == 4
 
 
 def test_an_empty_folder_restores_nothing(tmp_path):

@@ -110,6 +110,18 @@ def test_a_checkpoint_of_another_lesson_is_not_gone_on_with(scoring_networks, tm
     trained(scoring_networks, tmp_path, config)
 
 
+@pytest.mark.fault(31)
+def test_a_checkpoint_with_a_wrong_bit_is_not_gone_on_with(scoring_networks, tmp_path):
+    config, shown = LocaliserConfig(volumes=16), []
+    trained(scoring_networks, tmp_path, config)
+    path = tmp_path / CHECKPOINT
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1  # a weight or a moment
+    path.write_bytes(data)
+    trained(scoring_networks, tmp_path, config, progress=lambda done, total: shown.append(done))
+    assert shown == [8, 16]
+
+
 def test_a_gradient_that_is_not_finite_ends_it_before_anything_moves(
     scoring_networks, tmp_path, monkeypatch
 ):
