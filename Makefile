@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-faults test-server check format bench gpu-check docs wheelhouse clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-faults test-server check format bench gpu-check docs wheelhouse lock sbom test-oldest coverage mutate clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -104,6 +104,34 @@ wheelhouse: $(READY) ## wheels of everything into OUT, for machines without inte
 	$(BIN)/python -m pip wheel --no-build-isolation --wheel-dir "$(or $(OUT),wheelhouse)" --constraint constraints.txt \
 		$(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH)) '.$(if $(EXTRAS),[$(EXTRAS)])' pip
 	cp constraints.txt "$(or $(OUT),wheelhouse)/"
+	$(BIN)/python deploy/hash_wheels.py "$(or $(OUT),wheelhouse)" --lock deploy/requirements.lock
+
+RUNTIME := dicom export gpu pacs ray serve server sweep text
+LOCKING := $(BIN)/uv pip compile pyproject.toml --quiet --no-emit-index-url --no-annotate --python-version 3.11 $(foreach extra,$(RUNTIME),--extra $(extra))
+
+lock: $(READY) ## write deploy/requirements.lock, with hashes, from constraints.txt, and the oldest versions
+	$(LOCKING) --universal --generate-hashes --constraint constraints.txt \
+		--custom-compile-command "make lock" --output-file deploy/requirements.lock
+	$(LOCKING) --resolution lowest-direct --custom-compile-command "make lock" --output-file deploy/oldest.txt
+
+sbom: $(READY) ## write the bill of materials of what is installed, CycloneDX, to OUT; WHEELS=folder for hashes
+	$(BIN)/python deploy/sbom.py "$(or $(OUT),sbom.cdx.json)" $(if $(WHEELS),--wheels "$(WHEELS)") --extra $(or $(EXTRAS),$(RUNTIME))
+
+# 8 GB in a folder of its own: PyTorch comes with CUDA where nothing else is named.
+test-oldest: $(READY) ## test the oldest versions that pyproject.toml allows, in an environment of their own
+	$(PYTHON) -m venv .venv.oldest
+	$(BIN)/uv pip install --quiet --python .venv.oldest/bin/python -r deploy/oldest.txt $(OLDEST_TOOLS)
+	$(BIN)/python -m hatchling build --target wheel --directory dist/oldest
+	$(BIN)/uv pip install --quiet --python .venv.oldest/bin/python --no-deps --reinstall dist/oldest/*.whl
+	OMP_NUM_THREADS=1 .venv.oldest/bin/python deploy/check_installed.py
+
+OLDEST_TOOLS := beartype hatchling hypothesis 'pytest<9' pytest-xdist
+
+coverage: $(READY) ## run the tests and write how many lines and branches of medgan/ they reach
+	@mkdir -p .coverage
+	-PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --sort=cover | tee .coverage/report.txt
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

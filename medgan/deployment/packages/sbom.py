@@ -1,10 +1,10 @@
-"""The bill of materials of a package: CycloneDX 1.5, JSON.
+"""The bill of materials of a package, or of an installation: CycloneDX 1.5, JSON.
 
 Reference: cyclonedx.org/docs/1.5/json.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -29,33 +29,57 @@ def bill(packaged: Packaged, parts: Sequence[Installed], wheels: Wheels) -> dict
         parts: what is installed with it.
         wheels: whose hashes are known.
     """
-    model = _model(packaged)
-    of_all = [model, *(_library(one, wheels) for one in parts)]
     known = {one.name: _purl(one) for one in parts}
-    digest = ":".join([packaged.model.digest, *sorted(known.values())])
+    about = {
+        "type": "application", "bom-ref": "package", "name": "medgan-package",
+        "version": __version__, "description": USE,
+    }  # fmt: skip
+    components = [_model(packaged), *(_library(one, wheels) for one in parts)]
+    dependencies = [
+        {"ref": "package", "dependsOn": [_MODEL, known[OWN]]},
+        {"ref": _MODEL, "dependsOn": [known[OWN]]},
+        *_dependencies(parts),
+    ]
+    return _document(about, components, dependencies, [packaged.model.digest, *known.values()])
+
+
+def bill_of_installation(parts: Sequence[Installed], wheels: Wheels) -> dict[str, Any]:
+    """The bill of materials of medgan itself: every Python package that it stands on.
+
+    Args:
+        parts: medgan, and what is installed with it.
+        wheels: whose hashes are known.
+    """
+    about = next(_library(one, wheels) for one in parts if one.name == OWN)
+    about |= {"type": "application", "description": USE}
+    components = [_library(one, wheels) for one in parts if one.name != OWN]
+    return _document(about, components, _dependencies(parts), map(_purl, parts))
+
+
+def _document(
+    about: Mapping[str, Any], components: Sequence[Mapping[str, Any]],
+    dependencies: Sequence[Mapping[str, Any]], content: Iterable[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Of equal content the same, byte for byte."""
+    digest = ":".join(sorted(content))
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, digest)}",
         "version": 1,
-        "metadata": {
-            "tools": {"components": [_tool()]},
-            "component": {
-                "type": "application", "bom-ref": "package", "name": "medgan-package",
-                "version": __version__, "description": USE,
-            },
-        },
-        "components": of_all,
-        "dependencies": [
-            {"ref": "package", "dependsOn": [_MODEL, known[OWN]]},
-            {"ref": _MODEL, "dependsOn": [known[OWN]]},
-            *(
-                {"ref": known[one.name], "dependsOn": [known[n] for n in one.needs if n in known]}
-                for one in parts
-            ),
-        ],
-    }  # fmt: skip
+        "metadata": {"tools": {"components": [_tool()]}, "component": about},
+        "components": components,
+        "dependencies": dependencies,
+    }
+
+
+def _dependencies(parts: Sequence[Installed]) -> list[dict[str, Any]]:
+    known = {one.name: _purl(one) for one in parts}
+    return [
+        {"ref": known[one.name], "dependsOn": [known[n] for n in one.needs if n in known]}
+        for one in parts
+    ]
 
 
 def _model(packaged: Packaged) -> dict[str, Any]:
