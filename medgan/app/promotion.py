@@ -15,13 +15,13 @@ from medgan.core.config import build
 from medgan.core.errors import ConfigError, ModelError
 from medgan.core.files import write_atomic
 from medgan.tracking.client import reading_uri
+from medgan.tracking.decisions import deciding, record
 from medgan.tracking.promotions import CHAMPION, Promotion
 from medgan.tracking.versions import (
     Registered,
     Version,
     find_version,
     history_of,
-    record,
     registered_models,
 )
 
@@ -70,10 +70,11 @@ def roll_back(name: str, alias: str, why: str, by: str, overrides: Sequence[str]
             "E_TAMPERED", version.uri, "its files are not those that were promoted",
             "restore the artifacts and the tags of the store from a backup",
         )  # fmt: skip
-    done = history.next(
-        "rolled back", alias, before.version, before.content, now.version, who(by), why
-    )
-    record(uri, name, done)
+    with deciding(uri, name, alias, history) as present:
+        done = present.next(
+            "rolled back", alias, before.version, before.content, now.version, who(by), why
+        )
+        record(uri, name, done)
     run_command(config.gate.command, name, done)
     return done
 

@@ -69,6 +69,10 @@ class Promotion:
         """SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    def rivals(self, other: "Promotion") -> bool:
+        """Whether another decision on the same alias was made from the same state."""
+        return other.number == self.number and other.digest != self.digest
+
     @property
     def tag(self) -> tuple[str, str]:
         """Key and value in the store.
@@ -137,12 +141,14 @@ class History:
             dict(champion or {}), tuple(failed),
         )  # fmt: skip
 
+    def decisions(self, alias: str) -> list[Promotion]:
+        """The records after which an alias moved, in order."""
+        return [one for one in self.records if one.alias == alias and one.action != "refused"]
+
     def holders(self, alias: str) -> list[Promotion]:
         """The promotions that stand behind an alias, the present one last; none rolled back."""
         standing: list[Promotion] = []
-        for record in self.records:
-            if record.alias != alias or record.action == "refused":
-                continue
+        for record in self.decisions(alias):
             if record.action == "promoted":
                 standing.append(record)
                 continue

@@ -1,4 +1,4 @@
-"""Versions of registered models: found, listed, vouched for, promoted."""
+"""Versions of registered models: found, listed, vouched for."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from medgan.core.errors import ConfigError, ModelError
 from medgan.tracking.client import connect, reading_uri, store_exists
 from medgan.tracking.failures import failure, mlflow_failures
 from medgan.tracking.names import check_names
-from medgan.tracking.promotions import CHAMPION, History, Promotion
+from medgan.tracking.promotions import CHAMPION, History
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -157,26 +157,6 @@ def history_of(uri: str, name: str) -> History:
     client = reader(uri, name)
     with mlflow_failures():
         return History.read(client.get_registered_model(name).tags)
-
-
-def record(uri: str, name: str, promotion: Promotion) -> None:
-    """Adds a record; of a promotion the alias moves then, of a roll back before.
-
-    Where it is broken off in between, the alias is at a version that is vouched for, and the same
-    command can be run again.
-
-    Raises:
-        DataError: E_VALUE for a record that is too long.
-        EnvironmentFailure: E_TRACKING when the store does not allow it.
-    """
-    key, text = promotion.tag
-    client = connect(uri, write=True)
-    with mlflow_failures():
-        if promotion.action == "rolled back":
-            client.set_registered_model_alias(name, promotion.alias, promotion.version)
-        client.set_registered_model_tag(name, key, text)
-        if promotion.action == "promoted":
-            client.set_registered_model_alias(name, promotion.alias, promotion.version)
 
 
 def require_vouched(version: Version, alias: str, content: str, history: History) -> None:

@@ -13,10 +13,10 @@ import yaml
 from medgan.anomaly.calibration import ScoringConfig
 from medgan.core.errors import ModelError
 from medgan.core.volume import Volume
-from medgan.studies.gate import measure
+from medgan.studies.gate import gate, measure
 from medgan.tracking.client import connect, sqlite_uri
 from medgan.tracking.loading import load
-from medgan.tracking.versions import version_behind
+from medgan.tracking.versions import history_of, version_behind
 from tests.kit.command_line import inside
 from tests.kit.data_sets import write_folder
 from tests.kit.models import make_model
@@ -181,3 +181,31 @@ def test_the_alias_of_the_champion_and_a_gate_without_scans_or_limits_are_refuse
     site.register()
     site.gate.write_text(yaml.safe_dump({"steps": ["index", "gate"]}))
     assert site.promote(status=2)["error"]["where"] == "gate.limits"
+
+
+@pytest.mark.fault("gate race")
+@pytest.mark.parametrize("how", ["through the gate", "by hand"])
+def test_a_champion_of_meanwhile_refuses_the_one_that_was_compared_with_another(
+    how, site, monkeypatch
+):
+    site.register()
+    site.register()
+    client, run_gate = connect(site.uri, write=True), gate.run_gate
+
+    def measured_while_another_is_promoted(*args):
+        monkeypatch.setattr(gate, "run_gate", run_gate)
+        if how == "by hand":
+            client.set_registered_model_alias("brain", "champion", "1")
+        else:  # and its alias has not moved yet
+            content = client.get_model_version("brain", "1").tags["content_sha256"]
+            made = history_of(site.uri, "brain").next(
+                "promoted", "champion", "1", content, "", "bob"
+            )
+            client.set_registered_model_tag("brain", *made.tag)
+        return run_gate(*args)
+
+    monkeypatch.setattr(gate, "run_gate", measured_while_another_is_promoted)
+    refused = site.promote("2", status=2)["error"]
+    assert refused["code"] == "E_GATE"
+    assert refused["what"] == "another champion was promoted meanwhile"
+    assert [one.version for one in history_of(site.uri, "brain").decisions("champion")] != ["2"]

@@ -1,12 +1,18 @@
 """The record of promotions: a chain that shows changes, and who holds an alias."""
 
 import json
+import multiprocessing
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
-from medgan.core.errors import DataError
-from medgan.tracking import versions
+from medgan.core.errors import ConfigError, DataError
+from medgan.tracking import decisions
+from medgan.tracking.client import connect, sqlite_uri
 from medgan.tracking.promotions import History
+from medgan.tracking.versions import history_of
 
 ALIAS = "champion"
 
@@ -111,15 +117,21 @@ class Store:
         self._call()
         self.alias = version
 
+    def get_registered_model(self, name):
+        return SimpleNamespace(tags=self.tags)
+
+    def delete_registered_model_tag(self, name, key):
+        del self.tags[key]
+
 
 @pytest.mark.parametrize(("action", "version"), [("promoted", "4"), ("rolled back", "2")])
 def test_a_kill_in_the_middle_leaves_a_champion_that_is_vouched_for(
     action, version, tags, monkeypatch
 ):
     store = Store(tags, "3")
-    monkeypatch.setattr(versions, "connect", lambda uri, write: store)
+    monkeypatch.setattr(decisions, "connect", lambda uri, write: store)
     with pytest.raises(Killed):
-        versions.record(
+        decisions.record(
             "", "brain", History.read(tags).next(action, ALIAS, version, "c", "3", "ann")
         )
     history = History.read(store.tags)
@@ -152,3 +164,89 @@ def test_the_champion_before_counts_until_the_alias_has_moved_but_not_after_a_ro
 def test_a_record_too_long_for_a_store_is_refused():
     with pytest.raises(DataError, match="E_VALUE the record"):
         _ = History().next("promoted", ALIAS, "1", "c", "", "ann", why="w" * 5000).tag
+
+
+class Server(Store):
+    """A store of several machines: another one decides between two calls."""
+
+    def __init__(self, tags, version, before):
+        super().__init__(tags, version)
+        self.before = before
+
+    def _call(self):
+        self.calls += 1
+        if self.calls == 2 and self.before == "its alias":
+            self.rival()
+
+    def get_registered_model(self, name):
+        if self.before == "it looks":
+            self.rival()
+        return super().get_registered_model(name)
+
+    def rival(self):
+        """Another record of the same number, made from the same state."""
+        self.before = ""
+        history = History.read({k: t for k, t in self.tags.items() if ".0004." not in k})
+        key, text = history.next("promoted", ALIAS, "5", "c", "3", "bob").tag
+        self.tags[key] = text
+
+
+@pytest.mark.fault("gate race")
+def test_of_two_promotions_at_once_on_a_server_the_one_that_sees_the_other_withdraws(
+    tags, monkeypatch
+):
+    promotion = History.read(tags).next("promoted", ALIAS, "4", "c", "3", "ann")
+    store = Server(dict(tags), "3", "it looks")
+    monkeypatch.setattr(decisions, "connect", lambda uri, write: store)
+    with pytest.raises(ConfigError, match="another champion was promoted meanwhile"):
+        decisions.record("", "brain", promotion)
+    assert store.alias == "3"
+    assert promotion.tag[0] not in store.tags
+    store = Server(dict(tags), "3", "its alias")  # which then sees this one, and withdraws
+    decisions.record("", "brain", promotion)
+    assert store.alias == "4"
+
+
+def promote_all(uri, version, turns, start, passed):
+    """One of two: it decides on what it has read, as soon as the other has read it, too."""
+    for _ in range(turns):
+        known = history_of(uri, "brain")
+        start.wait()
+        with suppress(ConfigError):  # the other was first
+            with decisions.deciding(uri, "brain", ALIAS, known) as history:
+                made = history.next("promoted", ALIAS, version, "c", "", "ann")
+                decisions.record(uri, "brain", made)
+            passed[int(version) - 1] += 1
+        start.wait()
+
+
+@pytest.mark.fault("gate race")
+@pytest.mark.parametrize(
+    ("kind", "turns"), [("threads", 3), pytest.param("processes", 50, marks=pytest.mark.slow)]
+)
+def test_of_two_that_promote_at_once_exactly_one_passes(kind, turns, database, measured):
+    uri = sqlite_uri(database)
+    client = connect(uri, write=True)
+    client.create_registered_model("brain")
+    for _ in range(2):
+        client.create_model_version("brain", source="nowhere")
+    if kind == "threads":
+        start, passed, make = threading.Barrier(2, timeout=60), [0, 0], threading.Thread
+    else:
+        spawned = multiprocessing.get_context("spawn")
+        start, passed = spawned.Barrier(2, timeout=60), spawned.Array("i", 2)
+        make = spawned.Process
+    both = [
+        make(target=promote_all, args=(uri, version, turns, start, passed))
+        for version in ("1", "2")
+    ]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    history = history_of(uri, "brain")
+    assert len(history.records) == sum(passed) == turns
+    assert history.faults == ()
+    holder = client.get_model_version_by_alias("brain", ALIAS).version
+    assert history.records[-1].version == str(holder)
+    measured(f"{turns} times two {kind} at once: {sum(passed)} promotions, {turns} refusals")

@@ -4,8 +4,9 @@ from medgan.app.promotion import run_command, who
 from medgan.app.result import StepResult
 from medgan.app.run import Run, facts
 from medgan.core.errors import ConfigError, EnvironmentFailure
+from medgan.tracking.decisions import deciding, meanwhile, record
 from medgan.tracking.promotions import CHAMPION
-from medgan.tracking.versions import Version, find_version, history_of, record
+from medgan.tracking.versions import Version, find_version, history_of
 
 
 def gate_step(run: Run) -> StepResult:
@@ -15,9 +16,10 @@ def gate_step(run: Run) -> StepResult:
 
     settings, name, uri = run.config.gate, run.config.tracking.name, run.reading_uri()
     version = _asked(run)
+    known = history_of(uri, name)
     holder = before = _holder(uri, name, settings.to)
     if holder is not None and holder.number == version.number:
-        vouched = history_of(uri, name).vouches_for(settings.to, version.number, version.content)
+        vouched = known.vouches_for(settings.to, version.number, version.content)
         if vouched or settings.to != CHAMPION:
             raise ConfigError(
                 "E_USAGE", version.uri, f"is {settings.to} already", "name another version"
@@ -31,18 +33,17 @@ def gate_step(run: Run) -> StepResult:
     verdict = run_gate(
         candidate, champion, manifest, run.out, run.config, facts(), run.refuse, run.scans.read
     )
-    history = history_of(uri, name)
-    present = _holder(uri, name, settings.to)
-    if settings.to == CHAMPION and (present and present.uri) != (before and before.uri):
-        raise ConfigError(
-            "E_GATE", name, "another champion was promoted meanwhile", "run the same command again"
-        )
-    promotion = history.next(
-        "promoted" if verdict.passed else "refused", settings.to, version.number, version.content,
-        "" if present is None else present.number, who(settings.by), settings.why,
-        manifest.digest, verdict.figures, verdict.champion, failed(verdict.checks),
-    )  # fmt: skip
-    record(uri, name, promotion)
+    with deciding(uri, name, settings.to, known) as history:
+        present = _holder(uri, name, settings.to)
+        if settings.to == CHAMPION and (present and present.uri) != (before and before.uri):
+            raise meanwhile(name, settings.to)
+        promotion = history.next(
+            "promoted" if verdict.passed else "refused", settings.to, version.number,
+            version.content, "" if present is None else present.number, who(settings.by),
+            settings.why, manifest.digest, verdict.figures, verdict.champion,
+            failed(verdict.checks),
+        )  # fmt: skip
+        record(uri, name, promotion)
     lines = [one.line for one in verdict.checks]
     if verdict.passed:
         run_command(settings.command, name, promotion)
