@@ -17,8 +17,11 @@ CHOSEN = (
     "tests/anomaly/test_maps.py", "tests/model/test_model.py", "tests/training/test_loop.py",
     "tests/tracking/test_tracker.py", "tests/app/test_pipeline.py",
 )  # fmt: skip
-WARNINGS = ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning")
-"""Of old packages with each other: they are no faults."""
+OPTIONS = (
+    "-q", "-n0", "-p", "no:cacheprovider", "-W", "ignore", "-m", "not slow and not gpu",
+    "-o", "addopts=--strict-markers --import-mode=importlib",
+)  # fmt: skip
+"""Without the checks of shapes, which go with newer packages; old packages warn of each other."""
 
 
 def main() -> int:
@@ -28,9 +31,8 @@ def main() -> int:
             shutil.copytree(ROOT / name, Path(folder, name))
         for name in ("pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, folder)
-        silent = [part for kind in WARNINGS for part in ("-W", f"ignore::{kind}")]
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
-        return subprocess.run([*command, *silent, *CHOSEN], cwd=folder, check=False).returncode
+        command = [sys.executable, "-m", "pytest", *OPTIONS, *CHOSEN]
+        return subprocess.run(command, cwd=folder, check=False).returncode
 
 
 if __name__ == "__main__":

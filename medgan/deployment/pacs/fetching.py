@@ -3,10 +3,11 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from medgan.core.errors import as_coded
 from medgan.deployment.pacs.doors import PeerDown
+from medgan.deployment.pacs.records import RECEIVING, SCORED
 from medgan.deployment.pacs.spool import Spool
 from medgan.deployment.pacs.web import Denied, Instance, WebDoor
 
@@ -49,6 +50,8 @@ def fetch_new(spool: Spool, web: WebDoor, modality: str, days: int, stop: thread
     """Fetches the studies that have files which were not fetched yet.
 
     What the server denies of a study does not stop the others, and is tried again at the next call.
+    A study is not complete before all its files are here, whatever breaks off in between. One that
+    misses files and is no longer listed is refused.
 
     Args:
         spool: receives them.
@@ -64,26 +67,40 @@ def fetch_new(spool: Spool, web: WebDoor, modality: str, days: int, stop: thread
     """
     seen = {record.study: record.fetched for record in spool.records()}
     denied: Denied | None = None
-    for uid in web.studies(modality, days):
+    listed = web.studies(modality, days)
+    for uid, told in listed.items():
         study = spool.study_of(uid)
         try:
-            instances = web.instances(uid)
+            instances = web.instances(uid, told)
             digest = _digest(instances)
             if not instances or seen.get(study) == digest:
                 continue
-            for one in instances:
+            missing = [one for one in instances if not spool.holds(one.study, one.uid)]
+            if missing:
+                spool.expect(uid, len(missing))
+            for one in missing:
                 if stop.is_set():
                     return
-                if not spool.holds(one.study, one.uid):
-                    spool.store(one.study, one.uid, web.fetch(one))
+                spool.store(one.study, one.uid, web.fetch(one))
         except Denied as why:
             denied = why
             continue
         with spool.changing(study) as record:
-            record.fetched = digest
+            record.fetched, record.missing = digest, 0
         log.info("%s: fetched, %d files", study, len(instances))
+    _give_up(spool, {spool.study_of(uid) for uid in listed})
     if denied is not None:
         raise denied
+
+
+def _give_up(spool: Spool, listed: Container[str]) -> None:
+    """Refuses the studies that miss files and are no longer listed by their server."""
+    for record in spool.records():
+        if record.missing and record.stage == RECEIVING and record.study not in listed:
+            with spool.changing(record.study):
+                record.stage = SCORED
+                record.remarks.append("not scored: the server did not give all its files")
+            log.warning("%s: the server did not give all its files", record.study)
 
 
 def _digest(instances: Iterable[Instance]) -> str:

@@ -64,6 +64,8 @@ class Record:
         outgoing: objects of these results.
         remarks: what was refused, and why.
         fetched: digest of the list of files when they were fetched last over DICOMweb.
+        missing: files of the server that were not here when they were begun to be fetched; 0 when
+            all are here. A study that misses files is not complete.
         deleted: whether its files are gone, after the retention time.
     """
 
@@ -78,6 +80,7 @@ class Record:
     outgoing: list[Outgoing] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     fetched: str = ""
+    missing: int = 0
     deleted: bool = False
 
     @property

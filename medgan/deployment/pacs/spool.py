@@ -145,6 +145,25 @@ class Spool:
         name = hashlib.sha256(f"{study} {uid}".encode()).hexdigest()[:32]
         return self.path(study, f"{INSTANCES}/{name}.dcm")
 
+    def expect(self, study_uid: str, missing: int) -> None:
+        """Notes that files of a study are about to be fetched: it is not complete without them.
+
+        Args:
+            study_uid: of the header.
+            missing: how many files are not here yet.
+
+        Raises:
+            EnvironmentFailure: E_DISK.
+        """
+        study = self.study_of(study_uid)
+        with self._lock:
+            record = self._records.get(study)
+            if record is None or record.stage != RECEIVING or record.deleted:
+                make_private(self.path(study, INSTANCES))
+                self._open(study)
+            with self.changing(study) as record:
+                record.missing = missing
+
     def _open(self, study: str) -> None:
         now = time.time()
         new = study not in self._records
@@ -162,12 +181,15 @@ class Spool:
             log.info("%s: more files come", study)
 
     def complete(self, quiet_seconds: float) -> list[str]:
-        """Marks the studies that have got nothing for so long as complete, and names them."""
+        """Marks the studies that have got nothing for so long as complete, and names them.
+
+        Those of which the server has more than it has given yet go on waiting.
+        """
         found = []
         with self._lock:
             limit = time.monotonic() - quiet_seconds
             for study, arrived in list(self._arrived.items()):
-                if arrived <= limit:
+                if arrived <= limit and not self._records[study].missing:
                     with self.changing(study) as record:
                         record.stage = COMPLETE
                     del self._arrived[study]
@@ -229,6 +251,7 @@ class Spool:
                     (folder / RECORD).unlink(missing_ok=True)
                     shutil.rmtree(folder, ignore_errors=True)
                     del self._records[record.study]
+                    self._arrived.pop(record.study, None)
 
     def _delete_files(self, study: str) -> None:
         for name in (INSTANCES, RESULTS):

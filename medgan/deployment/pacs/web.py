@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _PAGE = 500
 """Answers of a search that are asked for at a time."""
 _FIELDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+_TOLD = "00201208"
+"""Number of Study Related Instances."""
 _DOWN = (401, 403, 407, 408, 429)
 """HTTP statuses of a service that is busy, or not for us; all from 500 on are, too."""
 _NO_SERVICE = (404, 405)
@@ -84,8 +86,8 @@ class WebDoor:
             reason = failed[0].get("FailureReason", 0) if failed else 0
             note(path, f"failure reason 0x{int(reason):04X}" if failed else "")
 
-    def studies(self, modality: str, days: int) -> list[str]:
-        """UIDs of the studies of the last days.
+    def studies(self, modality: str, days: int) -> dict[str, int]:
+        """UIDs of the studies of the last days, and how many objects each has; 0 where not told.
 
         Args:
             modality: MR or CT.
@@ -97,21 +99,30 @@ class WebDoor:
         today = date.today()
         first = today - timedelta(days=days - 1)
         wanted = {"StudyDate": f"{first:%Y%m%d}-{today:%Y%m%d}", "ModalitiesInStudy": modality}
-        return list(_looked("0020000D", self._client.search_for_studies, wanted))
+        found = _looked("0020000D", self._client.search_for_studies, wanted)
+        return {uid: _number(answer, _TOLD) for uid, answer in found.items()}
 
-    def instances(self, study: str) -> list[Instance]:
+    def instances(self, study: str, told: int = 0) -> list[Instance]:
         """The scans in a study; other objects are left out.
 
+        Args:
+            study: its UID.
+            told: how many objects it has by the answer to another search; 0 where that is unknown.
+
         Raises:
-            PeerDown, Denied.
+            PeerDown.
+            Denied: also where fewer are listed than were told.
         """
 
         def search(**page: Any) -> list[Any]:  # noqa: ANN401 - as the client's
             return self._client.search_for_instances(study, fields=_FIELDS, **page)
 
+        found = _looked("00080018", search, {})
+        if len(found) < told:
+            raise Denied(f"a study of {told} objects of which {len(found)} are listed")
         return [
             Instance(study, _value(answer, "0020000E"), uid)
-            for uid, answer in _looked("00080018", search, {}).items()
+            for uid, answer in found.items()
             if _value(answer, "00080016") in MODALITIES
         ]
 
@@ -192,3 +203,9 @@ def _asked(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the client giv
 
 def _value(answer: dict[str, Any], tag: str) -> str:
     return str((answer.get(tag, {}).get("Value") or [""])[0])
+
+
+def _number(answer: dict[str, Any], tag: str) -> int:
+    """Zero where it is not there, or is none."""
+    text = _value(answer, tag)
+    return int(text) if text.isdecimal() else 0

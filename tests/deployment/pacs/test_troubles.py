@@ -160,9 +160,9 @@ def test_a_study_that_the_server_does_not_give_does_not_keep_the_others_back(spo
 
     class Web:
         def studies(self, modality, days):
-            return ["1.1", "1.2", "1.3"]
+            return dict.fromkeys(("1.1", "1.2", "1.3"), 0)
 
-        def instances(self, uid):
+        def instances(self, uid, told):
             if uid == "1.1":
                 raise Denied("HTTP status 404", 404)
             return [Instance(uid, f"{uid}.1", f"{uid}.1.{n}") for n in range(2)]
@@ -178,6 +178,91 @@ def test_a_study_that_the_server_does_not_give_does_not_keep_the_others_back(spo
             fetch_new(spool, Web(), "MR", 1, threading.Event())
     assert asked == ["1.2.1.0", "1.2.1.1", "1.3.1.0", "1.3.1.1", "1.2.1.1"]
     assert sorted(record.instances for record in spool.records()) == [1, 2]
+
+
+class Half:
+    """A server that gives so many of the 16 files of a study, and then breaks off."""
+
+    def __init__(self, given, fault):
+        self.given, self.fault, self.listed = given, fault, {"1.2": 16}
+
+    def studies(self, modality, days):
+        return self.listed
+
+    def instances(self, uid, told):
+        return [Instance(uid, f"{uid}.1", f"{uid}.1.{n}") for n in range(16)]
+
+    def fetch(self, one):
+        if int(one.uid.rpartition(".")[2]) >= self.given:
+            raise self.fault
+        return b"DICOM"
+
+
+@pytest.mark.fault("half study")
+@pytest.mark.parametrize("fault", [PeerDown("cannot be reached"), Denied("HTTP status 410", 410)])
+def test_half_a_study_is_never_complete_at_whichever_slice_the_server_breaks_off(
+    fault, tmp_path, measured
+):
+    never = threading.Event()
+    for given in range(16):
+        spool, web = Spool(tmp_path / str(given), PSEUDONYMS), Half(given, fault)
+        for _ in range(2):
+            with pytest.raises(type(fault)):
+                fetch_new(spool, web, "MR", 1, never)
+            assert spool.complete(-1) == []
+        spool = Spool(tmp_path / str(given), PSEUDONYMS)  # killed, and begun anew
+        assert spool.complete(-1) == []
+        assert spool.next_to_score(lambda study: False) is None
+        (record,) = spool.records()
+        assert (record.state, record.instances) == ("receiving", given)
+        web.given = 16
+        fetch_new(spool, web, "MR", 1, never)
+        assert spool.complete(-1) == [record.study]
+        assert spool.records()[0].instances == 16
+    measured(f"a fetch broken off at each of {given + 1} slices ({type(fault).__name__}): 0 scored")
+
+
+@pytest.mark.fault("half study")
+def test_half_a_study_that_is_no_longer_listed_is_refused_and_taken_again_when_it_is(spool):
+    web, never = Half(9, Denied("HTTP status 410", 410)), threading.Event()
+    with pytest.raises(Denied):
+        fetch_new(spool, web, "MR", 1, never)
+    web.listed = {}
+    fetch_new(spool, web, "MR", 1, never)
+    (record,) = spool.records()
+    assert (record.state, record.settled) == ("refused", True)
+    assert record.remarks == ["not scored: the server did not give all its files"]
+    assert spool.complete(-1) == []
+    web.listed, web.given = {"1.2": 16}, 16
+    fetch_new(spool, web, "MR", 1, never)
+    assert spool.complete(-1) == [record.study]
+
+
+@pytest.mark.fault("half study")
+@pytest.mark.parametrize(("told", "fits"), [("16", True), ("17", False), (None, True)])
+def test_a_server_that_lists_fewer_files_than_it_tells_is_not_believed(told, fits):
+    slices = study()
+
+    class Client:
+        def search_for_studies(self, **asked):
+            answer = {"0020000D": {"Value": ["1.2"]}}
+            return [answer if told is None else answer | {"00201208": {"Value": [told]}}]
+
+        def search_for_instances(self, uid, **asked):
+            return [
+                {"00080016": {"Value": [ds.SOPClassUID]}, "00080018": {"Value": [f"1.2.{n}"]}}
+                for n, ds in enumerate(slices)
+            ]
+
+    door = WebDoor("http://archive/dicom-web")
+    door._client = Client()
+    ((uid, number),) = door.studies("MR", 1).items()
+    assert number == int(told or 0)
+    if fits:
+        assert len(door.instances(uid, number)) == 16
+    else:
+        with pytest.raises(Denied, match="a study of 17 objects of which 16 are listed"):
+            door.instances(uid, number)
 
 
 def test_an_answer_that_a_full_disk_does_not_take_is_as_if_it_had_not_come(waiting, full):

@@ -11,6 +11,7 @@ import re
 import struct
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -140,6 +141,7 @@ def test_an_upload_that_is_no_scan_leaves_nothing(body, expected, serving, left)
     assert left() == []
 
 
+@pytest.mark.fault("zip bomb")
 def test_what_is_too_large_is_refused_before_it_is_unpacked(serving, scans, tmp_path, left):
     client, _ = serving(upload_mb=1, unpacked_mb=1)
     assert code(client.post("/v1/score/upload", files={"scan": bytes(2**21)})) == (413, "E_UPLOAD")
@@ -190,6 +192,27 @@ def test_a_folder_may_be_named_like_an_archive(serving, root):
     (root / "empty.zip").mkdir(exist_ok=True)
     client, _ = serving()
     assert code(client.post("/v1/score", json={"path": "empty.zip"})) == (422, "E_NO_SCANS")
+
+
+@pytest.mark.fault("zip bomb")
+@pytest.mark.parametrize("says", [2**26, 2**19])
+def test_a_zip_bomb_is_refused_within_the_limit_whatever_it_says(says, tmp_path, measured):
+    archive, folder, limit = tmp_path / "a.zip", tmp_path / "out", 2**20
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.dcm", bytes(2**26))
+        packed.writestr("b.dcm", bytes(2**19))
+    size = struct.pack("<L", 2**26)
+    assert archive.read_bytes().count(size) == 2  # beside the file, and in the list of files
+    archive.write_bytes(archive.read_bytes().replace(size, struct.pack("<L", says)))
+    folder.mkdir()
+    tracemalloc.start()
+    with pytest.raises(Refused, match=r"more than 1 MB|damaged"):
+        unpack(archive, folder, limit)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= limit
+    measured(f"{archive.stat().st_size / 1e3:.0f} kB of 67 MB: {peak / 1e6:.1f} MB of memory")
 
 
 def test_a_list_of_files_is_not_hidden_behind_a_comment(tmp_path):

@@ -161,6 +161,7 @@ def attacks(scans, tmp_path_factory):
     return attack
 
 
+@pytest.mark.fault("zip bomb")
 def test_a_thousand_malformed_uploads_leave_nothing_and_the_server_alive(
     start, model_folder, left, attacks
 ):
