@@ -133,6 +133,10 @@ coverage: $(READY) ## run the tests and write how many lines and branches of med
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --sort=cover | tee .coverage/report.txt
 
+mutate: $(READY) ## change lines of the losses, maps, calibration, volume, checks: how many do tests notice? hours
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python docs/scripts/mutation.py -o "$(or $(OUT),mutation.json)"
+
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 

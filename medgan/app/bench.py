@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -180,7 +181,9 @@ def most_memory(device: torch.device) -> int:
     """The most bytes that this process has taken so far, on the GPU where it runs on one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -89,7 +89,7 @@ def run_command(command: str, name: str, promotion: Promotion) -> None:
     }  # fmt: skip
     try:
         done = subprocess.run(  # nosec B603 # the user's own command, without a shell
-            shlex.split(command), env={**os.environ, **told}, check=False
+            shlex.split(command, posix=os.name == "posix"), env={**os.environ, **told}, check=False
         )
         failed = f"ended with status {done.returncode}" if done.returncode else ""
     except (OSError, ValueError) as error:

@@ -62,8 +62,11 @@ class Pseudonyms:
                     os.link(temporary, path)  # fails if another process was first
                 except FileExistsError:
                     pass
+                except OSError:  # a disk without links, such as FAT
+                    if not path.exists():
+                        temporary.replace(path)
                 finally:
-                    temporary.unlink()
+                    temporary.unlink(missing_ok=True)
             salt = bytes.fromhex(path.read_text())
             if len(salt) < 32:
                 raise ValueError("cut short")

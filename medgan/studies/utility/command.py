@@ -59,7 +59,7 @@ def run_command(
     result, log = folder.resolve() / "result.json", folder / "log.txt"
     result.unlink(missing_ok=True)
     values = {"data": str(data.resolve()), "result": str(result), "seed": str(seed)}
-    command = template.format(**{field: shlex.quote(text) for field, text in values.items()})
+    command = template.format(**{field: _quoted(text) for field, text in values.items()})
     with log.open("wb") as file:
         status = _run(command, file)
     if status:
@@ -73,6 +73,11 @@ def run_command(
         ) from None  # fmt: skip
 
 
+def _quoted(text: str) -> str:
+    """For the shell of this system."""
+    return shlex.quote(text) if os.name == "posix" else subprocess.list2cmdline([text])
+
+
 def _run(command: str, output: IO[bytes]) -> int:
     process = subprocess.Popen(  # nosec B602 # the user's own command line; fields are quoted
         command, shell=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -81,13 +86,22 @@ def _run(command: str, output: IO[bytes]) -> int:
     try:
         return process.wait()
     except BaseException:  # a training may hold a device
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(GRACE)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _stop(process)
         raise
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a command and, but for Windows, what it has started."""
+    if not hasattr(os, "killpg"):
+        process.kill()
+        process.wait()
+        return
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(GRACE)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _metrics(found: Mapping[str, float | list[float]], tests: int) -> dict[str, list[float]]:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 from itertools import islice
-from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -39,4 +38,6 @@ def expect_workers(source: str, engine: str, workers: int | None) -> None:
         if sum(1 for _ in islice(scans, FEWEST)) < FEWEST:
             return
     if context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver  # not on Windows
+
         forkserver.ensure_running()

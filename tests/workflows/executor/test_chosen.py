@@ -1,3 +1,4 @@
+from multiprocessing import forkserver
 from types import SimpleNamespace
 
 import pytest
@@ -33,7 +34,7 @@ def test_each_worker_needs_memory(four_cores, monkeypatch):
 def begun(monkeypatch):
     """Whether the process that workers are forked from was asked for."""
     asked = []
-    monkeypatch.setattr(forks.forkserver, "ensure_running", lambda: asked.append(True))
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: asked.append(True))
     monkeypatch.setattr(forks, "core_limit", lambda: 2)
     return asked
 
