@@ -18,8 +18,8 @@ from tests.kit.models import make_model
 class Odd:
     """Writes a file for each case. The item of a task says what goes wrong.
 
-    `kills` ends the process each time, `kills once` the first time, `bad` is refused, `full` is a
-    full disk, `slow` takes a while.
+    `kills` ends the process each time, `kills once` the first time, `hangs` and `hangs once`
+    likewise, `bad` is refused, `full` is a full disk, `slow` takes a while.
     """
 
     records: CaseRecords
@@ -32,6 +32,10 @@ class Odd:
         if what == "kills" or (what == "kills once" and not seen.exists()):
             seen.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if what == "hangs" or (what == "hangs once" and not seen.exists()):
+            seen.touch()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a C library that never returns
+            time.sleep(1e6)
         if what == "bad":
             raise DataError("E_HEADER", name, "is odd", "mend it")
         if what == "full":

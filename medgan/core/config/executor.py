@@ -31,6 +31,13 @@ class ExecutorConfig(Section):
         "one alone. 0 takes as many as pay: of a Ray cluster all cores or GPUs; here as many as "
         "there are cores (or GPUs), memory for them and some seconds of work for each",
     )
+    case_minutes: float = Field(
+        0.0,
+        ge=0,
+        description="after which a worker that is not done with a case counts as hung: it is "
+        "killed, the case is tried once more and then refused (E_HUNG). 0 waits an hour for the "
+        "first case, then fifty times as long as the longest took, at least 15 minutes",
+    )
     shard: Share = Field(
         "",
         description="share of the scans to work on, such as 3/10: the third of ten. Shards may run "

@@ -55,12 +55,14 @@ class ChosenExecutor:
         settings, model = self._settings, self._model()
         if settings.engine == "ray":
             self._workers = OnRay(
-                settings.workers, self._at(), settings.ray_address, settings.gpus_each
-            )
+                settings.workers, self._at(), settings.ray_address, settings.gpus_each,
+                settings.case_minutes,
+            )  # fmt: skip
         else:
             workers = min(settings.workers or that_pay(tasks, model), tasks)
             if workers > 1:
-                self._workers = Local(workers, self._at(), max(1, shared_cores().most // workers))
+                threads = max(1, shared_cores().most // workers)
+                self._workers = Local(workers, self._at(), threads, settings.case_minutes)
         if self._workers is not None:
             log.info("%d workers (%s)", len(self._workers.workers), settings.engine)
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from medgan.model.model import Model
 from medgan.workflows.executor.crew import WorkerDied, work_through
 from medgan.workflows.executor.forks import context
+from medgan.workflows.executor.patience import Patience
 from medgan.workflows.executor.records import Task
 from medgan.workflows.executor.work import Done, ModelAt, Work, attempt
 
@@ -31,9 +32,13 @@ class Local:
         workers: how many.
         model: for all.
         threads: of PyTorch in each.
+        case_minutes: that a case may take; 0 takes a limit from those that are done.
     """
 
-    def __init__(self, workers: int, model: ModelAt, threads: int) -> None:
+    def __init__(
+        self, workers: int, model: ModelAt, threads: int, case_minutes: float = 0.0
+    ) -> None:
+        self._patience = Patience(case_minutes)
         self._workers = [_Process(number, model, threads) for number in range(workers)]
 
     @property
@@ -42,12 +47,12 @@ class Local:
         return self._workers
 
     def run(self, work: Work, tasks: Iterable[Task]) -> Iterator[Done]:
-        """Each task as soon as it is done; one whose process dies is done again."""
-        return work_through(self, work, tasks)
+        """Each task as soon as it is done; one whose process dies or hangs is done again."""
+        return work_through(self, work, tasks, self._patience)
 
-    def wait(self, handles: Iterable[Future]) -> Iterable[Future]:
+    def wait(self, handles: Iterable[Future], seconds: float | None) -> Iterable[Future]:
         """The first answers."""
-        return wait(handles, return_when=FIRST_COMPLETED).done
+        return wait(handles, seconds, return_when=FIRST_COMPLETED).done
 
     def __enter__(self) -> "Local":
         return self
@@ -95,6 +100,15 @@ class _Process:
             failed: Future = Future()
             failed.set_exception(error)
             return failed
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        if self._pool is None:
+            return
+        with suppress(OSError):  # it has ended by itself
+            os.kill(self._pid, signal.SIGKILL)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool, self._pid = None, 0
 
     def result(self, handle: Future) -> Done | None:
         """What it answered."""

@@ -13,6 +13,7 @@ from typing import Any
 from medgan.core.errors import EnvironmentFailure
 from medgan.model.model import Model
 from medgan.workflows.executor.crew import WorkerDied, work_through
+from medgan.workflows.executor.patience import Patience
 from medgan.workflows.executor.records import Task
 from medgan.workflows.executor.work import Done, ModelAt, Work, attempt
 
@@ -47,14 +48,21 @@ class OnRay:
         model: for all, in a folder that all machines share.
         address: of the cluster; empty takes RAY_ADDRESS, else starts Ray on this machine.
         gpus_each: share of a GPU for each worker, where the device is `cuda`.
+        case_minutes: that a case may take; 0 takes a limit from those that are done.
 
     Raises:
         EnvironmentFailure: E_EXTRA without Ray, E_RAY when the cluster does not answer.
     """
 
     def __init__(
-        self, workers: int, model: ModelAt, address: str = "", gpus_each: float = 1.0
+        self,
+        workers: int,
+        model: ModelAt,
+        address: str = "",
+        gpus_each: float = 1.0,
+        case_minutes: float = 0.0,
     ) -> None:
+        self._patience = Patience(case_minutes)
         self._ray = import_ray()
         self._ours = not self._ray.is_initialized()
         address = address or os.environ.get("RAY_ADDRESS", "")
@@ -92,12 +100,12 @@ class OnRay:
         return self._workers
 
     def run(self, work: Work, tasks: Iterable[Task]) -> Iterator[Done]:
-        """Each task as soon as it is done; one whose actor or machine dies is done again."""
-        return work_through(self, work, tasks)
+        """Each task as soon as it is done; one whose actor dies or hangs is done again."""
+        return work_through(self, work, tasks, self._patience)
 
-    def wait(self, handles: Iterable[Any]) -> Iterable[Any]:
+    def wait(self, handles: Iterable[Any], seconds: float | None) -> Iterable[Any]:
         """The first answers."""
-        done, _ = self._ray.wait(list(handles), num_returns=1)
+        done, _ = self._ray.wait(list(handles), num_returns=1, timeout=seconds)
         return done
 
     def __enter__(self) -> "OnRay":
@@ -160,6 +168,10 @@ class _Worker:
     def submit(self, work: Work, task: Task) -> Any:  # noqa: ANN401 - an object of Ray
         """Gives it a task."""
         return self._handle.work.remote(work, task)
+
+    def kill(self) -> None:
+        """Ends the actor at once."""
+        self.end()
 
     def result(self, handle: Any) -> Done | None:  # noqa: ANN401 - an object of Ray
         """What it answered."""

@@ -21,7 +21,8 @@ from tests.kit.paired_scans import MR_AND_CT
 from tests.kit.workers import Odd, model_at, tasks
 
 
-def test_a_worker_that_dies_loses_no_case_and_repeats_none(tmp_path):
+@pytest.mark.fault(43)
+def test_a_worker_that_dies_loses_no_case_and_repeats_none(tmp_path, measured):
     at, work = model_at(tmp_path / "model"), Odd(CaseRecords(tmp_path))
     wanted = tasks("a", "b:kills once", "c:bad", "d", "e:kills", "f", "g")
     tries = tmp_path / "work" / "tries" / "e"
@@ -39,6 +40,8 @@ def test_a_worker_that_dies_loses_no_case_and_repeats_none(tmp_path):
         assert done["a"].values["row"]["itk"] == "1"
         expected = {"a": 1, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}
         assert Counter(work.worked_on()) == expected
+        died = sum(number > 1 for number in Counter(work.worked_on()).values()) + 1
+        measured(f"{died} workers killed, {len(done)} of {len(wanted)} cases answered once")
         with pytest.raises(EnvironmentFailure, match="E_DISK"):
             list(pool.run(work, tasks("h:full")))
     assert not any(map(_alive, pids))
