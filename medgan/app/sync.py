@@ -73,8 +73,8 @@ def sync(folder: Path, overrides: Sequence[str] = ()) -> Synced:
     with locked(folder):
         record, sender = Record.read(folder), Sender(folder)
         run = MlflowRun(uri, experiment, folder, runs=False)
-        settings = sender.settings(run)
-        rows, pictures = sender.metrics(run), sender.pictures(run)
+        rows = sender.metrics(run)  # first: they need no store of artifacts
+        settings, pictures = sender.settings(run), sender.pictures(run)
         status = "KILLED" if record.status == "RUNNING" else record.status
         new = status if run.sent.status != status else ""
         if new:

@@ -146,7 +146,7 @@ def of_scan(case: str) -> Iterator[None]:
             raise
         log.debug("%s", case, exc_info=True)
         kind = type(error).__name__
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise DataError(
                 "E_MEMORY", case, "memory ran out", "crop it, or use a larger machine"
             ) from None
@@ -161,7 +161,7 @@ class InternalFault(MedganError):
     exit_status = Exit.INTERNAL
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Python's error, or one of torch on a CPU or a GPU."""
     exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
     return exhausted or "can't allocate memory" in str(error)
@@ -174,7 +174,7 @@ def as_coded(error: Exception | KeyboardInterrupt) -> CodedError:
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("E_STOPPED", "medgan", "asked to stop", "run the same command again")
     kind = type(error).__name__
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return EnvironmentFailure(
             "E_MEMORY", "medgan", "memory ran out",
             "lower train.batch, data.voxels or data.shape, or use a larger machine",

@@ -171,8 +171,8 @@ class Mirror:
             self._begun.set()
             self._sender.again()
             self._pictures = True
+        self._sender.metrics(self._run, self._stops)  # first: they need no store of artifacts
         self._sender.settings(self._run)
-        self._sender.metrics(self._run, self._stops)
         if self._pictures and not self._given_up:
             self._pictures = False  # true again once the run is opened anew after a failure
             self._sender.pictures(self._run)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from medgan.core.errors import Interrupted, TrainingDiverged
+from medgan.core.errors import Interrupted, TrainingDiverged, is_out_of_memory
 from medgan.core.progress import TrainingProgress
 from medgan.core.threads import shared_cores
 from medgan.data.batches import Batch, BatchStream
 from medgan.tracking.tracker import Tracker
 from medgan.training.adversary import Scalars
-from medgan.training.checkpoint import roll_back, save_best, save_checkpoint
+from medgan.training.checkpoint import restore_newest, roll_back, save_best, save_checkpoint
+from medgan.training.halving import halved
 from medgan.training.monitor import MOST_ROLLBACKS, Alarm, Criteria
 from medgan.training.samples import remove_later_pictures
 from medgan.training.schedule import Schedule
@@ -61,9 +62,11 @@ def train(
         Interrupted: E_STOPPED after SIGTERM, SIGINT or SIGUSR1, with a checkpoint written.
         TrainingDiverged: E_NAN, E_EXPLODED, E_GAP or E_COLLAPSE once more after the last
             rollback; the last good checkpoint stands.
-        EnvironmentFailure: E_DISK when a checkpoint cannot be written; E_RANK_LOST, E_RANKS when
-            another process has ended or has other weights.
+        EnvironmentFailure: E_DISK when a checkpoint cannot be written; E_MEMORY when memory runs
+            out, although half as much is computed at a time; E_RANK_LOST, E_RANKS when another
+            process has ended or has other weights.
     """
+    begun, exhausted = task, False
     schedule, ranks, checkpoints = task.schedule, state.ranks, folder / "checkpoints"
     stream.position = state.volumes_drawn
     if ranks.by_leader(lambda: not any(checkpoints.glob("*.json"))):
@@ -75,6 +78,9 @@ def train(
     with closing(iter(stream)) as batches, stop_requests() as stop, bar:
         ranks.require_alike(state.size)
         while schedule.progress(state) < 1 and not state.monitor.stop_reason(criteria):
+            if exhausted:  # here, where no exception keeps tensors alive
+                task, exhausted = halved(task, state, begun), False
+                _return(state, tracker, folder)
             started = time.monotonic()
             waiting = Waiting(batches, state.device)
             try:
@@ -105,6 +111,11 @@ def train(
                     _save(state, checkpoints)
             except (Alarm, FloatingPointError) as trouble:
                 _go_back(trouble, state, schedule, tracker, folder)
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                exhausted = True
                 continue
             if stopping and not done:
                 raise Interrupted(
@@ -195,6 +206,15 @@ def _check(state: TrainingState) -> None:
     """Weights that are not finite must be neither evaluated nor saved."""
     if not state.is_finite():
         raise FloatingPointError
+
+
+def _return(state: TrainingState, tracker: Tracker, folder: Path) -> None:
+    """The newest checkpoint once more: a step that was broken off may have moved half of it."""
+    seconds = state.seconds
+    restore_newest(state, folder / "checkpoints")
+    state.seconds = seconds
+    tracker.rewind(state.volumes_seen)
+    remove_later_pictures(folder, state.volumes_seen)
 
 
 def _go_back(

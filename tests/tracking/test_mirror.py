@@ -12,7 +12,7 @@ from medgan.tracking import mirror as module
 from medgan.tracking.failures import explain
 from medgan.tracking.mirror import Mirror
 from medgan.tracking.record import Record
-from medgan.tracking.sending import rows_left
+from medgan.tracking.sending import Sender, rows_left
 from medgan.tracking.sent import SentFile
 from medgan.tracking.tracker import METRICS, JsonlTracker
 
@@ -28,7 +28,7 @@ class Store:
         self.records = 0
         self.failures = 0
         """So many calls fail from now on."""
-        self.keeps_before_failing = False
+        self.keeps_before_failing = self.artifacts_fail = False
         self.hangs = threading.Event()
         self.hangs.set()
 
@@ -65,6 +65,8 @@ class StoredRun:
 
     def describe(self, record, config):
         self._store.ask()
+        if self._store.artifacts_fail:
+            raise explain(PermissionError("mlartifacts"))
         self._store.records += 1
 
     def finish(self, status):
@@ -137,6 +139,24 @@ def test_a_server_that_is_dead_at_the_start_gets_everything_once_it_lives(store,
     assert steps(store) == list(range(10))
     assert (store.records, store.statuses) == (1, ["FINISHED"])
     assert caplog.text.count("E_TRACKING") == 1
+
+
+@pytest.mark.fault(39)
+def test_a_store_of_artifacts_that_fails_holds_back_no_metric(store, monkeypatch, measured):
+    monkeypatch.setattr(module, "SECONDS_WITHOUT_ANSWER", 0.05)
+    monkeypatch.setattr(module, "SECONDS_AT_END", 0.05)
+    store.artifacts_fail = True
+    mirror = Mirror(store.open, store.folder, LATER)
+    with mirror:
+        write(store, mirror, range(60))
+        wait_for(lambda: len(steps(store)) == 60)
+    assert rows_left(store.folder) == 0
+    assert store.records == 0
+    measured(f"{len(steps(store))} of 60 rows while every artifact fails")
+    store.artifacts_fail = False
+    later, sender = store.open(), Sender(store.folder)
+    assert (sender.metrics(later), sender.settings(later)) == (0, True)
+    mirror._thread.join(5)
 
 
 def test_a_store_that_can_never_work_stops_the_start(store):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import medgan
 from medgan.app.pipeline import run_pipeline
-from medgan.core.errors import Interrupted, TrainingDiverged
+from medgan.core.errors import EnvironmentFailure, Interrupted, TrainingDiverged
 from medgan.core.volume import Volume
 from medgan.training import loop
 from medgan.training.samples import Adaptation, Reference, evaluate_samples
@@ -271,6 +271,44 @@ def test_an_interrupted_training_ends_with_the_weights_and_metrics_of_a_whole_on
     with pytest.raises(Interrupted):
         training("stopped")
     assert_same(whole, training("stopped"))
+
+
+def without_memory(monkeypatch, fits):
+    """Steps find no memory unless so many volumes at a time fit; a list of all that was tried."""
+    tried, whole = [], Synthesis.generator_step
+
+    def generator_step(self, state, batch):
+        tried.append(self.micro_batch or self.schedule.batch)
+        if state.volumes_seen > 6 and tried[-1] > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(self, state, batch)
+
+    monkeypatch.setattr(Synthesis, "generator_step", generator_step)
+    return tried
+
+
+@pytest.mark.fault(36)
+def test_a_step_without_memory_is_halved_once_and_told(training, monkeypatch, caplog, measured):
+    tried = without_memory(monkeypatch, fits=2)
+    out = training("out", "train.batch=4")
+    halvings = [r for r in caplog.records if "memory ran out" in r.message]
+    assert len(halvings) == 1
+    assert "train.micro_batch=2" in halvings[0].message
+    assert set(tried[tried.index(2) :]) == {2}
+    assert [row["volumes_seen"] for row in rows(out) if "critic/loss" in row] == [4, 8, 12, 16]
+    measured(f"{len(halvings)} halving at 8 volumes of 16, the training ends with all its steps")
+
+
+@pytest.mark.fault(36)
+def test_a_step_that_finds_no_memory_in_spite_of_it_ends_with_status_4(
+    training, monkeypatch, measured
+):
+    tried = without_memory(monkeypatch, fits=1)
+    with pytest.raises(EnvironmentFailure, match=r"E_MEMORY at 8 volumes: .*micro_batch") as found:
+        training("out", "train.batch=4")
+    assert found.value.exit_status == 4
+    assert tried == [4, 4, 2]
+    measured(f"status {int(found.value.exit_status)} after 1 halving that is not enough")
 
 
 def test_replace_starts_over(training):

@@ -34,6 +34,11 @@ class Task(Protocol):
         ...
 
     @property
+    def micro_batch(self) -> int:
+        """Volumes whose activations are in memory at a time; 0 is the whole batch."""
+        ...
+
+    @property
     def periods(self) -> tuple[int, int]:
         """Discriminator steps from one with all its parts to the next, and generator steps."""
         ...
