@@ -9,11 +9,15 @@ import hashlib
 import io
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from medgan.core.affine import check_affine, check_forms
+from medgan.core.announced import MEMORY, Announced, Look
 from medgan.core.errors import DataError, Note
 from medgan.core.timing import Timing, timing_of
 from medgan.core.volume import Volume
@@ -26,10 +30,11 @@ MAX_BYTES = 4 * 2**30
 anything is unpacked."""
 MAX_TRAILING = 2**24
 """Bytes that may follow the voxels."""
-MAX_SHEAR = 1e-3
-"""Largest cosine between two voxel axes that still counts as a right angle."""
-MIN_SPACING, MAX_SPACING = 1e-3, 100.0
-"""Voxel sizes in mm that a scan can have; metres taken for millimetres are outside."""
+MIN_SLOPE, MAX_SCALING = 1e-30, 1e30
+"""Smallest slope of intensities besides 0, and largest slope or intercept: others overflow, or are
+taken for 0 by some readers."""
+_DEFLATE = 1032
+"""Bytes that a byte of compressed data unpacks to, at most."""
 _MM = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 """Spatial units of `xyzt_units` that are not mm: their name, and one of them in mm."""
 NIFTI1_HEADER, NIFTI2_HEADER = 348, 540
@@ -50,26 +55,32 @@ class NiftiFile(NamedTuple):
     notes: tuple[Note, ...]
 
 
-def read_nifti(path: Path, case: str) -> NiftiFile:
+def _accept(announced: Announced) -> None:
+    """Accepts whatever fits."""
+
+
+def read_nifti(path: Path, case: str, look: Look = _accept) -> NiftiFile:
     """Reads a 3D NIfTI file to its end.
 
     Args:
         path: a .nii or .nii.gz file.
         case: the pseudonym under which an error names it.
+        look: may refuse the file by what its header announces, before it is unpacked.
 
     Raises:
         DataError: with a code that says what is wrong, E_SEQUENCE for volumes over time; the text
             never holds the path.
     """
-    return _read(path, case, sequence=False)
+    return _read(path, case, look, sequence=False)
 
 
-def read_sequence(path: Path, case: str) -> tuple[NiftiFile, Timing]:
+def read_sequence(path: Path, case: str, look: Look = _accept) -> tuple[NiftiFile, Timing]:
     """Reads a 4D NIfTI file whose fourth axis is time.
 
     Args:
         path: a .nii or .nii.gz file.
         case: the pseudonym under which an error names it.
+        look: as of `read_nifti`.
 
     Returns:
         The file, whose volume has data (X, Y, Z, T); and when its phases were taken.
@@ -77,33 +88,48 @@ def read_sequence(path: Path, case: str) -> tuple[NiftiFile, Timing]:
     Raises:
         DataError: as `read_nifti`; E_DIMENSIONS where it is no sequence.
     """
-    file = _read(path, case, sequence=True)
+    file = _read(path, case, look, sequence=True)
     assert file.volume.header is not None
     timing = timing_of(file.volume.header)
     assert timing is not None
     return file, timing
 
 
-def _read(path: Path, case: str, sequence: bool) -> NiftiFile:
+def _read(path: Path, case: str, look: Look, sequence: bool) -> NiftiFile:
     """A file of one volume or, to read a `sequence`, of several; see `read_nifti`."""
+    raw = _bytes(path, case)
+    zipped = path.name.lower().endswith(".gz")
+    header, announced = _look_at(raw, zipped, case)
+    look(announced)
+    # Unpacked, as voxels of their own kind, scaled, and as float32.
+    most = 2 * announced.end + announced.in_memory + 4 * math.prod(announced.shape)
+    with MEMORY.taken(most, case):
+        plain = _unpack(raw, zipped, announced.end, case)
+        shape = _check_header(header, case, sequence)
+        data, affine = _decode(plain, header, case)
+    notes = check_forms(header, affine, case)
+    affine, more = _in_mm(affine, header, case)
+    check_affine(affine, case)
+    volume = Volume(data.reshape(shape), affine, header)
+    return NiftiFile(volume, hashlib.sha256(raw).hexdigest(), (*notes, *more))
+
+
+def _decode(
+    plain: bytes, header: "Nifti1Header", case: str
+) -> tuple[np.ndarray, np.ndarray]:  # the shape is not yet checked
+    """Scaled voxels, float32, and the affine in the header's unit."""
     import nibabel
     from nibabel.spatialimages import HeaderDataError
 
-    raw = _bytes(path, case)
-    header, plain = _unpack(raw, path.name.lower().endswith(".gz"), case)
-    shape = _check_header(header, case, sequence)
     image_class = type(header).__name__.replace("Header", "Image")
     try:
         # What overflows becomes infinite, and that is checked.
         with np.errstate(over="ignore", invalid="ignore"):
             image = getattr(nibabel, image_class).from_bytes(plain)
-            data = np.asanyarray(image.dataobj).astype(np.float32, copy=False).reshape(shape)
-            affine = np.array(image.affine, dtype=np.float64)
+            data = np.asanyarray(image.dataobj).astype(np.float32, copy=False)
+            return data, np.array(image.affine, dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise _broken_header(case, str(error)) from None
-    affine, notes = _in_mm(affine, header, case)
-    check_affine(affine, case)
-    return NiftiFile(Volume(data, affine, header), hashlib.sha256(raw).hexdigest(), notes)
 
 
 def _in_mm(
@@ -132,26 +158,36 @@ def _bytes(path: Path, case: str) -> bytes:
         # A pipe or a device would never end.
         if path.exists() and not path.is_file():
             raise DataError("E_UNREADABLE", case, "not a plain file", remedy)
-        if path.stat().st_size > MAX_BYTES + MAX_TRAILING:
+        size = path.stat().st_size
+        if size > MAX_BYTES + MAX_TRAILING:
             raise DataError("E_SIZE", case, "the file is too large", "crop or resample it")
-        return path.read_bytes()
+        with MEMORY.taken(size, case):
+            return path.read_bytes()
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise DataError("E_UNREADABLE", case, reason.lower(), remedy) from None
+    except ValueError:  # a zero byte in its name, which a table may hold
+        raise DataError("E_UNREADABLE", case, "has an impossible name", remedy) from None
 
 
-def _unpack(raw: bytes, zipped: bool, case: str):  # noqa: ANN202 - nibabel header types
-    """The header object and the whole unpacked file, never more than the header announces."""
+def _look_at(raw: bytes, zipped: bool, case: str):  # noqa: ANN202 - nibabel header types
+    """The header object, and what it announces."""
     if not raw:
         raise DataError("E_EMPTY", case, "the file is empty", "copy it again")
     if zipped and raw[:2] != b"\x1f\x8b":
         raise DataError("E_MAGIC", case, "named .gz but not gzip", "rename or copy it again")
-    stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if zipped else io.BytesIO(raw)
-    try:
-        start = stream.read(NIFTI2_HEADER + 4)
-        header = _parse_header(start, case)
-        expected = _announced(header, case)[0]
-        plain = start + stream.read(max(0, expected - len(start)))
+    with _typed(case), _opened(raw, zipped) as stream:
+        header = _parse_header(stream.read(NIFTI2_HEADER + 4), case)
+        announced = _announced(header, case, len(raw))
+        if announced.end > len(raw) * (_DEFLATE if zipped else 1):
+            raise EOFError  # it cannot hold so much
+        return header, announced
+
+
+def _unpack(raw: bytes, zipped: bool, expected: int, case: str) -> bytes:
+    """The file up to the end of its voxels, never more than its header announces."""
+    with _typed(case), _opened(raw, zipped) as stream:
+        plain = stream.read(expected) if zipped else raw[:expected]
         if len(plain) < expected:
             raise EOFError
         trailing = 0
@@ -162,13 +198,24 @@ def _unpack(raw: bytes, zipped: bool, case: str):  # noqa: ANN202 - nibabel head
                 raise DataError(
                     "E_SIZE", case, "more data than the header announces", "copy it again"
                 )
+    return plain
+
+
+def _opened(raw: bytes, zipped: bool) -> "io.BytesIO | gzip.GzipFile":
+    return gzip.GzipFile(fileobj=io.BytesIO(raw)) if zipped else io.BytesIO(raw)
+
+
+@contextmanager
+def _typed(case: str) -> Iterator[None]:
+    """Errors of what is read as errors of this scan."""
+    try:
+        yield
     except EOFError:
         raise DataError("E_TRUNCATED", case, "the file ends early", "copy it again") from None
     except (gzip.BadGzipFile, zlib.error):
         raise DataError(
             "E_CHECKSUM", case, "the compressed data is damaged", "copy it again"
         ) from None
-    return header, plain
 
 
 def _parse_header(start: bytes, case: str):  # noqa: ANN202 - nibabel header types
@@ -208,15 +255,16 @@ def voxel_bytes(path: Path, case: str) -> int:
     zipped = path.name.lower().endswith(".gz")
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
-            return _announced(_parse_header(file.read(NIFTI2_HEADER + 4), case), case)[1]
+            header = _parse_header(file.read(NIFTI2_HEADER + 4), case)
+            return _announced(header, case, path.stat().st_size).in_memory
     except EOFError:
         raise DataError("E_TRUNCATED", case, "the file ends early", "copy it again") from None
     except (OSError, zlib.error):  # gzip's own is an OSError
         raise DataError("E_UNREADABLE", case, "cannot be read", "copy it again") from None
 
 
-def _announced(header, case: str) -> tuple[int, int]:  # noqa: ANN001 - nibabel header types
-    """Bytes up to the end of the voxels, and bytes of the voxels in memory."""
+def _announced(header, case: str, stored: int) -> Announced:  # noqa: ANN001 - nibabel header types
+    """What the header of a file of `stored` bytes says of its voxels."""
     from nibabel.spatialimages import HeaderDataError
 
     try:
@@ -237,7 +285,7 @@ def _announced(header, case: str) -> tuple[int, int]:  # noqa: ANN001 - nibabel 
             "E_SIZE", case, f"{in_memory / 2**30:.0f} GiB of voxels announced",
             "crop or resample it",
         )  # fmt: skip
-    return int(offset) + voxels * item, in_memory
+    return Announced(tuple(dims), int(offset) + voxels * item, in_memory, stored)
 
 
 def _check_header(header, case: str, sequence: bool) -> tuple[int, ...]:  # noqa: ANN001
@@ -269,30 +317,6 @@ def _check_header(header, case: str, sequence: bool) -> tuple[int, ...]:  # noqa
             "repair the header or leave the scan out",
         )  # fmt: skip
     scale = [float(header["scl_slope"]), float(header["scl_inter"])]
-    if any(np.isinf(v) or (np.isfinite(v) and abs(v) > 1e30) for v in scale):
+    if 0 < abs(scale[0]) < MIN_SLOPE or any(abs(v) > MAX_SCALING for v in scale):
         raise _broken_header(case, "intensity scaling")
     return tuple(dims)
-
-
-def check_affine(affine: np.ndarray, case: str) -> None:
-    """Refuses voxel axes that a scan cannot have.
-
-    Args:
-        affine: shape (4, 4), voxel indices to mm.
-        case: the pseudonym under which an error names it.
-
-    Raises:
-        DataError: E_AFFINE, E_SPACING.
-    """
-    if not np.isfinite(affine).all():
-        raise DataError("E_AFFINE", case, "affine is not finite", "repair the header")
-    axes = affine[:3, :3]
-    spacing = np.linalg.norm(axes, axis=0)
-    if (spacing < MIN_SPACING).any() or (spacing > MAX_SPACING).any():
-        raise DataError(
-            "E_SPACING", case, f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm",
-            "repair the header or leave the scan out",
-        )  # fmt: skip
-    cosines = (axes / spacing).T @ (axes / spacing) - np.eye(3)
-    if np.abs(cosines).max() > MAX_SHEAR:
-        raise DataError("E_AFFINE", case, "voxel axes are not at right angles", "resample it")

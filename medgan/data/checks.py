@@ -1,13 +1,16 @@
 """What is refused, and why: every file is read to its end once before anything uses it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from medgan.core.affine import check_affine
+from medgan.core.announced import Announced, refuse_bomb
 from medgan.core.errors import DataError, Note
-from medgan.core.nifti import NiftiFile, check_affine, read_nifti
+from medgan.core.nifti import NiftiFile, read_nifti
 from medgan.core.volume import Volume
 
 _LARGEST = 1e30
@@ -86,7 +89,7 @@ def check_image(path: Path, case: str) -> NiftiFile:
     Raises:
         DataError: with a code that says what is wrong; the text never holds the path.
     """
-    file = read_nifti(path, case)
+    file = read_nifti(path, case, lambda found: refuse_bomb(found.in_memory, found.stored, case))
     _check_voxels(file.volume.data, case)
     return file
 
@@ -132,11 +135,17 @@ def check_label(path: Path, case: str, image: Volume) -> NiftiFile:
     Raises:
         DataError: E_LABEL_GRID, E_LABEL_VALUE or any of `check_image`'s that concern the file.
     """
-    file = read_nifti(path, case)
+    elsewhere = DataError(
+        "E_LABEL_GRID", case, "label and image lie on different grids", "resample the label"
+    )
+
+    def look(found: Announced) -> None:  # what its image did not take, it does not take either
+        if math.prod(found.shape) != image.data.size:
+            raise elsewhere
+
+    file = read_nifti(path, case, look)
     if not same_grid(file.volume, image):
-        raise DataError(
-            "E_LABEL_GRID", case, "label and image lie on different grids", "resample the label"
-        )
+        raise elsewhere
     values = np.unique(file.volume.data)
     whole = np.isfinite(values).all() and np.abs(values - np.rint(values)).max() <= LABEL_ROUNDING
     if not whole or values[0] < -LABEL_ROUNDING or values[-1] > 65535 + LABEL_ROUNDING:

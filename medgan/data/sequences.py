@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medgan.core.announced import Announced, refuse_bomb
 from medgan.core.errors import DataError
 from medgan.core.nifti import NiftiFile, read_sequence
 from medgan.core.timing import Timing
@@ -54,7 +55,11 @@ class Sequences:
         if self._folder is None:
             raise fault
         case = fault.where
-        read = {name: read_sequence(path, case) for name, path in listed.images.items()}
+
+        def look(found: Announced) -> None:
+            refuse_bomb(found.in_memory, found.stored, case)
+
+        read = {name: read_sequence(path, case, look) for name, path in listed.images.items()}
         self._images = {name: file for name, (file, _) in read.items()}
         timing = next(iter(read.values()))[1]
         lengths = {timing.phases for _, timing in read.values()}

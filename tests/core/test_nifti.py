@@ -52,13 +52,13 @@ def lps(path: Path, data: np.ndarray) -> Path:
 
 
 def two_forms(path: Path, data: np.ndarray) -> Path:
-    """A q-form of the scanner, and an s-form that was scaled and shifted by a registration."""
+    """A q-form of the scanner, and an s-form that was turned and shifted by a registration."""
     image = nibabel.Nifti1Image(data, np.eye(4))
     image.set_qform(np.eye(4), 1)
-    aligned = np.diag([1.02, 1.02, 1.02, 1.0])
+    aligned = np.eye(4)
+    aligned[:2, :2] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
     aligned[:3, 3] = 15, -8, 6
     image.set_sform(aligned, 2)
-    image.header["pixdim"][1:4] = 1
     path.write_bytes(image.to_bytes())
     return path
 
@@ -70,7 +70,40 @@ def test_medgan_takes_the_affine_that_nibabel_takes(tmp_path: Path, write) -> No
     read = read_nifti(path, "c-1")
     np.testing.assert_array_equal(read.volume.affine, wanted.affine)
     np.testing.assert_array_equal(read.volume.data, np.asarray(wanted.dataobj))
-    assert read.notes == ()
+    assert [note.code for note in read.notes] == ["W_TWO_FORMS"] * (write is two_forms)
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize(
+    ("factor", "code"), [(1.0005, None), (1.02, "E_SPACING"), (-1, "E_HEADER")]
+)
+def test_two_voxel_sizes_in_one_header_are_refused_beyond_rounding(
+    tmp_path, factor, code, measured
+):
+    image = nibabel.Nifti1Image(voxels(), np.eye(4))
+    image.header["pixdim"][2] = factor
+    raw = bytearray(image.to_bytes())
+    header = np.frombuffer(raw, nibabel.Nifti1Header().structarr.dtype, 1)
+    header["pixdim"][0][2] = factor
+    (tmp_path / "scan.nii").write_bytes(raw)
+    try:
+        read_nifti(tmp_path / "scan.nii", "c-1")
+        found = None
+    except DataError as error:
+        found = error.code
+    assert found == code
+    measured(f"pixdim {factor:g} mm beside an s-form of 1 mm: {found or 'read'}")
+
+
+@pytest.mark.fault("two readers")
+@pytest.mark.parametrize("turn", [np.diag([-1, 1, 1, 1.0]), np.eye(4)[[1, 0, 2, 3]]])
+def test_two_forms_with_different_orientations_are_refused(tmp_path, turn) -> None:
+    image = nibabel.Nifti1Image(voxels(), np.eye(4))
+    image.set_qform(turn, 1)
+    image.set_sform(np.eye(4), 2)
+    (tmp_path / "scan.nii").write_bytes(image.to_bytes())
+    with pytest.raises(DataError, match="E_AFFINE c-1: its q-form and its s-form"):
+        read_nifti(tmp_path / "scan.nii", "c-1")
 
 
 def test_a_scan_in_lps_order_without_a_q_form_is_not_turned_over(tmp_path: Path) -> None:
@@ -174,7 +207,8 @@ def headers(draw) -> tuple[nibabel.Nifti1Image, str]:
         other[:3, 3] += 12
         image.set_qform(other, 1)
     if forms == "s":  # what float rounding leaves, and quaternions that nobody set
-        image.header["pixdim"][1:4] = np.diag(spacing)[:3][turn[:, 0].astype(int)] * 1.00005
+        axes = 1 + turn[:, 0].astype(int)
+        image.header["pixdim"][axes] = np.diag(spacing)[:3] * 1.00005
     return image, codes
 
 

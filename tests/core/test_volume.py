@@ -53,6 +53,7 @@ def test_like_keeps_geometry_to_the_bit_and_drops_all_text(
         moved = TILTED.copy()
         moved[:3, 3] += 0.123456
         scan.set_sform(moved, sform)
+        scan.header.set_zooms(np.linalg.norm(TILTED[:3, :3], axis=0))
     for field in ("descrip", "db_name", "aux_file", "intent_name"):
         scan.header[field] = b"DOE^JANE"
     scan.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"DOE^JANE"))

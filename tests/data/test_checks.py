@@ -1,6 +1,7 @@
 import gzip
 import os
-import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -275,19 +276,112 @@ def test_a_broken_header_is_refused(plain: Path, field: str, value: float) -> No
     assert refusal(patch(plain, field, value)).code == "E_HEADER"
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+MEASURE = """
+import sys
+from pathlib import Path
+from medgan.core.errors import DataError
+from medgan.data.checks import check_image
+import nibabel, nibabel.nifti2
+codes = []
+for path in sys.argv[1:]:
+    try:
+        check_image(Path(path), "c-1")
+        codes.append("read")
+    except DataError as error:
+        codes.append(error.code)
+status = Path("/proc/self/status").read_text()
+peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
+print(*codes, int(peak) * 1024)
+"""
 
 
-def test_a_header_that_announces_a_bomb_is_refused_without_memory(plain: Path) -> None:
+def in_a_child(*paths: Path) -> tuple[str, int]:
+    """What becomes of files in a process of its own, and the most memory that this one took."""
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *codes, peak = run.stdout.split()
+    return " ".join(codes), int(peak)
+
+
+LIMIT = 300 * 10**6
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+
+
+def zeros(path: Path, shape: tuple[int, ...], kind: int, bits: int) -> Path:
+    """A gzip file of a header and that many zeros and ones, as small as it gets."""
+    header = nibabel.Nifti1Header()
+    header.set_data_shape(shape)
+    header["datatype"], header["bitpix"], header["vox_offset"] = kind, bits, 352
+    header["sform_code"], header["srow_x"][0], header["srow_y"][1], header["srow_z"][2] = 1, 1, 1, 1
+    header["magic"] = b"n+1"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(header.binaryblock + bytes(4) + b"\1\1")
+        left = int(np.prod(shape)) * bits // 8 - 2
+        block = bytes(2**20)
+        for _ in range(left // 2**20):
+            file.write(block)
+        file.write(bytes(left % 2**20))
+    return path
+
+
+@linux
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "shape", [(512, 512, 1024), pytest.param((1024, 1024, 1023), marks=pytest.mark.slow)]
+)
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, shape, measured) -> None:
+    bomb = zeros(tmp_path / f"{NAME}.nii.gz", shape, 2, 8)
+    code, peak = in_a_child(bomb)
+    assert code == "E_SIZE"
+    assert peak < LIMIT
+    size, whole = bomb.stat().st_size / 1e6, 4 * np.prod(shape) / 2**30
+    measured(f"{size:.1f} MB that take {whole:.0f} GiB: refused within {peak / 1e6:.0f} MB")
+
+
+@linux
+@pytest.mark.fault(11)
+def test_the_largest_image_that_may_unpack_so_far_takes_little(tmp_path: Path, measured) -> None:
+    bomb = zeros(tmp_path / "small.nii.gz", (512, 512, 95), 2, 8)
+    code, peak = in_a_child(bomb)
+    assert code == "read"
+    assert peak < LIMIT
+    measured(f"{bomb.stat().st_size / 1e3:.0f} KB of honest zeros: read within {peak / 1e6:.0f} MB")
+
+
+@linux
+@pytest.mark.fault(11)
+def test_a_header_that_announces_a_bomb_is_refused_without_memory(plain: Path, measured) -> None:
     for axis in (1, 2, 3):
         patch(plain, "dim", 32767, axis)
     Path(f"{plain}.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    before, start = peak(), time.perf_counter()
-    assert refusal(plain).code == "E_SIZE"
-    assert refusal(Path(f"{plain}.gz")).code == "E_SIZE"
-    assert peak() - before < 2**25
-    assert time.perf_counter() - start < 1
+    code, peak = in_a_child(plain, Path(f"{plain}.gz"))
+    assert code == "E_SIZE E_SIZE"
+    assert peak < LIMIT
+    measured(f"a header that announces 128 TiB: refused within {peak / 1e6:.0f} MB")
+
+
+def test_a_file_that_cannot_hold_what_it_announces_is_truncated_unread(plain: Path) -> None:
+    zipped = Path(f"{plain}.gz")
+    patch(plain, "dim", 400, 1)
+    zipped.write_bytes(gzip.compress(plain.read_bytes() + bytes(10**6)))
+    patch(plain, "dim", 32000, 1)
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    assert refusal(zipped).code == "E_TRUNCATED"
+
+
+def test_a_label_map_may_unpack_a_thousandfold_on_the_grid_of_its_image(tmp_path: Path) -> None:
+    label = zeros(tmp_path / "label.nii.gz", (512, 512, 110), 2, 8)
+    grid = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (512, 512, 110), (0, 0, 0))
+    read = check_label(label, CASE, Volume(grid, np.eye(4)))
+    assert read.volume.data.sum() == 2
+    assert read.volume.data.nbytes > 250 * label.stat().st_size
+    assert refusal(label).code == "E_SIZE"
+    smaller = Volume(grid[:, :, 1:], np.eye(4))
+    assert refused_label(label, smaller) == "E_LABEL_GRID"
 
 
 def test_voxels_that_fit_the_file_but_not_as_float32_are_refused(plain: Path) -> None:
@@ -299,15 +393,18 @@ def test_voxels_that_fit_the_file_but_not_as_float32_are_refused(plain: Path) ->
     assert refusal(plain).code == "E_SIZE"
 
 
-def test_a_gzip_bomb_behind_good_voxels_is_refused_without_memory(plain: Path) -> None:
+@linux
+@pytest.mark.fault(11)
+def test_a_gzip_bomb_behind_good_voxels_is_refused_without_memory(plain: Path, measured) -> None:
     bomb = Path(f"{plain}.gz")
     with gzip.open(bomb, "wb", compresslevel=1) as file:
         file.write(plain.read_bytes())
         for _ in range(256):
             file.write(bytes(2**20))
-    before = peak()
-    assert refusal(bomb).code == "E_SIZE"
-    assert peak() - before < 2**26
+    code, peak = in_a_child(bomb)
+    assert code == "E_SIZE"
+    assert peak < LIMIT
+    measured(f"256 MiB of zeros behind a good scan: refused within {peak / 1e6:.0f} MB")
 
 
 def test_a_huge_file_is_refused_unread(plain: Path) -> None:

@@ -1,11 +1,13 @@
 """Voxels of sorted slices: decoded, without unused bits, rescaled."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from medgan.core.announced import refuse_bomb
 from medgan.core.errors import DataError
 from medgan.core.nifti import MAX_BYTES, MAX_TRAILING
 from medgan.data.dicom.decoder import Decoder, check_syntax
@@ -33,6 +35,8 @@ def read_voxels(
     shape = (first.columns, first.rows, len(frames))
     if np.prod(shape, dtype=float) * 4 > MAX_BYTES:
         raise DataError("E_SIZE", case, "too many voxels", "crop or resample it")
+    size = sum(map(_bytes, {frame.path for frame in frames}))
+    refuse_bomb(4 * math.prod(shape), size, case)
     for frame in frames:
         check_syntax(frame.syntax, case)
     voxels = np.empty(shape, np.float32)

@@ -24,6 +24,7 @@ from medgan.core.errors import DataError
 from medgan.data.dicom.decoder import Decoder
 from medgan.data.dicom.files import PREAMBLE
 from medgan.data.dicom.frames import DIRECTORY, read_frames
+from medgan.data.dicom.voxels import read_voxels
 from tests.kit.dicom import compress, indexed, make_enhanced, make_series, save
 
 
@@ -451,3 +452,37 @@ def test_run_lengths_are_decoded_in_the_process_with_limited_memory(tmp_path, mo
     monkeypatch.setattr("medgan.data.dicom.decoder._read", None)
     with closing(Decoder()) as decoder:
         assert decoder.read(path, RLELossless, [0], "c").shape == (1, 40, 32)
+
+
+@pytest.mark.fault(11)
+def test_compressed_slices_that_unpack_to_gigabytes_are_refused_undecoded(tmp_path, measured):
+    size, series = 1024, make_series(slices=32)
+    for ds in series:
+        ds.Rows = ds.Columns = size
+    series[0].PixelData = bytes(2 * size * size)
+    (first,) = save(series[:1], tmp_path / "one").iterdir()
+    compress(first, JPEG2000Lossless)
+    packed = pydicom.dcmread(first)
+    for ds in series:
+        ds.PixelData, ds.file_meta = packed.PixelData, packed.file_meta
+        ds["PixelData"].is_undefined_length = True
+    folder = save(series, tmp_path / "series")
+    frames = tuple(frame for path in sorted(folder.iterdir()) for frame in read_frames(path))
+    decoder = Undecoded()
+    with pytest.raises(DataError, match="E_SIZE c: it would take"):
+        read_voxels(frames, decoder, "c")
+    stored = sum(path.stat().st_size for path in folder.iterdir())
+    measured(
+        f"JPEG 2000 of {stored / 1e3:.0f} KB that takes {4 * size**2 * len(frames) / 2**20:.0f} "
+        f"MiB: refused, {decoder.asked} of {len(frames)} slices decoded"
+    )
+
+
+class Undecoded(Decoder):
+    """Counts what it is asked for, and starts no child."""
+
+    asked = 0
+
+    def read(self, path, syntax, numbers, case):
+        self.asked += 1
+        return np.zeros((len(numbers), 1024, 1024), np.uint16)
