@@ -15,6 +15,7 @@ from typing import Any
 from medgan.anomaly.alarms import false_discovery
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic, write_together
+from medgan.core.json_files import read_json_object
 from medgan.core.table_files import table_text
 
 RECORDS = "records"
@@ -129,7 +130,7 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json_object(path)
     except (OSError, ValueError):
         raise DataError(
             "E_RECORD", path.stem, "its record cannot be read",

@@ -19,6 +19,7 @@ from medgan.app.steps import STEPS
 from medgan.core.config import Config
 from medgan.core.errors import ConfigError
 from medgan.core.files import sha256_of, write_atomic
+from medgan.core.json_files import read_json
 from medgan.data.manifest import Refusal
 
 _ALWAYS = "index"
@@ -257,7 +258,7 @@ def plan_lines(steps: Sequence[str], reasons: Sequence[str]) -> list[str]:
 def _read(path: Path) -> dict[str, Done]:
     """What is known; nothing where the file is of another version."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         return {
             step: Done(**{**one, "left": {k: tuple(v) for k, v in one["left"].items()}})
             for step, one in found.items()

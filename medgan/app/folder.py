@@ -15,6 +15,7 @@ from medgan.core.config import Config
 from medgan.core.config.reading import NAMES
 from medgan.core.errors import ConfigError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.data.pseudonyms import Pseudonyms
 
 RECORD = ".medgan.json"
@@ -163,7 +164,7 @@ def note(folder: Path, step: str, wanted: Asked) -> None:
 def read_record(folder: Path) -> Mapping[str, Asked]:
     """What each step of a folder was asked for."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = read_json(folder / RECORD)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from medgan.core.errors import DataError
 from medgan.core.files import sha256_of, write_atomic
+from medgan.core.json_files import read_json
 from medgan.data.index import Found
 from medgan.data.layouts.listed import Listed
 from medgan.data.manifest import Refusal
@@ -285,7 +286,7 @@ def _read(path: Path) -> dict[str, dict]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         for one in found["seen"].values():
             Seen(**one)
         return found

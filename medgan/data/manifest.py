@@ -9,6 +9,7 @@ from typing import Any
 
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json_object
 from medgan.core.tables import html_facts, html_table
 
 IMAGE = "image"
@@ -211,8 +212,8 @@ class Manifest:
             DataError: E_MANIFEST.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            cases = tuple(Case(**_tuples(case)) for case in values["cases"])
+            values = read_json_object(path)
+            cases = tuple(_case(case) for case in values["cases"])
             refusals = tuple(Refusal(**r) for r in values["refusals"])
             series = tuple(SeriesRow(**_tuples(row)) for row in values.get("series", []))
             return cls(cases, refusals, str(values.get("licence", "")), series)
@@ -226,6 +227,28 @@ def _digest(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def _tuples(case: dict[str, Any]) -> dict[str, Any]:
+def _case(values: Any) -> Case:  # noqa: ANN401 - JSON
+    """A case of a manifest.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    case = Case(**_tuples(values))
+    texts = (case.case, case.subject, case.split, *([] if case.label is None else [case.label]))
+    tables = (case.images, case.hashes, case.covariates, case.voxels)
+    if not all(isinstance(text, str) for text in texts) or case.split not in SPLITS:
+        raise ValueError("not the names of a case")
+    if not all(isinstance(table, dict) for table in tables) or not case.images:
+        raise ValueError("not the files of a case")
+    if not all(isinstance(text, str) for table in tables for text in table.values()):
+        raise ValueError("not the files of a case")
+    if len(case.shape) != 3 or len(case.spacing) != 3:
+        raise ValueError("not the grid of a case")
+    return case
+
+
+def _tuples(case: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    if not isinstance(case, dict):
+        raise TypeError("not an object")
     keys = ("shape", "spacing", "labels", "label_mm3", "matrix")
     return case | {key: tuple(case[key]) for key in keys if key in case}

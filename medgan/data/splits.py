@@ -1,6 +1,5 @@
 """Which subjects train, validate, calibrate and are tested."""
 
-import json
 import logging
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
@@ -9,12 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from medgan.core.errors import ConfigError, DataError
+from medgan.core.json_files import read_json
 from medgan.data.manifest import SPLITS, Case, Manifest
 from medgan.data.pseudonyms import Pseudonyms
 
 log = logging.getLogger(__name__)
 VALIDATION_SHARE = 0.1
 FEWEST_VALIDATION = 5
+
+
+def require_whole_subjects(manifest: Manifest) -> None:
+    """Refuses a manifest that has a subject in two splits.
+
+    Subjects of whom one scan is the other's, too, are one subject already.
+
+    Raises:
+        ConfigError: E_LEAK.
+    """
+    first: dict[str, str] = {}
+    for case in manifest.cases:
+        split = first.setdefault(case.subject, case.split)
+        if split != case.split:
+            raise ConfigError(
+                "E_LEAK", case.subject, f"in {split} and in {case.split}, as itself or by equal "
+                "voxels", "put all its scans into one split, or run medgan check again",
+            )  # fmt: skip
 
 
 def with_health(manifest: Manifest, healthy: dict[str, list[str]]) -> Manifest:
@@ -220,7 +238,7 @@ def read_splits(path: Path, source: Path) -> dict[str, Iterable[str]]:
         ConfigError: E_SPLITS.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = read_json(path)
         folder = source.resolve() if source.is_dir() else source.resolve().parent
         lists = values.get(folder.name) or values
         lists = {split: lists[split] for split in SPLITS if split in lists}
@@ -250,5 +268,5 @@ def sections_of(path: Path) -> dict[str, dict[str, list[str]]]:
     Args:
         path: a file that `read_splits` reads.
     """
-    values = json.loads(path.read_text(encoding="utf-8-sig"))
+    values = read_json(path)
     return {name: lists for name, lists in values.items() if isinstance(lists, dict)}

@@ -20,6 +20,7 @@ from medgan.core.config import ModelConfig, Preprocessing
 from medgan.core.conversion import Conversion
 from medgan.core.errors import ModelError
 from medgan.core.files import write_together
+from medgan.core.json_files import read_json_object
 from medgan.core.version import __version__
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
@@ -219,7 +220,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise _unusable(folder, "no config.json in it")
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json_object(folder / CONFIG)
         known = config["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         raise _unusable(folder, "config.json is damaged") from None

@@ -1,7 +1,6 @@
 """The folder `report/` of a run: pages that open from the disk, without a network."""
 
 import gzip
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from medgan.anomaly.alarms import is_alarm, threshold
 from medgan.anomaly.cohort import RECORDS
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.core.table_files import read_table
 from medgan.core.volume import Volume
 from medgan.data.checks import CheckedScan
@@ -69,7 +69,7 @@ def write_report(
     report = folder / FOLDER
     if scored is None:
         return report / TRAINING
-    scores = json.loads((scored / "scores.json").read_text(encoding="utf-8"))
+    scores = read_json(scored / "scores.json")
     calibration, rows = flagged(scores)
     regions = _read_csv(scored / "regions.csv")
     for row in rows:

@@ -13,6 +13,7 @@ import yaml
 from medgan.core.config import build
 from medgan.core.errors import EnvironmentFailure
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.core.table_files import read_table
 from medgan.data.manifest import SPLITS, Manifest
 from medgan.model.card import USE, card_facts, described
@@ -225,4 +226,4 @@ def _model_card(folder: Path, model: dict[str, Any]) -> dict[str, str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

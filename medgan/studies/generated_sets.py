@@ -16,6 +16,7 @@ from torch import Tensor
 from medgan.core.config import Config, Preprocessing
 from medgan.core.errors import DataError, ModelError, TrainingDiverged, require_one_channel
 from medgan.core.files import write_together
+from medgan.core.json_files import read_json
 from medgan.core.progress import counting
 from medgan.data.batches import PreparedVolumes
 from medgan.data.labels import decode_labels, largest_components
@@ -226,7 +227,7 @@ def _count(facts: Mapping[str, Any]) -> int | None:
 
 def _read_baseline(folder: Path, count: int) -> GeneratedSet:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         images = load((folder / SAMPLES).read_bytes())["images"][:count]
         preprocessing = Preprocessing.model_validate(record["preprocessing"])
         effort = {key: record[key] for key in ("volumes_seen", "seconds", "parameters", "batch")}

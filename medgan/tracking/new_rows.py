@@ -1,10 +1,11 @@
 """Reading a metrics.jsonl that grows: each row once, from a position on."""
 
-import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from medgan.core.json_files import parse_json
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _parsed(line: bytes, end: int) -> NewRow | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        values: dict[str, Any] = json.loads(line)
+        values: dict[str, Any] = parse_json(line)
         step, time = int(values.pop("volumes_seen")), int(values.pop("time", end))
     except (ValueError, KeyError, AttributeError):
         return None

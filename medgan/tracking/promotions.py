@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from medgan.core.errors import DataError
+from medgan.core.json_files import parse_json
 
 CHAMPION = "champion"
 """The alias that only a promotion sets."""
@@ -108,7 +109,7 @@ class History:
             if not key.startswith(_TAG):
                 continue
             try:
-                values = json.loads(text)
+                values = parse_json(text)
                 record = Promotion(**{**values, "failed": tuple(values["failed"])})
                 if record.tag != (key, text):
                     raise ValueError

@@ -13,6 +13,7 @@ from typing import Any
 
 from medgan.core.errors import EnvironmentFailure
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 
 RECORD = "tracking.json"
 CONFIG = "resolved.yaml"
@@ -46,7 +47,7 @@ class Record:
         path = folder / RECORD
         if not path.is_file():
             return cls(status="FINISHED")
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        return cls(**read_json(path))
 
     def write(self, folder: Path) -> None:
         """Into the folder of the training.

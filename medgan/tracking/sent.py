@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json_object
 
 SENT_FILE = "mlflow_sent.json"
 
@@ -37,13 +38,13 @@ class SentFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / SENT_FILE
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = {}
+            found = read_json_object(self._path)
+            self._runs = {run: Sent(**values) for run, values in found.get("runs", {}).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            found, self._runs = {}, {}
         self.token: str = found.get("token") or uuid4().hex
         """Marks this folder's run in any store: a run that was made just before a server died is
         found again by it."""
-        self._runs = {run: Sent(**values) for run, values in found.get("runs", {}).items()}
 
     def of(self, run_id: str) -> Sent:
         """What a run has; to be changed in place, then saved."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from medgan.core.files import write_atomic
+from medgan.core.json_files import parse_json
 
 METRICS = "metrics.jsonl"
 
@@ -90,7 +91,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError:
                 continue
     return rows

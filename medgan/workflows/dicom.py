@@ -4,7 +4,6 @@ Scores contain no patient data. The series are read again and matched by their p
 objects contain patient data, so they are written to a separate folder.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from jaxtyping import UInt8
 
 from medgan.core.errors import ConfigError, DataError, MedganError
 from medgan.core.files import disk_failure
+from medgan.core.json_files import read_json_object
 from medgan.core.version import __version__
 from medgan.core.volume import Volume
 from medgan.data.dicom.conversion import Conversion
@@ -114,7 +114,7 @@ def _read_scores(scores: Path) -> tuple[Path, dict[str, Any]]:
         path = folder / "scores.json"
         with suppress(FileNotFoundError, NotADirectoryError):
             try:
-                return folder, json.loads(path.read_text(encoding="utf-8"))
+                return folder, read_json_object(path)
             except ValueError:
                 raise ConfigError(
                     "E_MISSING", path.name, "damaged", "score the scans again"

@@ -1,6 +1,5 @@
 """Shards of a data set, put together as if one run had done all of it."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from medgan.core.errors import ConfigError, DataError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.core.table_files import read_table, table_text
 from medgan.data.duplicates import Duplicates
 from medgan.data.manifest import Case, Manifest, Refusal
@@ -161,7 +161,7 @@ def _common(shards: Sequence[Path]) -> tuple[str, Row, list[str]]:
     found = []
     for path in shards:
         with suppress(OSError, ValueError):  # a shard without scans
-            found.append(json.loads((path / WORK / "whole.json").read_text(encoding="utf-8")))
+            found.append(read_json(path / WORK / "whole.json"))
     if not found or any(one != found[0] for one in found):
         raise DataError(
             "E_SHARD", f"{SHARDS}/", "are of different models, settings or versions",
@@ -177,7 +177,7 @@ def _common(shards: Sequence[Path]) -> tuple[str, Row, list[str]]:
 
 def _listing(shards: Sequence[Path]) -> list[str]:
     """The pseudonyms of all scans, which every shard has listed alike."""
-    found = [json.loads((path / DONE).read_text(encoding="utf-8"))["listing"] for path in shards]
+    found = [read_json(path / DONE)["listing"] for path in shards]
     if any(one != found[0] for one in found):
         raise DataError(
             "E_SHARD", f"{SHARDS}/", "have not listed the same scans",

@@ -1,11 +1,11 @@
 """Pages of scored scans, written by those who score, or afterwards by several workers."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medgan.core.json_files import read_json
 from medgan.core.version import __version__
 from medgan.data.checks import CheckedScan
 from medgan.data.manifest import Case
@@ -95,7 +95,7 @@ def write_pages(
 
 def read_summary(folder: Path) -> tuple[Row, list[Row]]:
     """What scores.json says beside its rows, and its rows."""
-    found = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    found = read_json(folder / "scores.json")
     rows = found.pop("scans")
     return found, rows
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
@@ -147,6 +148,31 @@ def test_a_damaged_cache_file_is_computed_anew(tmp_path: Path, computed: list[st
         assert torch.equal(prepared([case], tmp_path)[0][0], wanted)
     assert len(computed) == 4
     assert kept.stat().st_size == len(whole)
+
+
+@pytest.mark.fault(3)
+def test_no_flipped_byte_of_a_cache_file_is_learned_from(tmp_path: Path, measured) -> None:
+    case = a_case(tmp_path, 1)
+    wanted = prepared([case], tmp_path).arrays(0)
+    (kept,) = (tmp_path / "cache").iterdir()
+    whole, rng, found = kept.read_bytes(), np.random.default_rng(0), 0
+    header = 8 + int.from_bytes(whole[:8], "little")
+    places = [*range(header), *rng.integers(header, len(whole), 300).tolist()]
+    for place in places:
+        raw = bytearray(whole)
+        raw[place] ^= 1 << rng.integers(8)
+        try:
+            item = batches._opened(bytes(raw))
+        except SafetensorError:
+            found += 1
+            continue
+        np.testing.assert_array_equal(item["image"], wanted[0])
+        np.testing.assert_array_equal(item["label"], wanted[1])
+    assert found > 0.9 * len(places)
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    np.testing.assert_array_equal(prepared([case], tmp_path).arrays(0)[1], wanted[1])
+    assert kept.read_bytes() == whole
+    measured(f"{len(places)} flipped bits of a prepared volume: {found} found, others harmless")
 
 
 def test_a_scan_without_label_map_has_empty_channels(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 import medgan.data.index
+from medgan.app.steps.scans import read_manifest
 from medgan.core.config import DataConfig
-from medgan.core.errors import DataError, Interrupted
+from medgan.core.errors import ConfigError, DataError, Interrupted
 from medgan.data.checks import CheckedScan
 from medgan.data.index import index
 from medgan.data.layouts.descriptions import LICENCE_LENGTH, licence_of
@@ -636,3 +638,52 @@ def test_a_decathlon_listing_may_validate_and_say_whose_scans_are_whose(tmp_path
     (tmp_path / "dataset.json").write_text(json.dumps(listing))
     found = list_scans(tmp_path)
     assert [(one.name, one.subject) for one in found] == [(f"case-{n}", "one") for n in range(3)]
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("layout", ["training", "dataset"])
+def test_no_relative_name_in_dataset_json_leads_out_of_its_folder(tmp_path, layout, measured):
+    folder, other = tmp_path / "set", tmp_path / "other"
+    outside, inner = scan(other / "x.nii.gz", 1), scan(folder / "imagesTr" / "good.nii.gz", 2)
+    (folder / "linked.nii.gz").symlink_to(outside)
+    names = ["../other/x.nii.gz", "imagesTr/../../other/x.nii.gz", "linked.nii.gz"]
+    good = "imagesTr/good.nii.gz"
+    pairs = [(name, None) for name in [*names, good]]
+    pairs += [(good, name) for name in names]
+    if layout == "training":
+        entries = [
+            {"image": image, "case": f"n{n}", **({"label": label} if label else {})}
+            for n, (image, label) in enumerate(pairs)
+        ]
+        dataset_json(folder, entries)
+    else:
+        entries = {
+            f"n{n}": {"images": [image], **({"label": label} if label else {})}
+            for n, (image, label) in enumerate(pairs)
+        }
+        values = {"channel_names": {"0": "T1w"}, "file_ending": ".nii.gz", "dataset": entries}
+        (folder / "dataset.json").write_text(json.dumps(values))
+    found = indexed(folder)
+    assert [case.image for case in found.cases] == [str(inner)]
+    assert {refusal.code for refusal in found.refusals} == {"E_OUTSIDE"}
+    assert "other" not in str(found.refusals)
+    measured(f"{len(found.refusals)} names in `{layout}` that lead out: all E_OUTSIDE")
+
+
+@pytest.mark.fault(18)
+@pytest.mark.fault("duplicates by content")
+def test_a_manifest_with_one_scan_in_two_splits_is_a_leak(tmp_path, measured):
+    files = [scan(tmp_path / "in" / f"{name}.nii.gz", n) for n, name in enumerate("abcd")]
+    made = indexed(tmp_path / "in")
+    shutil.copy(files[0], tmp_path / "in" / "copy.nii.gz")
+    cases = [replace(case, split="train") for case in made.cases[:2]]
+    cases += [replace(case, split="test", subject="s-x") for case in made.cases[2:]]
+    again = replace(cases[0], case="c-copy", subject="s-x", split="test")
+    path = tmp_path / "manifest.json"
+    Manifest((*cases, again)).save(path)
+    settings = DataConfig(source=str(path))
+    with pytest.raises(ConfigError, match="E_LEAK"):
+        read_manifest(settings)
+    Manifest(tuple(cases)).save(path)
+    assert len(read_manifest(settings)[0].cases) == 4
+    measured("a scan of train listed again in test: E_LEAK")

@@ -1,6 +1,7 @@
 """Splits: by subject, drawn or given, with validation taken from train where nobody gives it."""
 
 import json
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from medgan.data.pseudonyms import Pseudonyms
 from medgan.data.splits import (
     joined,
     read_splits,
+    require_whole_subjects,
     with_drawn_splits,
     with_given_splits,
     with_health,
@@ -95,6 +97,31 @@ def test_drawn_splits_do_not_depend_on_the_order_of_files(
     one = with_drawn_splits(manifest, fractions, seed)
     other = with_drawn_splits(Manifest(tuple(mixed)), fractions, seed)
     assert {c.case: c.split for c in one.cases} == {c.case: c.split for c in other.cases}
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_drawn_split_divides_a_subject(count: int, measured) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(count):
+        subjects = rng.integers(0, rng.integers(2, 40), rng.integers(2, 60))
+        manifest = data_set([(int(subject), rng.random() < 0.8) for subject in subjects])
+        drawn = with_drawn_splits(manifest, tuple(rng.uniform(0.01, 1, 4)), seed)
+        require_whole_subjects(drawn)
+        splits = defaultdict(set)
+        for case in drawn.cases:
+            splits[case.subject].add(case.split)
+        assert {len(of) for of in splits.values()} == {1}
+    measured(f"{count:,} random splits of random data sets: no subject in two")
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("other", SPLITS[1:])
+def test_a_manifest_with_a_subject_in_two_splits_is_a_leak(other: str) -> None:
+    cases = (a_case(0, "s-1", "train"), a_case(1, "s-2", other), a_case(2, "s-1", other))
+    with pytest.raises(ConfigError, match=f"E_LEAK s-1: in train and in {other}"):
+        require_whole_subjects(Manifest(cases))
+    require_whole_subjects(Manifest(cases[:2]))
 
 
 def test_another_seed_draws_other_splits() -> None:

@@ -21,6 +21,7 @@ from medgan.data.pseudonyms import PRIVATE_KEY, Pseudonyms, write_private_key
 from medgan.data.sequences import summary
 from medgan.data.splits import (
     read_splits,
+    require_whole_subjects,
     with_drawn_splits,
     with_given_splits,
     with_health,
@@ -181,6 +182,7 @@ def read_manifest(
         manifest = with_given_splits(manifest, splits, pseudonyms, settings.seed)
     elif is_manifest(source):
         manifest = manifest.with_unhealthy_tested()
+        require_whole_subjects(manifest)
     else:
         manifest = with_drawn_splits(manifest, settings.fractions, settings.seed)
     return manifest, key

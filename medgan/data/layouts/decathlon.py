@@ -5,7 +5,7 @@ from typing import Any
 
 from medgan.core.errors import DataError
 from medgan.data.layouts.descriptions import read_dataset_json
-from medgan.data.layouts.files import scans_below, stem
+from medgan.data.layouts.files import leads_out, outside, scans_below, stem
 from medgan.data.layouts.label_files import LABEL_FOLDERS, warn_of_unused
 from medgan.data.layouts.listed import Listed, Selection, subject_of
 from medgan.data.layouts.nnunet import CHANNEL_NUMBER, channel_files, channel_names
@@ -35,13 +35,14 @@ def list_scans(source: Path, selection: Selection) -> list[Listed]:
         names = channel_names(values)
         entries = [entry for name in LISTS for entry in values.get(name, [])]
         listing = [_listed(entry, folder, names) for entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        labels = [one.label and one.label.resolve() for one in listing]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(
             "E_DATASET", "dataset.json", "no list `training` of image and label paths",
             "correct the file",
         ) from None  # fmt: skip
     there = [p for name in LABEL_FOLDERS for p in scans_below(folder / name) if p.is_file()]
-    warn_of_unused(map(Path.resolve, there), (one.label and one.label.resolve() for one in listing))
+    warn_of_unused(map(Path.resolve, there), labels)
     return listing
 
 
@@ -56,10 +57,14 @@ def _listed(entry: Any, folder: Path, names: list[str]) -> Listed:  # noqa: ANN4
     else:
         known = [*names, *(f"{n:04d}" for n in range(len(names), len(paths)))]
         files, missing = dict(zip(known, paths, strict=False)), tuple(known[len(paths) :])
+    label = row.get("label")
+    spelled = images if len(images) == len(paths) else images * len(paths)
+    named = [*zip(spelled, paths, strict=True), *([(label, folder / label)] if label else [])]
     first = stem(paths[0])
     name = str(row.get("case") or (CHANNEL_NUMBER.sub("", first) if len(paths) > 1 else first))
     return Listed(
         name, str(row.get("subject") or subject_of(name)), files,
-        folder / row["label"] if row.get("label") else None,
+        folder / label if label else None,
         (("synthetic", "yes"),) if row.get("synthetic") is True else (), missing=missing,
+        fault=outside() if leads_out(named, folder) else None,
     )  # fmt: skip

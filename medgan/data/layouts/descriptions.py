@@ -1,11 +1,11 @@
 """What a data set says of itself in `dataset.json` or `dataset_description.json`."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from medgan.core.errors import DataError
+from medgan.core.json_files import read_json
 
 LICENCE_LENGTH = 80
 """Characters of a licence that are kept: enough for a name, too few for prose."""
@@ -18,7 +18,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         DataError: E_DATASET.
     """
     try:
-        values = json.loads((folder / "dataset.json").read_text(encoding="utf-8-sig"))
+        values = read_json(folder / "dataset.json")
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
@@ -31,6 +31,6 @@ def licence_of(source: Path) -> str:
     folder = source if source.is_dir() else source.parent
     for name, key in (("dataset.json", "licence"), ("dataset_description.json", "License")):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            text = json.loads((folder / name).read_text(encoding="utf-8"))[key]
+            text = read_json(folder / name)[key]
             return " ".join(str(text).split())[:LICENCE_LENGTH]
     return ""

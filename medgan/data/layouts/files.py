@@ -2,7 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from medgan.core.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -54,3 +57,24 @@ def inside(path: Path, root: Path) -> bool:
     target = Path(os.path.realpath(path))
     annexes = (parent / ".git" / "annex" for parent in root.parents)
     return any(target.is_relative_to(allowed) for allowed in (root, *annexes))
+
+
+def leads_out(named: Iterable[tuple[str, Path]], folder: Path) -> bool:
+    """Whether a relative name in the description of a data set leads out of its folder.
+
+    An absolute path says where it leads, as those of scans that are not copied into an augmented
+    data set; `..` and links do not.
+
+    Args:
+        named: files, each as the description spells it and as a path.
+        folder: of the description.
+    """
+    return any(not Path(name).is_absolute() and not inside(path, folder) for name, path in named)
+
+
+def outside() -> DataError:
+    """The error of a scan that such a name belongs to."""
+    return DataError(
+        "E_OUTSIDE", "", "its path leads out of the data folder",
+        "copy the file into it, or list the scans in a CSV",
+    )  # fmt: skip

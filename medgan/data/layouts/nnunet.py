@@ -8,12 +8,14 @@ from typing import Any
 
 from medgan.core.errors import DataError
 from medgan.data.layouts.descriptions import read_dataset_json
-from medgan.data.layouts.files import SUFFIXES, is_nifti, scans_below, stem
+from medgan.data.layouts.files import SUFFIXES, is_nifti, leads_out, outside, scans_below, stem
 from medgan.data.layouts.label_files import warn_of_unused
 from medgan.data.layouts.listed import Listed, Selection, subject_of
 from medgan.data.manifest import IMAGE
 
 CHANNEL_NUMBER = re.compile(r"_(\d{4})$")
+Found = dict[tuple[str, str], tuple[list[Path], Path | None]]
+"""Images and label map of each case, by its folder and name."""
 PARTS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 
 
@@ -49,8 +51,8 @@ def list_scans(source: Path, selection: Selection) -> list[Listed]:
             "convert them to .nii.gz and correct file_ending",
         )  # fmt: skip
     parts = {source.name: PARTS[source.name]} if source.name in PARTS else PARTS
-    found = _from_json(values, folder) if source.name not in PARTS else {}
-    named = set(found)  # these may lie anywhere
+    found, led_out = _from_json({} if source.name in PARTS else values, folder)
+    named = set(found)  # these may lie anywhere if their paths are absolute
     if found:
         parts = {"imagesTs": "labelsTs"}
     labels: list[Path] = []
@@ -63,7 +65,14 @@ def list_scans(source: Path, selection: Selection) -> list[Listed]:
             files.append(path)
     names = channel_names(values) or _numbered(found, selection.channels)
     listing = [
-        _listed(key[1], files, label, names, None if key in named else folder)
+        _listed(
+            key[1],
+            files,
+            label,
+            names,
+            None if key in named else folder,
+            outside() if key in led_out else None,
+        )
         for key, (files, label) in found.items()
     ]
     warn_of_unused(labels, [listed.label for listed in listing])
@@ -91,21 +100,27 @@ def _folder(source: Path) -> Path:
     return source.parent if source.is_file() or source.name in PARTS else source
 
 
-def _from_json(
-    values: dict[str, Any], folder: Path
-) -> dict[tuple[str, str], tuple[list[Path], Path | None]]:
-    """Files of each case under `dataset`, which names them where they lie elsewhere."""
-    found: dict[tuple[str, str], tuple[list[Path], Path | None]] = {}
+def _from_json(values: dict[str, Any], folder: Path) -> tuple[Found, set[tuple[str, str]]]:
+    """Files of each case under `dataset`, which names them where they lie elsewhere.
+
+    And those whose relative paths lead out of the folder.
+    """
+    found: Found = {}
+    led_out: set[tuple[str, str]] = set()
     try:
         for name, entry in dict(values.get("dataset", {})).items():
-            label = folder / entry["label"] if entry.get("label") else None
-            found["imagesTr", name] = ([folder / image for image in entry["images"]], label)
-    except (KeyError, TypeError, ValueError, AttributeError):
+            images, label = [folder / image for image in entry["images"]], entry.get("label")
+            named = [*zip(entry["images"], images, strict=True)]
+            named += [(label, folder / label)] if label else []
+            if leads_out(named, folder):
+                led_out.add(("imagesTr", name))
+            found["imagesTr", name] = images, folder / label if label else None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
         raise DataError(
             "E_DATASET", "dataset.json", "`dataset` does not name images and label of each case",
             "correct the file",
         ) from None  # fmt: skip
-    return found
+    return found, led_out
 
 
 def _numbered(found: dict[Any, tuple[list[Path], Path | None]], wanted: Sequence[str]) -> list[str]:
@@ -117,10 +132,14 @@ def _numbered(found: dict[Any, tuple[list[Path], Path | None]], wanted: Sequence
 
 
 def _listed(
-    name: str, files: list[Path], label: Path | None, names: list[str], root: Path | None
+    name: str,
+    files: list[Path],
+    label: Path | None,
+    names: list[str],
+    root: Path | None,
+    fault: DataError | None,
 ) -> Listed:
     images: dict[str, Path] = {}
-    fault = None
     for position, path in enumerate(files):
         number = CHANNEL_NUMBER.search(stem(path))
         at = int(number[1]) if number else position

@@ -1,6 +1,5 @@
 """The model that a package is made of: its folder, loaded, and what the register says of it."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from medgan.core.json_files import read_json
 from medgan.model.folder import CARD, CONFIG
 from medgan.model.model import Model
 from medgan.tracking.client import reading_uri
@@ -37,7 +37,7 @@ class Packaged:
     @property
     def config(self) -> dict[str, Any]:
         """What the folder's `config.json` holds."""
-        return json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        return read_json(self.folder / CONFIG)
 
     @property
     def files(self) -> list[str]:

@@ -1,6 +1,5 @@
 """The proof of an installation: a scan of no patient, and what the model makes of it."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError, ModelError
 from medgan.core.files import sha256_of
+from medgan.core.json_files import read_json
 from medgan.core.volume import Volume
 from medgan.data.alignment import grid_affine
 from medgan.data.intensities import synthetic_scale
@@ -79,7 +79,7 @@ def check_package(folder: Path) -> Checked:
     """
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        stored = json.loads((folder / FOLDER / EXPECTED).read_text(encoding="utf-8"))["values"]
+        stored = read_json(folder / FOLDER / EXPECTED)["values"]
         expected = {str(name): float(value) for name, value in stored.items()}
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 
 RECORD = "record.json"
 RECEIVING, COMPLETE, SCORED = "receiving", "complete", "scored"
@@ -114,7 +115,7 @@ class Record:
     def read(cls, folder: Path) -> "Record | None":
         """The record of a folder; None where there is none, or one that is damaged."""
         try:
-            values: Mapping[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            values: Mapping[str, Any] = read_json(folder / RECORD)
             known = {**values}
             known["series"] = {key: Scored(**one) for key, one in values["series"].items()}
             known["outgoing"] = [Outgoing(**one) for one in values["outgoing"]]

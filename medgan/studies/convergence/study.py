@@ -15,6 +15,7 @@ from torch import Tensor
 from medgan.core.config import Config, Preprocessing, build
 from medgan.core.errors import ConfigError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.core.progress import counting
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.manifest import Manifest
@@ -240,7 +241,7 @@ def _measured(
     """The curve of a training: of an earlier run, or of one that is run now."""
     path = out / "curves" / f"{name}-{seed}.json"
     if path.is_file():
-        return [Point(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        return [Point(*values) for values in read_json(path)]
     log.info("%s, seed %d: %.0f processor minutes at most", name, seed, minutes)
     device, goal = choose_device(config.train.device), min(config.convergence.goals)
     training, curve = begin(seed, f"{name}-{seed}"), list[Point]()

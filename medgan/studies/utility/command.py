@@ -1,6 +1,5 @@
 """A training command of the user: it gets a data folder and writes its metrics."""
 
-import json
 import os
 import shlex
 import signal
@@ -13,6 +12,7 @@ from typing import IO
 import numpy as np
 
 from medgan.core.errors import ConfigError, EnvironmentFailure
+from medgan.core.json_files import read_json
 
 FIELDS = ("data", "result", "seed")
 GRACE = 10.0
@@ -65,7 +65,7 @@ def run_command(
     if status:
         raise _failure(f"ended with status {status}", f"read {log} and run the same again")
     try:
-        return _metrics(json.loads(result.read_text(encoding="utf-8")), tests)
+        return _metrics(read_json(result), tests)
     except (OSError, ValueError, TypeError, AttributeError):
         raise _failure(
             "wrote no metrics to {result}", 'let it write {"Dice": 0.81}, or a list of '

@@ -13,6 +13,7 @@ import numpy as np
 from medgan.core.config import Config
 from medgan.core.errors import ConfigError, DataError, EnvironmentFailure
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.core.progress import counting
 from medgan.core.tables import markdown_table
 from medgan.data.manifest import Case, Manifest
@@ -147,7 +148,7 @@ def _cell(out: Path, subset: Subset, arm: Arm, make: Callable[[], Cell], like: C
     """
     path, key = out / "cells" / f"{_named(subset, arm)}.json", subset.key(arm)
     if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path)
         if kept["key"] == key:
             return _ordered((kept["names"], np.array(kept["values"], dtype=float)), like, arm)
     log.info("%s real scans, seed %d: %s", len(subset.cases), subset.seed, arm.name)

@@ -12,6 +12,7 @@ from typing import Any
 from medgan.core.config import GenerateConfig
 from medgan.core.errors import DataError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.data.conditions import Value
 from medgan.data.index import examine
 from medgan.data.layouts.listed import Listed
@@ -87,9 +88,7 @@ class CaseFolder:
     def find(self, request: Request) -> GeneratedCase | None:
         """The record of an earlier run, if its files are unchanged."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            case = GeneratedCase(
-                **json.loads(self._record(request.number).read_text(encoding="utf-8"))
-            )
+            case = GeneratedCase(**read_json(self._record(request.number)))
             case = replace(case, dropped=[(int(n), str(by)) for n, by in case.dropped])
             if case.fingerprint == self.key(request) and self._holds(case):
                 return case

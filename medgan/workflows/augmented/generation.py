@@ -17,6 +17,7 @@ from torch import nn
 
 from medgan.core.config import Config
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json
 from medgan.core.progress import counting
 from medgan.data.manifest import Case, Manifest
 from medgan.data.prepared import read_scans
@@ -108,7 +109,7 @@ class CaseGeneration:
         folders = [out, *sorted(out.glob(f"{SHARDS}/*"))]
         for path in () if self.filters else folders:
             with suppress(OSError, ValueError, KeyError):
-                stored = json.loads((path / WORK / "filters.json").read_text(encoding="utf-8"))
+                stored = read_json(path / WORK / "filters.json")
                 if stored.pop("fingerprint") == self.store.fingerprint:
                     return stored
         record = self._record_of(self.calibrated_filters())

@@ -14,6 +14,7 @@ from typing import Any
 
 from medgan.core.errors import DataError
 from medgan.core.files import flush, write_atomic
+from medgan.core.json_files import read_json
 
 WORK = "work"
 """Folder of what continues a run, in that of its results."""
@@ -96,7 +97,7 @@ class CaseRecords:
     def read(self, name: str) -> dict[str, Any] | None:
         """The record of a case: `key`, `files` and `values`; None without one that holds."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(self._path(name).read_text(encoding="utf-8"))
+            found = read_json(self._path(name))
             files = found["files"].items()
             if all((self.folder / path).stat().st_size == size for path, size in files):
                 return found if {"key", "values"} <= found.keys() else None
@@ -152,7 +153,7 @@ class CaseRecords:
     def move(self, name: str, to: "CaseRecords") -> None:
         """Moves a record and its files into another folder of the same disk, the record last."""
         source = self._path(name)
-        for path in json.loads(source.read_text(encoding="utf-8"))["files"]:
+        for path in read_json(source)["files"]:
             (to.folder / path).parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # moved before this was broken off
                 (self.folder / path).replace(to.folder / path)
