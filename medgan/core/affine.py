@@ -89,7 +89,7 @@ def check_forms(header: "Nifti1Header", affine: np.ndarray, case: str) -> tuple[
     if not q_code:
         return ()
     try:
-        other = header.get_qform()
+        other = np.array(header.get_qform(), dtype=np.float64)
     except (HeaderDataError, ValueError):
         raise DataError("E_AFFINE", case, "its q-form is no rotation", remedy) from None
     last = np.maximum([int(n) - 1 for n in header["dim"][1:4]], 1)
