@@ -683,7 +683,7 @@ def test_a_manifest_with_one_scan_in_two_splits_is_a_leak(tmp_path, measured):
     Manifest((*cases, again)).save(path)
     settings = DataConfig(source=str(path))
     with pytest.raises(ConfigError, match="E_LEAK"):
-        read_manifest(settings)
+        read_manifest(settings, None)
     Manifest(tuple(cases)).save(path)
-    assert len(read_manifest(settings)[0].cases) == 4
+    assert len(read_manifest(settings, None)[0].cases) == 4
     measured("a scan of train listed again in test: E_LEAK")

@@ -36,7 +36,7 @@ def list_scans(source: Path, selection: Selection) -> list[Listed]:
         entries = [entry for name in LISTS for entry in values.get(name, [])]
         listing = [_listed(entry, folder, names) for entry in entries]
         labels = [one.label and one.label.resolve() for one in listing]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise DataError(
             "E_DATASET", "dataset.json", "no list `training` of image and label paths",
             "correct the file",
