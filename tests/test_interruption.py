@@ -49,11 +49,13 @@ def indexed(folder: Path, out: Path) -> None:
     index(folder, Pseudonyms.of_site(), converted=out / "dicom")
 
 
+@pytest.mark.fault("swallowed signals")
 def test_an_interruption_is_not_among_the_exceptions_that_handlers_of_faults_catch():
     assert issubclass(Interrupted, KeyboardInterrupt)
     assert not issubclass(Interrupted, (Exception, MedganError))
 
 
+@pytest.mark.fault("swallowed signals")
 @pytest.mark.parametrize(
     "function",
     [
@@ -70,6 +72,7 @@ def test_a_series_is_read(function, interrupted_in, tmp_path):
         indexed(folder, tmp_path)
 
 
+@pytest.mark.fault("swallowed signals")
 def test_a_compressed_slice_is_decoded_and_half_an_answer_is_never_taken_for_the_next(
     interrupted_in, tmp_path
 ):
@@ -84,6 +87,7 @@ def test_a_compressed_slice_is_decoded_and_half_an_answer_is_never_taken_for_the
     np.testing.assert_array_equal(again, second)
 
 
+@pytest.mark.fault("swallowed signals")
 @pytest.mark.parametrize(
     "function",
     [
@@ -102,6 +106,7 @@ def test_dicom_objects_are_written(function, interrupted_in, tmp_path):
         export_dicom(run, source, tmp_path / "out")
 
 
+@pytest.mark.fault("swallowed signals")
 @pytest.mark.parametrize("function", ["check_scan", "examine"])
 def test_scans_are_indexed(function, interrupted_in, tmp_path):
     folder = write_folder(tmp_path / "in", 2)
@@ -109,6 +114,7 @@ def test_scans_are_indexed(function, interrupted_in, tmp_path):
         indexed(folder, tmp_path)
 
 
+@pytest.mark.fault("swallowed signals")
 def test_a_data_set_is_scored(interrupted_in, tmp_path):
     from medgan.model.model import Model
     from medgan.workflows.score import score_cases
@@ -119,6 +125,7 @@ def test_a_data_set_is_scored(interrupted_in, tmp_path):
         score_cases(model, manifest.cases, tmp_path)
 
 
+@pytest.mark.fault("swallowed signals")
 def test_a_command_ends_with_its_status_and_refuses_nothing(tmp_path, monkeypatch, caplog):
     save(make_series("MR"), tmp_path / "in")
     stop = lambda *_, **__: signal.raise_signal(signal.SIGTERM)  # noqa: E731
@@ -142,6 +149,7 @@ def recorded(tmp_path_factory, fresh_store):
     return run, run.model(folder / "model"), folder
 
 
+@pytest.mark.fault("swallowed signals")
 @pytest.mark.parametrize("interrupted_in", [Interrupted], indirect=True)
 @pytest.mark.parametrize(
     ("function", "stage"),

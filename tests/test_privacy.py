@@ -179,6 +179,7 @@ def hits(data):
     return {place for place, word in PLANTED.items() if word.encode() in data}
 
 
+@pytest.mark.fault(27)
 def test_the_search_finds_what_is_packed(tmp_path):
     word = PLANTED["descrip"]
     write_scan(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.float32))
@@ -198,6 +199,7 @@ def test_the_search_finds_what_is_packed(tmp_path):
     assert hits(database_text(tmp_path / "a.db")) == {"descrip"}
 
 
+@pytest.mark.fault(27)
 def test_no_planted_name_is_in_any_file_or_its_name(outputs):
     out, _ = outputs
     leaks = {}
@@ -216,6 +218,7 @@ def test_no_planted_name_is_in_any_file_or_its_name(outputs):
     assert {"db", "nii.gz", "png", "html", "csv", "json", "jsonl", "yaml", "safetensors"} <= seen
 
 
+@pytest.mark.fault(27)
 def test_no_planted_name_is_said_or_logged(outputs):
     _, said = outputs
     assert "E_CONSTANT" in said
@@ -223,6 +226,7 @@ def test_no_planted_name_is_said_or_logged(outputs):
     assert hits(said.lower().encode()) == set()
 
 
+@pytest.mark.fault(27)
 def test_only_their_owner_may_read_the_files_that_lead_back(outputs):
     out, _ = outputs
     found = [path for path in out.rglob("*") if path.name in PRIVATE]
@@ -234,6 +238,7 @@ def test_only_their_owner_may_read_the_files_that_lead_back(outputs):
         assert PLANTED[place] in key
 
 
+@pytest.mark.fault(27)
 def test_the_doctor_can_reach_the_store_that_these_runs_made(outputs):
     out, _ = outputs
     assert store.tracking(out / "train", "").what.endswith("(beside the output): reachable")

@@ -30,7 +30,7 @@ MAX_BYTES = 4 * 2**30
 anything is unpacked."""
 MAX_TRAILING = 2**24
 """Bytes that may follow the voxels."""
-MIN_SLOPE, MAX_SCALING = 1e-30, 1e30
+MIN_SLOPE, MAX_SCALING = 1e-15, 1e30
 """Smallest slope of intensities besides 0, and largest slope or intercept: others overflow, or are
 taken for 0 by some readers."""
 _DEFLATE = 1032

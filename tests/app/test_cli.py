@@ -276,6 +276,7 @@ def test_a_process_that_fails_says_so_in_one_line_and_by_its_status(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.fault(30)
 def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
     folder, _, source = training
     pipeline = folder / "train.yaml"
@@ -294,6 +295,7 @@ def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(
     assert weights(whole) == weights(stopped)
 
 
+@pytest.mark.fault(28)
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_end_with_the_same_weights(training):
     import random

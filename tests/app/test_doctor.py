@@ -95,6 +95,7 @@ def test_bad_versions_are_failures_that_say_why(monkeypatch):
     assert {f.level for f in software.versions()} == {"ok"}
 
 
+@pytest.mark.fault(25)
 def test_a_missing_decoder_is_named_and_so_is_a_missing_pydicom(monkeypatch):
     found = software.of_decoders({"JPEG": ("pillow",), "JPEG-LS": ()})
     assert (found.level, "JPEG-LS" in found.what, "JPEG (pillow)" in found.what) == (

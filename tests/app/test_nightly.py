@@ -239,6 +239,7 @@ def test_a_run_that_is_stopped_leaves_whole_scans_and_the_next_one_finishes(site
     assert not any((site.out / "records" / "tries").iterdir())
 
 
+@pytest.mark.fault(29)
 def test_a_full_disk_loses_nothing(site, monkeypatch):
     for number in range(2):
         site.put(f"{number}.nii.gz", number)
@@ -338,6 +339,7 @@ def start(site):
     return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.fault(40)
 @pytest.mark.slow
 def test_two_runs_at_once_that_are_killed_at_random_score_each_scan_once(site):
     draw = random.Random(7)

@@ -389,12 +389,14 @@ def test_without_a_single_usable_scan_it_says_so(tmp_path):
         run_pipeline(pipeline, [f"out={tmp_path / 'o'}", f"data.source={tmp_path / 'scans'}"])
 
 
+@pytest.mark.fault(40)
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     out = tmp_path / "out"
     with locked(out), pytest.raises(EnvironmentFailure, match="E_BUSY"):
         run_pipeline("check", [f"out={out}", f"data.source={tmp_path}"])
 
 
+@pytest.mark.fault(37)
 def test_a_dead_server_stops_no_training_and_gets_it_later(finished, tmp_path, monkeypatch, caplog):
     source = write_folder(tmp_path / "scans", 12, labels=False)
     dead = "http://127.0.0.1:9"
@@ -435,6 +437,8 @@ def test_a_name_that_mlflow_refuses_stops_before_the_training_and_makes_no_store
     assert not (tmp_path / "o" / "cache").exists()
 
 
+@pytest.mark.fault(37)
+@pytest.mark.fault(39)
 def test_a_server_that_dies_during_training_costs_only_the_mirror(
     tmp_path, fresh_store, monkeypatch, caplog
 ):

@@ -44,6 +44,7 @@ def test_nothing_said_gives_the_defaults_and_the_defaults_are_valid():
     assert Config.model_validate_json(build({}).model_dump_json()) == Config()
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("path", LEAVES)
 def test_every_setting_is_described_in_a_short_line(path):
     description = LEAVES[path].description
@@ -52,11 +53,13 @@ def test_every_setting_is_described_in_a_short_line(path):
     assert not description.endswith(".")
 
 
+@pytest.mark.fault(46)
 def test_the_settings_are_found_in_all_sections():
     sections = {path.split(".")[0] for path in LEAVES if "." in path}
     assert sections >= {"data", "model", "train", "score", "generate", "phantoms", "tracking"}
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize(
     ("values", "where", "meant"),
     [
@@ -74,6 +77,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, where, mea
     assert error.exit_status == Exit.USAGE
 
 
+@pytest.mark.fault(46)
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("path", [p for p in LEAVES if "." in p])
 def test_a_letter_too_many_is_traced_back_to_the_setting_meant(path):
     section, name = path.split(".")
@@ -82,6 +87,7 @@ def test_a_letter_too_many_is_traced_back_to_the_setting_meant(path):
     assert refusal({}, [f"{path}q=1"]).remedy == f"did you mean {path}?"
 
 
+@pytest.mark.fault(46)
 def test_a_key_like_none_that_is_known_still_gets_a_suggestion():
     assert refusal({"zzzz": 1}).remedy.startswith("did you mean ")
     assert refusal({}, ["=5"]).code == "E_KEY"
@@ -153,6 +159,7 @@ def test_a_window_has_a_name_or_two_numbers_and_is_for_ct_alone():
     assert "data.intensity" in refusal({}, ["data.window=lung"]).what
 
 
+@pytest.mark.fault(46)
 def test_a_key_that_is_no_string_is_refused():
     assert refusal({"train": {7: 1}}).where == "train.7"
 
@@ -199,6 +206,7 @@ def test_an_override_that_is_no_yaml_is_refused():
     assert refusal({}, ["model.widths=[8, 16"]).code == "E_YAML"
 
 
+@pytest.mark.fault(46)
 def test_merging_goes_key_by_key_and_leaves_its_arguments_alone():
     base, over = {"a": {"b": 1, "c": 2}, "d": {"e": 1}}, {"a": {"c": 3}, "d": 4, "f": {"g": 5}}
     assert merge(base, over) == {"a": {"b": 1, "c": 3}, "d": 4, "f": {"g": 5}}
@@ -213,6 +221,7 @@ def test_an_empty_dictionary_clears_what_a_preset_said():
     assert (config.data.conditions, config.data.voxels) == ({}, 5000)
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("section", [Config(), DataConfig(), ModelConfig(), TrainConfig()])
 def test_settings_cannot_be_changed_once_built(section):
     name = next(iter(type(section).model_fields))
@@ -302,6 +311,7 @@ def test_yaml_cannot_run_code(tag, tmp_path):
     assert proof.exists(), "the tag would not have run code at all"
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -33,6 +33,7 @@ def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
     assert (tmp_path / "public").stat().st_mode & 0o777 == 0o666
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("broken", ["fsync", "replace", "open"])
 def test_an_older_file_survives_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
@@ -114,6 +115,7 @@ def test_a_folder_without_a_right_to_write_is_an_error_of_the_disk(
         pass
 
 
+@pytest.mark.fault(40)
 def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from medgan.core.files import locked\n"

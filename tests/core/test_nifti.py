@@ -63,6 +63,7 @@ def two_forms(path: Path, data: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.fault("two readers")
 @pytest.mark.parametrize("write", [lps, two_forms])
 def test_medgan_takes_the_affine_that_nibabel_takes(tmp_path: Path, write) -> None:
     path = write(tmp_path / "scan.nii", voxels())
@@ -149,6 +150,7 @@ def test_a_header_without_orientation_is_noted_under_the_pseudonym(tmp_path: Pat
     assert "DOE" not in str(note)
 
 
+@pytest.mark.fault("units")
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
 def test_other_units_become_mm_and_the_file_keeps_its_own(
     tmp_path: Path, unit: str, factor: float
@@ -169,6 +171,7 @@ def test_other_units_become_mm_and_the_file_keeps_its_own(
     np.testing.assert_array_equal(again.affine, nibabel.load(tmp_path / "scan.nii").affine)
 
 
+@pytest.mark.fault("units")
 def test_millimetres_that_are_called_metres_are_refused(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(voxels(), np.eye(4))
     image.header.set_xyzt_units("meter")
@@ -212,6 +215,7 @@ def headers(draw) -> tuple[nibabel.Nifti1Image, str]:
     return image, codes
 
 
+@pytest.mark.fault("two readers")
 @few
 @given(headers())
 def test_every_voxel_keeps_its_position_from_file_to_map(drawn) -> None:

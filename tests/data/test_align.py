@@ -234,6 +234,7 @@ def test_an_image_comes_back_in_the_intensities_of_the_scan() -> None:
     assert np.abs(again.data - scan.data)[inside].mean() < 0.05 * 400
 
 
+@pytest.mark.fault("alignment")
 def test_what_is_no_head_is_refused_as_training_data() -> None:
     rng = np.random.default_rng(0)
     noise = Volume(rng.uniform(0, 1000, (30, 30, 30)).astype(np.float32), np.diag([5.0, 5, 5, 1]))

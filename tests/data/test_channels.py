@@ -76,6 +76,7 @@ def test_ct_and_pet_of_a_bids_tree_are_channels_with_the_mask_of_a_derivative(tm
     assert "several masks" in caplog.text
 
 
+@pytest.mark.fault(3)
 def test_a_manifest_keeps_channels_and_their_hashes(tmp_path):
     manifest, _ = index(bids(tmp_path / "in"), PSEUDONYMS, channels=["T1w", "T2w"])
     manifest.save(tmp_path / "manifest.json")

@@ -67,6 +67,8 @@ COPIES: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_is_refused_whatever_it_is_stored_as(tmp_path, copy):
     save(tmp_path / "a.nii.gz", VOXELS)
@@ -80,6 +82,8 @@ def test_a_copy_is_refused_whatever_it_is_stored_as(tmp_path, copy):
     assert refusal.what == f"same voxels as {PSEUDONYMS.case('a')}"
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 def test_scaled_values_are_compared_as_they_are_read(tmp_path):
     even = VOXELS // 2 * 2
     save(tmp_path / "a.nii.gz", even)
@@ -88,6 +92,8 @@ def test_scaled_values_are_compared_as_they_are_read(tmp_path):
     assert [refusal.code for refusal in manifest.refusals] == ["E_DUPLICATE"]
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 def test_subjects_that_share_a_scan_are_one_subject(tmp_path):
     """Else their other scans could fall on both sides of a split."""
     other = np.random.default_rng(1)
@@ -102,6 +108,8 @@ def test_subjects_that_share_a_scan_are_one_subject(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 def test_two_channels_that_are_one_image_are_refused(tmp_path):
     save(tmp_path / "a.nii.gz", VOXELS)
     save(tmp_path / "b.nii", VOXELS)
@@ -112,6 +120,8 @@ def test_two_channels_that_are_one_image_are_refused(tmp_path):
     ]
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 def test_a_manifest_that_lists_one_scan_twice_keeps_one(tmp_path):
     save(tmp_path / "a.nii.gz", VOXELS)
     manifest, _ = index(tmp_path / "a.nii.gz", PSEUDONYMS)
@@ -123,6 +133,8 @@ def test_a_manifest_that_lists_one_scan_twice_keeps_one(tmp_path):
     assert [refusal.code for refusal in again.refusals] == ["E_DUPLICATE"]
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 @given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.integers(0, 719))
 def test_a_hash_is_the_same_in_every_orientation_and_another_after_any_change(axes, flips, at):
     data = VOXELS.transpose(axes)[tuple(slice(None, None, -1 if f else 1) for f in flips)]
@@ -134,10 +146,14 @@ def test_a_hash_is_the_same_in_every_orientation_and_another_after_any_change(ax
     assert voxel_hash(changed) != voxel_hash(VOXELS)
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 def test_negative_zero_is_zero():
     assert voxel_hash(np.array([0.0, 1])) == voxel_hash(np.array([1, -0.0]))
 
 
+@pytest.mark.fault(17)
+@pytest.mark.fault("duplicates by content")
 def test_copies_are_told_from_scans_of_one_patient(tmp_path):
     rng = np.random.default_rng(2)
     for visit in (1, 2):

@@ -390,6 +390,7 @@ def test_a_scan_has_one_pseudonym_in_every_layout(tmp_path: Path) -> None:
     assert {case.subject for case in cases} == {PSEUDONYMS.subject("sub-01")}
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("make", [Path.mkdir, bids, lambda p: table(p / "list.csv", "image,age")])
 def test_a_data_set_without_scans_is_refused(tmp_path: Path, make) -> None:
     made = make(tmp_path / "empty") or tmp_path / "empty"
@@ -446,6 +447,7 @@ def test_an_unexpected_fault_in_one_scan_is_refused_and_the_rest_kept(
         indexed(tmp_path)
 
 
+@pytest.mark.fault(1)
 def test_one_bad_file_is_refused_and_the_rest_kept(tmp_path: Path) -> None:
     for seed, name in enumerate(["a", "b", "c"]):
         scan(tmp_path / f"{name}.nii.gz", seed)
@@ -490,6 +492,7 @@ def test_a_missing_file_of_a_table_is_refused(tmp_path: Path) -> None:
     assert [r.code for r in manifest.refusals] == ["E_UNREADABLE"]
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("layout", ["folder", "bids"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_out_of_a_scanned_folder_is_refused(
@@ -508,12 +511,14 @@ def test_a_link_out_of_a_scanned_folder_is_refused(
     assert [r.code for r in manifest.refusals] == ["E_OUTSIDE"]
 
 
+@pytest.mark.fault(20)
 def test_a_label_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     scan(tmp_path / "tree" / "a.nii.gz")
     (tmp_path / "tree" / "a_seg.nii.gz").symlink_to(label(tmp_path / "outside.nii.gz"))
     assert [r.code for r in indexed(tmp_path / "tree").refusals] == ["E_OUTSIDE"]
 
 
+@pytest.mark.fault(20)
 def test_links_of_a_circle_or_to_nothing_are_refused(tmp_path: Path) -> None:
     scan(tmp_path / "a.nii.gz")
     (tmp_path / "b.nii.gz").symlink_to(tmp_path / "b.nii.gz")
@@ -523,6 +528,7 @@ def test_links_of_a_circle_or_to_nothing_are_refused(tmp_path: Path) -> None:
     assert [r.code for r in manifest.refusals] == ["E_UNREADABLE"] * 2
 
 
+@pytest.mark.fault(20)
 def test_a_table_may_name_links_that_lead_anywhere(tmp_path: Path) -> None:
     scan(tmp_path / "outside.nii.gz")
     (tmp_path / "tree").mkdir()
@@ -606,6 +612,7 @@ def test_a_manifest_is_a_source_that_keeps_names_covariates_and_splits(tmp_path)
     assert [row[0] for row in key] == [case.case for case in manifest.cases]
 
 
+@pytest.mark.fault(3)
 def test_a_file_that_has_changed_since_the_manifest_is_refused(tmp_path):
     folder = write_folder(tmp_path / "scans", 4)
     manifest, _ = index(folder, Pseudonyms(b"s"))

@@ -73,6 +73,7 @@ def test_there_are_48_orientations() -> None:
     assert len(codes) == 48
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("tilt", [(0.0, 0.0, 0.0), (12.0, -7.0, 19.0)])
 def test_all_48_orientations_give_the_same_bits(tilt: tuple[float, float, float]) -> None:
     affine = rotation(tilt) @ np.diag([0.9, 1.3, 3.0, 1])
@@ -380,6 +381,7 @@ def with_voxels(shape: tuple[int, int, int], background: float, **voxels: float)
     return data
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     ("data", "options"),
     [

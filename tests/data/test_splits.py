@@ -71,6 +71,7 @@ def data_set(scans: list[tuple[int, bool]]) -> Manifest:
     return with_health(Manifest(tuple(cases)), {"dx": ["yes"]})
 
 
+@pytest.mark.fault(18)
 @given(scan_lists, shares, st.integers(0, 5))
 def test_drawn_splits_keep_subjects_whole_and_the_unhealthy_out_of_training(
     scans: list[tuple[int, bool]], fractions: tuple[float, float, float, float], seed: int
@@ -142,6 +143,7 @@ def test_given_splits_place_subjects_and_drop_the_unlisted() -> None:
     assert len(manifest.refusals) == 1
 
 
+@pytest.mark.fault(18)
 def test_a_subject_in_two_lists_is_a_leak() -> None:
     with pytest.raises(ConfigError, match="E_LEAK") as caught:
         with_given_splits(named("jane"), {"train": ["jane"], "test": ["jane"]}, PSEUDONYMS)
@@ -231,6 +233,7 @@ def test_the_same_subjects_validate_whatever_the_order_of_files_and_the_site() -
     assert {case.sha256 for case in with_validation(manifest, 4).split("validation")} != taken
 
 
+@pytest.mark.fault(18)
 def test_data_sets_that_share_voxels_are_not_joined() -> None:
     ours, theirs = (
         Manifest((replace(a_case(n, f"s{n}"), voxels={"image": "same"}),)) for n in (1, 2)

@@ -169,6 +169,7 @@ def test_what_a_calibration_scan_does_not_show_counts_as_the_mean_of_the_others(
     assert not np.allclose(means[1][~hidden], means[0][~hidden], rtol=1e-2)
 
 
+@pytest.mark.fault("alignment")
 def test_what_cannot_be_aligned_is_not_comparable_and_says_so(model: Model) -> None:
     noise = np.random.default_rng(0).uniform(0, 1000, SHAPE).astype(np.float32)
     result = model.score(Volume(noise, head(33).affine))
@@ -176,6 +177,7 @@ def test_what_cannot_be_aligned_is_not_comparable_and_says_so(model: Model) -> N
     assert any("aligned" in reason for reason in result.reasons)
 
 
+@pytest.mark.fault("alignment")
 def test_a_scan_to_learn_from_that_cannot_be_aligned_is_left_out(
     cases: list[Case], grid: Preprocessing, tmp_path: Path
 ) -> None:

@@ -340,6 +340,7 @@ def test_p_values_of_fresh_healthy_scans_are_not_small_too_often(calibrated):
     assert min(p) >= 1 / 13
 
 
+@pytest.mark.fault(15)
 def test_bits_of_a_score_do_not_depend_on_storage_order(calibrated, tmp_path):
     import nibabel
     from nibabel.orientations import axcodes2ornt, ornt_transform

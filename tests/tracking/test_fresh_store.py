@@ -42,6 +42,7 @@ for database in sys.argv[1:]:
 """
 
 
+@pytest.mark.fault(38)
 @pytest.mark.slow
 def test_eight_processes_begin_on_a_fresh_store_at_once(tmp_path):
     databases = [tmp_path / f"round{n}" / "mlflow.db" for n in range(ROUNDS)]

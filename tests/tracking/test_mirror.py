@@ -98,6 +98,7 @@ def steps(store):
     return sorted(point[1] for point in store.points if point[2] == "m/0")
 
 
+@pytest.mark.fault(37)
 def test_all_rows_pictures_and_settings_arrive_and_the_run_is_closed(store):
     with Mirror(store.open, store.folder, LATER) as mirror:
         write(store, mirror, range(700), metrics=3)
@@ -109,6 +110,7 @@ def test_all_rows_pictures_and_settings_arrive_and_the_run_is_closed(store):
     assert rows_left(store.folder) == 0
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("kept", [False, True])
 def test_after_failures_every_row_is_there_once_with_the_time_it_was_first_sent_with(
     store, kept, caplog
@@ -132,6 +134,7 @@ def wait_for(true, seconds=5.0):
         time.sleep(0.005)
 
 
+@pytest.mark.fault(37)
 def test_a_server_that_is_dead_at_the_start_gets_everything_once_it_lives(store, caplog):
     store.failures = 4
     with Mirror(store.open, store.folder, LATER) as mirror:
@@ -141,6 +144,7 @@ def test_a_server_that_is_dead_at_the_start_gets_everything_once_it_lives(store,
     assert caplog.text.count("E_TRACKING") == 1
 
 
+@pytest.mark.fault(37)
 @pytest.mark.fault(39)
 def test_a_store_of_artifacts_that_fails_holds_back_no_metric(store, monkeypatch, measured):
     monkeypatch.setattr(module, "SECONDS_WITHOUT_ANSWER", 0.05)
@@ -159,6 +163,7 @@ def test_a_store_of_artifacts_that_fails_holds_back_no_metric(store, monkeypatch
     mirror._thread.join(5)
 
 
+@pytest.mark.fault(37)
 def test_a_store_that_can_never_work_stops_the_start(store):
     def refused():
         raise explain(ValueError("Unsupported URI"))
@@ -167,6 +172,7 @@ def test_a_store_that_can_never_work_stops_the_start(store):
         Mirror(refused, store.folder, LATER)
 
 
+@pytest.mark.fault(37)
 def test_a_server_that_hangs_holds_up_no_step_and_the_end_only_for_a_while(
     store, caplog, monkeypatch
 ):
@@ -187,6 +193,7 @@ def test_a_server_that_hangs_holds_up_no_step_and_the_end_only_for_a_while(
     assert not mirror._thread.is_alive()
 
 
+@pytest.mark.fault(37)
 def test_a_server_that_is_silent_at_the_start_holds_it_up_for_a_moment_and_gets_everything_later(
     store, caplog
 ):
@@ -204,6 +211,7 @@ def test_a_server_that_is_silent_at_the_start_holds_it_up_for_a_moment_and_gets_
     assert store.statuses == ["FINISHED"]
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_server_without_an_answer_holds_up_the_end_less_than_one_that_answers(
     silent, store, caplog, monkeypatch
@@ -225,6 +233,7 @@ def test_a_server_without_an_answer_holds_up_the_end_less_than_one_that_answers(
     mirror._thread.join(5)
 
 
+@pytest.mark.fault(37)
 def test_rewinding_loses_and_repeats_nothing(store):
     """Rows after the rewinding begin within those that were read before, and end beyond them."""
     jsonl = JsonlTracker(store.folder / METRICS)
@@ -243,6 +252,7 @@ def test_rewinding_loses_and_repeats_nothing(store):
     assert sum(map(len, store.requests)) == len(store.points) == 10 + 2 * 10
 
 
+@pytest.mark.fault(37)
 def test_what_was_acknowledged_is_not_sent_again_by_the_next_process(store):
     for first in (0, 10):
         with Mirror(store.open, store.folder, LATER) as mirror:
@@ -252,6 +262,7 @@ def test_what_was_acknowledged_is_not_sent_again_by_the_next_process(store):
     assert store.records == 1
 
 
+@pytest.mark.fault(37)
 def test_a_picture_that_is_drawn_again_is_sent_again(store):
     path = store.folder / "samples" / "1.png"
     for content in (b"a", b"a", b"b"):
@@ -261,6 +272,7 @@ def test_a_picture_that_is_drawn_again_is_sent_again(store):
     assert store.pictures == ["1.png", "1.png"]
 
 
+@pytest.mark.fault(37)
 def test_the_training_thread_is_kept_for_less_than_a_millisecond_a_step(store):
     jsonl = JsonlTracker(store.folder / METRICS)
     with Mirror(store.open, store.folder, LATER) as mirror:

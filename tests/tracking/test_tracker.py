@@ -22,6 +22,7 @@ def without_times(path):
     return [{k: v for k, v in row.items() if k != "time"} for row in read_metrics(path)]
 
 
+@pytest.mark.fault(42)
 def test_times_of_rows_grow_whatever_the_clock_does_and_over_dropped_rows(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     times = []

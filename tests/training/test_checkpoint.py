@@ -26,6 +26,7 @@ def assert_equal(a: TrainingState, b: TrainingState) -> None:
     assert a.scalars() == b.scalars()
 
 
+@pytest.mark.fault(28)
 def test_a_restored_state_goes_on_exactly_as_the_one_that_was_never_interrupted(tmp_path):
     whole = fresh_state()
     advance(whole, 4)
@@ -62,6 +63,7 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize("damage", ["flip", "cut", "no mark", "half a mark"])
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
     state = fresh_state()
@@ -194,6 +196,7 @@ def test_an_empty_folder_restores_nothing(tmp_path):
     assert not restore_newest(fresh_state(), tmp_path)
 
 
+@pytest.mark.fault(29)
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(tmp_path, monkeypatch):
     state = fresh_state()
     save_checkpoint(state, tmp_path)
@@ -272,6 +275,7 @@ def test_after_a_rollback_weights_are_old_and_randomness_and_time_are_new(tmp_pa
     assert state.seconds == 7.0
 
 
+@pytest.mark.fault(31)
 def test_a_rollback_over_a_damaged_checkpoint_takes_the_one_before(tmp_path):
     state = saved(tmp_path, {}, {})
     (tmp_path / "000000004.safetensors").write_bytes(b"")

@@ -104,6 +104,7 @@ def explode(state):
         parameter.mul_(1e6)
 
 
+@pytest.mark.fault(34)
 def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint_named(
     training, monkeypatch
 ):
@@ -124,6 +125,7 @@ def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint
     assert (out / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.fault(34)
 @pytest.mark.parametrize(
     ("how", "code"),
     [(enlarge, "E_EXPLODED"), (explode, "E_NAN")],
@@ -147,6 +149,7 @@ def test_a_training_that_explodes_once_goes_back_and_finishes(
     assert pictures == [8, 16, 24, 26]
 
 
+@pytest.mark.fault(34)
 def test_a_training_that_explodes_each_time_stops(training, monkeypatch):
     spoil(monkeypatch, lambda s: s.volumes_seen == 6, enlarge)
     with pytest.raises(TrainingDiverged, match=r"after 2 rollbacks.*000000004"):
@@ -159,6 +162,7 @@ def test_an_absurd_learning_rate_ends_in_a_clear_stop(training):
     assert not (training.folder / "out" / "model").exists()
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("killed_at", [pytest.param(10, marks=pytest.mark.slow), 16])
 def test_a_training_that_is_killed_beside_an_alarm_ends_like_a_whole_one(
     killed_at, training, monkeypatch
@@ -261,6 +265,7 @@ def test_weights_that_are_not_finite_are_never_saved(training, monkeypatch):
         training()
 
 
+@pytest.mark.fault(30)
 def test_an_interrupted_training_ends_with_the_weights_and_metrics_of_a_whole_one(
     training, monkeypatch
 ):
@@ -318,6 +323,7 @@ def test_replace_starts_over(training):
     assert len(rows(out)) < len(first)
 
 
+@pytest.mark.fault(42)
 def test_a_time_limit_ends_the_training_early_and_well(training):
     out = training("out", "train.volumes=100000", "train.minutes=0.02")
     assert rows(out)[-1]["volumes_seen"] < 1000
@@ -339,6 +345,7 @@ def a_reference(held_out: torch.Tensor, seen: torch.Tensor) -> Reference:
     )
 
 
+@pytest.mark.fault(35)
 def test_samples_that_are_all_alike_raise_the_alarm(tmp_path, caplog):
     state = fresh_state()
     with torch.no_grad():

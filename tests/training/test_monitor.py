@@ -71,6 +71,7 @@ def test_a_gap_without_bound_is_allowed_by_wgan_gp():
     assert not monitor.alarm_pending
 
 
+@pytest.mark.fault(35)
 def test_samples_that_are_all_alike_twice_running_are_a_collapse():
     monitor = Monitor()
     evaluation(monitor, diversity=0.2)

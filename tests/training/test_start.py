@@ -132,6 +132,7 @@ def test_blocks_of_the_stem_that_are_added_change_nothing_at_first():
         assert torch.equal(old.critic(volume), new.critic(volume))
 
 
+@pytest.mark.fault(32)
 def test_one_error_says_all_that_differs_and_the_settings_that_would_fit():
     grid = GRID.model_copy(update={"shape": (32, 16, 16), "labels": (1, 2), "conditions": (AGE,)})
     sizes = SIZES.model_copy(update={"widths": (16, 32)})

@@ -8,6 +8,7 @@ from tests.kit.command_line import inside
 STOPS = [n for n in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, n)]
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("name", STOPS)
 def test_a_training_takes_note_of_a_signal_and_gives_the_handler_back(name):
     number = getattr(signal, name)
@@ -19,6 +20,7 @@ def test_a_training_takes_note_of_a_signal_and_gives_the_handler_back(name):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("name", STOPS)
 def test_a_signal_outside_a_training_ends_a_command_with_status_75(name, monkeypatch, tmp_path):
     handlers = {

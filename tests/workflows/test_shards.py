@@ -78,6 +78,7 @@ def test_shards_merge_into_what_one_run_leaves(model, scans, whole, tmp_path, ca
     assert contents(out) == merged
 
 
+@pytest.mark.fault(41)
 def test_a_run_that_was_stopped_goes_on_and_scores_nothing_twice(
     model, scans, whole, tmp_path, monkeypatch
 ):

@@ -137,6 +137,7 @@ def test_units_sizes_and_endings_of_one_scan_stop_no_other(
     assert all(np.isfinite(row["score"]) for row in rows)
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize(
     ("fault", "code"),
     [(ValueError("/data/DOE.nii"), "E_SCAN"), (MemoryError(), "E_MEMORY"),

@@ -84,6 +84,8 @@ def test_a_file_cut_on_the_disk_is_refused_wherever_it_ends(tmp_path):
         assert {code for _, code in statuses(folder, tmp_path)} == codes
 
 
+@pytest.mark.fault(19)
+@pytest.mark.fault(20)
 def test_what_a_folder_shuts_or_links_to_is_said_and_circles_are_not_walked(tmp_path, monkeypatch):
     series = make_series("MR")
     save(series[:5], tmp_path / "in" / "a")
@@ -106,6 +108,7 @@ def test_what_a_folder_shuts_or_links_to_is_said_and_circles_are_not_walked(tmp_
     assert statuses(tmp_path / "in", tmp_path) == [("used", ""), ("refused", "E_UNREADABLE")]
 
 
+@pytest.mark.fault(21)
 def test_names_of_files_may_be_anything_and_reach_nothing(tmp_path):
     top = os.fsencode(tmp_path) + b"/in/M\xfcller\n Hans"  # no UTF-8, as old archives leave it
     os.makedirs(top)
@@ -127,6 +130,7 @@ def test_names_of_files_may_be_anything_and_reach_nothing(tmp_path):
 # How slices belong together
 
 
+@pytest.mark.fault(23)
 def test_three_planes_under_one_uid_are_a_localizer_whatever_it_is_called(tmp_path):
     planes = [
         make_series("MR", slices=4, seed=seed, cosines=cosines)

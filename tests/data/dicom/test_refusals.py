@@ -153,6 +153,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize(("code", "modality", "broken"), REFUSALS)
 def test_a_broken_series_is_refused_with_its_code_and_the_rest_goes_on(
     code, modality, broken, tmp_path
@@ -193,6 +194,7 @@ def short(ds):
     return ds
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize(
     ("code", "broken"),
     [
@@ -220,6 +222,7 @@ DOCUMENT = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1", "Modality": "DOC"}
 STRANGE = {"SOPClassUID": "1.2.3.4", "Modality": "MUSTERMANN"}
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize(
     ("code", "tags"),
     [
@@ -239,6 +242,7 @@ def test_what_is_no_scan_is_set_aside_even_within_the_same_series(code, tags, tm
     assert "MUSTERMANN" not in str(found)
 
 
+@pytest.mark.fault(23)
 def test_directions_and_image_types_of_one_series_are_scans_of_their_own(tmp_path):
     series = make_series("MR")
     sagittal = make_series("MR", cosines=(0, 1, 0, 0, 0, -1), seed=1)
@@ -302,6 +306,7 @@ def test_the_same_scan_under_new_uids_is_a_duplicate(tmp_path):
 PRIVATE = JPEG2000Lossless
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize(
     "syntax", ["1.2.840.10008.1.2.4.100", JPEGExtended12Bit, "1.2.840.10008.1.2.4.201", "1.2.3"]
 )
@@ -361,6 +366,7 @@ def test_damaged_compressed_pixels_are_refused_and_never_end_the_process(tmp_pat
         assert row.code in codes, row
 
 
+@pytest.mark.fault(43)
 def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_started_again(tmp_path, monkeypatch):
     path = save(make_series("CT", slices=1), tmp_path) / "i000"
     compress(path, JPEGLSLossless)
@@ -399,6 +405,7 @@ def test_sequences_nested_without_end_are_refused(tmp_path, depth, measured):
     assert sorted(r.code for r in indexed(folder, tmp_path).refusals) == ["E_DICOM", "E_SLICE_GAP"]
 
 
+@pytest.mark.fault(14)
 def test_headers_cut_or_overwritten_anywhere_give_typed_errors(tmp_path, rng):
     folder = save([make_enhanced("CT", slices=3)], tmp_path / "in")
     whole = bytearray((folder / "i000").read_bytes())

@@ -233,6 +233,7 @@ def cohort(folder, rng, count=12):
     return folder
 
 
+@pytest.mark.fault(27)
 def test_from_a_folder_of_dicom_to_maps_on_its_grid_and_no_word_of_a_header(tmp_path, rng, caplog):
     source = cohort(tmp_path / "in", rng, 8)
     make_model().save(tmp_path / "model")

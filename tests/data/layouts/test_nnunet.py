@@ -125,6 +125,7 @@ def test_files_named_elsewhere_are_found(tmp_path):
     assert [case.labels for case in manifest.cases] == [(1,), (2,)]
 
 
+@pytest.mark.fault(16)
 def test_a_case_that_lacks_a_channel_or_has_one_too_many_is_refused(tmp_path):
     folder = raw(tmp_path, **VERSION_2)
     (folder / "imagesTr/BRATS_001_0000.nii.gz").unlink()
@@ -169,6 +170,7 @@ def test_unused_label_maps_are_told_in_every_layout(tmp_path, caplog, layout):
     assert "E_LABEL_UNUSED: 1 label maps" in caplog.text
 
 
+@pytest.mark.fault("channels as patients")
 def test_numbered_files_in_a_plain_folder_are_never_taken_for_patients(tmp_path):
     for number, name in enumerate("ab"):
         for channel in (0, 1):
@@ -180,6 +182,7 @@ def test_numbered_files_in_a_plain_folder_are_never_taken_for_patients(tmp_path)
     assert len(read(tmp_path / "scans").cases) == 2
 
 
+@pytest.mark.fault("channels as patients")
 def test_numbered_scans_of_one_series_of_names_are_scans(tmp_path):
     for number in range(3):
         scan(tmp_path / f"scan_{number:04d}.nii.gz", number)

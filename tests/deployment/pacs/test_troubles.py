@@ -320,6 +320,7 @@ def test_the_page_of_a_node_tells_that_its_model_is_not_the_one_of_the_alias(tmp
     assert "Studies are scored by brain/3" in text
 
 
+@pytest.mark.fault(42)
 def test_a_clock_that_is_set_back_neither_stops_scoring_nor_keeps_files(spool, monkeypatch):
     clock = [1e9]
     monkeypatch.setattr("time.time", lambda: clock[0])

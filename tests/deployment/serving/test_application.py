@@ -104,6 +104,7 @@ def test_synthetic_scans_are_drawn_by_seed_and_conditions(serving, model_folder,
     assert code(unknown) == (400, "E_CONDITION")
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize(
     "path",
     ["../secret.nii.gz", "link.nii.gz", "{root}/../secret.nii.gz", "/etc/passwd", "absent.nii.gz",
@@ -363,6 +364,7 @@ def test_a_server_that_stops_refuses_work_and_says_so(serving):
     assert client.get(answer["links"]["map.nii.gz"]).status_code == 200
 
 
+@pytest.mark.fault(27)
 def test_the_log_and_the_metrics_hold_routes_and_pseudonyms_alone(serving, caplog, root):
     client, _ = serving()
     with caplog.at_level(logging.DEBUG, "medgan"):

@@ -208,6 +208,7 @@ def test_clients_that_go_away_leave_nothing(start, model_folder, root, left):
         assert server.process.poll() is None
 
 
+@pytest.mark.fault(48)
 def test_memory_stays_flat_over_a_thousand_requests(start, model_folder, root):
     with start(str(model_folder), root) as server:
         marks = []

@@ -157,6 +157,8 @@ def same(out, whole):
         assert files == {path.name: path.read_bytes() for path in (whole / kind).iterdir()}, kind
 
 
+@pytest.mark.fault(41)
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
 def test_five_workers_killed_at_random_leave_what_one_process_leaves(
     place, whole, engine, tmp_path, monkeypatch
@@ -178,6 +180,8 @@ def test_five_workers_killed_at_random_leave_what_one_process_leaves(
     same(out, whole)
 
 
+@pytest.mark.fault(41)
+@pytest.mark.fault(43)
 def test_shards_killed_at_random_and_begun_again_leave_what_one_run_leaves(place, whole, tmp_path):
     out, shards = tmp_path / "out", ("1/3", "2/3", "3/3")
 
@@ -201,6 +205,8 @@ def test_shards_killed_at_random_and_begun_again_leave_what_one_run_leaves(place
     same(out, whole)
 
 
+@pytest.mark.fault(41)
+@pytest.mark.fault(43)
 def test_a_run_killed_at_random_goes_on_with_the_same_command(place, whole, tmp_path):
     out = tmp_path / "out"
     running = [start(*command(place, out), "--workers", 2)]
