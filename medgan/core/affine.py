@@ -30,6 +30,7 @@ _LAST_CODE = 5
 """The last `NIFTI_XFORM_*`, template other than Talairach and MNI."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is infinite, and that is refused
 def check_affine(affine: np.ndarray, case: str) -> None:
     """Refuses voxel axes that a scan cannot have.
 
@@ -56,6 +57,7 @@ def check_affine(affine: np.ndarray, case: str) -> None:
         raise DataError("E_AFFINE", case, "voxel axes are not at right angles", "resample it")
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def check_forms(header: "Nifti1Header", affine: np.ndarray, case: str) -> tuple[Note, ...]:
     """Refuses a header that contradicts itself in what the voxels mean in space.
 

@@ -32,7 +32,7 @@ MAX_TRAILING = 2**24
 """Bytes that may follow the voxels."""
 MIN_SLOPE, MAX_SCALING = 1e-15, 1e30
 """Smallest slope of intensities besides 0, and largest slope or intercept: others overflow, or are
-taken for 0 by some readers."""
+taken for none by SimpleITK (2.2e-16)."""
 _DEFLATE = 1032
 """Bytes that a byte of compressed data unpacks to, at most."""
 _MM = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}

@@ -288,7 +288,7 @@ def test_a_singular_affine_is_refused_and_a_rounded_one_is_not(tmp_path: Path, m
 
 
 @pytest.mark.fault(13)
-@pytest.mark.parametrize("slope", [1e38, np.inf, -np.inf, 1.2e-38, 1e-45])
+@pytest.mark.parametrize("slope", [1e38, np.inf, -np.inf, 1e-17, 1.2e-38, 1e-45])
 def test_a_slope_that_overflows_or_is_no_number_is_refused(plain: Path, slope, measured) -> None:
     assert refusal(patch(plain, "scl_slope", slope)).code == "E_HEADER"
     measured(f"slope {slope:g}")
