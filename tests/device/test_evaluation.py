@@ -37,6 +37,7 @@ def both(function, device, *tensors: torch.Tensor) -> None:
     assert np.allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_networks_that_judge_learn_what_they_learn_on_the_cpu(device):
     def segmented(images, classes):
         network = train_segmenter(images, classes, 1, 2, 0, bf16=False)

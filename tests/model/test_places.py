@@ -74,7 +74,13 @@ def model() -> Model:
 
 @pytest.mark.parametrize(
     ("axes", "side"),
-    [("RAS", "left"), ("LPS", "left"), ("LPS", "right"), ("LAS", "right"), ("PIR", "right")],
+    [
+        ("RAS", "left"),
+        ("LPS", "right"),
+        ("PIR", "right"),
+        pytest.param("LPS", "left", marks=pytest.mark.slow),
+        pytest.param("LAS", "right", marks=pytest.mark.slow),
+    ],
 )
 def test_a_lesion_is_on_its_side_however_the_scan_is_stored(
     model: Model, axes: str, side: str

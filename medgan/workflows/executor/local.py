@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from types import TracebackType
 
+import psutil
+
 from medgan.model.model import Model
 from medgan.workflows.executor.crew import WorkerDied, work_through
 from medgan.workflows.executor.forks import context
@@ -105,8 +107,8 @@ class _Process:
         """Ends the process at once."""
         if self._pool is None:
             return
-        with suppress(OSError):  # it has ended by itself
-            os.kill(self._pid, signal.SIGKILL)
+        with suppress(psutil.Error):  # it has ended by itself
+            psutil.Process(self._pid).kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool, self._pid = None, 0
 

@@ -163,6 +163,7 @@ def test_synthetic_scans_can_come_first_with_the_label_maps_of_a_network(
     assert torch.equal(classes, before[1])
 
 
+@pytest.mark.slow
 def test_networks_are_tested_on_scans_of_changed_contrast(made, same_site):
     arms = ["utility.arms=[strong, generated]", "utility.seeds=1"]
     result = made[1]("utility.task=contrast", *arms)

@@ -71,6 +71,7 @@ def test_most_real_scans_that_nobody_has_seen_pass(filters, scans):
     assert found.count("") >= 12, found
 
 
+@pytest.mark.slow
 def test_noise_does_not_look_like_a_scan(filters, scans, generator):
     noise = torch.rand(1, 16, 16, 16, generator=generator) * 2 - 1
     alone = filters.check_volume(noise[None], None)
