@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from medgan.core import nifti
 from medgan.core.errors import DataError
 from medgan.core.nifti import MAX_BYTES
 from medgan.core.volume import Volume
@@ -423,16 +424,37 @@ def test_a_header_that_announces_a_bomb_is_refused_without_memory(plain: Path, m
     measured(f"a header that announces 128 TiB: refused within {peak / 1e6:.0f} MB")
 
 
-def test_a_file_that_cannot_hold_what_it_announces_is_truncated_unread(plain: Path) -> None:
+@pytest.fixture
+def unpacked(monkeypatch) -> list[str]:
+    """The scans that were unpacked."""
+    done, unpack = [], nifti._unpack
+
+    def counting(raw: bytes, zipped: bool, expected: int, case: str) -> bytes:
+        done.append(case)
+        return unpack(raw, zipped, expected, case)
+
+    monkeypatch.setattr(nifti, "_unpack", counting)
+    return done
+
+
+def test_a_file_that_cannot_hold_what_it_announces_is_truncated_unread(
+    plain: Path, unpacked: list[str]
+) -> None:
     zipped = Path(f"{plain}.gz")
-    patch(plain, "dim", 400, 1)
-    zipped.write_bytes(gzip.compress(plain.read_bytes() + bytes(10**6)))
     patch(plain, "dim", 32000, 1)
     zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    for path in (plain, zipped):
+        assert refusal(path).code == "E_TRUNCATED"
+    assert unpacked == []
+    patch(plain, "dim", 7, 1)  # a little more than there is, which shows at its end
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
     assert refusal(zipped).code == "E_TRUNCATED"
+    assert unpacked == [CASE]
 
 
-def test_a_label_map_may_unpack_a_thousandfold_on_the_grid_of_its_image(tmp_path: Path) -> None:
+def test_a_label_map_may_unpack_a_thousandfold_on_the_grid_of_its_image(
+    tmp_path: Path, unpacked: list[str]
+) -> None:
     label = zeros(tmp_path / "label.nii.gz", (512, 512, 110), 2, 8)
     grid = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (512, 512, 110), (0, 0, 0))
     read = check_label(label, CASE, Volume(grid, np.eye(4)))
@@ -441,6 +463,7 @@ def test_a_label_map_may_unpack_a_thousandfold_on_the_grid_of_its_image(tmp_path
     assert refusal(label).code == "E_SIZE"
     smaller = Volume(grid[:, :, 1:], np.eye(4))
     assert refused_label(label, smaller) == "E_LABEL_GRID"
+    assert len(unpacked) == 1  # the label map that fits its image
 
 
 def test_voxels_that_fit_the_file_but_not_as_float32_are_refused(plain: Path) -> None:

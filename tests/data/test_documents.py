@@ -138,6 +138,19 @@ def test_damage_gives_errors_with_a_code(tmp_path: Path, name: str, count: int, 
     measured(f"{name}: {count:,} damaged, {count - outcomes['read']:,} refused by type")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("split", "elsewhere"), ("images", {}), ("images", {"image": 5}), ("shape", [4, 5]),
+     ("subject", None), ("covariates", []), ("label", 7)],
+)  # fmt: skip
+def test_a_manifest_with_a_case_that_is_none_is_refused(tmp_path: Path, field, value) -> None:
+    values = json.loads(manifest())
+    values["cases"][0][field] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(MedganError, match="E_MANIFEST"):
+        Manifest.load(tmp_path / "manifest.json")
+
+
 @pytest.mark.fault("documents")
 def test_no_file_of_medgan_nested_without_end_ends_a_command(tmp_path: Path, measured) -> None:
     (tmp_path / "work/cases").mkdir(parents=True)
