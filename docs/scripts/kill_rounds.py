@@ -32,7 +32,7 @@ _SETTINGS = (
     "data.spacing=[2,2,2]", "data.shape=[16,16,16]", "data.fractions=[0.35,0.17,0.4,0.08]",
     "model.latent=8", "model.widths=[16,16]", "model.stem_channels=16", "model.blocks=1",
     "train.volumes=40", "train.batch=2", "train.warmup=4", "train.sample_every=20",
-    "localiser.volumes=8", "tracking.uri=none",
+    "localiser.volumes=8", "tracking.uri=none", "train.precision=fp32",
 )  # fmt: skip
 
 
