@@ -62,7 +62,7 @@ ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
 # Bytecode is kept even where the environment says otherwise: compiling and rewriting everything in
 # each process of a test run takes minutes of processor time.
 test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(READY) ## run the tests that take minutes
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
