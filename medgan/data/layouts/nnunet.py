@@ -82,7 +82,7 @@ def list_scans(source: Path, selection: Selection) -> list[Listed]:
 def channel_names(values: dict[str, Any]) -> list[str]:
     """The channels that a `dataset.json` names, in order; numbers make equal names differ."""
     named = values.get("channel_names") or values.get("modality") or {}
-    if not isinstance(named, dict):
+    if not isinstance(named, dict) or not all(str(key).isdecimal() for key in named):
         return []
     ordered = [str(named[key]) for key in sorted(named, key=int)]
     counts = Counter(ordered)

@@ -52,7 +52,7 @@ def _listed(row: dict[str, str], number: int, folder: Path, channels: tuple[str,
         )  # fmt: skip
     first = next(iter(images))
     label = row.pop("label", "")
-    name = row.pop("case", "") or str(Path(files[first]).with_name(stem(images[first])))
+    name = row.pop("case", "") or str(Path(files[first]).parent / stem(images[first]))
     subject = row.pop("subject", "")
     if not subject and (is_nifti(images[first]) or len(channels) > 1):
         subject = subject_of(Path(name).name)
