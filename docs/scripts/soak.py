@@ -84,7 +84,7 @@ def growth(hours: list[float], values: list[float], most: float) -> dict[str, An
     mean = sum(values) / len(values)
     grown = slope * (hours[-1] - hours[0])
     return {
-        "mean": round(mean, 1), "least": min(values), "largest": max(values),
+        "mean": round(mean, 1), "least": round(min(values), 1), "largest": round(max(values), 1),
         "growth_an_hour": round(slope, 3), "low": round(low, 3), "high": round(high, 3),
         "flat": bool(low <= 0 or grown <= most * mean),
     }  # fmt: skip

@@ -26,6 +26,8 @@ MAX_APART = 0.1
 _SHEAR_ALONE = 9e-5
 """Largest cosine between axes of an s-form that SimpleITK reads without a q-form: its limit is
 1e-4."""
+_MM = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
+"""Spatial units of `xyzt_units` that are not mm: their name, and one of them in mm."""
 _LAST_CODE = 5
 """The last `NIFTI_XFORM_*`, template other than Talairach and MNI."""
 
@@ -118,3 +120,29 @@ def check_forms(header: "Nifti1Header", affine: np.ndarray, case: str) -> tuple[
         "SimpleITK may not go",
     )  # fmt: skip
     return (note,)
+
+
+def in_mm(
+    affine: np.ndarray, header: "Nifti1Header", case: str
+) -> tuple[np.ndarray, tuple[Note, ...]]:
+    """The affine in mm, and what there is to say of it.
+
+    Args:
+        affine: shape (4, 4), in the header's unit; changed in place.
+        header: as it is in the file.
+        case: the pseudonym under which a note names it.
+    """
+    notes = []
+    unit = int(header["xyzt_units"]) & 7
+    if unit in _MM:
+        name, mm = _MM[unit]
+        affine[:3] *= mm
+        notes.append(Note("W_UNITS", case, f"its header is in {name}", "they were converted to mm"))
+    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
+        notes.append(
+            Note(
+                "W_ORIENTATION", case, "its header does not say how it is oriented (qform_code and "
+                "sform_code are 0)", "left and right are a guess",
+            )
+        )  # fmt: skip
+    return affine, tuple(notes)

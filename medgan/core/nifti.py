@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medgan.core.affine import check_affine, check_forms
+from medgan.core.affine import check_affine, check_forms, in_mm
 from medgan.core.announced import MEMORY, Announced, Look
 from medgan.core.errors import DataError, Note
 from medgan.core.timing import Timing, timing_of
@@ -35,8 +35,6 @@ MIN_SLOPE, MAX_SCALING = 1e-15, 1e30
 taken for none by SimpleITK (2.2e-16)."""
 _DEFLATE = 1032
 """Bytes that a byte of compressed data unpacks to, at most."""
-_MM = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
-"""Spatial units of `xyzt_units` that are not mm: their name, and one of them in mm."""
 NIFTI1_HEADER, NIFTI2_HEADER = 348, 540
 _SIZES = [n.to_bytes(4, end) for n in (NIFTI1_HEADER, NIFTI2_HEADER) for end in ("little", "big")]
 
@@ -108,7 +106,7 @@ def _read(path: Path, case: str, look: Look, sequence: bool) -> NiftiFile:
         shape = _check_header(header, case, sequence)
         data, affine = _decode(plain, header, case)
     notes = check_forms(header, affine, case)
-    affine, more = _in_mm(affine, header, case)
+    affine, more = in_mm(affine, header, case)
     check_affine(affine, case)
     volume = Volume(data.reshape(shape), affine, header)
     return NiftiFile(volume, hashlib.sha256(raw).hexdigest(), (*notes, *more))
@@ -130,26 +128,6 @@ def _decode(
             return data, np.array(image.affine, dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise _broken_header(case, str(error)) from None
-
-
-def _in_mm(
-    affine: np.ndarray, header: "Nifti1Header", case: str
-) -> tuple[np.ndarray, tuple[Note, ...]]:
-    """The affine in mm, and what there is to say of it."""
-    notes = []
-    unit = int(header["xyzt_units"]) & 7
-    if unit in _MM:
-        name, mm = _MM[unit]
-        affine[:3] *= mm
-        notes.append(Note("W_UNITS", case, f"its header is in {name}", "they were converted to mm"))
-    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
-        notes.append(
-            Note(
-                "W_ORIENTATION", case, "its header does not say how it is oriented (qform_code and "
-                "sform_code are 0)", "left and right are a guess",
-            )
-        )  # fmt: skip
-    return affine, tuple(notes)
 
 
 def _bytes(path: Path, case: str) -> bytes:

@@ -2,23 +2,21 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 from torch import Tensor
 
 from medgan.core.config import Preprocessing
 from medgan.core.files import write_atomic
+from medgan.data import prepared_file
 from medgan.data.checks import CheckedScan
 from medgan.data.codebook import channels
 from medgan.data.conditions import covariates_of, encode
@@ -29,8 +27,6 @@ from medgan.data.reading import read_case, usable
 
 IMAGE, LABEL = "image", "label"
 """Names of the tensors in a file of the cache."""
-_SUM = "crc32"
-"""Name of the checksum in its header."""
 
 
 @dataclass(frozen=True)
@@ -197,34 +193,10 @@ class PreparedVolumes:
         key = json.dumps([case.sha256, case.label_sha256, self._policy])
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
         with suppress(FileNotFoundError, SafetensorError):
-            return _opened(path.read_bytes())
+            return prepared_file.from_bytes(path.read_bytes())
         item = self._prepare(case)
-        write_atomic(path, save(item, {_SUM: _checksum(save(item))}), private=True)
+        write_atomic(path, prepared_file.to_bytes(item), private=True)
         return item
-
-
-def _opened(data: bytes) -> dict[str, np.ndarray]:
-    """The tensors of a file of the cache.
-
-    Raises:
-        SafetensorError: it is damaged, or of a version that kept no checksum.
-    """
-    item = load(data)
-    if _header(data).get("__metadata__", {}).get(_SUM) != _checksum(data):
-        raise SafetensorError("the checksum differs")
-    return item
-
-
-def _checksum(data: bytes) -> str:
-    """CRC-32 of names, shapes and values: finds damage in half the time of SHA-256."""
-    header = {name: value for name, value in _header(data).items() if name != "__metadata__"}
-    begin = 8 + int.from_bytes(data[:8], "little")
-    return str(zlib.crc32(memoryview(data)[begin:], zlib.crc32(json.dumps(header).encode())))
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    """The JSON at the beginning of a safetensors file."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 class _Prepare:

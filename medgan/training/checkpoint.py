@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medgan.core.errors import ModelError
 from medgan.core.files import write_atomic
+from medgan.core.json_files import read_json_object
 from medgan.training.monitor import Monitor
 from medgan.training.state import TrainingState
 
@@ -173,11 +174,8 @@ def _read(mark: Path) -> tuple[str, str]:
         OSError: it cannot be read.
         ValueError: it is damaged.
     """
-    try:
-        entry = json.loads(mark.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("nested without end") from None
-    if not isinstance(entry, dict) or entry.keys() - {"seal"} != {"sha256", "state"}:
+    entry = read_json_object(mark)
+    if entry.keys() - {"seal"} != {"sha256", "state"}:
         raise ValueError("not the mark of a checkpoint")
     sha256, scalars = str(entry["sha256"]), str(entry["state"])
     if entry.get("seal", _seal(sha256, scalars)) != _seal(sha256, scalars):

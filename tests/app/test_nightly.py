@@ -22,7 +22,7 @@ from medgan.reporting.site import write_report
 from medgan.workflows import nightly
 from tests.kit.command_line import MEDGAN
 from tests.kit.dicom import make_series, save
-from tests.kit.models import make_model
+from tests.kit.models import save_calibrated
 from tests.kit.volumes import AFFINE, ball
 
 SHARED = ("maps", "recons", "regions", "records", "report/scans")
@@ -69,11 +69,7 @@ class Site(NamedTuple):
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("first", "second")):
-        model = make_model(seed=seed)
-        random = np.random.default_rng(seed)
-        scans = [Volume(ball(random).astype(np.float32), AFFINE) for _ in range(19)]
-        model.calibrate(scans)
-        model.save(folder / name)
+        save_calibrated(folder / name, seed=seed)
     return folder
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from medgan.core.config import Preprocessing
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
-from medgan.data import batches
+from medgan.data import batches, prepared_file
 from medgan.data.batches import BatchStream, PreparedVolumes
 from medgan.data.conditions import learn
 from medgan.data.labels import encode_labels
@@ -162,7 +162,7 @@ def test_no_flipped_byte_of_a_cache_file_is_learned_from(tmp_path: Path, measure
         raw = bytearray(whole)
         raw[place] ^= 1 << rng.integers(8)
         try:
-            item = batches._opened(bytes(raw))
+            item = prepared_file.from_bytes(bytes(raw))
         except SafetensorError:
             found += 1
             continue

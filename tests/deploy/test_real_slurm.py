@@ -4,15 +4,12 @@ import csv
 import json
 from contextlib import suppress
 
-import numpy as np
 import pytest
 import yaml
 
-from medgan.core.volume import Volume
 from tests.kit.data_sets import TINY, write_folder
-from tests.kit.models import make_model
+from tests.kit.models import save_calibrated
 from tests.kit.slurm import slurm_cluster, until
-from tests.kit.volumes import AFFINE, ball
 
 pytestmark = pytest.mark.slow
 
@@ -99,9 +96,7 @@ def test_a_job_that_somebody_cancels_stays_cancelled(slurm, work):
 
 
 def test_an_array_of_shards_leaves_one_table_and_then_the_merge_has_nothing_to_do(slurm, work):
-    model, random = make_model(), np.random.default_rng(0)
-    model.calibrate([Volume(ball(random).astype(np.float32), AFFINE) for _ in range(19)])
-    model.save(work / "model")
+    save_calibrated(work / "model")
     given = ("score", work / "model", work / "scans", "-o", work / "score")
     array = slurm.send("shards.sbatch", "3", *given, options=("--array=1,3",))
     merge = slurm.send("merge.sbatch", work / "score", options=(f"--dependency=afterany:{array}",))

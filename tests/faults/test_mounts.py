@@ -4,15 +4,12 @@ import shlex
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
 
-from medgan.core.volume import Volume
 from tests.kit.command_line import MEDGAN
 from tests.kit.data_sets import write_folder
 from tests.kit.folder_contents import contents
-from tests.kit.models import make_model
-from tests.kit.volumes import AFFINE, ball
+from tests.kit.models import save_calibrated
 
 _UNSHARE = ["unshare", "--map-root-user", "--mount"]
 
@@ -32,10 +29,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a calibrated model, and 60 scans."""
-    folder, draws = tmp_path_factory.mktemp("mounts"), np.random.default_rng(0)
-    model = make_model()
-    model.calibrate([Volume(ball(draws).astype(np.float32), AFFINE) for _ in range(19)])
-    model.save(folder / "model")
+    folder = tmp_path_factory.mktemp("mounts")
+    save_calibrated(folder / "model")
     write_folder(folder / "scans", 60, labels=False)
     return folder
 

@@ -1,9 +1,12 @@
 """Tiny models and trainings with random weights."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from medgan.core.config import Condition, ModelConfig, Preprocessing, build
+from medgan.core.volume import Volume
 from medgan.data.batches import Batch
 from medgan.data.codebook import channels
 from medgan.data.conditions import width
@@ -13,6 +16,7 @@ from medgan.training.loop import step
 from medgan.training.state import TrainingState
 from medgan.training.tasks.synthesis import Synthesis
 from tests.kit.data_sets import TINY
+from tests.kit.volumes import AFFINE, ball
 
 CONFIG = build(TINY)
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
@@ -43,6 +47,14 @@ def make_model(grid: Preprocessing = TWO_LABELS, seed: int = 0, noise: float = 0
             for p in module.parameters():
                 p.add_(noise * torch.randn_like(p))
     return Model(networks, grid, SIZES, {"training_scans": 3})
+
+
+def save_calibrated(folder: Path, grid: Preprocessing = TWO_LABELS, seed: int = 0) -> Path:
+    """A model folder, calibrated on 19 balls."""
+    model, random = make_model(grid, seed), np.random.default_rng(seed)
+    model.calibrate([Volume(ball(random).astype(np.float32), AFFINE) for _ in range(19)])
+    model.save(folder)
+    return folder
 
 
 def make_conditioned(grid: Preprocessing = BY_AGE_AND_SEX, seed: int = 0) -> Model:

@@ -78,7 +78,7 @@ def test_a_clock_that_jumps_by_a_day_changes_no_weight_and_no_duration(
     shares = [row["time/loading_share"] for row in rows(out) if "time/loading_share" in row]
     assert all(0 <= share <= 1 for share in shares)
     assert looks
-    measured("weights are the same with a clock that jumps by a day")
+    measured(f"weights the same after {len(looks)} looks at a clock that jumps by a day")
 
 
 def spoil(monkeypatch, when, how):

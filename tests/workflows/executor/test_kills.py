@@ -8,16 +8,13 @@ import threading
 import time
 from contextlib import suppress
 
-import numpy as np
 import psutil
 import pytest
 
-from medgan.core.volume import Volume
 from tests.kit.command_line import MEDGAN, medgan
 from tests.kit.data_sets import write_folder
-from tests.kit.models import make_model
+from tests.kit.models import save_calibrated
 from tests.kit.ray_alone import ray_alone
-from tests.kit.volumes import AFFINE, ball
 
 SCANS, KILLS, MOST_FOR_ONE_CASE, MOST_IDLE = 120, 5, 120.0, 240.0
 """Scans, processes killed; processor seconds, and seconds with hardly any, after which a run has
@@ -30,10 +27,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder, draws = tmp_path_factory.mktemp("kills"), np.random.default_rng(0)
-    model = make_model()
-    model.calibrate([Volume(ball(draws).astype(np.float32), AFFINE) for _ in range(19)])
-    model.save(folder / "model")
+    folder = tmp_path_factory.mktemp("kills")
+    save_calibrated(folder / "model")
     write_folder(folder / "scans", SCANS, labels=False)
     return folder
 
