@@ -5,6 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 from medgan.core.errors import DataError
+from medgan.data.layouts.contrasts import (
+    Patient,
+    by_contrast,
+    of_selection,
+    several_contrasts,
+    warn_of_others,
+)
 from medgan.data.layouts.dicom import holds_dicom
 from medgan.data.layouts.files import is_nifti, scans_below, stem
 from medgan.data.layouts.label_files import (
@@ -30,14 +37,17 @@ def matches(source: Path) -> bool:
 def list_scans(folder: Path, selection: Selection) -> list[Listed]:
     """Images anywhere below a folder, with their labels.
 
-    Files `phase_00`, `phase_01` and on of one folder are a sequence (`as_sequences`).
+    Images of one patient that differ by the contrast in their names are channels of one scan, or
+    one of them is chosen. Files `phase_00`, `phase_01` and on of one folder are a sequence
+    (`as_sequences`).
 
     Labels are `<image>_label` (`_seg`, `_dseg`, `_mask`) beside the image, or have its name in a
     folder `labels` (Decathlon's `labelsTr`) beside that of the image.
 
     Raises:
         DataError: E_MIXED where NIfTI and DICOM lie together, E_CHANNEL where file names end in
-            channel numbers outside the layout of nnU-Net.
+            channel numbers outside the layout of nnU-Net, E_SUFFIX where images of one patient
+            differ by the contrast in their names (`of_selection`).
     """
     files = scans_below(folder)
     labels = {
@@ -52,17 +62,28 @@ def list_scans(folder: Path, selection: Selection) -> list[Listed]:
             "name a folder of one kind, or list the scans in a CSV",
         )  # fmt: skip
     _refuse_numbered_channels(images)
+    known = by_contrast(images)
+    chosen: list[Patient] = []
+    each = images
+    if several_contrasts(known) and not selection.by_place:
+        chosen = of_selection(known, selection)
+        warn_of_others(images, known)
+        each = [path for path in images if not is_nifti(path)]  # to be refused
+    patients = chosen + [Patient(stem(path), {IMAGE: path}) for path in each]
     of_image = {(p.parent, without_mark(p)): p for p in labels}
     base = folder
     if images and not selection.by_place:
         base = Path(os.path.commonpath([path.parent for path in images]))
     listing = []
-    for path in images:
-        name = stem(path)
+    for one in patients:
+        path = next(iter(one.images.values()))
         parents = (path.parent, *(path.parent.parent / d for d in LABEL_FOLDERS))
-        label = next((of_image[key] for p in parents if (key := (p, name)) in of_image), None)
-        unique = str(path.relative_to(folder).with_name(name))
-        listing.append(Listed(unique, _subject_at(path, base), {IMAGE: path}, label, root=folder))
+        names = dict.fromkeys([one.name, *(stem(image) for image in one.images.values())])
+        labelled = (of_image.get((parent, name)) for parent in parents for name in names)
+        label = next((label for label in labelled if label), None)
+        unique = str(path.relative_to(folder).with_name(one.name))
+        subject = _subject_at(path.with_name(one.name), base)
+        listing.append(Listed(unique, subject, one.images, label, root=folder))
     warn_of_unused(labels, [listed.label for listed in listing])
     named = listing if selection.by_place else with_plain_names(listing)
     return as_sequences(named, flat=len({p.parent for p in images}) < 2)
