@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from medgan.core.determinism import in_fixed_order
 from medgan.core.errors import DataError
 
 RADIUS = 2
@@ -149,7 +150,11 @@ def _pooled(
     for axis, size in enumerate(shape):
         position = torch.arange(size, device=covariance.device)
         low, high = (position - radius).clamp(min=0), (position + radius + 1).clamp(max=size)
-        sums = F.pad(grid.movedim(axis, -1).cumsum(dim=-1, dtype=torch.float64), (1, 0))
-        means = (sums[..., high] - sums[..., low]) / (high - low)
+        if in_fixed_order(grid.device):  # where a running sum has none
+            inside = (position >= low[:, None]) & (position < high[:, None])
+            means = grid.movedim(axis, -1).double() @ (inside.T / (high - low).double())
+        else:
+            sums = F.pad(grid.movedim(axis, -1).cumsum(dim=-1, dtype=torch.float64), (1, 0))
+            means = (sums[..., high] - sums[..., low]) / (high - low)
         grid = means.movedim(-1, axis).float()
     return grid.flatten(0, 2)

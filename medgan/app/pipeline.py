@@ -20,6 +20,7 @@ from medgan.app.run import Run
 from medgan.app.steps import STEPS
 from medgan.app.together import SHARED, call_others, train_along
 from medgan.core.config import Config, build, merge, without_names
+from medgan.core.determinism import deterministic
 from medgan.core.errors import CodedError, ConfigError
 from medgan.core.files import locked, sweep, write_atomic
 from medgan.core.joining import joined, require_alone
@@ -80,7 +81,8 @@ def run_pipeline(
     run.follow = follow
     if not SHARED & set(run.steps):
         require_alone(", ".join(run.steps))
-    with joined(run.config.train.device) as ranks:
+    train = run.config.train
+    with deterministic(train.deterministic), joined(train.device) as ranks:
         run.ranks = ranks
         try:
             if ranks.leads:

@@ -9,7 +9,8 @@ import math
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import psutil
@@ -39,6 +40,7 @@ class SharedCores:
         self._threads = len(self._cores)
         self.most = min(len(self._cores), core_limit())
         self._itk = _ITK not in os.environ
+        self._fixed = False
         self._measured = self._measure()
 
     def share(self) -> int:
@@ -50,6 +52,8 @@ class SharedCores:
         if "OMP_NUM_THREADS" in os.environ:
             os.environ.setdefault(_ITK, os.environ["OMP_NUM_THREADS"].split(",")[0])
             return self._threads
+        if self._fixed:
+            return self._threads
         together = launched().local_ranks
         if together > 1:
             return self._set(max(1, self.most // together))
@@ -60,6 +64,21 @@ class SharedCores:
         self._measured = now
         others = max(0.0, busy - own) / seconds
         return self._set(max(1, min(self.most, len(self._cores) - math.floor(others + 0.5))))
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """Inside, computes on one number of threads, whatever else runs: that of all cores.
+
+        Sums of as many threads are the same bits each time.
+        """
+        together = launched().local_ranks
+        if "OMP_NUM_THREADS" not in os.environ:
+            self._set(max(1, self.most // together))
+        self._fixed = True
+        try:
+            yield
+        finally:
+            self._fixed = False
 
     def _set(self, threads: int) -> int:
         if threads != self._threads:

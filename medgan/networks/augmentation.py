@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medgan.core.randomness import Randomness
 from medgan.networks.channels import split_channels
+from medgan.networks.resampling import sampled
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def _moved(
         chosen = torch.cat([moved[number] for number in numbers])
         matrix = torch.stack([augmentation.matrix[number] for number in numbers])
         grid = F.affine_grid(matrix, list(chosen.shape), align_corners=False)
-        found = F.grid_sample(chosen.float(), grid, padding_mode="border", align_corners=False)
+        found = sampled(chosen.float(), grid)
         for number, one in zip(numbers, found.split(1), strict=True):
             moved[number] = one
     return torch.cat(moved)

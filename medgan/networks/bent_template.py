@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.networks.blocks import convolution
+from medgan.networks.resampling import resized, sampled
 
 _FIRST = 1.0
 """Standard deviation of the fresh field along an axis, in voxels, about what real scans differ by.
@@ -54,7 +54,7 @@ class BentTemplate(nn.Module):
         whole = None
         for draw, x in zip(self.fields, features, strict=True):
             part = draw(x).float()
-            whole = part if whole is None else part + _resized(whole, part.shape[2:])
+            whole = part if whole is None else part + resized(whole, part.shape[2:])
         assert whole is not None
         return whole
 
@@ -69,16 +69,12 @@ class BentTemplate(nn.Module):
         """
         size = self.statistics.shape[2:]
         voxels = torch.tensor(size, dtype=torch.float32, device=field.device)
-        shift = _resized(field.float() * (2 / voxels)[:, None, None, None], size)
+        shift = resized(field.float() * (2 / voxels)[:, None, None, None], size)
         where = (_positions(size, field.device) + shift).flip(1).permute(0, 2, 3, 4, 1)
         whole = self.statistics.expand(field.shape[0], -1, -1, -1, -1)
-        bent = F.grid_sample(whole, where, padding_mode="border", align_corners=False)
+        bent = sampled(whole, where)
         mean, spread = bent.chunk(2, dim=1)
         return mean - 1 + spread * drawn
-
-
-def _resized(field: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(field, size=size, mode="trilinear", align_corners=False)
 
 
 def _positions(size: torch.Size, device: torch.device) -> Float[Tensor, "3 X Y Z"]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medgan.core.convolution import Conv3d
+from medgan.networks.resampling import resized
 from medgan.networks.subbands import SubBands
 from medgan.networks.windows import WindowViews
 
@@ -134,7 +135,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B D X2 Y2 Z2"]:
         """(B, C, X, Y, Z) to (B, D, 2X, 2Y, 2Z)."""
-        return F.interpolate(self.mix(x), scale_factor=2, mode="trilinear", align_corners=False)
+        x = self.mix(x)
+        return resized(x, [2 * n for n in x.shape[2:]])
 
 
 class SubPixel(nn.Module):

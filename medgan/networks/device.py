@@ -33,14 +33,15 @@ def uses_bf16(precision: Precision, device: str) -> bool:
 
     Args:
         precision: `auto` takes what is faster: bf16 on a GPU that has it, on a CPU what a
-            convolution is faster in.
+            convolution is faster in; fp32 where a training is to be repeated bit by bit, as a
+            measurement of time is another each time.
         device: `auto`, `cpu` or `cuda`.
     """
     if precision != "auto":
         return precision == "bf16"
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    return bf16_is_faster()
+    return not torch.are_deterministic_algorithms_enabled() and bf16_is_faster()
 
 
 def fastest(device: torch.device) -> torch.autocast:

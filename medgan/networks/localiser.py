@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medgan.networks.blocks import Stages
+from medgan.networks.resampling import resized
 from medgan.networks.unet import UNet
 
 _RARE = -4.0
@@ -45,7 +46,7 @@ class Localiser(nn.Module):
         logits = self.unet(volume)
         if logits.shape[2:] == volume.shape[2:]:
             return logits
-        return torch.nn.functional.interpolate(logits, size=volume.shape[2:], mode="trilinear")
+        return resized(logits, volume.shape[2:])
 
     def located(self, volume: Float[Tensor, "B C X Y Z"]) -> Float[Tensor, "B 1 X2 Y2 Z2"]:
         """The logits to score with, of a volume in RAS+."""

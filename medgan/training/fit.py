@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from medgan.core.config import Config, Preprocessing, without_names
@@ -109,6 +110,8 @@ def train_model(
         if config.train.precision != "auto":
             state.bf16 = config.train.precision == "bf16"
     state.bf16 = ranks.by_leader(lambda: state.bf16)
+    if config.train.deterministic:
+        facts = facts | {"deterministic": _repeatable_on(state)}
     refuse_what_cannot_fit(config, preprocessing, device, ranks)
     if ranks.leads:
         remove_later_pictures(out, state.volumes_seen)  # of a run that was killed later
@@ -181,6 +184,12 @@ def _planned(
     if preprocessing.align != "none" and preprocessing.template is None:
         preprocessing = aligned_plan(config.data, cases, cache, read)
     return preprocessing
+
+
+def _repeatable_on(state: TrainingState) -> str:
+    """What has to be the same for another training to end in the same bytes."""
+    precision = "bf16" if state.bf16 else "fp32"
+    return f"{state.device.type}, {torch.get_num_threads()} threads, {precision}"
 
 
 def _log_plan(preprocessing: Preprocessing) -> None:

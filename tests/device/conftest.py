@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -5,9 +6,10 @@ import torch
 
 from medgan.anomaly.context import ScoringNetworks
 from medgan.anomaly.scorers import learn_densities
+from medgan.core.determinism import deterministic
 from medgan.networks.blocks import Stages
 from medgan.networks.gan import Networks
-from tests.kit.simulated_device import simulated_device
+from tests.kit.simulated_device import simulated_device, used
 from tests.kit.volumes import SIZE
 
 
@@ -15,6 +17,29 @@ from tests.kit.volumes import SIZE
 def device() -> Iterator[torch.device]:
     with simulated_device() as made:
         yield made
+
+
+ORDERLESS = re.compile(
+    r"(adaptive_avg_pool[23]d|avg_pool3d|adaptive_max_pool2d|fractional_max_pool[23]d|max_unpool.*"
+    r"|max_pool3d_with_indices|upsample_(linear1d|bilinear2d|bicubic2d|trilinear3d).*"
+    r"|(reflection|replication)_pad\dd|grid_sampler_[23]d|nll_loss.*|ctc_loss|embedding_bag.*)_backward"
+    r"|max_unpool[23]d|nll_loss.*|put_?|histc|bincount|kthvalue|median|nanmedian|cumsum|cumprod"
+    r"|scatter_reduce.*"
+)
+"""Operations that PyTorch refuses on CUDA tensors where the same bits are asked for each time, by
+the documentation of `torch.use_deterministic_algorithms` and the alerts in its source."""
+
+
+@pytest.fixture
+def in_one_order(device: torch.device) -> Iterator[Callable[[], int]]:
+    """As with `train.deterministic`; the test fails if it uses what a GPU would refuse then.
+
+    Gives the number of operations on the device so far.
+    """
+    used.clear()
+    with deterministic(True):
+        yield lambda: len(used)
+    assert not sorted(filter(ORDERLESS.fullmatch, used))
 
 
 @pytest.fixture

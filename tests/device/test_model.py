@@ -20,6 +20,7 @@ from medgan.networks.latent import fit
 from tests.kit.models import BY_AGE_AND_SEX, SIZES, make_model
 from tests.kit.volumes import SIZE, scans
 
+pytestmark = [pytest.mark.fault(45), pytest.mark.usefixtures("in_one_order")]
 SCANS = scans(6)
 
 

@@ -28,6 +28,7 @@ from tests.kit.data_sets import tiny_config
 from tests.kit.models import BY_AGE_AND_SEX, CONFIG, SIZES
 from tests.kit.volumes import SIZE
 
+pytestmark = [pytest.mark.fault(45), pytest.mark.usefixtures("in_one_order")]
 CPU = torch.device("cpu")
 GRID = BY_AGE_AND_SEX
 CT = GRID.model_copy(update={"intensity": "ct", "window": ((-1000.0, 0.0), (-200.0, 400.0))})
@@ -78,7 +79,7 @@ def advance(state: TrainingState, grid: Preprocessing, config) -> dict[str, floa
     ],
     ids=["r1+r2", "gp", "micro-batches", "CT"],
 )
-def test_steps_are_those_of_the_cpu(device, settings, grid):
+def test_steps_are_those_of_the_cpu(device, settings, grid, in_one_order, measured):
     config = TRAIN.model_copy(update=settings)
     here = Synthesis.of(grid, SIZES, config).start(CPU)
     there = Synthesis.of(grid, SIZES, config).start(device)
@@ -89,6 +90,7 @@ def test_steps_are_those_of_the_cpu(device, settings, grid):
     # The simulated device ignores autocast.
     assert found == pytest.approx(expected, rel=1e-3 if config.precision == "fp32" else 0.3)
     assert there.is_finite()
+    measured(f"{in_one_order()} kinds of operations in a training step, none without an order")
 
 
 def test_restoration_steps_are_those_of_the_cpu(device):

@@ -41,6 +41,10 @@ _INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
 """Operations that take indices of the CPU."""
 
 
+used: set[str] = set()
+"""Names of the operations on tensors of the device; a test empties it first."""
+
+
 class DeviceError(RuntimeError):
     """An operation that an accelerator would refuse."""
 
@@ -85,6 +89,8 @@ def _run(func, args, kwargs):
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     inside = any(isinstance(t, SimulatedTensor) for t in tensors)
     _check(func, args, tensors, inside)
+    if inside:
+        used.add(func._schema.name.removeprefix("aten::"))
     target = kwargs.get("device") or next((a for a in args if isinstance(a, torch.device)), None)
     on_device = inside if target is None else torch.device(target).type == NAME
     generator = kwargs.get("generator")

@@ -135,6 +135,11 @@ class TrainConfig(Section):
         description="what networks compute in; auto: bf16 on a GPU, on a CPU what is faster there",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    deterministic: bool = Field(
+        False,
+        description="end in the same bytes each time, with the same seed on the same machine; auto "
+        "precision is then fp32 on a CPU, and cores that others use are not left to them",
+    )
     seed: int = Field(0, ge=0, description="seed of weights, latents, order and corruption")
     metric: Literal[
         "kernel_distance",
