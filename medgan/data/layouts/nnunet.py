@@ -1,5 +1,6 @@
 """nnU-Net's raw data: `imagesTr/x_0000.nii.gz` with `labelsTr/x.nii.gz`, version 1 and 2."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -90,9 +91,14 @@ def channel_names(values: dict[str, Any]) -> list[str]:
 
 
 def channel_files(image: Path) -> list[Path]:
-    """`x_0000.nii.gz` and on for `x.nii.gz`."""
+    """`x_0000.nii.gz` and on beside `x.nii.gz`; none where its folder cannot be read.
+
+    Folders below are not looked into: a name such as `/x.nii.gz` would lead through the machine.
+    """
     pattern = re.compile(re.escape(stem(image)) + r"_\d{4}")
-    return [p for p in scans_below(image.parent) if p.is_file() and pattern.fullmatch(stem(p))]
+    folder = image.parent
+    beside = sorted(folder.iterdir()) if folder.is_dir() and os.access(folder, os.R_OK) else []
+    return [p for p in beside if is_nifti(p) and p.is_file() and pattern.fullmatch(stem(p))]
 
 
 def _folder(source: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from medgan.core.errors import DataError
 from medgan.core.volume import Volume
 from medgan.data.index import index
+from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Manifest
 from medgan.data.pseudonyms import Pseudonyms
 
@@ -107,6 +109,23 @@ def test_an_entry_with_several_images_is_one_case(tmp_path):
     (folder / "dataset.json").write_text(json.dumps({"training": [{"image": files}]}))
     (case,) = read(folder).cases
     assert list(case.images) == ["0000", "0001"]
+
+
+@pytest.mark.fault(20)
+def test_channels_are_looked_for_beside_the_image_and_not_below(tmp_path, monkeypatch, measured):
+    beside = scan(tmp_path / "a" / "x_0000.nii.gz", 1)
+    below = scan(tmp_path / "a" / "b" / "x_0001.nii.gz", 2)
+    names = [str(tmp_path / "a" / "x.nii.gz"), "/x.nii.gz", f"{beside}/x.nii.gz", "/nowhere/x.nii"]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/dataset.json").write_text(json.dumps({"training": names}))
+    walked = []
+    real = os.walk
+    monkeypatch.setattr(os, "walk", lambda top, **kw: walked.append(Path(top)) or real(top, **kw))
+    listed = list_scans(tmp_path / "raw")
+    assert [one.image for one in listed] == [beside, *map(Path, names[1:])]
+    assert below not in {path for one in listed for path in one.images.values()}
+    assert all(top.is_relative_to(tmp_path / "raw") for top in walked)
+    measured(f"{len(names)} absolute names, {len(walked)} folders walked, all of the data set")
 
 
 def test_files_named_elsewhere_are_found(tmp_path):
