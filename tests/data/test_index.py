@@ -18,6 +18,7 @@ from medgan.data.layouts.layouts import list_scans
 from medgan.data.manifest import Manifest
 from medgan.data.plan import plan
 from medgan.data.pseudonyms import Pseudonyms
+from medgan.data.reading import read_case
 from medgan.data.splits import with_drawn_splits
 from tests.kit.data_sets import write_folder
 
@@ -628,6 +629,30 @@ def test_a_file_that_has_changed_since_the_manifest_is_refused(tmp_path):
         "E_UNREADABLE", "E_MANIFEST", "E_MANIFEST"
     ]  # fmt: skip
     assert "person" not in str(again.refusals)
+
+
+@pytest.mark.fault(3)
+def test_no_flipped_byte_of_a_voxel_is_read_as_the_scan_of_the_manifest(tmp_path, measured):
+    path, random = scan(tmp_path / "scans" / "a.nii"), np.random.default_rng(0)
+    scan(tmp_path / "scans" / "b.nii", 1)
+    manifest, _ = index(tmp_path / "scans", PSEUDONYMS)
+    manifest.save(tmp_path / "manifest.json")
+    case = next(case for case in manifest.cases if case.image == str(path))
+    read_case(case)
+    whole, refused, first = path.read_bytes(), 0, len(path.read_bytes()) - 2 * 4 * 5 * 6
+    for number in range(FLIPS := 1000):
+        damaged = bytearray(whole)
+        damaged[random.integers(first, len(whole))] ^= 1 << random.integers(8)
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="E_MANIFEST"):
+            read_case(case)
+        refused += 1
+        if number % 200 == 0:  # as the next command sees it
+            again, _ = index(tmp_path / "manifest.json", PSEUDONYMS)
+            assert [refusal.code for refusal in again.refusals] == ["E_MANIFEST"]
+    path.write_bytes(whole)
+    read_case(case)
+    measured(f"{refused} of {FLIPS} files with one flipped bit of a voxel refused")
 
 
 def test_a_damaged_manifest_is_refused(tmp_path):

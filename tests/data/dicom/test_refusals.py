@@ -3,7 +3,10 @@
 import os
 import shutil
 import signal
+import threading
 from contextlib import closing
+from itertools import product
+from struct import pack
 
 import numpy as np
 import pydicom
@@ -385,24 +388,72 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_started_again(tmp_pa
         np.testing.assert_array_equal(decoder.read(path, JPEGLSLossless, [0], "c"), good)
 
 
+def nested(depth: int, tag: bytes, told: bool = False) -> bytes:
+    """Sequences in sequences, by hand: pydicom cannot write what it cannot read.
+
+    Args:
+        depth: how many.
+        tag: of all of them.
+        told: whether their lengths are told; else each ends where a mark says so.
+    """
+    head, item = tag + b"SQ\0\0", b"\xfe\xff\x00\xe0"
+    if not told:
+        end = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+        return (head + b"\xff" * 4 + item + b"\xff" * 4) * depth + end * depth
+    inner = range(20 * (depth - 1), -1, -20)
+    return b"".join(head + pack("<I", n + 8) + item + pack("<I", n) for n in inner)
+
+
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("depth", [200, 300, 400, 3000])
 def test_sequences_nested_without_end_are_refused(tmp_path, depth, measured):
-    item = b""
-    for _ in range(depth):  # by hand: pydicom cannot write what it cannot read
-        item = (
-            b"\x20\x00\x13\x91SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" + item
-            + b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
-        )  # fmt: skip
     folder = save(make_series("MR"), tmp_path / "in")
     path = folder / "i003"
     whole = path.read_bytes()
     at = whole.index(b"\x10\x00\x10\x00")
-    path.write_bytes(whole[:at] + item + whole[at:])
-    with pytest.raises(DataError, match="E_DICOM"):
+    path.write_bytes(whole[:at] + nested(depth, b"\x20\x00\x13\x91") + whole[at:])
+    with pytest.raises(DataError, match=r"E_DICOM.*nested too deeply"):
         read_frames(path)
     measured(f"nested {depth} deep: E_DICOM")
     assert sorted(r.code for r in indexed(folder, tmp_path).refusals) == ["E_DICOM", "E_SLICE_GAP"]
+
+
+@pytest.mark.fault(26)
+def test_ten_thousand_sequences_in_each_other_end_no_thread_however_small_its_stack(
+    tmp_path, measured
+):
+    """pydicom is Python, whose limit of recursion comes long before the end of the stack."""
+    known, groups, table = b"\x20\x00\x13\x91", b"\x00\x52\x29\x92", b"\x28\x00\x00\x30"
+    codes = []
+    for number, (tag, told) in enumerate(product((known, groups, table), (False, True))):
+        enhanced = tag == groups
+        series = [make_enhanced("MR", slices=3)] if enhanced else make_series("MR", seed=number)
+        folder = save(series, tmp_path / "in" / str(number))
+        path = folder / "i000"
+        whole = path.read_bytes()
+        at = whole.index(groups if enhanced else b"\x10\x00\x20\x00")
+        path.write_bytes(whole[:at] + nested(10_000, tag, told) + whole[at:])
+        try:
+            read_frames(path)
+            codes.append("read")
+        except DataError as error:
+            codes.append(error.code)
+    # Where the length is told, nobody looks into what nobody asks for.
+    assert codes == ["E_DICOM", "read"] * 3
+    save(make_series("CT", seed=9), tmp_path / "in" / "good")
+    before, found = threading.stack_size(256 * 1024), []
+    try:
+        scan = threading.Thread(target=lambda: found.append(indexed(tmp_path / "in", tmp_path)))
+        scan.start()
+    finally:
+        threading.stack_size(before)
+    scan.join()
+    assert sum(row.code == "E_DICOM" for row in found[0].series) == 3
+    assert "" in [row.code for row in found[0].series if row.modality == "CT"]
+    measured(
+        f"nested 10,000 deep in {len(codes)} ways: {codes.count('E_DICOM')} refused by type, "
+        "others harmless, the folder read to its end in a thread with a stack of 256 KB"
+    )
 
 
 @pytest.mark.fault(14)
