@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-faults test-server check format bench gpu-check docs wheelhouse lock sbom test-oldest coverage mutate fuzz clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-faults test-server check format bench gpu-check docs wheelhouse lock sbom test-oldest coverage mutate guards fuzz clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -136,6 +136,9 @@ coverage: $(READY) ## run the tests and write how many lines and branches of med
 mutate: $(READY) ## change lines of the losses, maps, calibration, volume, checks: how many do tests notice? hours
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python docs/scripts/mutation.py -o "$(or $(OUT),mutation.json)"
+
+guards: $(READY) ## remove each guard of the table of faults in turn, and write which test noticed
+	nice -n 19 $(BIN)/python docs/scripts/remove_guards.py --page docs/reference/guards.md
 
 fuzz: $(READY) ## let a fuzzer look for files that break a reader, an hour by default: MINUTES=
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt atheris

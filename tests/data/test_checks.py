@@ -288,6 +288,48 @@ def test_a_singular_affine_is_refused_and_a_rounded_one_is_not(tmp_path: Path, m
     measured(f"cosines of axes, and what became of the scan: {codes}")
 
 
+@pytest.mark.fault(1)
+def test_a_scan_that_was_cut_off_before_it_was_compressed_is_refused(tmp_path, measured) -> None:
+    whole = nibabel.Nifti1Image(voxels(), AFFINE).to_bytes()
+    path, codes = tmp_path / f"{NAME}.nii.gz", set()
+    places = [*range(1, len(whole), len(whole) // 40), len(whole) - 1]
+    for end in places:
+        path.write_bytes(gzip.compress(whole[:end]))
+        codes.add(refusal(path).code)
+    assert codes == {"E_TRUNCATED"}
+    measured(f".nii cut at {len(places)} places, then compressed: E_TRUNCATED")
+
+
+@pytest.mark.fault(9)
+@pytest.mark.parametrize(("cosine", "code"), [(0.0005, ""), (0.002, "E_AFFINE"), (0.1, "E_AFFINE")])
+def test_a_shear_that_the_q_form_does_not_have_is_refused(tmp_path: Path, cosine, code) -> None:
+    image = nibabel.Nifti1Image(voxels(), np.diag([2.0, 2, 2, 1]))  # writes both forms
+    sheared = np.diag([2.0, 2, 2, 1])
+    sheared[:2, 1] = 2 * cosine, 2 * np.sqrt(1 - cosine**2)
+    image.header.set_sform(sheared, 1)
+    image.header.set_qform(np.diag([2.0, 2, 2, 1]), 1)
+    path = tmp_path / f"{NAME}.nii"
+    path.write_bytes(nibabel.Nifti1Image(voxels(), None, image.header).to_bytes())
+    if not code:
+        np.testing.assert_allclose(check_image(path, CASE).volume.affine, sheared, atol=1e-6)
+        return
+    assert refusal(path).code == code
+
+
+@pytest.mark.fault(9)
+@pytest.mark.parametrize(("far", "code"), [(0.9e6, ""), (1.1e6, "E_AFFINE"), (1e30, "E_AFFINE")])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_scan_that_lies_a_kilometre_away_is_refused(tmp_path, far, code, sign, measured) -> None:
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[1, 3] = sign * far
+    path = write(tmp_path / f"{NAME}.nii", voxels(), affine)
+    if not code:
+        assert check_image(path, CASE).volume.affine[1, 3] == np.float32(sign * far)
+        return
+    assert refusal(path).code == code
+    measured(f"{sign * far / 1e6:g} km away: {code}")
+
+
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("slope", [1e38, np.inf, -np.inf, 1e-17, 1.2e-38, 1e-45])
 def test_a_slope_that_overflows_or_is_no_number_is_refused(plain: Path, slope, measured) -> None:

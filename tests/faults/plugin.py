@@ -26,6 +26,7 @@ class Proof(NamedTuple):
 
 def pytest_addoption(parser):
     parser.addoption("--faults", metavar="PAGE", help="print the table of faults, write it to PAGE")
+    parser.addoption("--fault-row", metavar="ROW", help="run the tests of this row only")
 
 
 def pytest_configure(config):
@@ -34,7 +35,7 @@ def pytest_configure(config):
         config.pluginmanager.register(_Table(Path(page)))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Rows travel with the reports, from other processes too."""
     known = [row["row"] for row in ROWS]
     for item in items:
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items):
             if row not in known:
                 raise pytest.UsageError(f"{item.nodeid}: rows.toml has no row {row!r}")
             item.user_properties.append(("fault", row))
+    if (wanted := config.getoption("--fault-row")) is not None:
+        chosen = [
+            i for i in items if ("fault", wanted) in ((n, str(r)) for n, r in i.user_properties)
+        ]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
 
 
 @pytest.fixture

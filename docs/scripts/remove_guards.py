@@ -1,0 +1,91 @@
+"""Removes each guard of tests/faults/guards.toml in turn: do the tests of its row notice?
+
+    python docs/scripts/remove_guards.py --page docs/reference/guards.md
+    python docs/scripts/remove_guards.py --rows 9 31 "zip bomb"
+
+Works in a copy of the checkout. Quick tests of the row are tried first, then slow ones.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from medgan.core.tables import markdown_table
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 900
+"""For the tests of one row; where they end no sooner, that is noticed, too."""
+PAGE = """# Guards, removed
+
+Each guard against a [fault](faults.md) was removed, one at a time, and the tests of its row were
+run: {noticed} of {count} were noticed. `make guards` does it again and writes this page.
+
+{table}
+"""
+
+
+def tests_of(row: object, copy: Path) -> list[str]:
+    """Files with a test that carries the mark of a row."""
+    mark = f"fault({row!r})".replace("'", '"')
+    files = sorted((copy / "tests").rglob("test_*.py"))
+    return [str(p.relative_to(copy)) for p in files if mark in p.read_text("utf-8")]
+
+
+def noticed_by(row: object, copy: Path) -> str:
+    """The first test of a row that fails; empty where all pass."""
+    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    for marks in ("fault and not slow and not gpu", "fault and slow"):
+        own = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider"]
+        own += ["-m", marks, "--fault-row", str(row), *tests_of(row, copy)]
+        try:
+            ended = subprocess.run(
+                own, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return "a test that does not end"
+        if ended.returncode not in (0, 5):  # 5: no tests
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.MULTILINE)
+            return failed[1].removeprefix("tests/") if failed else ended.stdout[-300:]
+    return ""
+
+
+def main() -> None:
+    """Removes the guards and writes what noticed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="*", help="of these rows only")
+    parser.add_argument("--page", type=Path)
+    asked = parser.parse_args()
+    listed = tomllib.loads((ROOT / "tests/faults/guards.toml").read_text("utf-8"))["guard"]
+    guards = [one for one in listed if asked.rows is None or str(one["row"]) in asked.rows]
+    found = []
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")
+        unwanted = shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.nii*")
+        shutil.copytree(ROOT, copy, ignore=unwanted)
+        for guard in guards:
+            path = copy / guard["file"]
+            source = path.read_text("utf-8")
+            if source.count(guard["text"]) != 1:
+                sys.exit(f"{guard['file']} has not one such place: {guard['text']}")
+            path.write_text(source.replace(guard["text"], guard["without"]), "utf-8")
+            test = noticed_by(guard["row"], copy)
+            path.write_text(source, "utf-8")
+            noticed = f"`{test}`" if test else "**none**"
+            found.append([guard["row"], guard["what"], f"`{guard['file']}`", noticed])
+            print(*found[-1], sep=" | ", flush=True)
+    noticed = sum("none" not in one[3] for one in found)
+    table = markdown_table(["row", "guard", "in", "without it fails"], found)
+    if asked.page:
+        asked.page.write_text(PAGE.format(noticed=noticed, count=len(found), table=table), "utf-8")
+    print(f"{noticed} of {len(found)} noticed")
+    sys.exit(noticed < len(found))
+
+
+if __name__ == "__main__":
+    main()
