@@ -8,6 +8,8 @@ from medgan.networks.losses import (
     OBJECTIVES,
     between,
     latent_loss,
+    localisation_loss,
+    matching_loss,
     one_centred_penalty,
     ranked_probability_score,
     reconstruction_loss,
@@ -222,3 +224,48 @@ def test_the_weighted_error_counts_known_voxels_alone():
     weight[0, 0, 0] = 1
     drawn[0, 0, 0] = 3
     assert weighted_error(target, drawn, weight) == 3
+
+
+def test_the_localisation_loss_is_cross_entropy_and_the_dice_of_the_batch_in_closed_form():
+    # Odds of 1:1, 3:1 and 1:3 are answers of 0.5, 0.75 and 0.25.
+    logits = torch.tensor([0.0, math.log(3), -math.log(3), 0.0]).view(2, 1, 1, 1, 2)
+    truth = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(2, 1, 1, 1, 2)
+    entropy = -(math.log(0.5) + math.log(0.75) + math.log(0.75) + math.log(0.5)) / 4
+    dice = (2 * (0.5 + 0.75) + 1) / (0.5 + 0.75 + 0.25 + 0.5 + 2 + 1)
+    for voxels in (5.0, 1.0, 0.0):
+        loss = float(localisation_loss(logits, truth, voxels))
+        assert loss == pytest.approx(voxels * entropy + 1 - dice)
+    assert float(localisation_loss(logits, truth)) == pytest.approx(5 * entropy + 1 - dice)
+
+
+def test_the_localisation_loss_of_right_answers_is_zero_even_without_anything_to_find():
+    for truth in (torch.zeros(1, 1, 2, 3, 4), torch.ones(1, 1, 2, 3, 4)):
+        assert float(localisation_loss(200 * truth - 100, truth)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_dice_counts_what_other_processes_have_of_the_batch():
+    logits, truth = torch.randn(2, 4, 1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    truth = (truth > 0).float()
+    whole = float(localisation_loss(logits, truth, 0.0))
+    others = logits[2:].sigmoid()
+    of_others = torch.stack([(others * truth[2:]).sum(), (others + truth[2:]).sum()])
+    part = localisation_loss(logits[:2], truth[:2], 0.0, lambda own: own + of_others)
+    assert float(part) == pytest.approx(whole)
+
+
+def test_the_matching_loss_is_the_mean_over_volumes_whose_captions_differ():
+    right, wrong = torch.tensor([2.0, 0.0, 1.0]), torch.tensor([0.0, 5.0, 1.0])
+    differ = torch.tensor([True, False, True])
+    expected = (math.log1p(math.exp(-2)) + math.log(2)) / 2
+    assert float(matching_loss(right, wrong, differ)) == pytest.approx(expected)
+    assert float(matching_loss(right, wrong, ~differ)) == pytest.approx(math.log1p(math.exp(5)))
+    assert float(matching_loss(right, wrong, differ & False)) == 0
+
+
+def test_the_one_centred_penalty_has_a_gradient_where_the_critic_is_flat(generator):
+    weight = torch.zeros(SHAPE, dtype=torch.float64, requires_grad=True)
+    volume = volumes(generator)
+    penalty = one_centred_penalty((weight * volume).sum(dim=(1, 2, 3, 4)), volume)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(1, abs=1e-5)
+    assert torch.isfinite(weight.grad).all()
