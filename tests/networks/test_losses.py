@@ -269,3 +269,11 @@ def test_the_one_centred_penalty_has_a_gradient_where_the_critic_is_flat(generat
     penalty.backward()
     assert penalty.item() == pytest.approx(1, abs=1e-5)
     assert torch.isfinite(weight.grad).all()
+
+
+def test_the_weighted_error_is_the_weighted_mean_of_distances():
+    target, drawn = torch.tensor([[2.0, -1.0, 4.0]]), torch.tensor([[-1.0, -1.5, 4.0]])
+    weight = torch.tensor([[1.0, 2.0, 5.0]])
+    five = (1, 1, 3, 1, 1)
+    found = weighted_error(target.view(five), drawn.view(five), weight.view(five))
+    assert float(found) == pytest.approx((1 * 3 + 2 * 0.5 + 5 * 0) / (1 + 2 + 5))
