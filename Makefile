@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SET ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-slow test-faults test-server check format bench gpu-check docs wheelhouse lock sbom test-oldest coverage mutate guards fuzz clean
+.PHONY: help setup demo train generate calibrate score share register promote models check-data doctor ui test test-long test-slow test-faults test-server check format bench gpu-check docs wheelhouse lock sbom test-oldest coverage mutate guards fuzz clean
 
 help: ## list the targets
 	@echo "make TARGET [DATA=scans] [MODEL=folder or models:/name@alias] [OUT=folder] [SET='--set key=value ...']"
@@ -63,6 +63,9 @@ ui: $(READY) ## open MLflow on 127.0.0.1; STORE=runs/mlflow.db
 # each process of a test run takes minutes of processor time.
 test: $(READY) ## run the tests; real scans are found through MEDGAN_DATA
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-long: $(READY) ## run the tests of whole studies, which make test leaves out
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "long and not slow and not gpu"
 
 test-slow: $(READY) ## run the tests that take minutes
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -m slow --jaxtyping-packages=medgan,beartype.beartype
@@ -129,7 +132,7 @@ OLDEST_TOOLS := beartype hatchling hypothesis 'pytest<9' pytest-xdist
 
 coverage: $(READY) ## run the tests and write how many lines and branches of medgan/ they reach
 	@mkdir -p .coverage
-	-PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile
+	-PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --sort=cover | tee .coverage/report.txt
 

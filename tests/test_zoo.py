@@ -75,6 +75,7 @@ def test_brains_of_2_mm_start_from_those_of_4_mm():
     require_fit(model.preprocessing.model_copy(update=known), config.model, "synthesis", model)
 
 
+@pytest.mark.long
 def test_the_model_that_only_scores_finds_a_dark_ball_in_the_mean_brain():
     brain = mni152()
     places = np.moveaxis(np.indices(brain.shape), 0, -1) @ brain.affine[:3, :3].T
@@ -144,6 +145,7 @@ def test_the_demo_can_start_from_phantom_head():
     require_fit(grid, config.model, config.train.task, medgan.load(ZOO / "phantom-head"))
 
 
+@pytest.mark.long
 def test_phantom_head_finds_the_lesions_of_phantoms_that_it_has_not_seen(tmp_path):
     model = medgan.load(ZOO / "phantom-head")
     make_data_set(tmp_path, 4, 4, PHANTOM_SHAPE, PHANTOM_SPACING, seed=77)

@@ -98,6 +98,7 @@ def site(tmp_path, models, scans, database):
     return Site(tmp_path, models, scans, database)
 
 
+@pytest.mark.long
 def test_a_version_is_promoted_another_refused_and_the_first_given_back(site, tmp_path):
     told = tmp_path / "told.txt"
     script = tmp_path / "tell.sh"

@@ -23,6 +23,8 @@ from medgan.studies.baselines.detectors import Denoiser, PostHocEncoder, Untrain
 from medgan.studies.baselines.training import train_baseline
 from medgan.studies.baselines.vae import Vae
 
+pytestmark = pytest.mark.long
+
 SHAPE = (16, 16, 16)
 VOLUMES = torch.rand(8, 1, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2 - 1
 CLASSES = (VOLUMES[:, 0] > 0.5).long()

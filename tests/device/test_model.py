@@ -62,6 +62,7 @@ def alike(found: Volume, expected: Volume, atol: float = 1e-3) -> None:
     assert np.allclose(found.data, expected.data, atol=max(1.0, atol * reach))
 
 
+@pytest.mark.long
 def test_every_scorer_is_calibrated_and_scores(pair, monkeypatch):
     monkeypatch.setattr("medgan.anomaly.scorers.REFINEMENT", 2)  # steps, all alike
     scores = []

@@ -26,6 +26,8 @@ from medgan.model.fresh_networks import fresh_localiser
 from medgan.model.model import Model
 from tests.kit.models import make_model
 
+pytestmark = pytest.mark.long
+
 SHAPE = (32, 48, 32)
 
 

@@ -18,6 +18,8 @@ from medgan.model.model import Model
 from medgan.networks.gan import Networks
 from tests.kit.models import SIZES
 
+pytestmark = pytest.mark.long
+
 SHAPE, MM = (48, 64, 48), 4.0
 LEFT = (-32.0, 24.0, 40.0)
 """In MNI152 space."""

@@ -29,6 +29,8 @@ from tests.kit.data_sets import remove_contrast
 from tests.kit.models import SIZES
 from tests.kit.volumes import subjects
 
+pytestmark = pytest.mark.long
+
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16))
 ZOO = Path(__file__).parents[2] / "zoo"
 QUICK = ("--set", "audit.count=40")

@@ -13,6 +13,8 @@ from medgan.evaluation.probes.segmentation import train_segmenter
 from medgan.studies.generated_sets import BASELINES, read_generated_set
 from tests.kit.data_sets import TINY, remove_contrast, write_folder
 
+pytestmark = pytest.mark.long
+
 SIZES = {
     "baseline": {"name": "vae"},
 }

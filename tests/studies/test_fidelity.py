@@ -27,6 +27,8 @@ from medgan.networks.metrics import band_features
 from tests.kit.data_sets import TINY, remove_contrast, write_folder
 from tests.kit.volumes import phantom_volumes
 
+pytestmark = pytest.mark.long
+
 SPACING = (8.0, 8.0, 8.0)
 
 

@@ -153,6 +153,7 @@ def test_an_interrupted_training_of_two_channels_ends_like_a_whole_one(
             assert np.abs(volume.data - original.data).mean() < spread / 10
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_dry_run_counts_both_channels(table, tmp_path):
     pipeline = tmp_path / "tiny.yaml"

@@ -55,6 +55,7 @@ def trained(scoring_networks, folder, config=CONFIG, **more):
     return localiser
 
 
+@pytest.mark.long
 def test_it_learns_to_point_at_what_was_planted(scoring_networks, tmp_path, monkeypatch):
     monkeypatch.setattr("medgan.training.localiser.LEARNING_RATE", 4e-3)  # it is a short training
     localiser = trained(scoring_networks, tmp_path)

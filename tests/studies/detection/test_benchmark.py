@@ -29,6 +29,8 @@ from tests.kit.models import SIZES, make_model
 from tests.kit.pictures import is_drawn
 from tests.kit.volumes import AFFINE, SIZE, layered_brain
 
+pytestmark = pytest.mark.long
+
 OWN = {*benchmark.SCORERS, *benchmark.COMBINATIONS}
 SETTINGS = DetectionConfig(families=("brighter", "fill"), lesions_per_family=1)
 

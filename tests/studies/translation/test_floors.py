@@ -83,6 +83,7 @@ def test_local_features_of_a_flat_image_are_flat_up_to_the_edge_of_what_was_seen
     assert found[seen][:, 4:] == pytest.approx(0, abs=0.6)
 
 
+@pytest.mark.long
 def test_a_regression_learns_a_rule_that_a_place_does_not_tell() -> None:
     train, test = [scan(seed) for seed in range(4)], scan(9)
     floors = fit_floors(train, "ct")

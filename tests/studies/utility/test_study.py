@@ -26,6 +26,8 @@ from medgan.studies.utility.study import utility
 from medgan.studies.utility.task import Arm, Examples
 from tests.kit.data_sets import TINY, write_folder
 
+pytestmark = pytest.mark.long
+
 UTILITY = {"sizes": [5], "seeds": 2, "steps": 2, "ratios": [1.0]}
 CONFIG = {
     **TINY,

@@ -19,6 +19,8 @@ from medgan.model.outputs import Synthetic
 from medgan.workflows.augmented.filter_limits import calibrate_filters
 from tests.kit.data_sets import TINY, write_folder
 
+pytestmark = pytest.mark.long
+
 GRID = Preprocessing(spacing=(2, 2, 2), shape=(16, 16, 16), labels=(1,))
 NAMES = build({}).augment.filters
 
