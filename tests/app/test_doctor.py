@@ -16,6 +16,7 @@ from medgan.app.doctor import examine, exit_status, machine, places, software, s
 from medgan.core.errors import Exit
 from medgan.data.pseudonyms import Pseudonyms, salt_file
 from tests.kit.command_line import inside
+from tests.kit.nobody import open_folder, without_rights
 
 
 @pytest.fixture(autouse=True)
@@ -118,19 +119,20 @@ def test_a_disk_that_is_full_fails_and_one_that_fills_up_is_warned_of(tmp_path, 
     assert (found.level, "no space left" in found.what) == ("failure", True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_folders_without_the_right_to_write_are_failures(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    tmp_path.chmod(0o500)
-    try:
-        found = [
-            places.output(tmp_path / "out"),
-            places.secret(),
-            store.tracking(tmp_path / "a" / "out", ""),
-        ]
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.mark.fault("read-only")
+def test_folders_without_the_right_to_write_are_failures(monkeypatch, measured):
+    with open_folder() as place:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "home"))
+        place.chmod(0o555)
+        with without_rights():
+            found = [
+                places.output(place / "out"),
+                places.secret(),
+                store.tracking(place / "a" / "out", ""),
+            ]
+        place.chmod(0o777)
     assert [(f.level, "denied" in f.what) for f in found] == [("failure", True)] * 3
+    measured(f"the doctor names {len(found)} folders of 3")
 
 
 def test_an_output_that_is_a_file_or_lies_where_nobody_may_look_is_a_failure(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A user without rights of its own: root, who may read and write everything, becomes nobody."""
 
+import codecs
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ def without_rights() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
+    codecs.lookup("utf-8-sig")  # Python itself may lie where nobody may look
     os.seteuid(NOBODY)
     try:
         yield
