@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from medgan.anomaly.maps import (
     feature_map,
@@ -137,3 +139,31 @@ def test_maps_of_several_channels_are_the_mean_over_channels(score_map, generato
     alone = [score_map(volume[:, n : n + 1], recon[:, n : n + 1]) for n in range(3)]
     assert score_map(volume, recon).shape == (2, 1, *SHAPE)
     assert torch.allclose(score_map(volume, recon), torch.stack(alone).mean(dim=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [3, 7])
+def test_the_similarity_map_is_one_minus_that_of_scikit_image(window, generator):
+    volume = 2 * torch.rand(1, 1, 10, 12, 9, generator=generator) - 1
+    recon = (volume + 0.3 * torch.randn(volume.shape, generator=generator)).clamp(-1, 1)
+    _, expected = structural_similarity(
+        *(((v[0, 0] + 1) / 2).double().numpy() for v in (volume, recon)),
+        win_size=window, data_range=1.0, use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    margin = slice(window // 2, -(window // 2))
+    inside = (margin, margin, margin)
+    found = similarity_map(volume, recon, window)[0, 0][inside].numpy()
+    np.testing.assert_allclose(found, 1 - expected[inside], atol=1e-3)
+    if window == 7:
+        assert torch.equal(similarity_map(volume, recon), similarity_map(volume, recon, 7))
+
+
+def test_features_far_below_one_in_a_million_count_as_none():
+    a, b = (torch.full((1, 1, 2, 2, 2), value) for value in (2e-6, 0.0))
+    expected = 2e-6 / (1e-6 + 1e-6)  # magnitude in both, plus a millionth
+    assert feature_map([a], [b], SHAPE).max().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_of_different_depth_are_refused(generator):
+    a = features(generator)
+    with pytest.raises(ValueError, match="zip"):
+        feature_map(a, a[:-1], SHAPE)

@@ -277,3 +277,5 @@ def test_the_weighted_error_is_the_weighted_mean_of_distances():
     five = (1, 1, 3, 1, 1)
     found = weighted_error(target.view(five), drawn.view(five), weight.view(five))
     assert float(found) == pytest.approx((1 * 3 + 2 * 0.5 + 5 * 0) / (1 + 2 + 5))
+    one = torch.tensor([[1.0, 0.0, 0.0]]).view(five)
+    assert float(weighted_error(target.view(five), drawn.view(five), one)) == 3
