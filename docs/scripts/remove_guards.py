@@ -56,7 +56,7 @@ def noticed_by(row: object, copy: Path) -> tuple[str, list[str]]:
         chosen = ["-m", marks, "--fault-row", str(row)]
         status, output = run(copy, *chosen, *tests_of(row, copy))
         if status not in (0, 5):  # 5: no tests
-            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+            failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
             test = failed[1] if failed else output[-300:]
             again = [test] if failed else tests_of(row, copy)
             return test.removeprefix("tests/"), [*chosen, *again]
