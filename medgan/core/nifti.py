@@ -199,8 +199,6 @@ def _typed(case: str) -> Iterator[None]:
 def _parse_header(start: bytes, case: str):  # noqa: ANN202 - nibabel header types
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
 
     if len(start) < NIFTI1_HEADER and any(size.startswith(start[:4]) for size in _SIZES):
         raise EOFError
@@ -210,10 +208,9 @@ def _parse_header(start: bytes, case: str):  # noqa: ANN202 - nibabel header typ
         kind, length = Nifti2Header, NIFTI2_HEADER
     else:
         raise DataError("E_MAGIC", case, "not a single-file NIfTI", "convert it to .nii or .nii.gz")
-    try:
-        return kind(start[:length], check=False)
-    except (HeaderDataError, WrapStructError, ValueError) as error:
-        raise _broken_header(case, str(error)) from None
+    if len(start) < length:
+        raise EOFError
+    return kind(start[:length], check=False)
 
 
 def _broken_header(case: str, what: str) -> DataError:

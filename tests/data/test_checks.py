@@ -289,6 +289,18 @@ def test_a_singular_affine_is_refused_and_a_rounded_one_is_not(tmp_path: Path, m
 
 
 @pytest.mark.fault(1)
+def test_a_nifti_2_file_cut_anywhere_is_truncated(tmp_path, measured) -> None:
+    whole = nibabel.Nifti2Image(voxels(), AFFINE).to_bytes()
+    path, codes = tmp_path / f"{NAME}.nii", set()
+    places = [*range(1, 550, 9), len(whole) // 2, len(whole) - 1]
+    for end in places:
+        path.write_bytes(whole[:end])
+        codes.add(refusal(path).code)
+    assert codes == {"E_TRUNCATED"}
+    measured(f"NIfTI-2 cut at {len(places)} places: E_TRUNCATED")
+
+
+@pytest.mark.fault(1)
 def test_a_scan_that_was_cut_off_before_it_was_compressed_is_refused(tmp_path, measured) -> None:
     whole = nibabel.Nifti1Image(voxels(), AFFINE).to_bytes()
     path, codes = tmp_path / f"{NAME}.nii.gz", set()
