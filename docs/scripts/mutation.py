@@ -24,13 +24,15 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_QUICK = "not bomb and not random_damage and not thousandfold and not unpack_so_far"
 TARGETS = {
     "losses": ("medgan/networks/losses.py", ["tests/networks/test_losses.py"]),
     "maps": ("medgan/anomaly/maps.py", ["tests/anomaly/test_maps.py"]),
     "calibration": ("medgan/anomaly/calibration.py", ["tests/anomaly/test_calibration.py"]),
     "volume": ("medgan/core/volume.py", ["tests/core/test_volume.py", "tests/core/test_nifti.py"]),
-    "checks": ("medgan/data/checks.py", ["tests/data/test_checks.py"]),
+    "checks": ("medgan/data/checks.py", ["tests/data/test_checks.py", "-k", _QUICK]),
 }
+"""Module, and arguments of pytest."""
 OPERATORS = (
     *("Binary:Add_Sub", "Binary:Sub_Add", "Binary:Mul_Div", "Binary:Div_Mul", "Binary:Pow_Mul"),
     *("Binary:FloorDiv_Mul", "Binary:Mod_Add", "Binary:BitAnd_BitOr", "Binary:BitOr_BitAnd"),

@@ -212,3 +212,27 @@ def test_what_a_scan_does_not_show_counts_neither_in_its_score_nor_in_its_map(ge
     assert score.item() == usual.item()
     assert not score_map[:, :, unseen].any()
     assert calibration.score(maps)[0].item() > 100
+
+
+def test_scores_are_adjusted_for_covariates_where_there_are_any_and_else_stay(generator):
+    maps, ages = healthy(30, generator), [20.0 + 2 * n for n in range(30)]
+    for score_map in maps.values():
+        score_map += 0.2 * torch.tensor(ages).view(-1, 1, 1, 1, 1)
+    plain = calibrate(maps, CONFIG)
+    assert plain.adjusts == ()
+    assert plain.adjusted(1.25, {}) == 1.25
+    config = ScoringConfig(CONFIG.scorers, TOP, {"age": "continuous"})
+    by_age = calibrate(maps, config, [{"age": age} for age in ages])
+    assert by_age.adjusts == ("age",)
+    assert by_age.adjusted(1.0, {"age": 75.0}) < 0.5 < 1.0 < by_age.adjusted(1.0, {"age": 25.0})
+    assert np.corrcoef(ages, plain.scores)[0, 1] > 0.9  # both rise
+
+
+def test_the_share_of_voxels_that_score_is_a_hundredth_by_default():
+    assert ScoringConfig(("residual",)).top_fraction == 0.01
+
+
+def test_maps_of_different_scans_are_refused(generator):
+    maps = healthy(6, generator)
+    with pytest.raises(ValueError, match="zip"):
+        calibrate(maps | {"features": maps["features"][:5]}, CONFIG)
