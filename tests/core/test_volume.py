@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgan.core.errors import DataError, EnvironmentFailure
-from medgan.core.volume import Volume
+from medgan.core.volume import AIR, SYNTHETIC, Volume, bounds, depth, save_frames
 
 TILTED = np.array([[1.6, -0.6, 0, -5], [1.2, 0.8, 0, 7], [0, 0, -3, 9], [0, 0, 0, 1]])
 GEOMETRY = (
@@ -128,3 +128,58 @@ def test_voxels_of_the_canonical_order_come_back_to_their_places(order, steps):
     back = volume.from_canonical(plain.data)
     assert np.array_equal(back.data, volume.data)
     assert np.array_equal(back.affine, affine)
+
+
+def test_the_box_of_a_mask_holds_all_of_it_and_nothing_more() -> None:
+    mask = np.zeros((7, 8, 9), dtype=bool)
+    assert bounds(mask) == (slice(0, 0),) * 3
+    mask[2, 3, 4] = mask[5, 3, 8] = mask[2, 1, 4] = True
+    assert bounds(mask) == (slice(2, 6), slice(1, 4), slice(4, 9))
+    assert bounds(np.ones((2, 3, 4), dtype=bool)) == (slice(0, 2), slice(0, 3), slice(0, 4))
+
+
+def test_depth_is_the_distance_to_air_and_a_hole_of_one_voxel_is_none() -> None:
+    volume = np.full((24, 24, 24), -1.0, np.float32)
+    volume[6:18, 6:18, 6:18] = 0.0  # a cube of 12
+    whole = depth(volume)
+    assert whole.max() == 6
+    assert [whole[n, 12, 12] for n in range(5, 10)] == [0, 1, 2, 3, 4]
+    assert whole[0, 0, 0] == 0
+    volume[12, 12, 12] = -1.0
+    np.testing.assert_array_equal(depth(volume), whole)
+    volume[9:15, 9:15, 9:15] = -1.0
+    assert depth(volume)[12, 12, 12] == 0
+
+
+def test_depth_counts_as_tissue_what_is_brighter_than_air_and_has_no_end_without_air() -> None:
+    volume = np.full((8, 8, 8), AIR, np.float32)
+    assert not depth(volume).any()
+    assert np.isposinf(depth(np.nextafter(volume, np.float32(0)))).all()
+
+
+@pytest.mark.parametrize("unit", ["mm", "unknown"])
+def test_frames_are_one_file_with_the_geometry_of_the_first(tmp_path: Path, unit: str) -> None:
+    source = nibabel.Nifti1Image(noise(), TILTED)
+    source.header.set_xyzt_units(unit, "msec")
+    nibabel.save(source, tmp_path / "a.nii")
+    one = Volume.load(tmp_path / "a.nii")
+    frames = [one, one.like(2 * noise()), one.like(3 * noise())]
+    save_frames(frames, tmp_path / "b.nii.gz", first=40.0, step=2.5, description=SYNTHETIC)
+    written = nibabel.load(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(written.affine, one.affine)
+    for number in range(3):
+        np.testing.assert_array_equal(written.dataobj[..., number], (number + 1) * noise())
+    assert written.header.get_xyzt_units() == (unit, "sec")
+    assert float(written.header["toffset"]) == 40.0
+    assert float(written.header["pixdim"][4]) == 2.5
+    save_frames(frames[:2], tmp_path / "c.nii")
+    usual = nibabel.load(tmp_path / "c.nii").header
+    assert (float(usual["toffset"]), float(usual["pixdim"][4])) == (0.0, 1.0)
+    assert bytes(usual["descrip"].tobytes()).strip(b"\0") == b""
+
+
+def test_what_is_synthetic_says_so_when_it_is_read_again(tmp_path: Path) -> None:
+    assert not Volume(noise(), TILTED).is_synthetic
+    for description in ("", SYNTHETIC, f"{SYNTHETIC}: a lesion"):
+        Volume(noise(), TILTED).save(tmp_path / "a.nii", description)
+        assert Volume.load(tmp_path / "a.nii").is_synthetic == bool(description)

@@ -138,7 +138,7 @@ REFUSALS = [
     ("E_NAN", "MR", put(RescaleSlope="1e38", RescaleIntercept="0")),
     ("E_FRAMES", "MR", many_frames),
     ("E_MOSAIC", "MR", put(None, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
-    ("E_BURNED_IN", "CT", put(BurnedInAnnotation="YES")),
+    pytest.param("E_BURNED_IN", "CT", put(BurnedInAnnotation="YES"), marks=pytest.mark.fault(27)),
     ("E_PATIENT", "CT", put(PatientID="4712")),
     ("E_FRAME_OF_REFERENCE", "CT", put(FrameOfReferenceUID=generate_uid())),
     ("E_RESCALE", "CT", put(RescaleSlope=None)),
