@@ -70,11 +70,12 @@ def test_the_settings_are_found_in_all_sections():
         ({"phantoms": {"subjcts": [8, 2]}}, "phantoms.subjcts", "phantoms.subjects"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, where, meant):
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(values, where, meant, measured):
     error = refusal(values)
     assert (error.code, error.where) == ("E_KEY", where)
     assert error.remedy == f"did you mean {meant}?"
     assert error.exit_status == Exit.USAGE
+    measured(f"{where}: {error.remedy}")
 
 
 @pytest.mark.fault(46)

@@ -153,7 +153,7 @@ def test_a_header_without_orientation_is_noted_under_the_pseudonym(tmp_path: Pat
 @pytest.mark.fault("units")
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
 def test_other_units_become_mm_and_the_file_keeps_its_own(
-    tmp_path: Path, unit: str, factor: float
+    tmp_path: Path, unit: str, factor: float, measured
 ) -> None:
     affine = np.diag([2.0, 1.5, 1.0, 1.0])
     affine[:3, 3] = 5, -7, 9
@@ -169,15 +169,17 @@ def test_other_units_become_mm_and_the_file_keeps_its_own(
     again = nibabel.load(tmp_path / "again.nii")
     assert again.header.get_xyzt_units()[0] == unit
     np.testing.assert_array_equal(again.affine, nibabel.load(tmp_path / "scan.nii").affine)
+    measured(f"{unit}: {read.notes[0].code}, affine in mm")
 
 
 @pytest.mark.fault("units")
-def test_millimetres_that_are_called_metres_are_refused(tmp_path: Path) -> None:
+def test_millimetres_that_are_called_metres_are_refused(tmp_path: Path, measured) -> None:
     image = nibabel.Nifti1Image(voxels(), np.eye(4))
     image.header.set_xyzt_units("meter")
     nibabel.save(image, tmp_path / "scan.nii")
     with pytest.raises(DataError, match="E_SPACING c-1"):
         read_nifti(tmp_path / "scan.nii", "c-1")
+    measured("millimetres called metres: E_SPACING")
 
 
 def test_an_ending_in_capitals_is_read(tmp_path: Path) -> None:

@@ -162,22 +162,24 @@ def test_rubbish_after_compressed_data_is_refused(zipped: Path) -> None:
 
 
 @pytest.mark.fault(4)
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path, measured) -> None:
     for ending in ("nii", "nii.gz"):
         path = tmp_path / f"{NAME}.{ending}"
         path.touch()
         assert refusal(path).code == "E_EMPTY"
+    measured("empty .nii and .nii.gz: E_EMPTY")
 
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("length", [5, 347, 348, 5000])
-def test_text_is_no_scan(tmp_path: Path, length: int) -> None:
+def test_text_is_no_scan(tmp_path: Path, length: int, measured) -> None:
     text = (b"<html>not found</html> " * 300)[:length]
     (tmp_path / "a.nii").write_bytes(text)
     (tmp_path / "b.nii.gz").write_bytes(text)
     (tmp_path / "c.nii.gz").write_bytes(gzip.compress(text))
     for name in ("a.nii", "b.nii.gz", "c.nii.gz"):
         assert refusal(tmp_path / name).code == "E_MAGIC", name
+    measured(f"{length} bytes of text under 3 names: E_MAGIC")
 
 
 @pytest.mark.fault(4)
@@ -191,18 +193,22 @@ def test_names_that_lie_about_compression_are_refused(plain: Path, zipped: Path)
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("magic", [b"", b"ni1", b"n+9", b"n+1!"])
-def test_a_wrong_magic_is_refused(plain: Path, magic: bytes) -> None:
+def test_a_wrong_magic_is_refused(plain: Path, magic: bytes, measured) -> None:
     assert refusal(patch(plain, "magic", magic)).code == "E_MAGIC"
+    measured(f"magic {magic!r}: E_MAGIC")
 
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path: Path, value: float) -> None:
+def test_voxels_that_are_not_finite_are_refused_and_counted(
+    tmp_path: Path, value: float, measured
+) -> None:
     data = voxels(kind=np.float32)
     data[0, 0, 0] = data[3, 3, 3] = value
     error = refusal(write(tmp_path / f"{NAME}.nii.gz", data))
     assert error.code == "E_NAN"
     assert error.what.endswith(": 2")
+    measured(f"2 voxels of {value}: {error.code} {error.what}")
 
 
 @pytest.mark.fault(5)
@@ -224,8 +230,11 @@ def test_a_constant_scan_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "shape", [(8,), (8, 9), (8, 9, 1), (8, 1, 9), (5, 6, 7, 2), (5, 6, 7, 1, 3), (5, 6, 7, 1, 1)]
 )
-def test_what_is_not_one_volume_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_what_is_not_one_volume_is_refused(
+    tmp_path: Path, shape: tuple[int, ...], measured
+) -> None:
     assert refusal(write(tmp_path / f"{NAME}.nii", voxels(shape))).code == "E_DIMENSIONS"
+    measured(f"shape {shape}: E_DIMENSIONS")
 
 
 @pytest.mark.fault(7)
@@ -367,8 +376,9 @@ def test_an_impossible_quaternion_is_refused(plain: Path) -> None:
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("size", [0, -1, -32768])
 @pytest.mark.parametrize("axis", [1, 2, 3])
-def test_axes_without_voxels_are_refused(plain: Path, axis: int, size: int) -> None:
+def test_axes_without_voxels_are_refused(plain: Path, axis: int, size: int, measured) -> None:
     assert refusal(patch(plain, "dim", size, axis)).code == "E_HEADER"
+    measured(f"{size} voxels: E_HEADER")
 
 
 @pytest.mark.fault(13)
@@ -386,8 +396,9 @@ def test_axes_without_voxels_are_refused(plain: Path, axis: int, size: int) -> N
         ("scl_slope", 1e35),
     ],
 )
-def test_a_broken_header_is_refused(plain: Path, field: str, value: float) -> None:
+def test_a_broken_header_is_refused(plain: Path, field: str, value: float, measured) -> None:
     assert refusal(patch(plain, field, value)).code == "E_HEADER"
+    measured(f"{field} {value:g}: E_HEADER")
 
 
 MEASURE = """
@@ -561,12 +572,13 @@ def test_what_is_no_plain_file_is_refused_unread(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(19)
-def test_a_file_without_the_right_to_read_is_refused(plain: Path) -> None:
+def test_a_file_without_the_right_to_read_is_refused(plain: Path, measured) -> None:
     with open_folder() as folder:
         shut = Path(shutil.copy(plain, folder / f"{NAME}.nii"))
         shut.chmod(0)
         with without_rights():
             assert refusal(shut).code == "E_UNREADABLE"
+    measured("a file that nobody may read: E_UNREADABLE")
 
 
 def refused_label(path: Path, image: Volume) -> str:

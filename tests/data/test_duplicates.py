@@ -70,7 +70,7 @@ COPIES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.fault(17)
 @pytest.mark.fault("duplicates by content")
 @pytest.mark.parametrize("copy", COPIES)
-def test_a_copy_is_refused_whatever_it_is_stored_as(tmp_path, copy):
+def test_a_copy_is_refused_whatever_it_is_stored_as(tmp_path, copy, measured):
     save(tmp_path / "a.nii.gz", VOXELS)
     COPIES[copy](tmp_path / "b.nii.gz")
     save(tmp_path / "c.nii.gz", VOXELS[::-1] + np.int16(1))
@@ -80,6 +80,7 @@ def test_a_copy_is_refused_whatever_it_is_stored_as(tmp_path, copy):
     (refusal,) = manifest.refusals
     assert refusal.code == "E_DUPLICATE"
     assert refusal.what == f"same voxels as {PSEUDONYMS.case('a')}"
+    measured(f"{copy}: {refusal.code}")
 
 
 @pytest.mark.fault(17)

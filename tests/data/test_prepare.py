@@ -75,7 +75,7 @@ def test_there_are_48_orientations() -> None:
 
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("tilt", [(0.0, 0.0, 0.0), (12.0, -7.0, 19.0)])
-def test_all_48_orientations_give_the_same_bits(tilt: tuple[float, float, float]) -> None:
+def test_all_48_orientations_give_the_same_bits(tilt: tuple[float, float, float], measured) -> None:
     affine = rotation(tilt) @ np.diag([0.9, 1.3, 3.0, 1])
     affine[:3, 3] = (-17, 5.5, 80)
     scan = Volume(noise((13, 17, 9), 0), affine)
@@ -83,6 +83,7 @@ def test_all_48_orientations_give_the_same_bits(tilt: tuple[float, float, float]
     wanted = prepare(scan).volume.numpy()
     for orientation in ORIENTATIONS:
         np.testing.assert_array_equal(prepare(stored(scan, orientation)).volume.numpy(), wanted)
+    measured(f"{len(ORIENTATIONS)} orientations, the same bits")
 
 
 @few
@@ -394,10 +395,11 @@ def with_voxels(shape: tuple[int, int, int], background: float, **voxels: float)
         (noise((16, 16, 16), 0) - 3000, {"intensity": "ct"}),
     ],
 )
-def test_a_scan_that_scaling_or_cropping_makes_constant_is_refused(data, options):
+def test_a_scan_that_scaling_or_cropping_makes_constant_is_refused(data, options, measured):
     with pytest.raises(DataError) as caught:
         Preparation(setup(**options))(Volume(data, np.eye(4)), "c-1")
     assert (caught.value.code, caught.value.where) == ("E_CONTRAST", "c-1")
+    measured("constant after scaling or cropping: E_CONTRAST")
 
 
 def test_a_channel_without_contrast_refuses_the_scan():

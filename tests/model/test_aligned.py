@@ -181,7 +181,7 @@ def test_what_cannot_be_aligned_is_not_comparable_and_says_so(model: Model) -> N
 
 @pytest.mark.fault("alignment")
 def test_a_scan_to_learn_from_that_cannot_be_aligned_is_left_out(
-    cases: list[Case], grid: Preprocessing, tmp_path: Path
+    cases: list[Case], grid: Preprocessing, tmp_path: Path, measured
 ) -> None:
     noise = np.random.default_rng(0).uniform(0, 1000, SHAPE).astype(np.float32)
     Volume(noise, head(0).affine).save(tmp_path / "noise.nii.gz")
@@ -190,6 +190,7 @@ def test_a_scan_to_learn_from_that_cannot_be_aligned_is_left_out(
     (refused,) = prepared.warm()
     assert (refused.case, refused.code) == (other.case, "E_ALIGN")
     assert len(prepared) == 2
+    measured(f"noise to learn from: {refused.code}")
 
 
 def test_no_scan_that_can_be_read_is_no_template(cases: list[Case], tmp_path: Path) -> None:

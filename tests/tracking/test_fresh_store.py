@@ -44,7 +44,7 @@ for database in sys.argv[1:]:
 
 @pytest.mark.fault(38)
 @pytest.mark.slow
-def test_eight_processes_begin_on_a_fresh_store_at_once(tmp_path):
+def test_eight_processes_begin_on_a_fresh_store_at_once(tmp_path, measured):
     databases = [tmp_path / f"round{n}" / "mlflow.db" for n in range(ROUNDS)]
     for database in databases:
         database.parent.mkdir()
@@ -62,3 +62,6 @@ def test_eight_processes_begin_on_a_fresh_store_at_once(tmp_path):
             assert run.info.status == "FINISHED"
             points = client.get_metric_history(run.info.run_id, "loss")
             assert [point.step for point in points] == list(range(POINTS))
+    measured(
+        f"{PROCESSES} processes at once, {ROUNDS} times: all {PROCESSES * ROUNDS} runs complete"
+    )

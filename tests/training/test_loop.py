@@ -106,7 +106,7 @@ def explode(state):
 
 @pytest.mark.fault(34)
 def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint_named(
-    training, monkeypatch
+    training, monkeypatch, measured
 ):
     real = Synthesis.generator_step
 
@@ -123,6 +123,7 @@ def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint
     monkeypatch.setattr(Synthesis, "generator_step", real)
     out = training()
     assert (out / "model" / "model.safetensors").is_file()
+    measured(f"NaN in each step from the 7th on: {caught.value.code}, status 5, 2 rollbacks")
 
 
 @pytest.mark.fault(34)
@@ -131,7 +132,7 @@ def test_a_number_that_is_never_finite_again_stops_with_the_last_good_checkpoint
     [(enlarge, "E_EXPLODED"), (explode, "E_NAN")],
 )
 def test_a_training_that_explodes_once_goes_back_and_finishes(
-    how, code, training, monkeypatch, caplog
+    how, code, training, monkeypatch, caplog, measured
 ):
     spoil(monkeypatch, lambda s: s.volumes_seen == 6 and not s.monitor.rollbacks, how)
     with caplog.at_level(logging.WARNING):
@@ -147,6 +148,9 @@ def test_a_training_that_explodes_once_goes_back_and_finishes(
     assert facts["reconstruction"] < 2
     pictures = sorted(int(p.stem) for p in (out / "samples").glob("*.png"))
     assert pictures == [8, 16, 24, 26]
+    measured(
+        f"{code} after 6 volumes: {facts['rollbacks']} rollback to 4, all {len(steps)} steps done"
+    )
 
 
 @pytest.mark.fault(34)

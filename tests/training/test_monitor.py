@@ -72,7 +72,7 @@ def test_a_gap_without_bound_is_allowed_by_wgan_gp():
 
 
 @pytest.mark.fault(35)
-def test_samples_that_are_all_alike_twice_running_are_a_collapse():
+def test_samples_that_are_all_alike_twice_running_are_a_collapse(measured):
     monitor = Monitor()
     evaluation(monitor, diversity=0.2)
     assert monitor.alarm_pending
@@ -81,6 +81,7 @@ def test_samples_that_are_all_alike_twice_running_are_a_collapse():
         evaluation(monitor, diversity=0.2)
     with pytest.raises(Alarm, match="E_COLLAPSE"):
         evaluation(monitor, diversity=0.2)
+    measured(f"E_COLLAPSE at {MOST_LOW_DIVERSITY} evaluations without diversity in a row")
 
 
 @pytest.mark.parametrize("value", [0.95, math.inf, math.nan])

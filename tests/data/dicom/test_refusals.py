@@ -159,7 +159,7 @@ REFUSALS = [
 @pytest.mark.fault(22)
 @pytest.mark.parametrize(("code", "modality", "broken"), REFUSALS)
 def test_a_broken_series_is_refused_with_its_code_and_the_rest_goes_on(
-    code, modality, broken, tmp_path
+    code, modality, broken, tmp_path, measured
 ):
     save(broken(make_series(modality)), tmp_path / "in" / "a")
     save(make_series(modality, slices=3, seed=5), tmp_path / "in" / "b")
@@ -168,6 +168,7 @@ def test_a_broken_series_is_refused_with_its_code_and_the_rest_goes_on(
     assert [refusal.code for refusal in found.refusals] == [code]
     assert len(found.cases) == 1
     assert "MUSTERMANN" not in str(found.series)
+    measured(code)
 
 
 def without_places(ds):
@@ -209,9 +210,12 @@ def short(ds):
     ],
 )
 @pytest.mark.parametrize("modality", ["MR", "CT"])
-def test_a_broken_multi_frame_file_is_refused_with_its_code(modality, code, broken, tmp_path):
+def test_a_broken_multi_frame_file_is_refused_with_its_code(
+    modality, code, broken, tmp_path, measured
+):
     save([broken(make_enhanced(modality))], tmp_path / "in")
     assert [row.code for row in indexed(tmp_path / "in", tmp_path).series] == [code]
+    measured(f"{modality}, {broken.__name__.replace('_', ' ')}: {code}")
 
 
 SCOUT = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
@@ -234,7 +238,7 @@ STRANGE = {"SOPClassUID": "1.2.3.4", "Modality": "MUSTERMANN"}
         ("E_OBJECT", STRANGE),
     ],
 )  # fmt: skip
-def test_what_is_no_scan_is_set_aside_even_within_the_same_series(code, tags, tmp_path):
+def test_what_is_no_scan_is_set_aside_even_within_the_same_series(code, tags, tmp_path, measured):
     series = make_series("CT")
     other = put(None, **tags)(make_series("CT", slices=1))
     other[0].SeriesInstanceUID = series[0].SeriesInstanceUID
@@ -243,10 +247,11 @@ def test_what_is_no_scan_is_set_aside_even_within_the_same_series(code, tags, tm
     assert [(row.status, row.code) for row in found.series] == [("ignored", code), ("used", "")]
     assert found.refusals == ()
     assert "MUSTERMANN" not in str(found)
+    measured(f"set aside: {code}")
 
 
 @pytest.mark.fault(23)
-def test_directions_and_image_types_of_one_series_are_scans_of_their_own(tmp_path):
+def test_directions_and_image_types_of_one_series_are_scans_of_their_own(tmp_path, measured):
     series = make_series("MR")
     sagittal = make_series("MR", cosines=(0, 1, 0, 0, 0, -1), seed=1)
     other = make_series("MR", seed=2, ImageType=["ORIGINAL", "PRIMARY", "M", "NORM"])
@@ -257,6 +262,7 @@ def test_directions_and_image_types_of_one_series_are_scans_of_their_own(tmp_pat
     assert [row.status for row in found.series] == ["used"] * 3
     assert len({case.case for case in found.cases}) == 3
     assert len({case.subject for case in found.cases}) == 1
+    measured(f"{len(found.cases)} scans under one UID told apart")
 
 
 def test_a_mixed_nested_folder_gives_its_scans_and_says_what_is_broken(tmp_path):
@@ -313,7 +319,7 @@ PRIVATE = JPEG2000Lossless
 @pytest.mark.parametrize(
     "syntax", ["1.2.840.10008.1.2.4.100", JPEGExtended12Bit, "1.2.840.10008.1.2.4.201", "1.2.3"]
 )
-def test_a_syntax_that_is_not_read_is_named(syntax, tmp_path):
+def test_a_syntax_that_is_not_read_is_named(syntax, tmp_path, measured):
     private = syntax == "1.2.3"
     series = make_series("MR")
     for ds in series:
@@ -328,6 +334,7 @@ def test_a_syntax_that_is_not_read_is_named(syntax, tmp_path):
     assert row.code == "E_SYNTAX"
     name = pydicom.uid.UID(syntax).name
     assert ("of a private kind" if private else name) in row.what
+    measured(f"{name}: {row.code}")
 
 
 @pytest.mark.parametrize("start", [0, PREAMBLE + 4])

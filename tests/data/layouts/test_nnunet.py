@@ -145,7 +145,7 @@ def test_files_named_elsewhere_are_found(tmp_path):
 
 
 @pytest.mark.fault(16)
-def test_a_case_that_lacks_a_channel_or_has_one_too_many_is_refused(tmp_path):
+def test_a_case_that_lacks_a_channel_or_has_one_too_many_is_refused(tmp_path, measured):
     folder = raw(tmp_path, **VERSION_2)
     (folder / "imagesTr/BRATS_001_0000.nii.gz").unlink()
     scan(folder / "imagesTr/BRATS_002_0002.nii.gz", 60)
@@ -155,6 +155,7 @@ def test_a_case_that_lacks_a_channel_or_has_one_too_many_is_refused(tmp_path):
         ("E_CHANNEL", "channel 2 is not in dataset.json or there twice"),
     ]
     assert "BRATS" not in str(refused)
+    measured(f"{len(refused)} of 2 cases refused: E_CHANNEL")
 
 
 def test_another_format_is_refused_with_what_to_do(tmp_path):
