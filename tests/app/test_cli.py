@@ -277,7 +277,7 @@ def test_a_process_that_fails_says_so_in_one_line_and_by_its_status(tmp_path):
 
 
 @pytest.mark.fault(30)
-def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training):
+def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(training, measured):
     folder, _, source = training
     pipeline = folder / "train.yaml"
     pipeline.write_text(yaml.safe_dump({"steps": ["index", "train"], "config": TINY}))
@@ -285,14 +285,18 @@ def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(
     command += ["--set", "train.volumes=48", "--set", "train.sample_every=16"]
     whole, stopped = folder / "whole", folder / "stopped"
     assert inside(*command, "-o", whole).returncode == 0
-    sender = threading.Thread(target=terminate_after_checkpoint, args=(stopped,))
+    sent = []
+    sender = threading.Thread(target=terminate_after_checkpoint, args=(stopped, sent))
     sender.start()
     done = inside(*command, "-o", stopped)
+    seconds = time.monotonic() - sent[0]
     sender.join()
+    assert seconds < 30
     assert done.returncode == 75, done.stderr
     assert "E_STOPPED" in done.stderr
     assert inside(*command, "-o", stopped).returncode == 0
     assert weights(whole) == weights(stopped)
+    measured(f"saved and ended with status {done.returncode} {seconds:.1f} s after SIGTERM")
 
 
 @pytest.mark.fault(28)
@@ -317,11 +321,12 @@ def test_twenty_kills_at_random_moments_end_with_the_same_weights(training):
     assert weights(whole) == weights(killed)
 
 
-def terminate_after_checkpoint(out):
-    """Sends SIGTERM to this process once there is a checkpoint."""
+def terminate_after_checkpoint(out, sent):
+    """Sends SIGTERM to this process once there is a checkpoint, and notes when."""
     deadline = time.monotonic() + 120
     while not newest(out) and time.monotonic() < deadline:
         time.sleep(0.02)
+    sent.append(time.monotonic())
     if newest(out):
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -135,6 +135,55 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
     assert other_process() == "held"
 
 
+RACE = """
+import os, select, sys
+from pathlib import Path
+from medgan.core.errors import EnvironmentFailure
+from medgan.core.files import locked
+
+def child(start, told, tell):
+    os.read(start, 1)
+    try:
+        with locked(Path(sys.argv[1])):
+            heard, _, _ = select.select([told], [], [], 10)  # until the other one has been refused
+            return 0 if heard else 5
+    except EnvironmentFailure as error:
+        os.write(tell, b".")
+        return int(error.exit_status) if error.code == "E_BUSY" else 6
+
+for _ in range(200):
+    start, go = os.pipe()
+    told, tell = os.pipe()
+    children = []
+    for _ in range(2):
+        if not (pid := os.fork()):
+            status = 7
+            try:
+                status = child(start, told, tell)
+            finally:
+                os._exit(status)
+        children.append(pid)
+    os.write(go, b"..")
+    ends = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children)
+    print(*ends)
+    if ends != [0, 4]:
+        break
+    for handle in (start, go, told, tell):
+        os.close(handle)
+"""
+
+
+@pytest.mark.fault(40)
+def test_of_two_processes_at_once_one_holds_the_folder_and_one_gets_status_4(
+    tmp_path: Path, measured
+) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path / "run")]
+    rounds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    ends = [pair for pair in rounds if pair]
+    assert set(ends) == {"0 4"}
+    measured(f"{len(ends)} times two processes at once: one holds the folder, one status 4")
+
+
 def test_an_error_inside_lets_go_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyError), locked(tmp_path):
         raise KeyError

@@ -76,7 +76,7 @@ def test_shards_merge_into_what_one_run_leaves(model, scans, whole, tmp_path, ca
 
 @pytest.mark.fault(41)
 def test_a_run_that_was_stopped_goes_on_and_scores_nothing_twice(
-    model, scans, whole, tmp_path, monkeypatch
+    model, scans, whole, tmp_path, monkeypatch, measured
 ):
     out, inner, scored = tmp_path / "out", scan_score.score_case, []
 
@@ -95,7 +95,9 @@ def test_a_run_that_was_stopped_goes_on_and_scores_nothing_twice(
     assert score(model, scans, out).returncode == 3
     assert len(scored) == len(rest) == 2
     assert not set(scored) & set(rest)
-    assert contents(out) == contents(whole)
+    found = contents(out)
+    assert found == contents(whole)
+    measured(f"stopped after {len(scored)} of {len(scored + rest)} scans: {len(found)} files alike")
 
 
 @pytest.mark.fault(42)
