@@ -23,7 +23,7 @@ def noise(shape: tuple[int, ...] = (4, 5, 6)) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", ["nii", "nii.gz"])
 def test_what_is_saved_is_loaded(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / "new" / f"a.{ending}"
+    path = tmp_path / "new" / "folder" / f"a.{ending}"
     Volume(noise(), TILTED).save(path)
     loaded = Volume.load(path)
     np.testing.assert_array_equal(loaded.data, noise())
@@ -133,7 +133,7 @@ def test_voxels_of_the_canonical_order_come_back_to_their_places(order, steps):
 def test_the_box_of_a_mask_holds_all_of_it_and_nothing_more() -> None:
     mask = np.zeros((7, 8, 9), dtype=bool)
     assert bounds(mask) == (slice(0, 0),) * 3
-    mask[2, 3, 4] = mask[5, 3, 8] = mask[2, 1, 4] = True
+    mask[2, 3, 4] = mask[5, 3, 8] = mask[2, 1, 4] = mask[3, 2, 5] = True
     assert bounds(mask) == (slice(2, 6), slice(1, 4), slice(4, 9))
     assert bounds(np.ones((2, 3, 4), dtype=bool)) == (slice(0, 2), slice(0, 3), slice(0, 4))
 
@@ -183,3 +183,10 @@ def test_what_is_synthetic_says_so_when_it_is_read_again(tmp_path: Path) -> None
     for description in ("", SYNTHETIC, f"{SYNTHETIC}: a lesion"):
         Volume(noise(), TILTED).save(tmp_path / "a.nii", description)
         assert Volume.load(tmp_path / "a.nii").is_synthetic == bool(description)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_map_is_of_the_version_of_its_scan(tmp_path: Path, kind: type) -> None:
+    nibabel.save(kind(noise(), TILTED), tmp_path / "scan.nii")
+    Volume.load(tmp_path / "scan.nii").like(noise()).save(tmp_path / "map.nii")
+    assert type(nibabel.load(tmp_path / "map.nii")) is kind
