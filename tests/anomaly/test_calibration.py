@@ -236,3 +236,19 @@ def test_maps_of_different_scans_are_refused(generator):
     maps = healthy(6, generator)
     with pytest.raises(ValueError, match="zip"):
         calibrate(maps | {"features": maps["features"][:5]}, CONFIG)
+
+
+@pytest.mark.parametrize(("usual", "bright"), [(0.1, 1e3), (0.3, 1e6)])
+def test_rounding_leaves_no_variance_below_zero_beside_one_bright_scan(usual, bright):
+    maps = torch.full((7, 1, *SHAPE), usual)
+    maps[3] = bright
+    assert np.isfinite(calibrate({"residual": maps}, CONFIG).scores).all()
+
+
+def test_a_map_of_two_voxels_is_a_map(generator):
+    maps = {"residual": torch.rand(9, 1, 2, 1, 1, generator=generator)}
+    calibration = calibrate(maps, CONFIG)
+    _, score_map, _ = calibration.score({"residual": maps["residual"][:1]})
+    assert torch.equal(
+        score_map, calibration.statistics["residual"].standardise(maps["residual"][:1])
+    )
