@@ -1,6 +1,7 @@
 """Mutation score: lines of a module are changed, one at a time; do its tests notice?
 
 python docs/scripts/mutation.py [losses maps calibration volume checks] -o mutation.json
+python docs/scripts/mutation.py losses --again mutation.json -o again.json  # after adding tests
 
 Needs the extra `mutation` (cosmic-ray, whose operators are used) and Linux or macOS. Mutants are
 run in forks of a process that has imported everything but medgan, in a copy of the checkout. Of
@@ -151,8 +152,15 @@ def tested(tests: list[str], seconds_of_tests: Path) -> tuple[int, float]:
     return os.waitstatus_to_exitcode(status), seconds
 
 
-def score(module: str, tests: list[str]) -> dict[str, object]:
-    """How many mutants of a module its tests notice, and the lines of those that they do not."""
+def score(module: str, tests: list[str], before: dict | None = None) -> dict[str, object]:
+    """How many mutants of a module its tests notice, and the lines of those that they do not.
+
+    Args:
+        module: path of its source.
+        tests: arguments of pytest.
+        before: an earlier result of the same source, after which tests were only added: no mutant
+            that was noticed is tried again.
+    """
     path = Path(module)
     source = path.read_text("utf-8")
     order = Path(f"seconds_of_{path.stem}.json")
@@ -164,13 +172,18 @@ def score(module: str, tests: list[str]) -> dict[str, object]:
     try:
         for name, line, after, changed in mutants(source):
             count += 1
+            mutant = {"line": line, "operator": name, "becomes": after}
+            if before and mutant not in before["survivors"]:
+                continue
             path.write_text(changed, "utf-8")
             status, _ = tested(tests, order)
             if not status:
-                survivors.append({"line": line, "operator": name, "becomes": after})
+                survivors.append(mutant)
                 print(f"  {module}:{line} {name}: {after}", flush=True)
     finally:
         path.write_text(source, "utf-8")
+    if before and before["mutants"] != count:
+        raise SystemExit(f"{module}: it has other mutants than in the earlier result")
     noticed = count - len(survivors)
     print(f"{module}: {noticed} of {count} noticed, {noticed / count:.1%}", flush=True)
     return {"module": module, "mutants": count, "noticed": noticed, "survivors": survivors}
@@ -181,7 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", default=list(TARGETS), metavar="module")
     parser.add_argument("-o", dest="out", type=Path, default=Path("mutation.json"))
+    parser.add_argument("--again", type=Path, metavar="JSON", help="try only its survivors")
     asked = parser.parse_args()
+    earlier = json.loads(asked.again.read_text("utf-8")) if asked.again else []
+    before = {one["module"]: one for one in earlier}
     out = asked.out.resolve()
     sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +208,7 @@ def main() -> None:
         sys.path[:] = [str(copy), *(one for one in sys.path if one not in ("", str(ROOT)))]
         os.environ["PYTHONPATH"] = str(copy)
         warm_up()
-        found = [score(*TARGETS[name]) for name in asked.targets]
+        found = [score(*TARGETS[n], before.get(TARGETS[n][0])) for n in asked.targets]
     out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
