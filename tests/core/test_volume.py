@@ -38,6 +38,7 @@ def test_both_forms_of_a_saved_affine_agree(tmp_path: Path) -> None:
     np.testing.assert_allclose(header.get_sform(), TILTED, atol=1e-5)
     np.testing.assert_allclose(header.get_qform(), TILTED, atol=1e-5)
     assert header.get_xyzt_units()[0] == "mm"
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)  # of a scanner
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(1, 0), (0, 2), (1, 1), (2, 4), (0, 0)])
@@ -84,6 +85,23 @@ def test_a_single_fourth_axis_is_dropped_and_a_series_refused(tmp_path: Path) ->
     nibabel.save(nibabel.Nifti1Image(noise((4, 5, 6, 2)), TILTED), tmp_path / "b.nii")
     with pytest.raises(DataError, match="E_DIMENSIONS"):
         Volume.load(tmp_path / "b.nii")
+
+
+def test_a_map_of_a_scan_with_a_single_fourth_axis_has_one_too(tmp_path: Path) -> None:
+    for shape in ((4, 5, 6, 1), (4, 5, 6)):
+        nibabel.save(nibabel.Nifti1Image(noise(shape), TILTED), tmp_path / "scan.nii")
+        Volume.load(tmp_path / "scan.nii").like(noise()).save(tmp_path / "map.nii")
+        assert nibabel.load(tmp_path / "map.nii").shape == shape
+
+
+def test_what_is_printed_of_a_volume_holds_no_text_of_its_file(tmp_path: Path) -> None:
+    scan = nibabel.Nifti1Image(noise(), TILTED)
+    scan.header["descrip"] = b"DOE^JANE"
+    nibabel.save(scan, tmp_path / "scan.nii")
+    read = Volume.load(tmp_path / "scan.nii")
+    assert read.header is not None
+    assert b"DOE^JANE" in read.header["descrip"].tobytes()
+    assert "DOE" not in repr(read)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "ASL", "SAR"])
@@ -135,7 +153,7 @@ def test_the_box_of_a_mask_holds_all_of_it_and_nothing_more() -> None:
     assert bounds(mask) == (slice(0, 0),) * 3
     mask[2, 3, 4] = mask[5, 3, 8] = mask[2, 1, 4] = mask[3, 2, 5] = True
     assert bounds(mask) == (slice(2, 6), slice(1, 4), slice(4, 9))
-    assert bounds(np.ones((2, 3, 4), dtype=bool)) == (slice(0, 2), slice(0, 3), slice(0, 4))
+    assert bounds(np.ones((5, 3, 4), dtype=bool)) == (slice(0, 5), slice(0, 3), slice(0, 4))
 
 
 def test_depth_is_the_distance_to_air_and_a_hole_of_one_voxel_is_none() -> None:
@@ -163,7 +181,7 @@ def test_frames_are_one_file_with_the_geometry_of_the_first(tmp_path: Path, unit
     source.header.set_xyzt_units(unit, "msec")
     nibabel.save(source, tmp_path / "a.nii")
     one = Volume.load(tmp_path / "a.nii")
-    frames = [one, one.like(2 * noise()), one.like(3 * noise())]
+    frames = [one, *(Volume(number * noise(), one.affine) for number in (2, 3))]
     save_frames(frames, tmp_path / "b.nii.gz", first=40.0, step=2.5, description=SYNTHETIC)
     written = nibabel.load(tmp_path / "b.nii.gz")
     np.testing.assert_array_equal(written.affine, one.affine)
@@ -176,6 +194,16 @@ def test_frames_are_one_file_with_the_geometry_of_the_first(tmp_path: Path, unit
     usual = nibabel.load(tmp_path / "c.nii").header
     assert (float(usual["toffset"]), float(usual["pixdim"][4])) == (0.0, 1.0)
     assert bytes(usual["descrip"].tobytes()).strip(b"\0") == b""
+
+
+def test_frames_of_a_scan_in_micrometres_stay_in_micrometres(tmp_path: Path) -> None:
+    source = nibabel.Nifti1Image(noise(), np.diag([1000.0, 1000, 1000, 1]) @ TILTED)
+    source.header.set_xyzt_units("micron")
+    nibabel.save(source, tmp_path / "a.nii")
+    one = Volume.load(tmp_path / "a.nii")
+    np.testing.assert_allclose(one.spacing, (2, 1, 3), rtol=1e-6)
+    save_frames([one, one.like(2 * noise())], tmp_path / "b.nii")
+    assert nibabel.load(tmp_path / "b.nii").header.get_xyzt_units() == ("micron", "sec")
 
 
 def test_what_is_synthetic_says_so_when_it_is_read_again(tmp_path: Path) -> None:
