@@ -293,7 +293,9 @@ def test_sigterm_saves_exits_75_and_the_same_command_ends_with_the_same_weights(
     sender.join()
     assert seconds < 30
     assert done.returncode == 75, done.stderr
-    assert "E_STOPPED" in done.stderr
+    at = re.search(r"E_STOPPED at (\d+) volumes", done.stderr)
+    assert at, done.stderr
+    assert newest(stopped) == f"{int(at[1]):09d}.json"
     assert inside(*command, "-o", stopped).returncode == 0
     assert weights(whole) == weights(stopped)
     measured(f"saved and ended with status {done.returncode} {seconds:.1f} s after SIGTERM")

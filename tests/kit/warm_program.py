@@ -6,6 +6,7 @@ interrupt take no more than what they do.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,14 @@ class WarmProgram:
         (log := self._logs / f"{self._count}.log").touch()
         return Started(self, self.ask("start", str(log), *map(str, arguments)), log)
 
+    def run(self, *arguments: object) -> int | None:
+        """Runs a command in the process that forks: what it imports is there for all that follow.
+
+        Returns:
+            Its exit status.
+        """
+        return self.ask("run", str(self._logs / "0.log"), *map(str, arguments))
+
     def ask(self, *request: object) -> int | None:
         """Of the process that forks."""
         assert self._process.stdin is not None
@@ -86,41 +95,47 @@ def warm_program(logs: Path, **variables: str) -> Iterator[WarmProgram]:
         process.communicate()
 
 
-def _child(log: str, arguments: list[str]) -> None:
-    """Runs a command in a process that was forked for it."""
+def _run(log: str, arguments: list[str]) -> int:
+    """Runs a command that prints into a file; its exit status."""
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    os.close(out)
     from medgan.app.cli import app
 
-    status: int | str | None = 1
     try:
         app(arguments, prog_name="medgan")
     except SystemExit as end:
-        status = end.code
+        return end.code if isinstance(end.code, int) else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status if isinstance(status, int) else 1)
+    return 0
+
+
+def _child(log: str, arguments: list[str]) -> None:
+    """Runs a command in a process that was forked for it."""
+    status = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):  # as in a fresh process
+            signal.signal(number, signal.SIG_DFL)
+        status = _run(log, arguments)
+    finally:
+        os._exit(status)
 
 
 def _serve() -> None:
-    import matplotlib.pyplot
-    import scipy.ndimage
-    import skimage.measure
-    import sklearn.linear_model
-
     import medgan.app.cli
-    import medgan.app.pipeline
-    import medgan.app.steps
-    import medgan.reporting.scan  # noqa: F401
+    import medgan.app.pipeline  # noqa: F401
 
-    _ = (matplotlib.pyplot, scipy.ndimage, skimage.measure, sklearn.linear_model)
+    answers = os.fdopen(os.dup(1), "w")  # what commands print goes elsewhere
     ended: dict[int, int] = {}
     for line in sys.stdin:
         kind, *rest = json.loads(line)
         answer: int | None = None
-        if kind == "start":
+        if kind == "run":
+            answer = _run(rest[0], rest[1:])
+        elif kind == "start":
             answer = os.fork()
             if not answer:
                 _child(rest[0], rest[1:])
@@ -130,8 +145,8 @@ def _serve() -> None:
             pid, status = os.waitpid(rest[0], os.WNOHANG if kind == "poll" else 0)
             if pid:
                 answer = ended[pid] = os.waitstatus_to_exitcode(status)
-        sys.stdout.write(f"{json.dumps(answer)}\n")
-        sys.stdout.flush()
+        answers.write(f"{json.dumps(answer)}\n")
+        answers.flush()
 
 
 if __name__ == "__main__":
