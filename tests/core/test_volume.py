@@ -169,6 +169,13 @@ def test_depth_is_the_distance_to_air_and_a_hole_of_one_voxel_is_none() -> None:
     assert depth(volume)[12, 12, 12] == 0
 
 
+@pytest.mark.parametrize(("thick", "tissue"), [(2, False), (4, True)])
+def test_depth_does_not_count_a_sheet_of_two_voxels_as_tissue(thick: int, tissue: bool) -> None:
+    volume = np.full((20, 20, 20), -1.0, np.float32)
+    volume[8 : 8 + thick] = 0.0
+    assert bool(depth(volume).any()) is tissue
+
+
 def test_depth_counts_as_tissue_what_is_brighter_than_air_and_has_no_end_without_air() -> None:
     volume = np.full((8, 8, 8), AIR, np.float32)
     assert not depth(volume).any()
