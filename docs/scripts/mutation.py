@@ -214,17 +214,25 @@ def main() -> None:
 
 def warm_up() -> None:
     """Imports what takes long, once for all forks."""
+    import anyio.pytest_plugin
     import beartype
+    import hypothesis.strategies
+    import jaxtyping
     import nibabel
     import pydantic
+    import pytest
     import scipy.ndimage
     import skimage.measure
     import sklearn
     import torch
+    import xdist.plugin
     from monai.metrics import regression
 
     torch.set_num_threads(1)
-    used = (beartype, nibabel, pydantic, scipy.ndimage, skimage.measure, sklearn)
+    hypothesis.settings.register_profile("busy", deadline=None)  # slow is not noticed
+    hypothesis.settings.load_profile("busy")
+    used = (beartype, jaxtyping, nibabel, pydantic, scipy.ndimage, skimage.measure, sklearn)
+    used = (*used, anyio.pytest_plugin, hypothesis.strategies, pytest, xdist.plugin)
     assert all((*used, regression))
     assert not any(name.split(".")[0] == "medgan" for name in sys.modules)
 
