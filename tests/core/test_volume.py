@@ -176,6 +176,7 @@ def test_depth_counts_as_tissue_what_is_brighter_than_air_and_has_no_end_without
 def test_frames_are_one_file_with_the_geometry_of_the_first(tmp_path: Path, unit: str) -> None:
     source = nibabel.Nifti1Image(noise(), TILTED)
     source.header.set_xyzt_units(unit, "msec")
+    source.set_sform(TILTED, 4)  # in the space of a template
     nibabel.save(source, tmp_path / "a.nii")
     one = Volume.load(tmp_path / "a.nii")
     frames = [one, *(Volume(number * noise(), one.affine) for number in (2, 3))]
@@ -185,6 +186,7 @@ def test_frames_are_one_file_with_the_geometry_of_the_first(tmp_path: Path, unit
     for number in range(3):
         np.testing.assert_array_equal(written.dataobj[..., number], (number + 1) * noise())
     assert written.header.get_xyzt_units() == (unit, "sec")
+    assert int(written.header["sform_code"]) == 4
     assert float(written.header["toffset"]) == 40.0
     assert float(written.header["pixdim"][4]) == 2.5
     save_frames(frames[:2], tmp_path / "c.nii")
