@@ -114,6 +114,7 @@ def test_a_clock_that_jumps_by_a_day_changes_no_score(
     )
 
 
+@pytest.mark.fault(41)
 def test_another_calibration_scores_again(model, scans, tmp_path, caplog):
     own = shutil.copytree(model, tmp_path / "model")
     out, random = tmp_path / "out", np.random.default_rng(7)
