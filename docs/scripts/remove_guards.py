@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from medgan.core.tables import markdown_table
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 900
+SECONDS = 400
 """For the tests of one row; where they end no sooner, that is noticed, too."""
 PAGE = """# Guards, removed
 
