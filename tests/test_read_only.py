@@ -15,6 +15,8 @@ from tests.kit.data_sets import TINY, write_folder
 from tests.kit.models import save_calibrated
 from tests.kit.nobody import NOBODY, open_folder, without_rights
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def shared():

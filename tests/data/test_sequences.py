@@ -154,7 +154,8 @@ def test_files_of_a_subject_that_differ_by_a_phase_are_a_sequence_in_order(
 
 def test_contrasts_and_visits_are_no_phases(tmp_path: Path):
     for number, name in enumerate(["t1", "t2", "visit1", "visit2", "scan_01", "scan_02"]):
-        path = tmp_path / "data" / "anna" / f"{name}.nii.gz"
+        subject = "ben" if name == "t2" else "anna"  # t1 and t2 of one would be channels
+        path = tmp_path / "data" / subject / f"{name}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(voxels(number, 1)[..., 0], np.eye(4)), path)
     cases = indexed(tmp_path / "data", tmp_path).cases
