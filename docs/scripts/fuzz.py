@@ -110,12 +110,12 @@ def reader(kind: str, folder: Path) -> Callable[[bytes], None]:
     return read
 
 
-def search(kind: str, seconds: int, kept: Path) -> None:
-    """Searches within this process, which libFuzzer ends."""
+def search(kind: str, seconds: int, kept: Path, place: Path) -> None:
+    """Searches within this process, which libFuzzer ends; files are tried in `place`."""
     import atheris
 
-    with atheris.instrument_imports(include=["medgan"]), TemporaryDirectory() as temporary:
-        folder, corpus = Path(temporary, "in"), Path(temporary, "corpus")
+    with atheris.instrument_imports(include=["medgan"]):
+        folder, corpus = place / "in", place / "corpus"
         folder.mkdir()
         corpus.mkdir()
         good = seeds(kind, folder)
@@ -134,18 +134,19 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", default=KINDS, metavar="kind", help=", ".join(KINDS))
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     kept = asked.json.resolve().parent
     kept.mkdir(parents=True, exist_ok=True)
     seconds = round(60 * asked.minutes / len(asked.kinds))
     if asked.here:
-        return search(asked.kinds[0], seconds, kept)
+        return search(asked.kinds[0], seconds, kept, asked.here)
     found = {}
     for kind in asked.kinds:
-        own = [sys.executable, __file__, kind, "--here", "--minutes", f"{seconds / 60}"]
-        with (kept / f"{kind}.log").open("wb") as log:
-            ended = subprocess.run([*own, "--json", str(asked.json)], stdout=log, stderr=log)
+        own = [sys.executable, __file__, kind, "--minutes", f"{seconds / 60}"]
+        own += ["--json", str(asked.json)]
+        with (kept / f"{kind}.log").open("wb") as log, TemporaryDirectory() as place:
+            ended = subprocess.run([*own, "--here", place], stdout=log, stderr=log)
         text = (kept / f"{kind}.log").read_text("utf-8", "replace")
         stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", text))
         coverage = re.findall(r"cov: (\d+)", text)

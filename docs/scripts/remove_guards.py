@@ -21,6 +21,7 @@ from medgan.core.tables import markdown_table
 ROOT = Path(__file__).parents[2]
 SECONDS = 400
 """For the tests of one row; where they end no sooner, that is noticed, too."""
+_NONE = "**none**"
 PAGE = """# Guards, removed
 
 Each guard against a [fault](faults.md) was removed, one at a time, and the tests of its row were
@@ -86,10 +87,10 @@ def main() -> None:
             path.write_text(source, "utf-8")
             if test and run(copy, *again)[0]:
                 sys.exit(f"{test} fails with all guards in place")
-            noticed = f"`{test}`" if test else "**none**"
-            found.append([guard["row"], guard["what"], f"`{guard['file']}`", noticed])
+            shown = f"`{test}`" if test else _NONE
+            found.append([guard["row"], guard["what"], f"`{guard['file']}`", shown])
             print(*found[-1], sep=" | ", flush=True)
-    noticed = sum("none" not in one[3] for one in found)
+    noticed = sum(one[3] != _NONE for one in found)
     table = markdown_table(["row", "guard", "in", "without it fails"], found)
     if asked.page:
         asked.page.write_text(PAGE.format(noticed=noticed, count=len(found), table=table), "utf-8")

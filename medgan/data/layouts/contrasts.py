@@ -44,7 +44,7 @@ def by_contrast(images: Iterable[Path]) -> list[Patient]:
     for path in images:
         name = stem(path)
         if is_nifti(path) and (match := _LAST.search(name) or _FIRST.search(name)):
-            rest = name[: match.start()] or name[match.end() :] if match[0] != name else ""
+            rest = name[: match.start()] or name[match.end() :]
             named = found[path.parent, rest]
             if match[1].casefold() in map(str.casefold, named):
                 twice.append(Patient(rest or path.parent.name, {match[1]: path}))
